@@ -1,0 +1,51 @@
+# Everything a fresh Debian or Raspberry Pi OS needs is set up by the first target that is asked for.
+# `make demo` tells the whole story in half a minute, `make test` runs the checks, `make help` lists the rest.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: help demo test test-kill bench bench-tools lint lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "bwc-agent needs Python 3.11 to 3.13; $$($(PYTHON) --version) came. Give another one with: make PYTHON=python3.13" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## the whole story, from provisioning to opened evidence
+	$(BIN)/bwc-agent demo $(ARGS)
+
+test: $(STAMP) lint ## lint, types and tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
+	$(BIN)/python -m pytest -m kill --timeout 3000 tests/kill $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-tools:
+	@missing=; for tool in ffmpeg age; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	[ -z "$$missing" ] || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; }
+
+bench: $(STAMP) bench-tools ## measure against ffmpeg, age and picamera2, side by side
+	$(BIN)/python -m tests.bench $(ARGS)
+
+lock: ## write the lock files anew from pyproject.toml (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

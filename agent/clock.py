@@ -1,0 +1,104 @@
+"""Time that comes in from outside: a monotonic clock for durations, a wall clock that says how far it is to be trusted.
+
+Nothing in this package calls `time` directly except this module, so that tests drive every timer.
+"""
+
+import ctypes
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+NS = 1_000_000_000
+
+Monotonic = Callable[[], int]
+"""Returns nanoseconds that never go back and are not stepped (CLOCK_MONOTONIC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WallReading:
+    """A reading of the wall clock together with its provenance.
+
+    Attributes:
+        utc_ns: Nanoseconds since 1970-01-01T00:00:00Z.
+        source: `ntp` (the kernel says it is disciplined), `unsynchronised` (nobody vouches for it), or another name of
+            a configured source such as `rtc`.
+        uncertainty_s: Bound on its error in seconds; None where nobody can state one.
+    """
+
+    utc_ns: int
+    source: str
+    uncertainty_s: float | None
+
+    @property
+    def trusted(self) -> bool:
+        """True if its error is bounded."""
+        return self.uncertainty_s is not None
+
+
+WallClock = Callable[[], WallReading]
+
+
+class Clocks(Protocol):
+    """The two clocks of the recorder."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds of CLOCK_MONOTONIC."""
+
+    def wall(self) -> WallReading:
+        """The wall clock and what is known of its error."""
+
+
+class _Timex(ctypes.Structure):
+    """`struct timex` of adjtimex(2), as far as it is read here; the rest is room for the kernel to write into."""
+
+    _fields_ = [  # noqa: RUF012 - ctypes' own interface
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_byte * 256),
+    ]
+
+
+_STA_UNSYNC = 0x0040
+_TIME_ERROR = 5
+
+
+class SystemClocks:
+    """The machine's clocks; the wall clock's provenance is the kernel's own (adjtimex(2), read only)."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds of CLOCK_MONOTONIC."""
+        return time.monotonic_ns()
+
+    def wall(self) -> WallReading:
+        """`ntp` with the kernel's maximum error while it is disciplined, else `unsynchronised` without a bound."""
+        timex = _Timex()
+        state = self._libc.adjtimex(ctypes.byref(timex))
+        now = time.time_ns()
+        if state < 0 or state == _TIME_ERROR or timex.status & _STA_UNSYNC:
+            return WallReading(now, "unsynchronised", None)
+        return WallReading(now, "ntp", timex.maxerror / 1e6)
+
+
+def utc_text(utc_ns: int) -> str:
+    """RFC 3339 text in UTC with microseconds, such as `2026-11-22T23:40:00.123456Z`."""
+    seconds, rest = divmod(utc_ns, NS)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest // 1000:06d}Z"
+
+
+def parse_utc(text: str) -> int:
+    """Nanoseconds since 1970 of a text made by `utc_text`.
+
+    Raises:
+        ValueError: The text is not of that form.
+    """
+    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return (int(moment.timestamp()) * NS) + moment.microsecond * 1000

@@ -1,0 +1,56 @@
+"""The small interface behind which every signing key lies, so that a file today can be a TPM or PKCS#11 token tomorrow.
+
+A signer is chosen by URI, as in securesystemslib: `file:/path/device.pem`.
+"""
+
+from typing import Protocol
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+
+class Signer(Protocol):
+    """A P-256 key that signs and never shows itself."""
+
+    @property
+    def kid(self) -> str:
+        """The public key's JWK thumbprint (RFC 7638)."""
+
+    @property
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The public half."""
+
+    def sign(self, message: bytes) -> bytes:
+        """ES256 signature over `message`: r ‖ s, 64 bytes (RFC 7518, 3.4)."""
+
+
+class KeySigner:
+    """A signer over a private key in this process's memory: the boot key, or an identity key read from a file."""
+
+    def __init__(self, private_key: ec.EllipticCurvePrivateKey) -> None:
+        from agent.keys.jws import thumbprint
+
+        self._private_key = private_key
+        self._public_key = private_key.public_key()
+        self._kid = thumbprint(self._public_key)
+
+    @classmethod
+    def generate(cls) -> "KeySigner":
+        """A new key that lives in memory only."""
+        return cls(ec.generate_private_key(ec.SECP256R1()))
+
+    @property
+    def kid(self) -> str:
+        """The public key's JWK thumbprint (RFC 7638)."""
+        return self._kid
+
+    @property
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The public half."""
+        return self._public_key
+
+    def sign(self, message: bytes) -> bytes:
+        """ES256 signature over `message`: r ‖ s, 64 bytes (RFC 7518, 3.4)."""
+        r, s = decode_dss_signature(self._private_key.sign(message, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
