@@ -53,7 +53,7 @@ class Clocks(Protocol):
 class _Timex(ctypes.Structure):
     """`struct timex` of adjtimex(2), as far as it is read here; the rest is room for the kernel to write into."""
 
-    _fields_ = [  # noqa: RUF012 - ctypes' own interface
+    _fields_ = [
         ("modes", ctypes.c_uint),
         ("offset", ctypes.c_long),
         ("freq", ctypes.c_long),

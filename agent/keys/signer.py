@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from agent.keys.jwk import thumbprint
+
 
 class Signer(Protocol):
     """A P-256 key that signs and never shows itself."""
@@ -29,8 +31,6 @@ class KeySigner:
     """A signer over a private key in this process's memory: the boot key, or an identity key read from a file."""
 
     def __init__(self, private_key: ec.EllipticCurvePrivateKey) -> None:
-        from agent.keys.jws import thumbprint
-
         self._private_key = private_key
         self._public_key = private_key.public_key()
         self._kid = thumbprint(self._public_key)

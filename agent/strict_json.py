@@ -1,0 +1,69 @@
+"""JSON as it is signed, hashed and stored here: one stable way to write it, one strict way to read it."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from agent.errors import EvidenceError
+
+MAX_BYTES = 1 << 20
+
+
+def b64(data: bytes) -> str:
+    """Base64url without padding (RFC 7515, appendix C)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def unb64(text: str) -> bytes:
+    """The bytes of a `b64` text.
+
+    Raises:
+        EvidenceError: The text is not canonical base64url without padding.
+    """
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise EvidenceError(f"expected base64url without padding, got {text[:40]!r}") from error
+    if b64(data) != text:
+        raise EvidenceError(f"expected canonical base64url without padding, got {text[:40]!r}")
+    return data
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise EvidenceError(f"expected each JSON name once, got {repeated!r} twice: two readers could read two things")
+    return dict(pairs)
+
+
+def _no_constants(text: str) -> Any:
+    raise EvidenceError(f"expected JSON numbers (RFC 8259), got {text}")
+
+
+def strict_json(data: bytes) -> dict[str, Any]:
+    """One JSON object without duplicate names, NaN or infinities.
+
+    Raises:
+        EvidenceError: It is anything else, or longer than `MAX_BYTES`.
+    """
+    if len(data) > MAX_BYTES:
+        raise EvidenceError(f"expected at most {MAX_BYTES} bytes of JSON, got {len(data)}")
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+    except EvidenceError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise EvidenceError(f"expected a JSON object, got {data[:40]!r}: {error}") from error
+    if not isinstance(value, dict):
+        raise EvidenceError(f"expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def encode_json(value: Mapping[str, Any]) -> bytes:
+    """Compact JSON in a stable order, as it is signed, hashed and stored here."""
+    return msgspec.json.encode(value, order="sorted")

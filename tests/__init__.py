@@ -1,0 +1,1 @@
+"""Tests of bwc-agent, laid out as the package is."""
