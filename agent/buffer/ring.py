@@ -1,0 +1,278 @@
+"""The ring: encoded packets in groups of pictures, the pre-event buffer and the writer's queue in one.
+
+The rules, in order:
+1. The ring is cut only at *cut points*: an IDR picture, or, while no picture comes, a sound packet. What lies between
+   two cut points is a group; without its first packet a group can't be decoded, so groups go whole.
+2. Without a cursor the ring keeps the newest cut point that is at least `pre_event_ns` older than the newest packet,
+   and everything after it: always at least the configured length once that much has come in.
+3. A cursor holds back the group that its next unwritten packet lies in, and everything after: a writer that must begin
+   a new segment after a storage fault finds the group's first packet still here.
+4. Bytes never exceed `max_bytes`: the oldest groups go, first those that only the pre-event length keeps, then
+   unwritten ones, which are counted as lost for each cursor that has not passed them. A group that is too large for
+   the ring on its own is given up whole, up to the next IDR picture.
+5. A gate that is closed for a kind lets none of its packets in; they are counted as withheld. When pictures are let in
+   again, they begin with an IDR picture.
+
+Times are nanoseconds of the recorder's monotonic clock, taken from the packets; the ring has no clock of its own.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+
+from agent.media.packet import NS, Kind, Packet
+
+PICTURES_LOST_NS = 1 * NS
+"""Without a picture for this long a sound packet becomes a cut point, so that a dead camera can't stop the trimming."""
+GAP_NS = NS // 2
+"""Pictures further apart than this are a gap of the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Packets that fell out of the ring before they were written.
+
+    Attributes:
+        from_ns, to_ns: Times of the first and the last of them.
+    """
+
+    packets: int
+    bytes: int
+    from_ns: int
+    to_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreEvent:
+    """What a start found in the ring.
+
+    Attributes:
+        asked_ns: The configured length.
+        kept_ns: From the first packet kept to the moment of the start.
+        gap_ns: Within that, time in which the source gave no picture.
+        short: Why less than asked was kept: `just_booted`, `memory_bound`, `source_gap`; empty if it was not.
+    """
+
+    asked_ns: int
+    kept_ns: int
+    gap_ns: int
+    short: str
+
+    @property
+    def excess_ns(self) -> int:
+        """What was kept beyond the configured length, because a recording begins at an IDR picture."""
+        return max(0, self.kept_ns - self.asked_ns)
+
+
+@dataclass(slots=True)
+class Cursor:
+    """A writer's place in the ring.
+
+    Attributes:
+        written: Number of the first packet that is not yet on storage; packets count from the ring's first ever.
+        lost: What fell out unwritten and was not yet taken by `Ring.take_lost`.
+    """
+
+    written: int
+    pre_event: PreEvent
+    lost: list[Lost] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Gate:
+    open: bool = True
+    needs_key: bool = False
+    withheld: int = 0
+
+
+class Ring:
+    """Packets in memory, bounded in seconds (without a cursor) and in bytes (always).
+
+    Args:
+        pre_event_ns: Length to keep before a start, 0 or more.
+        max_bytes: Bound of the packets' bytes, at least 1.
+    """
+
+    def __init__(self, pre_event_ns: int, max_bytes: int) -> None:
+        if pre_event_ns < 0 or max_bytes < 1:
+            raise ValueError(f"expected pre_event_ns >= 0 and max_bytes >= 1, got {pre_event_ns} and {max_bytes}")
+        self.pre_event_ns = pre_event_ns
+        self.max_bytes = max_bytes
+        self._packets: deque[Packet] = deque()
+        self._first = 0
+        self._cuts: deque[int] = deque()
+        self._bytes = 0
+        self._cursors: list[Cursor] = []
+        self._gates = {Kind.VIDEO: _Gate(), Kind.AUDIO: _Gate()}
+        self._last_video_ns: int | None = None
+        self._last_key = -1
+        self._short = "just_booted"
+
+    def __len__(self) -> int:
+        return len(self._packets)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of encoded data held."""
+        return self._bytes
+
+    @property
+    def end(self) -> int:
+        """Number that the next packet will get."""
+        return self._first + len(self._packets)
+
+    @property
+    def newest_ns(self) -> int | None:
+        """Time of the newest packet; None while the ring is empty."""
+        return self._packets[-1].time_ns if self._packets else None
+
+    def withheld(self, kind: Kind) -> int:
+        """Packets of a kind that the gate has kept out since the start."""
+        return self._gates[kind].withheld
+
+    def set_gate(self, kind: Kind, *, open_: bool) -> None:
+        """Let packets of a kind in, or keep them out from now on."""
+        gate = self._gates[kind]
+        if open_ and not gate.open and kind is Kind.VIDEO:
+            gate.needs_key = True
+        gate.open = open_
+
+    def append(self, packet: Packet) -> bool:
+        """Take a packet in; False if a closed gate kept it out, or it belongs to a group whose head is gone."""
+        video = packet.kind is Kind.VIDEO
+        if not self._admit(packet):
+            return False
+        if video and packet.key:
+            self._last_key = self.end
+            self._cuts.append(self.end)
+        elif video:
+            if self._last_key < self._first:
+                for cursor in self._cursors:
+                    self._note_lost(cursor, [packet])
+                return False
+            while self._cuts[-1] > self._last_key:
+                self._cuts.pop()  # the camera only stalled: what came meanwhile belongs to its group again
+        elif self._is_sound_cut(packet):
+            self._cuts.append(self.end)
+        if video:
+            self._last_video_ns = packet.time_ns
+        self._packets.append(packet)
+        self._bytes += len(packet.data)
+        self._trim()
+        return True
+
+    def _admit(self, packet: Packet) -> bool:
+        gate = self._gates[packet.kind]
+        if gate.open and gate.needs_key and packet.key:
+            gate.needs_key = False
+        if gate.open and not gate.needs_key:
+            return True
+        gate.withheld += 1
+        return False
+
+    def _is_sound_cut(self, packet: Packet) -> bool:
+        if not self._cuts or self._last_video_ns is None:
+            return True
+        return packet.time_ns - self._last_video_ns > PICTURES_LOST_NS
+
+    def _trim(self) -> None:
+        newest = self._packets[-1].time_ns
+        keep_from = min((self._group_of(cursor.written) for cursor in self._cursors), default=self.end)
+        while (
+            len(self._cuts) > 1
+            and self._cuts[1] <= keep_from
+            and self._time(self._cuts[1]) <= newest - self.pre_event_ns
+        ):
+            self._drop_to(self._cuts[1])
+            self._short = ""
+        while self._bytes > self.max_bytes:
+            self._short = "memory_bound"
+            if len(self._cuts) > 1:
+                self._drop_to(self._cuts[1])
+            else:
+                self._drop_to(self.end)
+
+    def _time(self, number: int) -> int:
+        return self._packets[number - self._first].time_ns
+
+    def _group_of(self, number: int) -> int:
+        """Number of the cut point whose group holds packet `number`, which may be the one that comes next."""
+        at = self._first
+        for cut in self._cuts:
+            if cut > number:
+                break
+            at = cut
+        return at
+
+    def _drop_to(self, number: int) -> None:
+        for cursor in self._cursors:
+            if cursor.written < number:
+                self._note_lost(
+                    cursor, islice(self._packets, max(0, cursor.written - self._first), number - self._first)
+                )
+                cursor.written = number
+        while self._first < number:
+            self._bytes -= len(self._packets.popleft().data)
+            self._first += 1
+        while self._cuts and self._cuts[0] < number:
+            self._cuts.popleft()
+
+    @staticmethod
+    def _note_lost(cursor: Cursor, packets: Iterable[Packet]) -> None:
+        gone = list(packets)
+        if gone:
+            size = sum(len(packet.data) for packet in gone)
+            cursor.lost.append(Lost(len(gone), size, gone[0].time_ns, gone[-1].time_ns))
+
+    def start(self, at_ns: int, *, pre_event: bool = True) -> Cursor:
+        """Begin a recording at `at_ns`: a cursor at the newest cut point that gives the configured length.
+
+        Args:
+            at_ns: The moment of the start.
+            pre_event: False to keep nothing from before `at_ns` but what the first group needs.
+        """
+        asked = self.pre_event_ns if pre_event else 0
+        head = self.end
+        for cut in self._cuts:
+            if head == self.end or self._time(cut) <= at_ns - asked:
+                head = cut
+        kept = max(0, at_ns - self._time(head)) if head < self.end else 0
+        gap = self._gap_from(head, at_ns)
+        short = ""
+        if kept - gap < asked:
+            short = "source_gap" if gap else self._short or "source_gap"
+        cursor = Cursor(head, PreEvent(asked, kept, gap, short))
+        self._cursors.append(cursor)
+        return cursor
+
+    def _gap_from(self, head: int, at_ns: int) -> int:
+        times = [p.time_ns for p in islice(self._packets, head - self._first, None) if p.kind is Kind.VIDEO]
+        times = [t for t in times if t <= at_ns] + [at_ns]
+        return sum(after - before for before, after in pairwise(times) if after - before > GAP_NS)
+
+    def read(self, number: int, limit: int) -> list[Packet]:
+        """At most `limit` packets from packet `number` on; what has fallen out is skipped (see `take_lost`)."""
+        at = max(0, number - self._first)
+        return list(islice(self._packets, at, at + limit))
+
+    def group_start(self, number: int) -> int:
+        """Number of the first packet of the group that packet `number` lies in, as far as it is still here."""
+        return max(self._first, self._group_of(number))
+
+    def written(self, cursor: Cursor, number: int) -> None:
+        """Say that all packets before `number` are on storage, and let go what nothing else keeps."""
+        cursor.written = max(cursor.written, number)
+        if self._packets:
+            self._trim()
+
+    def take_lost(self, cursor: Cursor) -> list[Lost]:
+        """What fell out unwritten since the last call."""
+        lost, cursor.lost = cursor.lost, []
+        return lost
+
+    def end_cursor(self, cursor: Cursor) -> None:
+        """Forget a cursor; the ring is trimmed to the pre-event length again. Ending twice changes nothing."""
+        self._cursors = [other for other in self._cursors if other is not cursor]
+        if self._packets:
+            self._trim()

@@ -1,0 +1,4 @@
+"""Where evidence is kept: one interface, and the only code that writes files.
+
+Nothing here knows what the bytes mean. Callers pass paths relative to the evidence folder, with `/` between parts.
+"""

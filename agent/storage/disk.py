@@ -1,0 +1,175 @@
+"""Storage on a file system: the only way that files are written here.
+
+Why each step: a file's data is synced before its name is (else a name may lead to nothing after a power cut), and a
+new name is durable only once its folder is synced too (fsync(2), NOTES). Nothing is ever overwritten or deleted.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from agent.errors import StorageError
+
+
+@contextmanager
+def _refusals(path: object) -> Iterator[None]:
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(error.errno, f"storage refused {path}: {error.strerror}") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable.
+
+    Raises:
+        OSError: As open(2) and fsync(2).
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class DiskFile:
+    """A growing file on disk."""
+
+    def __init__(self, path: Path, handle: int) -> None:
+        self._path = path
+        self._handle = handle
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write all of `data` at `offset` (pwrite(2) may write less; it is called until all is written)."""
+        view = memoryview(data)
+        with _refusals(self._path):
+            while view:
+                written = os.pwrite(self._handle, view, offset)
+                offset += written
+                view = view[written:]
+
+    def sync(self) -> None:
+        """fdatasync(2): the data, and the size that is needed to read it back."""
+        with _refusals(self._path):
+            os.fdatasync(self._handle)
+
+    def close(self) -> None:
+        """Release the handle; what was synced is safe, so an error here says nothing new."""
+        if self._handle >= 0:
+            handle, self._handle = self._handle, -1
+            try:
+                os.close(handle)
+            except OSError:
+                # The kernel has released the descriptor all the same (close(2)); synced bytes are not touched by this.
+                return
+
+
+class DiskStorage:
+    """Evidence below one folder, readable by its owner alone."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @property
+    def root(self) -> Path:
+        """The evidence folder."""
+        return self._root
+
+    def _path(self, path: str) -> Path:
+        parts = path.split("/")
+        if any(part in {"", ".", ".."} for part in parts):
+            raise StorageError(errno.EINVAL, f"expected a path below the evidence folder, got {path!r}")
+        return self._root.joinpath(*parts)
+
+    def _make_folders(self, folder: Path) -> None:
+        missing = []
+        while not folder.exists():
+            missing.append(folder)
+            folder = folder.parent
+        for new in reversed(missing):
+            new.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(new.parent)
+
+    def create(self, path: str) -> DiskFile:
+        """A new file, mode 0600, its name durable on return."""
+        target = self._path(path)
+        with _refusals(target):
+            self._make_folders(target.parent)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(target, flags, 0o600)
+            try:
+                sync_folder(target.parent)
+            except OSError:
+                os.close(handle)
+                raise
+            return DiskFile(target, handle)
+
+    def publish(self, path: str, data: bytes) -> None:
+        """A new small file, whole or not there at all; a rest of an earlier, cut attempt is written over."""
+        target = self._path(path)
+        with _refusals(target):
+            if os.path.lexists(target):
+                raise StorageError(errno.EEXIST, f"{target} exists already: evidence is never overwritten")
+            self._make_folders(target.parent)
+            unfinished = target.with_name(f".{target.name}.unfinished")
+            handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            file = DiskFile(unfinished, handle)
+            try:
+                file.write_at(0, data)
+                file.sync()
+            finally:
+                file.close()
+            unfinished.rename(target)
+            sync_folder(target.parent)
+
+    def read(self, path: str, limit: int = 1 << 20) -> bytes:
+        """The bytes of a regular file of at most `limit` bytes."""
+        with self.open(path) as stream, _refusals(path):
+            data = stream.read(limit + 1)
+        if len(data) > limit:
+            raise StorageError(errno.EFBIG, f"expected at most {limit} bytes in {path}, it is larger")
+        return data
+
+    def open(self, path: str) -> BinaryIO:
+        """A stream over a regular file; links, pipes and devices are refused, so that reading can't be led astray."""
+        target = self._path(path)
+        with _refusals(target):
+            handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                os.close(handle)
+                raise StorageError(errno.EINVAL, f"expected a regular file at {target}, got something else")
+            return os.fdopen(handle, "rb", buffering=0)
+
+    def names(self, path: str) -> list[str]:
+        """The sorted names in a folder, unfinished ones left out; empty if there is no such folder."""
+        target = self._path(path) if path else self._root
+        try:
+            with _refusals(target):
+                return sorted(entry.name for entry in target.iterdir() if not entry.name.endswith(".unfinished"))
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                return []
+            raise
+
+    def size(self, path: str) -> int | None:
+        """The size of a file in bytes; None if there is none."""
+        target = self._path(path)
+        try:
+            with _refusals(target):
+                return target.lstat().st_size
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+
+    def free_bytes(self) -> int:
+        """Bytes that an unprivileged writer may still write (statvfs(3), f_bavail)."""
+        with _refusals(self._root):
+            facts = os.statvfs(self._root)
+            return facts.f_bavail * facts.f_frsize
