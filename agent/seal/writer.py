@@ -1,0 +1,145 @@
+"""Seals a message while it is being made: header first, then as many whole frames as there are, then the final frame.
+
+Every frame can be authenticated on its own, so that a file cut anywhere still opens up to its last whole frame.
+`Sealer.seal` is on the recorder's hottest path: one buffer for all frames of a call, and AES-GCM writes into it.
+
+Sources: aws-encryption-sdk-specification, `client-apis/encrypt.md`, `data-format/message-body.md`;
+`framework/algorithm-suites.md` ("Algorithm Suites Encryption Key Derivation Settings") for key and commitment.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from agent.seal import message
+from agent.seal.message import Header
+from agent.seal.recipients import Recipient
+
+RandomBytes = Callable[[int], bytes]
+"""Returns that many bytes that nobody can foresee; `os.urandom` outside of tests."""
+
+
+def message_keys(data_key: bytes | bytearray, message_id: bytes) -> tuple[AESGCM, bytes]:
+    """The content cipher and the commitment that suite 0x0478 derives from a data key (HKDF-SHA-512, RFC 5869)."""
+    derived = bytearray(message.KEY_LENGTH)
+    hkdf = HKDF(hashes.SHA512(), message.KEY_LENGTH, salt=message_id, info=message.DERIVE_LABEL)
+    hkdf.derive_into(data_key, derived)
+    cipher = AESGCM(derived)
+    wipe(derived)
+    hkdf = HKDF(hashes.SHA512(), message.COMMITMENT_LENGTH, salt=message_id, info=message.COMMIT_LABEL)
+    return cipher, hkdf.derive(data_key)
+
+
+def wipe(secret: bytearray) -> None:
+    """Overwrites a secret in place. Copies that libraries made are beyond reach; this leaves one fewer."""
+    secret[:] = bytes(len(secret))
+
+
+class Sealer:
+    """One message being written. Not for several threads at once.
+
+    Attributes:
+        header: The message's header, to be written before any frame.
+        frame_length: Bytes of plaintext in each frame but the last.
+    """
+
+    def __init__(
+        self,
+        recipients: Sequence[Recipient],
+        context: Mapping[str, str],
+        frame_length: int,
+        random_bytes: RandomBytes,
+    ) -> None:
+        """Makes a data key, wraps it for each recipient, forgets it, and keeps the cipher that it gives.
+
+        Raises:
+            EvidenceError: The encryption context does not fit the format.
+            ValueError: Recipients or frame length are outside of the format's limits.
+        """
+        if not 1 <= len(recipients) <= message.MAX_RECIPIENTS:
+            raise ValueError(f"expected 1 to {message.MAX_RECIPIENTS} recipients, got {len(recipients)}")
+        if not 1 <= frame_length <= message.MAX_FRAME_LENGTH:
+            raise ValueError(f"expected frames of 1 to {message.MAX_FRAME_LENGTH} bytes, got {frame_length}")
+        context_bytes = message.serialize_context(context)
+        message_id = random_bytes(message.MESSAGE_ID_LENGTH)
+        data_key = bytearray(random_bytes(message.KEY_LENGTH))
+        try:
+            wrapped = tuple(recipient.wrap(data_key, context_bytes) for recipient in recipients)
+            cipher, commitment = message_keys(data_key, message_id)
+        finally:
+            wipe(data_key)
+        assert len(message_id) == message.MESSAGE_ID_LENGTH
+        body = Header(message_id, dict(context), wrapped, frame_length, commitment, b"").body()
+        self.header = body + cipher.encrypt(message.HEADER_IV, b"", body)
+        self.frame_length = frame_length
+        self._cipher: AESGCM | None = cipher
+        self._message_id = message_id
+        self._sequence = 1
+        self._aad = bytearray(message_id + message.REGULAR_FRAME + message.BODY_AAD_TAIL.pack(0, frame_length))
+        self._aad_sequence_at = len(self._aad) - message.BODY_AAD_TAIL.size
+
+    @property
+    def frames(self) -> int:
+        """Frames sealed so far, the final one included."""
+        return self._sequence - 1
+
+    @property
+    def finished(self) -> bool:
+        """True once the final frame was made."""
+        return self._cipher is None
+
+    def _open_cipher(self, frames: int) -> AESGCM:
+        if self._cipher is None:
+            raise ValueError("expected a message that is still open, got one whose final frame was already made")
+        # The final frame always needs a number of its own (message-body.md: at most 2^32 - 1 frames).
+        if self._sequence + frames > message.MAX_FRAMES + 1:
+            raise ValueError(f"expected at most {message.MAX_FRAMES} frames in a message: start another one")
+        return self._cipher
+
+    def seal(self, data: bytes | bytearray | memoryview) -> bytearray:
+        """Seals `data`, a whole number of frames, into that many regular frames; the buffer is the caller's.
+
+        Raises:
+            ValueError: It is not a whole number of frames, the message is finished, or it would have too many frames.
+        """
+        frame_length = self.frame_length
+        source = memoryview(data)
+        count, rest = divmod(source.nbytes, frame_length)
+        if rest:
+            raise ValueError(f"expected a whole number of frames of {frame_length} bytes, got {source.nbytes} bytes")
+        encrypt_into = self._open_cipher(count + 1).encrypt_into
+        step = frame_length + message.FRAME_OVERHEAD
+        frames = bytearray(count * step)
+        target = memoryview(frames)
+        pack_head, pack_tail = message.REGULAR_HEAD.pack_into, message.BODY_AAD_TAIL.pack_into
+        aad, tail_at = self._aad, self._aad_sequence_at
+        sequence, at = self._sequence, 0
+        for start in range(0, count * frame_length, frame_length):
+            pack_head(frames, at, sequence, 0, sequence)
+            pack_tail(aad, tail_at, sequence, frame_length)
+            encrypt_into(
+                target[at + 4 : at + 16], source[start : start + frame_length], aad, target[at + 16 : at + step]
+            )
+            sequence += 1
+            at += step
+        self._sequence = sequence
+        return frames
+
+    def finish(self, data: bytes | bytearray | memoryview = b"") -> bytes:
+        """The final frame, over what is left: at most a frame, or nothing. Nothing can be sealed after it.
+
+        Raises:
+            ValueError: It is longer than a frame, or the message is finished already.
+        """
+        length = memoryview(data).nbytes
+        if length > self.frame_length:
+            raise ValueError(f"expected at most {self.frame_length} bytes in the final frame, got {length}")
+        cipher = self._open_cipher(1)
+        head = message.FINAL_HEAD.pack(message.END_FRAME, self._sequence, 0, self._sequence, length)
+        tail = message.BODY_AAD_TAIL.pack(self._sequence, length)
+        frame = head + cipher.encrypt(head[8:20], data, self._message_id + message.FINAL_FRAME + tail)
+        self._cipher = None
+        self._sequence += 1
+        return frame
