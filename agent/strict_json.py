@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -67,3 +68,8 @@ def strict_json(data: bytes) -> dict[str, Any]:
 def encode_json(value: Mapping[str, Any]) -> bytes:
     """Compact JSON in a stable order, as it is signed, hashed and stored here."""
     return msgspec.json.encode(value, order="sorted")
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 (FIPS 180-4) in lower-case hexadecimal, as all hashes stand in JSON here."""
+    return hashlib.sha256(data).hexdigest()

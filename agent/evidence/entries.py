@@ -1,0 +1,236 @@
+"""The vocabulary of the journal: one frozen type for each thing that can happen.
+
+What stands here is public: it lies on the card in clear, and a thief may read it. So no entry names a person, a reason,
+a place or a position; those go into the sealed details of the line. With the public part alone anyone can account for
+every second and check every segment.
+
+Times within entries are microseconds of the recorder's monotonic clock, ending in `_us`, or durations in milliseconds,
+ending in `_ms`.
+"""
+
+import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
+    """What all entries have in common: they are immutable, and named by `kind`."""
+
+
+class Boot(Entry, tag="boot", frozen=True):
+    """The first line of each boot's file.
+
+    Attributes:
+        certificate: The boot certificate, a JWS by the device's identity key: names the key that signs from here on.
+        version: Of bwc-agent.
+        torn_bytes: Bytes of an unfinished line at the end of the previous boot's file, left as they are.
+        dark_ms: How long nothing was journalled before this boot; None where no clock can tell.
+        dark_uncertainty_ms: Bound on the error of `dark_ms`; None if that is None.
+        dark_basis: `first_boot`, `same_kernel` (monotonic clock), `trusted_clock`, `unknown`.
+        interrupted: Recording that was running when the previous boot went dark; empty if none.
+    """
+
+    certificate: str
+    version: str
+    torn_bytes: int
+    dark_ms: int | None
+    dark_uncertainty_ms: int | None
+    dark_basis: str
+    interrupted: str
+
+
+class Checkpoint(Entry, tag="checkpoint", frozen=True):
+    """A signature over the chain so far (typ `bwc-checkpoint+jws`), and over the open segment's synced bytes."""
+
+    jws: str
+
+
+class StandbyEntered(Entry, tag="standby", frozen=True):
+    """The recorder listens: encoded pictures run through memory, nothing is kept."""
+
+
+class RecordingStarted(Entry, tag="recording_started", frozen=True):
+    """A recording began. `cause` is `button`, `trigger`, `socket` or `recovery` (the same recording goes on)."""
+
+    recording: str
+    cause: str
+    at_us: int
+    pre_event_asked_ms: int
+    pre_event_kept_ms: int
+    pre_event_gap_ms: int
+    pre_event_short: str
+
+
+class RecordingEnded(Entry, tag="recording_ended", frozen=True):
+    """A recording ended because request `request` was granted."""
+
+    recording: str
+    request: int
+    at_us: int
+
+
+class SegmentOpened(Entry, tag="segment_opened", frozen=True):
+    """A segment's opening statement is on storage; `opening` is its SHA-256."""
+
+    recording: str
+    segment: int
+    opening: str
+
+
+class SegmentClosed(Entry, tag="segment_closed", frozen=True):
+    """A segment's manifest is on storage; `manifest` is its SHA-256, `ended` says why it ended."""
+
+    recording: str
+    segment: int
+    manifest: str
+    ended: str
+    final: bool
+
+
+class SegmentRecovered(Entry, tag="segment_recovered", frozen=True):
+    """A segment that an earlier boot left open was closed by this one.
+
+    Attributes:
+        attested_bytes: What the earlier boot had last attested as synced.
+        whole_bytes: Where the last whole frame ends; less than attested means the file was cut afterwards.
+        torn_bytes: Bytes after that.
+    """
+
+    recording: str
+    segment: int
+    ended: str
+    attested_bytes: int
+    whole_bytes: int
+    torn_bytes: int
+
+
+class Requested(Entry, tag="requested", frozen=True):
+    """Somebody asked for something that is not theirs to take. Who and why are sealed."""
+
+    request: int
+    action: str
+    at_us: int
+
+
+class Decided(Entry, tag="decided", frozen=True):
+    """What the policy said of request `request`. Rules, obligations and what was missing are sealed."""
+
+    request: int
+    allowed: bool
+    policy: str
+    declared_only: bool = False
+
+
+class Marked(Entry, tag="marked", frozen=True):
+    """The wearer marked a moment of a recording."""
+
+    recording: str
+    at_us: int
+
+
+class SourceFailed(Entry, tag="source_failed", frozen=True):
+    """A source stopped, raised, jumped or fell silent; it is opened again. `track` is `video`, `audio` or `both`."""
+
+    track: str
+    problem: str
+    at_us: int
+
+
+class SourceGap(Entry, tag="source_gap", frozen=True):
+    """A source delivers again: from `from_us` to `to_us` there is no picture (or no sound)."""
+
+    track: str
+    from_us: int
+    to_us: int
+
+
+class PacketsLost(Entry, tag="packets_lost", frozen=True):
+    """Packets fell out of memory before storage took them."""
+
+    recording: str
+    packets: int
+    bytes: int
+    from_us: int
+    to_us: int
+
+
+class SlowSync(Entry, tag="slow_sync", frozen=True):
+    """Storage took longer than it should to make bytes durable."""
+
+    took_ms: int
+
+
+class StorageFailed(Entry, tag="storage_failed", frozen=True):
+    """Storage refused to write; the recording goes on in memory. `problem` is the error's name, such as `ENOSPC`."""
+
+    problem: str
+    at_us: int
+
+
+class StorageBack(Entry, tag="storage_back", frozen=True):
+    """Storage takes bytes again."""
+
+    outage_ms: int
+
+
+class ClockChanged(Entry, tag="clock_changed", frozen=True):
+    """The wall clock was stepped, or became trusted, or ceased to be; `step_ms` against the monotonic clock."""
+
+    step_ms: int
+    source: str
+    uncertainty_ms: int | None
+
+
+class InputFault(Entry, tag="input_fault", frozen=True):
+    """An input line is stuck, chatters, or was held at boot; nothing it does counts as a request until it recovers."""
+
+    line: str
+    fault: str
+
+
+class InputRecovered(Entry, tag="input_recovered", frozen=True):
+    """An input line behaves again."""
+
+    line: str
+
+
+class Refused(Entry, tag="refused", frozen=True):
+    """A message from outside was refused before any rule looked at it."""
+
+    what: str
+    why: str
+
+
+class Interrupted(Entry, tag="interrupted", frozen=True):
+    """The process was told to end (SIGTERM) while recording; the recording goes on after the next start."""
+
+    recording: str
+
+
+class ShutDown(Entry, tag="shut_down", frozen=True):
+    """The process ended in order; the file's last line but for its checkpoint."""
+
+
+AnyEntry = (
+    Boot
+    | Checkpoint
+    | StandbyEntered
+    | RecordingStarted
+    | RecordingEnded
+    | SegmentOpened
+    | SegmentClosed
+    | SegmentRecovered
+    | Requested
+    | Decided
+    | Marked
+    | SourceFailed
+    | SourceGap
+    | PacketsLost
+    | SlowSync
+    | StorageFailed
+    | StorageBack
+    | ClockChanged
+    | InputFault
+    | InputRecovered
+    | Refused
+    | Interrupted
+    | ShutDown
+)

@@ -1,0 +1,209 @@
+"""The two signed statements about a segment: the opening statement before its first byte, the manifest after its last.
+
+Both are JWS by the boot's key. The opening statement binds the sealed header, so that nobody who merely knows the
+recipients' public keys can make or finish a segment. Each manifest names its opening statement and the manifest before
+it, so that the segments of a recording form a chain whose end is marked `final`.
+"""
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from agent.clock import WallReading, utc_text
+from agent.errors import EvidenceError
+from agent.media.packet import Kind, StreamParameters
+from agent.strict_json import sha256_hex
+
+OPENING_TYPE = "bwc-opening+jws"
+MANIFEST_TYPE = "bwc-manifest+jws"
+FORMAT = "bwc-segment/1"
+
+Ended = Literal["rolled", "stopped", "interrupted", "power_loss", "storage_full", "fault"]
+"""Why a segment ended: the next one goes on (`rolled`), a granted stop, SIGTERM, the power or the process went away, no
+room, or storage or source failed."""
+
+
+class Moment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A point in time on both clocks, the wall clock with its provenance (see `agent.clock.WallReading`)."""
+
+    utc: str
+    clock: str
+    within_ms: int | None
+    mono_us: int
+
+
+def moment(reading: WallReading, mono_ns: int) -> Moment:
+    """The moment of a wall-clock reading taken at `mono_ns`."""
+    within = None if reading.uncertainty_s is None else int(reading.uncertainty_s * 1000) + 1
+    return Moment(utc_text(reading.utc_ns), reading.source, within, mono_ns // 1000)
+
+
+class Track(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A track as the segment declares it.
+
+    Attributes:
+        base_ticks: What to add to a sample's decode time to get the source's own ticks.
+        parameters: SHA-256 over codec and decoder configuration: equal means that segments join without a seam.
+    """
+
+    kind: Kind
+    codec: str
+    timescale: int
+    base_ticks: int
+    parameters: str
+    width: int
+    height: int
+    sample_rate: int
+    channels: int
+
+
+def track(parameters: StreamParameters, base_ticks: int) -> Track:
+    """The declaration of a stream."""
+    return Track(
+        kind=parameters.kind,
+        codec=parameters.codec,
+        timescale=parameters.timescale,
+        base_ticks=base_ticks,
+        parameters=sha256_hex(parameters.codec.encode() + b"\0" + parameters.extradata),
+        width=parameters.width,
+        height=parameters.height,
+        sample_rate=parameters.sample_rate,
+        channels=parameters.channels,
+    )
+
+
+class PreEventLength(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much was kept from before the start; `short` says why it was less than asked, empty if it was not."""
+
+    asked_ms: int
+    kept_ms: int
+    excess_ms: int
+    gap_ms: int
+    short: str
+    silent: bool
+
+
+class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The opening statement of a segment.
+
+    Attributes:
+        boot_certificate: SHA-256 of the boot certificate whose key signs this.
+        previous: SHA-256 of the manifest before, empty for a recording's first segment.
+        header: SHA-256 of the sealed message's header, up to and with its authentication tag.
+        frame_length: Of the sealed message, in bytes.
+        start: When the segment's time 0 was captured.
+        recipients: Opaque id of the set of recipients.
+        policy: SHA-256 of the policy in force.
+        pre_event: Of a recording's first segment, else null.
+        overlap: True if it begins with pictures that the segment before may hold too, as after a storage fault.
+    """
+
+    format: str
+    agency: str
+    device: str
+    boot: int
+    boot_certificate: str
+    recording: str
+    segment: int
+    previous: str
+    header: str
+    frame_length: int
+    tracks: list[Track]
+    start: Moment
+    recipients: str
+    policy: str
+    pre_event: PreEventLength | None
+    overlap: bool
+
+
+class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """No packets of a track between two of the source's ticks, for longer than a frame should take."""
+
+    kind: Kind
+    from_ticks: int
+    to_ticks: int
+
+
+class Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was written of a track: packets, and the source's ticks of the first and after the last of them."""
+
+    kind: Kind
+    packets: int
+    first_ticks: int
+    end_ticks: int
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The manifest of a segment.
+
+    Attributes:
+        opening: SHA-256 of the opening statement; empty if there was none to be found.
+        boot: The boot that signs this: another than the opening's if the segment was recovered.
+        ended: Why the segment ended.
+        final: True if the recording ended with it, by a granted stop.
+        recovered: True if a later boot closed it.
+        bytes: Size of the sealed file, all of it.
+        sha256: Its hash, all of it.
+        whole_frames: Frames of the sealed message that are whole, the final one included.
+        whole_bytes: Where the last of them ends; `bytes` less this is torn.
+        attested_bytes: Of a recovered segment: what the journal last attested; beyond it lies the unattested tail.
+        written: What is in it; empty if the segment was recovered, because the device can't look into it.
+        gaps: Within it.
+        lost_packets: That fell out of memory while it was written.
+        stop: When the recording ended, on both clocks, if `final`.
+        sealed: Sealed details: who permitted that; empty if there are none.
+    """
+
+    format: str
+    agency: str
+    device: str
+    boot: int
+    boot_certificate: str
+    recording: str
+    segment: int
+    previous: str
+    opening: str
+    ended: Ended
+    final: bool
+    recovered: bool
+    bytes: int
+    sha256: str
+    whole_frames: int
+    whole_bytes: int
+    attested_bytes: int
+    written: list[Written]
+    gaps: list[Gap]
+    lost_packets: int
+    stop: Moment | None
+    sealed: str = ""
+
+
+_Statement = TypeVar("_Statement", Opening, Manifest)
+
+
+def opening(payload: dict[str, Any]) -> Opening:
+    """A typed opening statement.
+
+    Raises:
+        EvidenceError: The payload is not one.
+    """
+    return _typed(payload, Opening)
+
+
+def manifest(payload: dict[str, Any]) -> Manifest:
+    """A typed manifest.
+
+    Raises:
+        EvidenceError: The payload is not one.
+    """
+    return _typed(payload, Manifest)
+
+
+def _typed(payload: dict[str, Any], kind: type[_Statement]) -> _Statement:
+    try:
+        value = msgspec.convert(payload, kind)
+    except msgspec.MsgspecError as error:
+        raise EvidenceError(f"expected {kind.__name__.lower()} of a segment: {error}") from error
+    if value.format != FORMAT:
+        raise EvidenceError(f"expected the format {FORMAT}, got {value.format!r}; a newer bwc-agent may read it")
+    return value
