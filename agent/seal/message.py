@@ -16,7 +16,7 @@ import io
 import itertools
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
@@ -29,6 +29,8 @@ FRAMED = 2
 MAX_RECIPIENTS = 16
 MAX_FRAME_LENGTH = 1 << 20
 MAX_FRAMES = 0xFFFF_FFFF
+MAX_SIZED = 0xFFFF
+"""Bytes that a header's 16 bit lengths can count."""
 
 KEY_LENGTH = 32
 MESSAGE_ID_LENGTH = 32
@@ -86,7 +88,7 @@ class EncryptedDataKey:
 
     provider_id: str
     provider_info: bytes
-    ciphertext: bytes
+    ciphertext: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,7 @@ class Header:
         parts = [struct.pack(">BH", VERSION, SUITE), self.message_id, _U16.pack(len(context)), context]
         parts.append(_U16.pack(len(self.recipients)))
         for key in self.recipients:
-            for field in (key.provider_id.encode(), key.provider_info, key.ciphertext):
-                parts += (_sized(field),)
+            parts += map(_sized, (key.provider_id.encode(), key.provider_info, key.ciphertext))
         parts += (struct.pack(">BI", FRAMED, self.frame_length), self.commitment)
         return b"".join(parts)
 
@@ -125,10 +126,10 @@ class Header:
         return self.body() + self.tag
 
 
-def _sized(field: bytes) -> bytes:
-    if len(field) > 0xFFFF:  # noqa: PLR2004 - the format's 16 bit length
-        raise EvidenceError(f"expected at most 65535 bytes in a field of a message header, got {len(field)}")
-    return _U16.pack(len(field)) + field
+def _sized(data: bytes) -> bytes:
+    if len(data) > MAX_SIZED:
+        raise EvidenceError(f"expected at most {MAX_SIZED} bytes in a field of a message header, got {len(data)}")
+    return _U16.pack(len(data)) + data
 
 
 def serialize_context(context: Mapping[str, str]) -> bytes:
@@ -148,8 +149,8 @@ def serialize_context(context: Mapping[str, str]) -> bytes:
     except UnicodeEncodeError as error:
         raise EvidenceError(f"expected an encryption context that UTF-8 can express: {error}") from error
     data = _U16.pack(len(pairs)) + b"".join(_sized(key) + _sized(value) for key, value in pairs)
-    if len(data) > 0xFFFF:  # noqa: PLR2004 - the format's 16 bit length
-        raise EvidenceError(f"expected an encryption context of at most 65535 bytes, got {len(data)}")
+    if len(data) > MAX_SIZED:
+        raise EvidenceError(f"expected an encryption context of at most {MAX_SIZED} bytes, got {len(data)}")
     return data
 
 

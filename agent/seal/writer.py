@@ -20,6 +20,8 @@ from agent.seal.recipients import Recipient
 RandomBytes = Callable[[int], bytes]
 """Returns that many bytes that nobody can foresee; `os.urandom` outside of tests."""
 
+_SMALL_FRAME = 4096
+
 
 def message_keys(data_key: bytes | bytearray, message_id: bytes) -> tuple[AESGCM, bytes]:
     """The content cipher and the commitment that suite 0x0478 derives from a data key (HKDF-SHA-512, RFC 5869)."""
@@ -143,3 +145,15 @@ class Sealer:
         self._cipher = None
         self._sequence += 1
         return frame
+
+
+def seal_bytes(
+    recipients: Sequence[Recipient], context: Mapping[str, str], data: bytes, random_bytes: RandomBytes
+) -> bytes:
+    """A whole message over a few bytes, in one final frame, such as a key.
+
+    Raises:
+        EvidenceError, ValueError: As `Sealer`; or `data` is longer than 4 KiB.
+    """
+    sealer = Sealer(recipients, context, _SMALL_FRAME, random_bytes)
+    return sealer.header + sealer.finish(data)
