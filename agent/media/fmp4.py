@@ -31,6 +31,9 @@ NON_SYNC_SAMPLE = 0x0101_0000
 MAX_EXTRADATA = 65_535
 """Bytes; real parameter sets have some dozens. An `avcC` refers to each parameter set with 16 bits."""
 
+MAX_FRAGMENT_DATA = 16 << 20
+"""Bytes of samples in a fragment, 670 Mbit/s where it holds 0.2 s; a reader needs that much memory."""
+
 OPUS_RATE = 48_000
 """Hz; Opus in ISOBMFF counts time at 48 kHz whatever was sampled (Encapsulation of Opus in ISOBMFF, 4.3.2)."""
 
@@ -42,10 +45,17 @@ _AVCC_FIXED = 7
 _U16 = 0xFFFF
 _U32 = 0xFFFF_FFFF
 
-_MFHD = struct.Struct(">I4sII")
-_TRAF = struct.Struct(">I4s I4sII I4sIQ I4sIIi")
+MFHD = struct.Struct(">I4sII")
+"""`mfhd` [8.8.5]: length, type, version and flags, sequence number."""
+TRAF = struct.Struct(">I4s I4sII I4sIQ I4sIIi")
+"""`traf` [8.8.6] up to the table of samples: its own header, then `tfhd` [8.8.7] with flags and track number, `tfdt`
+[8.8.12] with version and decode time, `trun` [8.8.8] with flags, number of samples and where in the fragment the first
+sample's data is."""
+ENTRY_SIZE = 12
+"""Bytes of a sample in the `trun`: duration, size, flags, 32 bits each."""
+
 _BOX = struct.Struct(">I4s")
-_TFHD_SIZE, _TFDT_SIZE, _TRUN_FIXED, _ENTRY = 16, 20, 20, 12
+_TFHD_SIZE, _TFDT_SIZE, _TRUN_FIXED = 16, 20, 20
 _DEFAULT_BASE_IS_MOOF = 0x02_0000
 _TFDT_VERSION_1 = 0x0100_0000
 _TRUN_OFFSET_DURATION_SIZE_FLAGS = 0x0000_0701
@@ -139,16 +149,17 @@ def fragment(sequence: int, runs: Sequence[Run], *, multiple_of: int = 1) -> byt
         multiple_of: 1 for no padding.
 
     Raises:
-        SourceError: Ticks go back inside a run, a base time is negative, or a time or size leaves the format's range.
+        SourceError: Ticks go back inside a run, a base time is negative, a time or size leaves the format's range, or
+            there are more than `MAX_FRAGMENT_DATA` bytes of samples.
         ValueError: There is no packet at all.
     """
     runs = [run for run in runs if run.packets]
     if not runs:
         raise ValueError("expected at least one packet for a fragment, got none")
     counts = [len(run.packets) for run in runs]
-    moof_size = _BOX_HEADER + _MFHD.size + _TRAF.size * len(runs) + _ENTRY * sum(counts)
+    moof_size = _BOX_HEADER + MFHD.size + TRAF.size * len(runs) + ENTRY_SIZE * sum(counts)
     offset = moof_size + _BOX_HEADER
-    parts = [b"", _MFHD.pack(16, b"mfhd", 0, sequence & _U32)]
+    parts = [_BOX.pack(moof_size, b"moof"), MFHD.pack(MFHD.size, b"mfhd", 0, sequence & _U32)]
     payload: list[bytes] = []
     try:
         for run, count in zip(runs, counts, strict=True):
@@ -158,28 +169,38 @@ def fragment(sequence: int, runs: Sequence[Run], *, multiple_of: int = 1) -> byt
             entries[0::3] = _durations(packets)
             entries[1::3] = sizes = [len(item) for item in data]
             entries[2::3] = [SYNC_SAMPLE if packet.key else NON_SYNC_SAMPLE for packet in packets]
-            trun_size = _TRUN_FIXED + _ENTRY * count
-            parts.append(
-                _TRAF.pack(
-                    *(_BOX_HEADER + _TFHD_SIZE + _TFDT_SIZE + trun_size, b"traf"),
-                    *(_TFHD_SIZE, b"tfhd", _DEFAULT_BASE_IS_MOOF, run.track_id),
-                    *(_TFDT_SIZE, b"tfdt", _TFDT_VERSION_1, run.base_decode_time),
-                    *(trun_size, b"trun", _TRUN_OFFSET_DURATION_SIZE_FLAGS, count, offset),
-                )
-            )
+            parts.append(traf_header(run.track_id, run.base_decode_time, count, offset))
             parts.append(_entries(3 * count).pack(*entries))
             payload += data
             offset += sum(sizes)
-        parts[0] = _BOX.pack(moof_size, b"moof")
         parts.append(_BOX.pack(offset - moof_size, b"mdat"))
     except struct.error as error:
         raise SourceError(
             "a fragment's times and sizes must fit ISO/IEC 14496-12: a base time not below 0, ticks that never go back "
-            f"and differ by less than 2^32 inside a run, less than 2 GiB of data; {error}"
+            f"and differ by less than 2^32 inside a run; {error}"
         ) from error
+    if offset - moof_size > MAX_FRAGMENT_DATA + _BOX_HEADER:
+        raise SourceError(
+            f"expected at most {MAX_FRAGMENT_DATA} bytes of samples in a fragment, got {offset - moof_size}"
+        )
     if multiple_of > 1:
         payload.append(padding(offset, multiple_of))
     return b"".join(parts + payload)
+
+
+def traf_header(track_id: int, decode_time: int, count: int, data_offset: int) -> bytes:
+    """What comes before the table of `count` samples in a `traf`.
+
+    Raises:
+        struct.error: A number does not fit.
+    """
+    trun_size = _TRUN_FIXED + ENTRY_SIZE * count
+    return TRAF.pack(
+        *(_BOX_HEADER + _TFHD_SIZE + _TFDT_SIZE + trun_size, b"traf"),
+        *(_TFHD_SIZE, b"tfhd", _DEFAULT_BASE_IS_MOOF, track_id),
+        *(_TFDT_SIZE, b"tfdt", _TFDT_VERSION_1, decode_time),
+        *(trun_size, b"trun", _TRUN_OFFSET_DURATION_SIZE_FLAGS, count, data_offset),
+    )
 
 
 def free_box(length: int) -> bytes:
