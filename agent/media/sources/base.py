@@ -1,0 +1,131 @@
+"""What a source of encoded pictures and sound is, and how it keeps time.
+
+A source is opened as often as needed: after it failed, stalled or was torn down, it is closed and opened again with the
+next generation. Nothing in a source decides; a failure ends the iteration with `SourceError`, an end ends it quietly,
+and the recorder restarts it and accounts for the gap.
+
+A camera whose library calls back on threads of its own (picamera2's `Output.outputframe` for pictures, another thread
+for sound) fits this interface so: the callback only copies the packet into a bounded queue and never raises or
+blocks (an exception in it kills the camera's thread); `OpenSource.__iter__` drains the queue; a full queue and a
+silence longer than the frame interval allows are raised there as `SourceError`; `close` puts an end mark into the
+queue. Extradata must be known when `open` returns, so `open` waits for the first IDR picture.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Protocol
+
+from agent.clock import NS, Monotonic
+from agent.media.packet import Packet, Stream
+
+
+_LONGEST_WAIT_S = 3600.0  # below what the platform's locks take; the wait goes on after it
+
+
+class OpenSource(Protocol):
+    """One opening of a source: its streams, and their packets once."""
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """Video, audio or both, in this order, all of the generation that was asked for."""
+
+    def __iter__(self) -> Iterator[Packet]:
+        """The packets in the order of their times, each not before its own `time_ns` where the source is paced.
+
+        Iterate once, in one thread. It blocks between packets, and ends when the source ends or is closed.
+
+        Raises:
+            SourceError: The source failed; what came before is good.
+        """
+
+    def close(self) -> None:
+        """Make the iteration end soon and release the device. From any thread, any number of times."""
+
+
+class Source(Protocol):
+    """A camera, a microphone or both, or what stands in for them."""
+
+    @property
+    def name(self) -> str:
+        """For people: what and which one, such as `replay:/clips/street.mp4`."""
+
+    def open(self, generation: int) -> OpenSource:
+        """Open it anew.
+
+        Args:
+            generation: From 1, higher with each opening; stamped on all its streams.
+
+        Raises:
+            SourceError: It can't be opened, or does not give H.264, AAC or Opus in a form that can be stored exactly.
+        """
+
+
+class Pacer(Protocol):
+    """Lets one opening of a source wait for the time of its next packet."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds of the recorder's monotonic clock."""
+
+    def wait_until(self, ns: int) -> bool:
+        """Wait until the clock shows `ns`; False, at once, if closed before or meanwhile."""
+
+    def close(self) -> None:
+        """End the wait and refuse all later ones. From any thread, any number of times."""
+
+
+Pacing = Callable[[], Pacer]
+"""Makes the pacer of each opening."""
+
+
+class ClockPacer:
+    """Waits on a monotonic clock."""
+
+    def __init__(self, monotonic: Monotonic) -> None:
+        self._monotonic = monotonic
+        self._closed = threading.Event()
+
+    def now_ns(self) -> int:
+        """Nanoseconds of the clock."""
+        return self._monotonic()
+
+    def wait_until(self, ns: int) -> bool:
+        """Wait until the clock shows `ns`; False if closed."""
+        while (missing := ns - self._monotonic()) > 0:
+            if self._closed.wait(min(missing / NS, _LONGEST_WAIT_S)):
+                break
+        return not self._closed.is_set()
+
+    def close(self) -> None:
+        """End the wait."""
+        self._closed.set()
+
+
+class FreePacer:
+    """Waits for nothing: packets come as fast as they are read, with the times that pacing would have given them."""
+
+    def __init__(self, monotonic: Monotonic) -> None:
+        self._opened_ns = monotonic()
+        self._closed = False
+
+    def now_ns(self) -> int:
+        """When the source was opened; it stays there."""
+        return self._opened_ns
+
+    def wait_until(self, ns: int) -> bool:  # noqa: ARG002 - the interface's
+        """True at once, False if closed."""
+        return not self._closed
+
+    def close(self) -> None:
+        """Refuse all later waits."""
+        self._closed = True
+
+
+def paced(monotonic: Monotonic) -> Pacing:
+    """Packets come when they are due, as a camera's do."""
+    return partial(ClockPacer, monotonic)
+
+
+def unpaced(monotonic: Monotonic) -> Pacing:
+    """Packets come as fast as they are read, for benchmarks."""
+    return partial(FreePacer, monotonic)
