@@ -19,7 +19,6 @@ from typing import Protocol
 from agent.clock import NS, Monotonic
 from agent.media.packet import Packet, Stream
 
-
 _LONGEST_WAIT_S = 3600.0  # below what the platform's locks take; the wait goes on after it
 
 
