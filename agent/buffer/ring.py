@@ -17,7 +17,6 @@ Times are nanoseconds of the recorder's monotonic clock, taken from the packets;
 """
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 
@@ -71,12 +70,16 @@ class Cursor:
 
     Attributes:
         written: Number of the first packet that is not yet on storage; packets count from the ring's first ever.
+        taken: Number of the first packet that the writer does not hold in sealed form: what lies before may fall out.
         lost: What fell out unwritten and was not yet taken by `Ring.take_lost`.
+        at_risk: What fell out while the writer held it; lost if the writer has to give it up.
     """
 
     written: int
     pre_event: PreEvent
+    taken: int = 0
     lost: list[Lost] = field(default_factory=list)
+    at_risk: list[Lost] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -149,7 +152,7 @@ class Ring:
         elif video:
             if self._last_key < self._first:
                 for cursor in self._cursors:
-                    self._note_lost(cursor, [packet])
+                    cursor.lost.append(Lost(1, len(packet.data), packet.time_ns, packet.time_ns))
                 return False
             while self._cuts[-1] > self._last_key:
                 self._cuts.pop()  # the camera only stalled: what came meanwhile belongs to its group again
@@ -208,9 +211,9 @@ class Ring:
     def _drop_to(self, number: int) -> None:
         for cursor in self._cursors:
             if cursor.written < number:
-                self._note_lost(
-                    cursor, islice(self._packets, max(0, cursor.written - self._first), number - self._first)
-                )
+                held = min(max(cursor.written, cursor.taken), number)
+                self._note(cursor.at_risk, cursor.written, held)
+                self._note(cursor.lost, held, number)
                 cursor.written = number
         while self._first < number:
             self._bytes -= len(self._packets.popleft().data)
@@ -218,12 +221,11 @@ class Ring:
         while self._cuts and self._cuts[0] < number:
             self._cuts.popleft()
 
-    @staticmethod
-    def _note_lost(cursor: Cursor, packets: Iterable[Packet]) -> None:
-        gone = list(packets)
+    def _note(self, losses: list[Lost], number: int, end: int) -> None:
+        gone = list(islice(self._packets, number - self._first, end - self._first))
         if gone:
             size = sum(len(packet.data) for packet in gone)
-            cursor.lost.append(Lost(len(gone), size, gone[0].time_ns, gone[-1].time_ns))
+            losses.append(Lost(len(gone), size, gone[0].time_ns, gone[-1].time_ns))
 
     def start(self, at_ns: int, *, pre_event: bool = True) -> Cursor:
         """Begin a recording at `at_ns`: a cursor at the newest cut point that gives the configured length.
@@ -263,8 +265,19 @@ class Ring:
     def written(self, cursor: Cursor, number: int) -> None:
         """Say that all packets before `number` are on storage, and let go what nothing else keeps."""
         cursor.written = max(cursor.written, number)
+        cursor.at_risk.clear()
         if self._packets:
             self._trim()
+
+    def give_up(self, cursor: Cursor) -> int:
+        """Say that what the writer held in sealed form is gone; gives back the number to begin again at.
+
+        That is the head of the group of the first unwritten packet; what fell out meanwhile is lost.
+        """
+        cursor.lost += cursor.at_risk
+        cursor.at_risk.clear()
+        cursor.taken = 0
+        return self.group_start(cursor.written)
 
     def take_lost(self, cursor: Cursor) -> list[Lost]:
         """What fell out unwritten since the last call."""

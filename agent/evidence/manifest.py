@@ -32,10 +32,10 @@ class Moment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mono_us: int
 
 
-def moment(reading: WallReading, mono_ns: int) -> Moment:
-    """The moment of a wall-clock reading taken at `mono_ns`."""
+def moment_at(reading: WallReading, now_ns: int, at_ns: int) -> Moment:
+    """The moment of the monotonic time `at_ns`, by a wall-clock reading taken at `now_ns`."""
     within = None if reading.uncertainty_s is None else int(reading.uncertainty_s * 1000) + 1
-    return Moment(utc_text(reading.utc_ns), reading.source, within, mono_ns // 1000)
+    return Moment(utc_text(reading.utc_ns + at_ns - now_ns), reading.source, within, at_ns // 1000)
 
 
 class Track(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -188,14 +188,20 @@ class SegmentBuilder:
         return sealed
 
     def fragment(self, packets: Sequence[Packet]) -> bytes | bytearray:
-        """The sealed bytes of one fragment of at most `FRAGMENT_NS`, for storage at once."""
-        self._fragments += 1
+        """The sealed bytes of one fragment of at most `FRAGMENT_NS`, for storage at once.
+
+        Raises:
+            SourceError: The packets' times do not fit the container; nothing was added.
+        """
         runs = []
         for kind, state in self._tracks.items():
             own = [packet for packet in packets if packet.stream.parameters.kind is kind]
             if own:
                 runs.append(self._run(kind, state, own))
-        data = fmp4.fragment(self._fragments, runs, multiple_of=self._sealer.frame_length)
+        data = fmp4.fragment(self._fragments + 1, runs, multiple_of=self._sealer.frame_length)
+        self._fragments += 1
+        for run in runs:
+            self._note(run)
         return self._count(self._sealer.seal(data))
 
     def _run(self, kind: Kind, state: _TrackState, own: list[Packet]) -> fmp4.Run:
@@ -204,20 +210,28 @@ class SegmentBuilder:
             # Another opening of the source, with equal parameters: carry its ticks over onto this segment's time line.
             state.stream = first.stream
             state.shift = _ticks_at(first.stream, self.first_ns) - state.base_ticks
-        base = first.ticks - state.shift - state.base_ticks
-        own, base = _not_before_zero(own, base)
-        start = state.base_ticks + base
+        own, base = _not_before_zero(own, first.ticks - state.shift - state.base_ticks)
+        return fmp4.Run(fmp4.TRACK_IDS[kind], base, own)
+
+    def _note(self, run: fmp4.Run) -> None:
+        kind = run.packets[0].stream.parameters.kind
+        state = self._tracks[kind]
+        start = state.base_ticks + run.base_decode_time
         if not state.packets:
             state.first = start
         elif (start - state.end) * NS > GAP_NS * state.parameters.timescale:
             state.gaps.append(Gap(kind, state.end, start))
-        state.packets += len(own)
-        state.end = start + own[-1].ticks - own[0].ticks + own[-1].duration
-        return fmp4.Run(fmp4.TRACK_IDS[kind], base, own)
+        state.packets += len(run.packets)
+        state.end = start + run.packets[-1].ticks - run.packets[0].ticks + run.packets[-1].duration
 
     def finish(self) -> bytes:
         """The message's final frame; nothing can be added after it."""
         return bytes(self._count(self._sealer.finish()))
+
+    @property
+    def finished(self) -> bool:
+        """True once the final frame was made."""
+        return self._sealer.finished
 
     @property
     def frames(self) -> int:
@@ -296,18 +310,3 @@ def _not_before_zero(own: list[Packet], base: int) -> tuple[list[Packet], int]:
         return own, base
     zero = own[0].ticks - base
     return [replace(packet, ticks=max(packet.ticks, zero)) for packet in own], 0
-
-
-def cut_fragment(packets: Sequence[Packet], longest_ns: int = FRAGMENT_NS) -> int:
-    """How many of the packets, in the ring's order, make one fragment: all, or as many as last no longer than that.
-
-    One packet always fits, however long it lasts.
-    """
-    if not packets:
-        return 0
-    first = min(packets[0].time_ns, packets[-1].time_ns)
-    for count, packet in enumerate(packets):
-        lasts = packet.duration * NS // packet.stream.parameters.timescale
-        if count and packet.time_ns + lasts - first > longest_ns:
-            return count
-    return len(packets)

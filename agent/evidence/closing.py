@@ -1,0 +1,106 @@
+"""Closing a segment that was left unfinished: look at what is on storage, sign a manifest of it, alter nothing."""
+
+import hashlib
+from dataclasses import dataclass
+
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
+from agent.evidence.details import Details
+from agent.evidence.manifest import FORMAT, Ended, Manifest, Moment
+from agent.evidence.segment import Identity, Place, signed_manifest
+from agent.seal import message
+from agent.storage.interface import Storage, read_chunks
+from agent.strict_json import sha256_hex
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A segment that was closed.
+
+    Attributes:
+        manifest: The manifest that was stored.
+        whole_bytes: Where the last whole frame ends.
+        torn_bytes: Bytes after it, left as they are.
+    """
+
+    manifest: bytes
+    whole_bytes: int
+    torn_bytes: int
+
+
+def close_unfinished(
+    storage: Storage,
+    identity: Identity,
+    place: Place,
+    *,
+    ended: Ended,
+    attested_bytes: int,
+    recovered: bool,
+    lost_packets: int = 0,
+    stop: Moment | None = None,
+    details: Details | None = None,
+) -> Closed:
+    """Sign and store the manifest of a segment that has none, by what is on storage.
+
+    The sealed file is not touched: a torn end stays, is counted and hashed. What is in the segment the device can't
+    say, for it holds no key that opens it.
+
+    Args:
+        storage: Where it lies.
+        identity: Who signs now.
+        place: Which segment, and the hash of the manifest before it.
+        ended: Why it ended.
+        attested_bytes: What was last attested as synced, or known to be.
+        recovered: True if an earlier boot wrote it.
+        lost_packets: That fell out of memory meanwhile.
+        stop: When the recording ended, if it did.
+        details: Who permitted that.
+
+    Raises:
+        StorageError: Storage refuses; nothing was changed, and it can be tried again.
+    """
+    path = layout.segment(place.recording, place.segment)
+    size = storage.size(path)
+    whole_frames = whole_bytes = 0
+    digest = hashlib.sha256()
+    if size is not None:
+        with storage.open(path) as stream:
+            for chunk in read_chunks(stream):
+                digest.update(chunk)
+            try:
+                stream.seek(0)
+                scan = message.scan(stream)
+                whole_frames, whole_bytes = scan.whole_frames, scan.whole_bytes
+            except EvidenceError:
+                # The power went before the header was whole: nothing of it can be opened, all of it is torn.
+                whole_frames = whole_bytes = 0
+    try:
+        opening = sha256_hex(storage.read(layout.opening(place.recording, place.segment)))
+    except StorageError:
+        opening = ""
+    statement = Manifest(
+        format=FORMAT,
+        agency=identity.agency,
+        device=identity.device,
+        boot=identity.boot,
+        boot_certificate=identity.boot_certificate,
+        recording=place.recording,
+        segment=place.segment,
+        previous=place.previous,
+        opening=opening,
+        ended=ended,
+        final=ended == "stopped",
+        recovered=recovered,
+        bytes=size or 0,
+        sha256=digest.hexdigest(),
+        whole_frames=whole_frames,
+        whole_bytes=whole_bytes,
+        attested_bytes=attested_bytes,
+        written=[],
+        gaps=[],
+        lost_packets=lost_packets,
+        stop=stop,
+    )
+    manifest = signed_manifest(identity, statement, details)
+    storage.publish(layout.manifest(place.recording, place.segment), manifest)
+    return Closed(manifest, whole_bytes, (size or 0) - whole_bytes)

@@ -1,0 +1,121 @@
+"""Where source threads hand packets over: the ring behind one lock, and a bell for the writer."""
+
+import threading
+
+from agent.buffer.ring import Cursor, Lost, Ring
+from agent.evidence.segment import Streams
+from agent.media.packet import Kind, Packet, Stream
+
+
+class Feed:
+    """The ring, shared by threads. Every call is short; none waits for storage or for a source.
+
+    Args:
+        ring: The one buffer.
+        silent_pre_event: True to let no sound into memory before a start.
+    """
+
+    def __init__(self, ring: Ring, *, silent_pre_event: bool = False) -> None:
+        self._ring = ring
+        self._bell = threading.Condition()
+        self._declared: dict[Kind, Stream] = {}
+        self._newest: dict[Kind, int] = {}
+        self._packets = 0
+        self._silent = silent_pre_event
+        self._rung = False
+        if silent_pre_event:
+            ring.set_gate(Kind.AUDIO, open_=False)
+
+    def declare(self, *streams: Stream) -> None:
+        """Say which streams a source that was just opened will deliver, before their first packet."""
+        with self._bell:
+            for stream in streams:
+                self._declared[stream.parameters.kind] = stream
+
+    def put(self, packet: Packet) -> None:
+        """Take a packet in."""
+        with self._bell:
+            self._packets += 1
+            self._newest[packet.stream.parameters.kind] = packet.time_ns
+            if self._ring.append(packet):
+                self._rung = True
+                self._bell.notify_all()
+
+    def ring_bell(self) -> None:
+        """Wake the writer."""
+        with self._bell:
+            self._rung = True
+            self._bell.notify_all()
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait until something came in since the last wait, or the time is over."""
+        with self._bell:
+            if not self._rung:
+                self._bell.wait(timeout_s)
+            self._rung = False
+
+    @property
+    def streams(self) -> Streams:
+        """What the sources deliver now."""
+        with self._bell:
+            return Streams(self._declared.get(Kind.VIDEO), self._declared.get(Kind.AUDIO))
+
+    @property
+    def packets(self) -> int:
+        """Packets that came in since the start, withheld ones included: what the watchdog watches."""
+        with self._bell:
+            return self._packets
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in memory."""
+        with self._bell:
+            return self._ring.bytes
+
+    def newest_ns(self, kind: Kind) -> int | None:
+        """Time of the newest packet of a kind that came in, withheld or not."""
+        with self._bell:
+            return self._newest.get(kind)
+
+    def start(self, at_ns: int, *, pre_event: bool = True) -> Cursor:
+        """Begin a recording (see `Ring.start`); from now on sound is let in."""
+        with self._bell:
+            cursor = self._ring.start(at_ns, pre_event=pre_event)
+            self._ring.set_gate(Kind.AUDIO, open_=True)
+            self._rung = True
+            self._bell.notify_all()
+            return cursor
+
+    def end(self, cursor: Cursor, *, standby: bool) -> None:
+        """Forget a cursor; `standby` says that no recording follows, so that a silent buffer is silent again."""
+        with self._bell:
+            self._ring.end_cursor(cursor)
+            if standby and self._silent:
+                self._ring.set_gate(Kind.AUDIO, open_=False)
+
+    def read(self, number: int, limit: int) -> tuple[int, list[Packet]]:
+        """The number of the first packet still there from `number` on, and at most `limit` packets from it."""
+        with self._bell:
+            return max(number, self._ring.end - len(self._ring)), self._ring.read(number, limit)
+
+    def written(self, cursor: Cursor, number: int) -> list[Lost]:
+        """Say that all before `number` is on storage; gives back what fell out unwritten since the last call."""
+        with self._bell:
+            self._ring.written(cursor, number)
+            return self._ring.take_lost(cursor)
+
+    def taken(self, cursor: Cursor, number: int) -> list[Lost]:
+        """Say that all before `number` is held in sealed form; gives back what fell out since the last call."""
+        with self._bell:
+            cursor.taken = number
+            return self._ring.take_lost(cursor)
+
+    def give_up(self, cursor: Cursor) -> int:
+        """Say that what was held is gone; gives back the number to begin again at (see `Ring.give_up`)."""
+        with self._bell:
+            return self._ring.give_up(cursor)
+
+    def group_start(self, number: int) -> int:
+        """Number of the first packet of the group that packet `number` lies in."""
+        with self._bell:
+            return self._ring.group_start(number)

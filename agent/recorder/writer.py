@@ -1,0 +1,548 @@
+"""The writer: one thread that takes packets from the ring, makes segments of them, and stores them, synced.
+
+The rules, in order:
+1. One fragment, one seal, one write, one sync. Only while more than `BACKLOG_NS` of media wait are several fragments
+   stored under one sync, so that a pre-event buffer or a stall is caught up quickly.
+2. Packets are let go from the ring only after the sync that made them durable.
+3. A segment ends at the first IDR picture after its length, when stream parameters change, or with its recording.
+4. A storage that refuses is asked again, with the same bytes at the same place: writing them twice is harmless. If only
+   this file is beyond help, a new segment begins at the head of the unwritten group (`overlap`), and the old file is
+   closed as recovery would close it. Nothing is lost while memory lasts.
+5. A recording's end is a time: all packets before it are stored, none after it.
+6. What happens is told to `notify`; nothing here decides, and no error leaves `step`.
+"""
+
+import errno
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.buffer.ring import Cursor, Lost
+from agent.clock import NS, Clocks
+from agent.errors import SourceError, StorageError
+from agent.evidence import layout
+from agent.evidence.closing import close_unfinished
+from agent.evidence.details import Details
+from agent.evidence.entries import Entry, PacketsLost, SegmentClosed, SegmentOpened, SlowSync
+from agent.evidence.journal import OpenSegment
+from agent.evidence.manifest import Ended, Moment, PreEventLength, moment_at
+from agent.evidence.segment import FRAGMENT_NS, Identity, Place, SegmentBuilder, Streams
+from agent.media.packet import Kind, Packet
+from agent.recorder.feed import Feed
+from agent.recorder.plan import Frame, Plan, Step, plan
+from agent.seal.writer import RandomBytes
+from agent.storage.interface import GrowingFile, Storage
+from agent.strict_json import sha256_hex
+
+BACKLOG_NS = NS
+MOST_UNSYNCED = 1 << 20
+"""Bytes that may be put under one sync while a backlog is caught up."""
+STRAGGLERS_NS = NS
+"""How long a recording's end waits for packets that are still on their way."""
+_LOOK = 256
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+class Ledger(Protocol):
+    """What the writer needs of the journal's keeper."""
+
+    @property
+    def head(self) -> str:
+        """Hash of the newest journal line."""
+
+    def post(self, entry: Entry, details: Details | None = None) -> None:
+        """Journal an entry."""
+
+    def attest(self, segment: OpenSegment | None) -> None:
+        """Attest the open segment's synced bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the writer works.
+
+    Attributes:
+        segment_ns: Length of a segment.
+        slow_sync_ns: A sync that takes longer is journalled.
+        retry_ns: Between two attempts at a storage that refuses.
+        attest_ns: Between two attestations of the open segment.
+        reserve_bytes: Left free for the journal.
+    """
+
+    segment_ns: int = 60 * NS
+    slow_sync_ns: int = 150_000_000
+    retry_ns: int = NS // 2
+    attest_ns: int = NS
+    reserve_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRefused:
+    """Storage does not take what it is given; recording goes on in memory."""
+
+    error: StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class StorageTakes:
+    """Storage takes bytes again after `outage_ns`."""
+
+    outage_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingClosed:
+    """All of a recording is on storage, its final manifest included."""
+
+    recording: str
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStored:
+    """The first packets of a recording are durable, `took_ns` after the start was asked for."""
+
+    recording: str
+    took_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriterFault:
+    """Something went wrong that is not storage's doing; a new segment begins."""
+
+    problem: str
+
+
+WriterEvent = StorageRefused | StorageTakes | RecordingClosed | FirstStored | WriterFault
+
+
+@dataclass(slots=True)
+class Job:
+    """One recording to be written.
+
+    Attributes:
+        cursor: Its place in the ring.
+        at_ns: When its start was asked for.
+        pre_event: What was kept from before; None if it goes on from an earlier boot.
+        segment: Number of its last segment so far; `previous` is the hash of that one's manifest.
+        end_ns: Packets from then on are not part of it; None while it runs. `end_details` say who permitted that.
+        position: Number of the next packet to be sealed.
+        over: Kinds of which a packet after the end was seen.
+        lost: Packets that fell out of memory since the last manifest.
+        stored: True once its first packets are durable.
+    """
+
+    recording: str
+    cursor: Cursor
+    at_ns: int
+    pre_event: PreEventLength | None
+    segment: int = 0
+    previous: str = ""
+    end_ns: int | None = None
+    end_details: Details | None = None
+    position: int = 0
+    over: set[Kind] = field(default_factory=set)
+    lost: int = 0
+    stored: bool = False
+
+
+@dataclass(slots=True)
+class _Open:
+    """The segment under writing.
+
+    Attributes:
+        first_new: Number of the first packet that no earlier segment holds.
+        offset: Bytes that are durable.
+        unsynced: Sealed bytes that are to follow; they hold the packets before number `unsynced_to`.
+        refused: True after storage refused this file once for another reason than room.
+    """
+
+    builder: SegmentBuilder
+    file: GrowingFile
+    first_new: int
+    unsynced_to: int
+    offset: int = 0
+    unsynced: bytearray = field(default_factory=bytearray)
+    attested_ns: int = 0
+    refused: bool = False
+
+
+class Writer:
+    """Writes recordings one after the other.
+
+    Args:
+        feed: Where packets come from.
+        storage: Where segments go.
+        ledger: The journal.
+        identity: Whose evidence it is; asked anew for each segment.
+        certificates: Device and boot certificates, copied beside each recording.
+        clocks: Both clocks.
+        random_bytes: Source of data keys.
+        frame_length: The frame length of a sealed message for a bit rate in bits a second.
+        notify: Told what happens, in this thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        feed: Feed,
+        storage: Storage,
+        ledger: Ledger,
+        identity: Callable[[], Identity],
+        certificates: tuple[bytes, bytes],
+        clocks: Clocks,
+        random_bytes: RandomBytes,
+        frame_length: Callable[[int], int],
+        notify: Callable[[WriterEvent], None],
+        settings: Settings | None = None,
+    ) -> None:
+        self._feed = feed
+        self._storage = storage
+        self._ledger = ledger
+        self._identity = identity
+        self._certificates = certificates
+        self._clocks = clocks
+        self._random_bytes = random_bytes
+        self._frame_length = frame_length
+        self._notify = notify
+        self._settings = settings or Settings()
+        self._jobs: deque[Job] = deque()
+        self._before: deque[Callable[[], None]] = deque()
+        self._open: _Open | None = None
+        self._abandoned: _Open | None = None
+        self._overlap = False
+        self._failed_ns: int | None = None
+        self._retry_ns = 0
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def first(self, work: Callable[[], None]) -> None:
+        """Do `work` (recovery) in the writer's thread before the next recording; called again while storage refuses."""
+        self._before.append(work)
+        self._feed.ring_bell()
+
+    def begin(self, job: Job) -> None:
+        """Write a recording from its cursor on."""
+        job.position = job.cursor.written
+        self._jobs.append(job)
+        self._feed.ring_bell()
+
+    def end(self, recording: str, end_ns: int, details: Details | None) -> None:
+        """End a recording: what lies before `end_ns` is still written; `details` say who permitted that."""
+        for job in self._jobs:
+            if job.recording == recording and job.end_ns is None:
+                job.end_details = details
+                job.end_ns = end_ns
+        self._feed.ring_bell()
+
+    @property
+    def busy(self) -> bool:
+        """True while a recording is not wholly on storage."""
+        return bool(self._jobs)
+
+    @property
+    def failing(self) -> bool:
+        """True while storage refuses."""
+        return self._failed_ns is not None
+
+    def start(self) -> None:
+        """Run in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Store what is in memory, close the open segment as `interrupted`, end the thread if there is one."""
+        self._closing = True
+        self._feed.ring_bell()
+        if self._thread is None:
+            self.step()
+        else:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not (self._closing and not self._jobs):
+            self._feed.wait(self.step())
+
+    def step(self) -> float:
+        """Do all that can be done now; gives back how many seconds the writer may sleep if no packet comes."""
+        now = self._clocks.monotonic_ns()
+        if now < self._retry_ns and not self._closing:
+            return (self._retry_ns - now) / NS
+        try:
+            self._work()
+        except StorageError as error:
+            self._refused(error)
+        except Exception as error:  # noqa: BLE001 - rule 6: no error, not even a mistake of ours, may end a recording
+            self._stumbled(error)
+        if self._closing and self._failed_ns is not None:
+            self._jobs.clear()
+        return self._settings.retry_ns / NS if self._failed_ns is not None else FRAGMENT_NS / NS / 2
+
+    def _refused(self, error: StorageError) -> None:
+        """Storage refused: try again later, with another file if it is this one."""
+        now = self._clocks.monotonic_ns()
+        self._retry_ns = now + self._settings.retry_ns
+        if self._open is not None and error.errno not in _NO_ROOM:
+            if self._open.refused:
+                self._abandon(self._open)
+            else:
+                self._open.refused = True
+        if self._failed_ns is None:
+            self._failed_ns = now
+            self._notify(StorageRefused(error))
+
+    def _stumbled(self, error: Exception) -> None:
+        """Something else went wrong: begin a new segment a little later."""
+        self._retry_ns = self._clocks.monotonic_ns() + self._settings.retry_ns
+        self._notify(WriterFault(f"{type(error).__name__}: {error}"))
+        if self._open is not None:
+            self._abandon(self._open)
+
+    def _abandon(self, open_: _Open) -> None:
+        open_.file.close()
+        self._open, self._abandoned = None, open_
+        self._overlap = True
+        if self._jobs:
+            job = self._jobs[0]
+            job.position = self._feed.give_up(job.cursor)
+
+    def _takes(self) -> None:
+        if self._failed_ns is not None:
+            outage = self._clocks.monotonic_ns() - self._failed_ns
+            self._failed_ns = None
+            self._notify(StorageTakes(outage))
+
+    def _work(self) -> None:
+        while self._before:
+            self._before[0]()
+            self._before.popleft()
+            self._takes()
+        while self._jobs:
+            if self._open is not None and self._open.unsynced:
+                self._store(self._jobs[0], self._open)
+            if not self._advance(self._jobs[0]):
+                return
+            self._jobs.popleft()
+
+    def _advance(self, job: Job) -> bool:
+        """Write what there is of a recording; True once all of it is on storage."""
+        while True:
+            job.position, packets = self._feed.read(job.position, _LOOK)
+            last = self._closing or self._is_over(job)
+            if self._open is None:
+                packets = self._before_end(job, packets)
+                if packets:
+                    self._open_segment(job, packets)
+            decision = self._plan(job, packets, last=last)
+            if decision.step is Step.WAIT:
+                if last and not packets:
+                    self._finish(job, "interrupted" if job.end_ns is None else "stopped")
+                    return True
+                return False
+            self._carry_out(job, decision, packets)
+
+    def _plan(self, job: Job, packets: list[Packet], *, last: bool) -> Plan:
+        if self._open is None:
+            return Plan(Step.WAIT)
+        video, audio = self._open.builder.parameters
+        frame = Frame(
+            video=video,
+            audio=audio,
+            first_ns=self._open.builder.first_ns,
+            segment_ns=self._settings.segment_ns,
+            first_new=self._open.first_new,
+            end_ns=job.end_ns,
+            last=last,
+            now_ns=self._clocks.monotonic_ns(),
+        )
+        return plan(packets, job.position, frame)
+
+    def _carry_out(self, job: Job, decision: Plan, packets: list[Packet]) -> None:
+        assert self._open is not None
+        batch = packets[: decision.count]
+        if decision.step is Step.WRITE:
+            job.position += len(batch)
+            try:
+                self._open.unsynced += self._open.builder.fragment(batch)
+            except SourceError as error:
+                self._notify(WriterFault(str(error)))
+                size = sum(len(packet.data) for packet in batch)
+                self._count_lost(job, [Lost(len(batch), size, batch[0].time_ns, batch[-1].time_ns)])
+            self._open.unsynced_to = job.position
+            self._count_lost(job, self._feed.taken(job.cursor, job.position))
+            backlog = packets[-1].time_ns - batch[0].time_ns > BACKLOG_NS
+            if not backlog or len(self._open.unsynced) > MOST_UNSYNCED:
+                self._store(job, self._open)
+        elif decision.step is Step.SKIP:
+            self._pass_over(job, batch)
+        else:
+            self._close_segment(job, self._open, "rolled")
+            if decision.step is Step.REOPEN:
+                job.position = self._feed.group_start(job.position)
+                self._overlap = True
+
+    def _pass_over(self, job: Job, packets: list[Packet]) -> None:
+        for packet in packets:
+            job.position += 1
+            if job.end_ns is not None and packet.time_ns >= job.end_ns:
+                job.over.add(packet.stream.parameters.kind)
+
+    def _before_end(self, job: Job, packets: list[Packet]) -> list[Packet]:
+        """The packets from the first on that still belongs to the recording."""
+        if job.end_ns is None:
+            return packets
+        after = 0
+        while after < len(packets) and packets[after].time_ns >= job.end_ns:
+            after += 1
+        self._pass_over(job, packets[:after])
+        return packets[after:]
+
+    def _is_over(self, job: Job) -> bool:
+        if job.end_ns is None:
+            return False
+        kinds = {stream.parameters.kind for stream in self._feed.streams if stream is not None}
+        return kinds <= job.over or self._clocks.monotonic_ns() >= job.end_ns + STRAGGLERS_NS
+
+    def _open_segment(self, job: Job, packets: list[Packet]) -> None:
+        if self._abandoned is not None:
+            self._close_abandoned(job, self._abandoned, "fault")
+        first_ns = min(packet.time_ns for packet in packets[:8])
+        now = self._clocks.monotonic_ns()
+        number = job.segment + 1
+        identity = self._identity()
+        builder = SegmentBuilder(
+            identity,
+            Place(job.recording, number, job.previous),
+            self._streams_of(job, packets),
+            first_ns=first_ns,
+            start=moment_at(self._clocks.wall(), now, first_ns),
+            journal_head=self._ledger.head,
+            frame_length=self._frame_length(_bit_rate(packets)),
+            random_bytes=self._random_bytes,
+            pre_event=job.pre_event if number == 1 else None,
+            overlap=self._overlap,
+        )
+        self._certify(job, identity)
+        self._storage.publish(layout.opening(job.recording, number), builder.opening)
+        file = self._storage.create(layout.segment(job.recording, number))
+        job.segment = number
+        self._open = _Open(builder, file, first_new=job.cursor.written, unsynced_to=job.cursor.written)
+        self._open.unsynced += builder.prologue
+        self._overlap = False
+        self._ledger.post(SegmentOpened(job.recording, number, sha256_hex(builder.opening)))
+
+    def _certify(self, job: Job, identity: Identity) -> None:
+        device, boot = self._certificates
+        for path, data in (
+            (layout.device_certificate(job.recording), device),
+            (layout.boot_certificate(job.recording, identity.boot), boot),
+        ):
+            if self._storage.size(path) is None:
+                self._storage.publish(path, data)
+
+    def _streams_of(self, job: Job, packets: list[Packet]) -> Streams:
+        """The streams of a new segment: of its first picture, and of its first sound that no older segment holds.
+
+        Where the packets at hand have none of a kind, what the sources have declared counts.
+        """
+        declared = self._feed.streams
+        pictures = (p.stream for p in packets if p.stream.parameters.kind is Kind.VIDEO)
+        new = packets[max(0, job.cursor.written - job.position) :]
+        sounds = (p.stream for p in new if p.stream.parameters.kind is Kind.AUDIO)
+        return Streams(next(pictures, declared.video), next(sounds, declared.audio))
+
+    def _store(self, job: Job, open_: _Open) -> None:
+        """Write and sync what is sealed but not yet durable, then let the ring go of it."""
+        if self._storage.free_bytes() < self._settings.reserve_bytes:
+            raise StorageError(errno.ENOSPC, "the room that is left is reserved for the journal")
+        open_.file.write_at(open_.offset, open_.unsynced)
+        before = self._clocks.monotonic_ns()
+        open_.file.sync()
+        now = self._clocks.monotonic_ns()
+        open_.offset += len(open_.unsynced)
+        open_.unsynced = bytearray()
+        self._takes()
+        if now - before > self._settings.slow_sync_ns:
+            self._ledger.post(SlowSync((now - before) // 1_000_000))
+        self._let_go(job, open_.unsynced_to)
+        if not job.stored:
+            job.stored = True
+            self._notify(FirstStored(job.recording, now - job.at_ns))
+        if now - open_.attested_ns >= self._settings.attest_ns:
+            open_.attested_ns = now
+            self._ledger.attest(self._state(open_))
+
+    def _state(self, open_: _Open) -> OpenSegment:
+        builder = open_.builder
+        return OpenSegment(builder.place.recording, builder.place.segment, open_.offset, builder.sha256)
+
+    def _let_go(self, job: Job, number: int) -> None:
+        self._count_lost(job, self._feed.written(job.cursor, number))
+
+    def _count_lost(self, job: Job, losses: list[Lost]) -> None:
+        for gone in losses:
+            job.lost += gone.packets
+            self._ledger.post(
+                PacketsLost(job.recording, gone.packets, gone.bytes, gone.from_ns // 1000, gone.to_ns // 1000)
+            )
+
+    def _finish(self, job: Job, ended: Ended) -> None:
+        if self._open is not None:
+            self._close_segment(job, self._open, ended)
+        elif self._abandoned is not None:
+            self._close_abandoned(job, self._abandoned, ended)
+        self._let_go(job, job.position)
+        self._feed.end(job.cursor, standby=len(self._jobs) == 1)
+        if ended == "stopped":
+            self._notify(RecordingClosed(job.recording))
+
+    def _close_segment(self, job: Job, open_: _Open, ended: Ended) -> None:
+        builder = open_.builder
+        if not builder.finished:
+            open_.unsynced += builder.finish()
+        if open_.unsynced:
+            self._store(job, open_)
+        manifest = builder.manifest(
+            ended,
+            stop=self._stop(job, ended),
+            lost_packets=job.lost,
+            details=job.end_details if ended == "stopped" else None,
+        )
+        self._storage.publish(layout.manifest(job.recording, builder.place.segment), manifest)
+        open_.file.close()
+        self._open = None
+        self._closed(job, manifest, ended)
+
+    def _stop(self, job: Job, ended: Ended) -> Moment | None:
+        if ended != "stopped" or job.end_ns is None:
+            return None
+        return moment_at(self._clocks.wall(), self._clocks.monotonic_ns(), job.end_ns)
+
+    def _close_abandoned(self, job: Job, abandoned: _Open, ended: Ended) -> None:
+        """Close a file that could not be written on as recovery would: by what is on storage."""
+        closed = close_unfinished(
+            self._storage,
+            self._identity(),
+            abandoned.builder.place,
+            ended=ended,
+            attested_bytes=abandoned.offset,
+            recovered=False,
+            lost_packets=job.lost,
+            stop=self._stop(job, ended),
+            details=job.end_details if ended == "stopped" else None,
+        )
+        self._abandoned = None
+        self._closed(job, closed.manifest, ended)
+
+    def _closed(self, job: Job, manifest: bytes, ended: Ended) -> None:
+        job.previous = sha256_hex(manifest)
+        job.lost = 0
+        self._ledger.attest(None)
+        self._ledger.post(SegmentClosed(job.recording, job.segment, job.previous, ended, ended == "stopped"))
+
+
+def _bit_rate(packets: list[Packet]) -> int:
+    """Bits a second of the packets at hand; a guess when there are few."""
+    span = max(packet.time_ns for packet in packets) - min(packet.time_ns for packet in packets)
+    return sum(len(packet.data) for packet in packets) * 8 * NS // max(span, FRAGMENT_NS)
