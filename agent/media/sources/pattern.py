@@ -19,6 +19,7 @@ from av.audio.frame import AudioFrame
 from av.codec.context import Flags
 from av.filter import Graph
 from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
 
 from agent.errors import SourceError
 from agent.media import h264
@@ -155,6 +156,7 @@ class _PictureEncoder:
     def encode(self, number: int) -> tuple[bytes, bool]:
         """Draw and encode the next picture, `number`: its access unit, and whether it is an IDR picture."""
         frame = self._scene.vpull()
+        frame.pict_type = PictureType.NONE  # testsrc2 says I for every picture, and libx264 would obey
         frame.pts, frame.time_base = number * TICKS_A_PICTURE, self._time_base
         (packet,) = self._encoder.encode(frame)  # zerolatency: one in, one out
         return h264.length_prefixed(h264.nal_units(bytes(packet))), bool(packet.is_keyframe)
