@@ -1,4 +1,4 @@
-"""A writer with its surroundings, driven step by step: fake clocks, storage in memory, a journal that is really kept."""
+"""A writer with its surroundings, driven step by step: fake clocks, storage in memory, a real journal."""
 
 import os
 from collections.abc import Iterable
