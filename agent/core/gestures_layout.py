@@ -1,0 +1,185 @@
+"""Layouts: which press pattern asks for what. Data, from the built-in defaults, configuration or a signed bundle.
+
+A layout says what hands ask for, never whether they get it; what an action means in a given state (a mark in standby,
+a start while recording) is the state machine's business.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from agent.core.gestures_patterns import Kind, Pattern, parse_pattern
+from agent.errors import ConfigError
+
+_DECLARATION = re.compile(r"[a-z][a-z0-9_]{0,63}(=[a-z0-9_]{1,64})?")
+
+
+class Verb(StrEnum):
+    """What hands can ask for."""
+
+    START = "start"
+    ASK_STOP = "ask_stop"
+    MARK = "mark"
+    ASK_PRIVACY = "ask_privacy"
+    ASK_MUTE = "ask_mute"
+    RESUME = "resume"
+    ASK_POWER_OFF = "ask_power_off"
+    DECLARE = "declare"
+    """A reason code (`declare:victim_request`) or another declared attribute (`declare:encounter_state=concluded`)."""
+    CLASSIFY = "classify"
+    """A classification of the recording, such as `classify:juvenile`."""
+    STEALTH = "stealth"
+    """Lights and tone off, or on again."""
+
+
+_WITH_ARGUMENT = (Verb.DECLARE, Verb.CLASSIFY)
+_NEEDS_INTENT = (Verb.ASK_STOP, Verb.ASK_PRIVACY, Verb.ASK_MUTE, Verb.ASK_POWER_OFF)
+_MOST_PRESSES_TO_START = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What one pattern asks for.
+
+    Attributes:
+        verb: What.
+        argument: The reason code, `attribute=value` or classification; empty for all other verbs. Whether the policy
+            knows it is checked where the policy is.
+    """
+
+    verb: Verb
+    argument: str = ""
+
+    def __post_init__(self) -> None:
+        if self.verb in _WITH_ARGUMENT:
+            if not _DECLARATION.fullmatch(self.argument):
+                raise ConfigError(
+                    f"expected {self.verb}: and then a code of a-z, 0-9 and _, such as {self.verb}:victim_request, "
+                    f"got {str(self)[:120]!r}"
+                )
+        elif self.argument:
+            raise ConfigError(f"expected {self.verb} alone, got {str(self)[:120]!r}")
+
+    def __str__(self) -> str:
+        """Its text, which `parse_action` reads back."""
+        return f"{self.verb}:{self.argument}" if self.argument else str(self.verb)
+
+
+def parse_action(text: str) -> Action:
+    """The action that `text` names, such as `ask_stop` or `declare:victim_request`.
+
+    Raises:
+        ConfigError: There is no such action.
+    """
+    name, _, argument = text.partition(":")
+    try:
+        verb = Verb(name)
+    except ValueError:
+        verbs = ", ".join(f"{verb}:CODE" if verb in _WITH_ARGUMENT else verb for verb in Verb)
+        raise ConfigError(f"expected an action, one of {verbs}, got {text[:120]!r}") from None
+    return Action(verb, argument)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A complete map from patterns to actions, checked as a whole.
+
+    Attributes:
+        name: What it is called in journal and status.
+        actions: By pattern; read only.
+
+    Raises:
+        ConfigError: It is empty; nothing in it starts a recording; or a request that ends, silences or darkens one lies
+            on mere presses, where a bouncing or hammered button could make it.
+    """
+
+    name: str
+    actions: Mapping[Pattern, Action]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "actions", MappingProxyType(dict(self.actions)))
+        starts = [pattern for pattern, action in self.actions.items() if action.verb is Verb.START]
+        if not any(pattern.kind is not Kind.PRESS or pattern.presses <= _MOST_PRESSES_TO_START for pattern in starts):
+            raise ConfigError(
+                f"expected a gesture that starts a recording in layout {self.name!r}, of {_MOST_PRESSES_TO_START} "
+                "presses at most, such as 'double:record' = 'start'; there is none"
+            )
+        for pattern, action in self.actions.items():
+            if pattern.kind is Kind.PRESS and action.verb in _NEEDS_INTENT:
+                raise ConfigError(
+                    f"expected a hold or a switch for {action} in layout {self.name!r}, such as 'hold 3s:record', "
+                    f"got {str(pattern)!r}: presses are too easily made by accident or by a bad contact"
+                )
+
+    @property
+    def patterns(self) -> frozenset[Pattern]:
+        """What `Inputs` is to look for."""
+        return frozenset(self.actions)
+
+    def action(self, pattern: Pattern) -> Action | None:
+        """What `pattern` asks for; None if nothing."""
+        return self.actions.get(pattern)
+
+    def text(self) -> dict[str, str]:
+        """The layout as configuration writes it, in a stable order; `parse_layout` reads it back."""
+        return dict(sorted((str(pattern), str(action)) for pattern, action in self.actions.items()))
+
+
+def parse_layout(name: str, text: Mapping[str, str]) -> Layout:
+    """The layout written as texts of patterns and actions, such as `{"double:record": "start"}`.
+
+    Raises:
+        ConfigError: A pattern or action is malformed, two texts say the same pattern, or `Layout` refuses it.
+    """
+    actions: dict[Pattern, Action] = {}
+    for pattern_text, action_text in text.items():
+        pattern = parse_pattern(pattern_text)
+        if pattern in actions:
+            raise ConfigError(f"expected each gesture once in layout {name!r}, got {pattern_text!r} twice")
+        actions[pattern] = parse_action(action_text)
+    return Layout(name, actions)
+
+
+TWO_BUTTONS = parse_layout(
+    "two-buttons",
+    {
+        "double:record": "start",
+        "short:record": "mark",
+        "hold 3s:record": "ask_stop",
+        "hold 8s:record": "ask_power_off",
+        "short:mark": "mark",
+        "double:mark": "declare:encounter_state=concluded",
+        "triple:mark": "declare:request_on_recording=true",
+        "hold 2s:mark": "ask_privacy",
+        "chord:record+mark": "resume",
+        "chord hold 2s:record+mark": "ask_mute",
+    },
+)
+"""For a device with the buttons `record` and `mark`."""
+
+THREE_BUTTONS = parse_layout(
+    "three-buttons",
+    {
+        "double:record": "start",
+        "short:record": "mark",
+        "hold 3s:record": "ask_stop",
+        "hold 8s:record": "ask_power_off",
+        "short:mark": "mark",
+        "double:mark": "declare:encounter_state=concluded",
+        "triple:mark": "declare:request_on_recording=true",
+        "hold 2s:mark": "stealth",
+        "short:privacy": "resume",
+        "double:privacy": "declare:victim_request",
+        "triple:privacy": "declare:occupant_request",
+        "hold 2s:privacy": "ask_privacy",
+        "chord hold 2s:mark+privacy": "ask_mute",
+    },
+)
+"""For a device with the buttons `record`, `mark` and `privacy`."""
+
+DEFAULT_LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {layout.name: layout for layout in (TWO_BUTTONS, THREE_BUTTONS)}
+)
+"""The built-in layouts by name."""
