@@ -144,7 +144,7 @@ class DiskStorage:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 os.close(handle)
                 raise StorageError(errno.EINVAL, f"expected a regular file at {target}, got something else")
-            return os.fdopen(handle, "rb", buffering=0)
+            return os.fdopen(handle, "rb")
 
     def names(self, path: str) -> list[str]:
         """The sorted names in a folder, unfinished ones left out; empty if there is no such folder."""

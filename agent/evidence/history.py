@@ -1,0 +1,236 @@
+"""What earlier boots left behind: where the journal stands, which recording was running, which segments are unfinished.
+
+Read at start, before anything is written. What can't be read is reported, never repaired: the new boot's journal goes
+on from the last line that is whole, and auditors see the rest as it is.
+"""
+
+from dataclasses import dataclass, field
+
+from agent.clock import WallReading
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import entries, layout
+from agent.evidence.journal import CHECKPOINT_TYPE, HELD, MAX_LINE, Line, checkpoint_payload, parse_line, split_lines
+from agent.evidence.manifest import MANIFEST_TYPE
+from agent.evidence.manifest import manifest as typed_manifest
+from agent.keys import jws
+from agent.storage.interface import Storage
+from agent.strict_json import sha256_hex
+
+_TAIL = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Where the journal stands.
+
+    Attributes:
+        boot: Number of the newest boot, 0 if there is none.
+        line: Its last whole line; None if there is none.
+        torn_bytes: Bytes after that line.
+        boot_id: The kernel's boot id in which it was written; empty if unknown.
+    """
+
+    boot: int = 0
+    line: Line | None = None
+    torn_bytes: int = 0
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a recording came on storage.
+
+    Attributes:
+        segment: Number of its last segment, 0 if it never reached storage.
+        previous: Hash of the last manifest: of that segment, or of the one before it if it is unfinished.
+        unfinished: That segment has no manifest.
+        attested_bytes: What the journal last attested of it as synced; 0 if nothing.
+    """
+
+    recording: str
+    segment: int = 0
+    previous: str = ""
+    unfinished: bool = False
+    attested_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an earlier boot left behind.
+
+    Attributes:
+        running: The recording that no granted stop has ended; None if the recorder was in standby.
+        ended: Recordings that were ended, but whose last segment was not closed any more.
+        storage_full: Storage had no room when the journal ends.
+    """
+
+    running: Progress | None = None
+    ended: tuple[Progress, ...] = ()
+    storage_full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dark:
+    """How long nothing was journalled: in milliseconds, with the bound on its error and what it rests on."""
+
+    ms: int | None
+    uncertainty_ms: int | None
+    basis: str
+
+
+def read_tail(storage: Storage) -> Tail:
+    """The end of the newest journal that has a whole line.
+
+    Raises:
+        StorageError: Storage can't be read at all.
+    """
+    boots = [boot for boot in map(layout.journal_boot, storage.names(layout.JOURNAL)) if boot is not None]
+    newest = max(boots, default=0)
+    torn = 0
+    for boot in sorted(boots, reverse=True):
+        lines, rest = _last_lines(storage, layout.journal(boot))
+        torn = len(rest)
+        for raw in reversed(lines):
+            try:
+                line = parse_line(raw)
+            except EvidenceError:
+                torn += len(raw) + 1
+                continue
+            return Tail(newest, line, torn if boot == newest else 0, _boot_id(storage, boot))
+    return Tail(newest, None, torn)
+
+
+def _last_lines(storage: Storage, path: str) -> tuple[list[bytes], bytes]:
+    size = storage.size(path) or 0
+    with storage.open(path) as stream:
+        start = max(0, size - _TAIL)
+        stream.seek(start)
+        data = stream.read(_TAIL)
+    lines, rest = split_lines(data)
+    return (lines[1:] if start else lines), rest
+
+
+def _boot_id(storage: Storage, boot: int) -> str:
+    try:
+        with storage.open(layout.journal(boot)) as stream:
+            first = parse_line(stream.readline(1 << 16).rstrip(b"\n"))
+        if isinstance(first.entry, entries.Boot):
+            return str(jws.peek(first.entry.certificate, "bwc-boot+jws").get("boot_id", ""))
+    except (EvidenceError, StorageError):
+        return ""
+    return ""
+
+
+def dark(tail: Tail, now: WallReading, mono_us: int, boot_id: str) -> Dark:
+    """How long it was dark between the last line and now, as far as a clock can tell.
+
+    The monotonic clock tells exactly if the kernel did not boot in between; else the wall clock does, if it was
+    trusted at both ends; else nobody knows.
+    """
+    if tail.line is None:
+        return Dark(None, None, "first_boot" if not tail.boot else "unknown")
+    if tail.boot_id and tail.boot_id == boot_id and mono_us >= tail.line.mono_us:
+        return Dark((mono_us - tail.line.mono_us) // 1000, 1, "same_kernel")
+    before = tail.line.wall
+    if now.uncertainty_s is None or before.uncertainty_s is None or before.source == HELD:
+        return Dark(None, None, "unknown")
+    elapsed_ms = max(0, (now.utc_ns - before.utc_ns) // 10**6)
+    return Dark(elapsed_ms, int((now.uncertainty_s + before.uncertainty_s) * 1000) + 1, "trusted_clock")
+
+
+def left_behind(storage: Storage, tail: Tail) -> Left:
+    """What the newest boot left unfinished.
+
+    The journal says which recordings were begun and ended; the folders say how far they came, also where the journal's
+    last lines did not reach storage (a start acts first and is journalled after).
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    if not tail.boot:
+        return Left()
+    story = _story(storage, tail)
+    prefix = f"{tail.boot:08d}-"
+    begun = dict.fromkeys(story.begun)
+    begun.update(dict.fromkeys(name for name in storage.names(layout.RECORDINGS) if name.startswith(prefix)))
+    running: Progress | None = None
+    ended = []
+    for recording in begun:
+        progress = _progress(storage, recording, story)
+        if recording in story.ended:
+            if progress.unfinished:
+                ended.append(progress)
+        elif progress.unfinished or not progress.segment or not _is_final(storage, recording, progress.segment):
+            running = progress
+    return Left(running, tuple(ended), story.storage_full)
+
+
+@dataclass(slots=True)
+class _Story:
+    """What a journal tells, as far as it matters for going on."""
+
+    begun: list[str] = field(default_factory=list)
+    ended: set[str] = field(default_factory=set)
+    attested: dict[tuple[str, int], int] = field(default_factory=dict)
+    storage_full: bool = False
+
+    def follow(self, entry: entries.AnyEntry) -> None:
+        match entry:
+            case entries.Boot() if entry.interrupted:
+                self.begun.append(entry.interrupted)
+            case entries.RecordingStarted():
+                self.begun.append(entry.recording)
+            case entries.RecordingEnded():
+                self.ended.add(entry.recording)
+            case entries.Checkpoint():
+                payload = checkpoint_payload(jws.peek(entry.jws, CHECKPOINT_TYPE))
+                if payload.recording:
+                    self.attested[payload.recording, payload.segment] = payload.bytes
+            case entries.StorageFailed():
+                self.storage_full = entry.problem == "ENOSPC"
+            case entries.StorageBack():
+                self.storage_full = False
+            case _:
+                return
+
+
+def _story(storage: Storage, tail: Tail) -> _Story:
+    story = _Story()
+    with storage.open(layout.journal(tail.boot)) as stream:
+        for raw in iter(lambda: stream.readline(MAX_LINE + 1), b""):
+            try:
+                story.follow(parse_line(raw.rstrip(b"\n")).entry)
+            except EvidenceError:
+                break
+    return story
+
+
+def _progress(storage: Storage, recording: str, story: _Story) -> Progress:
+    parts: dict[int, set[str]] = {}
+    for name in storage.names(layout.recording(recording)):
+        part = layout.segment_part(name)
+        if part is not None:
+            parts.setdefault(part[0], set()).add(part[1])
+    last = max(parts, default=0)
+    if not last:
+        return Progress(recording)
+    if "manifest.jws" in parts[last]:
+        return Progress(recording, last, _manifest_hash(storage, recording, last))
+    previous = _manifest_hash(storage, recording, last - 1) if last > 1 else ""
+    return Progress(recording, last, previous, True, story.attested.get((recording, last), 0))
+
+
+def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
+    try:
+        return sha256_hex(storage.read(layout.manifest(recording, segment)))
+    except StorageError:
+        return ""
+
+
+def _is_final(storage: Storage, recording: str, segment: int) -> bool:
+    """True if this segment's manifest says that the recording ended with it. Its signature is not checked here."""
+    try:
+        token = storage.read(layout.manifest(recording, segment)).decode("ascii")
+        return typed_manifest(jws.peek(token, MANIFEST_TYPE)).final
+    except (StorageError, EvidenceError, UnicodeDecodeError):
+        return False

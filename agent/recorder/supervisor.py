@@ -1,0 +1,176 @@
+"""Keeps a source delivering: opens it, hands its packets over, opens it again when it fails, ends or falls silent.
+
+A source runs in a thread of its own, which can't be killed if the library in it hangs; then it is closed, left behind,
+and another one opened. What a left-behind thread still delivers is not taken.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.clock import NS, Monotonic
+from agent.core.events import Event, SourceBack, SourceFailed
+from agent.errors import SourceError
+from agent.media.packet import Kind, Packet, Stream
+from agent.media.sources.base import OpenSource, Source
+from agent.recorder.feed import Feed
+
+SILENCE_NS = 1 * NS
+"""Pictures or sound that stay away for longer than this have failed."""
+BACKOFF_NS = (NS // 10, NS // 4, NS // 2, NS)
+"""How long to wait before the first, second, … opening in a row that brings no packet; the last one for all further."""
+JUMP_NS = 2 * NS
+"""A packet's time further than this from the moment it comes in is a jump of the source's clock."""
+
+
+@dataclass(slots=True)
+class _Track:
+    stream: Stream
+    last_ns: int
+    last_ticks: int = -1
+    silent: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """One opening of a source."""
+
+    source: OpenSource
+    opened_ns: int
+    tracks: dict[Kind, _Track] = field(default_factory=dict)
+    ended: str = ""
+
+
+class Supervisor:
+    """Keeps one source delivering into the feed.
+
+    Args:
+        source: What to open.
+        feed: Where packets go.
+        monotonic: The recorder's clock.
+        tell: Takes events for the core; called from several threads, must only enqueue.
+        live: False for a source that comes as fast as it is read: its packets' times are not compared with the clock.
+    """
+
+    def __init__(
+        self, source: Source, feed: Feed, monotonic: Monotonic, tell: Callable[[Event], None], *, live: bool = True
+    ) -> None:
+        self._source = source
+        self._feed = feed
+        self._monotonic = monotonic
+        self._tell = tell
+        self._live = live
+        self._generation = 0
+        self._run: _Run | None = None
+        self._attempts = 0
+        self._next_ns = 0
+        self._down_ns: dict[Kind, int] = {}
+        self._failed_told = False
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def delivering(self) -> bool:
+        """True while a source is open and no track of it is silent."""
+        run = self._run
+        return run is not None and not run.ended and not any(track.silent for track in run.tracks.values())
+
+    @property
+    def generation(self) -> int:
+        """Openings so far."""
+        return self._generation
+
+    def watch(self) -> None:
+        """Look after the source: to be called a few times a second by one thread."""
+        now = self._monotonic()
+        run = self._run
+        if self._closed:
+            return
+        if run is None:
+            if now >= self._next_ns:
+                self._open(now)
+            return
+        if run.ended:
+            self._fail("both" if len(run.tracks) != 1 else str(next(iter(run.tracks))), run.ended, now)
+            return
+        for kind, track in run.tracks.items():
+            if not track.silent and now - track.last_ns > SILENCE_NS:
+                track.silent = True
+                self._down_ns.setdefault(kind, track.last_ns)
+                self._tell(SourceFailed(now, kind, f"silent for {SILENCE_NS // 10**9} s"))
+        if all(track.silent for track in run.tracks.values()) or (
+            Kind.VIDEO in run.tracks and run.tracks[Kind.VIDEO].silent
+        ):
+            self._reopen(now)
+
+    def _open(self, now: int) -> None:
+        self._generation += 1
+        try:
+            source = self._source.open(self._generation)
+        except SourceError as error:
+            self._fail("both", str(error), now)
+            return
+        except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the recorder goes on
+            self._fail("both", f"{type(error).__name__}: {error}", now)
+            return
+        run = _Run(source, now)
+        run.tracks = {stream.parameters.kind: _Track(stream, now) for stream in source.streams}
+        self._feed.declare(*source.streams)
+        self._run = run
+        threading.Thread(target=self._deliver, args=(run,), name=f"source-{self._generation}", daemon=True).start()
+
+    def _deliver(self, run: _Run) -> None:
+        try:
+            for packet in run.source:
+                if run is not self._run:
+                    return
+                self._take(run, packet)
+            run.ended = run.ended or "ended"
+        except SourceError as error:
+            run.ended = str(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            run.ended = f"{type(error).__name__}: {error}"
+
+    def _take(self, run: _Run, packet: Packet) -> None:
+        now = self._monotonic()
+        kind = packet.stream.parameters.kind
+        track = run.tracks.get(kind)
+        if track is None or track.stream is not packet.stream:
+            track = run.tracks[kind] = _Track(packet.stream, now)
+            self._feed.declare(packet.stream)
+        if packet.ticks <= track.last_ticks:
+            raise SourceError(f"time of {kind} went back from tick {track.last_ticks} to {packet.ticks}")
+        if self._live and abs(packet.time_ns - now) > JUMP_NS:
+            raise SourceError(f"time of {kind} jumped: {(packet.time_ns - now) / NS:+.1f} s off the clock")
+        track.last_ticks = packet.ticks
+        track.last_ns = now
+        self._feed.put(packet)
+        down_ns = self._down_ns.pop(kind, None)
+        if down_ns is not None or track.silent:
+            track.silent = False
+            self._tell(SourceBack(packet.time_ns, kind, down_ns if down_ns is not None else packet.time_ns))
+        if kind is Kind.VIDEO or Kind.VIDEO not in run.tracks:
+            self._attempts = 0
+            self._failed_told = False
+
+    def _fail(self, track: str, problem: str, now: int) -> None:
+        if not self._failed_told:
+            self._failed_told = True
+            self._tell(SourceFailed(now, track, problem))
+        self._reopen(now)
+
+    def _reopen(self, now: int) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            for kind, track in run.tracks.items():
+                self._down_ns.setdefault(kind, track.last_ns)
+            threading.Thread(target=run.source.close, name="source-close", daemon=True).start()
+        self._next_ns = now + BACKOFF_NS[min(self._attempts, len(BACKOFF_NS) - 1)]
+        self._attempts += 1
+
+    def close(self) -> None:
+        """Close the source for good."""
+        self._closed = True
+        run, self._run = self._run, None
+        if run is not None:
+            run.source.close()
