@@ -8,6 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.errors import EvidenceError
 from agent.strict_json import b64, encode_json, unb64
 
+_COORDINATE = 32
+"""Bytes of a coordinate on P-256."""
+
 
 def jwk_of(key: ec.EllipticCurvePublicKey) -> dict[str, str | list[str]]:
     """The public JSON Web Key (RFC 7517; RFC 7518, 6.2) of a P-256 key: `kty`, `crv`, `x`, `y`."""
@@ -15,8 +18,8 @@ def jwk_of(key: ec.EllipticCurvePublicKey) -> dict[str, str | list[str]]:
     return {
         "kty": "EC",
         "crv": "P-256",
-        "x": b64(numbers.x.to_bytes(32, "big")),
-        "y": b64(numbers.y.to_bytes(32, "big")),
+        "x": b64(numbers.x.to_bytes(_COORDINATE, "big")),
+        "y": b64(numbers.y.to_bytes(_COORDINATE, "big")),
     }
 
 
@@ -30,9 +33,12 @@ def public_key(jwk: Any) -> ec.EllipticCurvePublicKey:
         raise EvidenceError("expected a public JWK with kty EC, crv P-256, x and y and nothing else")
     if not isinstance(jwk["x"], str) or not isinstance(jwk["y"], str):
         raise EvidenceError("expected a JWK with x and y as base64url texts")
-    x, y = (int.from_bytes(unb64(jwk[name]), "big") for name in "xy")
+    x, y = (unb64(jwk[name]) for name in "xy")
+    if (len(x), len(y)) != (_COORDINATE, _COORDINATE):  # RFC 7518, 6.2.1.2: one key, one JWK
+        raise EvidenceError(f"expected {_COORDINATE} bytes each as x and y of a JWK, got {len(x)} and {len(y)}")
     try:
-        return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+        numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), ec.SECP256R1())
+        return numbers.public_key()
     except ValueError as error:
         raise EvidenceError("expected a JWK whose point lies on P-256, got one that does not") from error
 

@@ -1,0 +1,200 @@
+"""Key files: made readable for their owner alone, never overwritten, refused where others could have read or put them.
+
+A signing key is one PEM block with an EC key on P-256. A recipient's key is one block with an RSA key, or two blocks,
+ML-KEM-1024 then EC on P-384, of which neither opens anything without the other. The rules for reading, in order:
+
+1. The file is opened without following a link in its last component and without waiting, and must be a regular file.
+2. It belongs to this process's user or to root, and nobody else may read, write or execute it.
+3. It holds PEM blocks with private keys and nothing else.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec, mlkem, rsa
+
+from agent.errors import EvidenceError, KeyFileError, ProvisioningError
+from agent.keys import pkcs8
+from agent.keys.pkcs8 import PrivateKey
+from agent.keys.signer import KeySigner, Signer
+from agent.seal.recipients import AnyRecipientKey, HpkeRecipientKey, RsaRecipientKey, check_rsa_size
+
+MAX_KEY_FILE = 64 * 1024
+MAX_TOKEN_FILE = 1 << 20
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def write_new(path: Path, data: bytes, mode: int) -> None:
+    """Creates a file with exactly this mode and makes it durable; its folder is the caller's to sync.
+
+    Raises:
+        ProvisioningError: There is something at `path` already, a dangling link included.
+        OSError: The file system's own.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise ProvisioningError(f"expected nothing at {path}, found a file: it is never overwritten") from error
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)  # whatever the umask says
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path, limit: int, what: str, *, private: bool) -> bytes:
+    """A small regular file's bytes; `private` also asks that nobody else could read or replace them."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if private else 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        hint = "it is a link, name the file itself" if error.errno == errno.ELOOP else error.strerror
+        raise KeyFileError(f"expected a {what} at {path}: {hint}") from error
+    except ValueError as error:
+        raise KeyFileError(f"expected a path of a {what}, got {str(path)!r}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyFileError(f"expected a {what} at {path}, found something that is not a regular file")
+        if private and status.st_mode & _OTHERS:
+            raise KeyFileError(
+                f"expected a key file that only its owner can read, got {path} with mode "
+                f"{stat.S_IMODE(status.st_mode):04o}: if others may have read it make a new key, else chmod 600"
+            )
+        if private and status.st_uid not in (os.geteuid(), 0):
+            raise KeyFileError(f"expected a key file of this user or root, got {path} of user id {status.st_uid}")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise KeyFileError(f"expected a {what} of at most {limit} bytes at {path}, got a longer file")
+    return data
+
+
+def _read_pem(path: Path) -> str:
+    data = _read(path, MAX_KEY_FILE, "private key", private=True)
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise KeyFileError(f"expected PEM in {path}, got bytes that are not ASCII") from error
+
+
+def _load(path: Path, passphrase: str | None) -> list[PrivateKey]:
+    try:
+        return pkcs8.from_pem(_read_pem(path), passphrase)
+    except KeyFileError as error:
+        raise KeyFileError(f"{path}: {error}") from error
+
+
+def read_token(path: Path) -> str:
+    """The signed message in a file such as `trust.jws`; a line feed at its end is not part of it.
+
+    Raises:
+        KeyFileError: It is missing, not a regular file, longer than 1 MiB, or not ASCII.
+    """
+    data = _read(path, MAX_TOKEN_FILE, "signed message", private=False)
+    try:
+        return data.decode("ascii").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise KeyFileError(f"expected a signed message in {path}, got bytes that are not ASCII") from error
+
+
+def needs_passphrase(path: Path) -> bool:
+    """True if a key file is protected by a passphrase.
+
+    Raises:
+        KeyFileError: As the rules at the top of this module say.
+    """
+    return pkcs8.is_encrypted(_read_pem(path))
+
+
+def save_signing_key(
+    path: Path, key: ec.EllipticCurvePrivateKey, passphrase: str | None, random_bytes: Callable[[int], bytes]
+) -> None:
+    """Writes a signing key to a new file of mode 0600.
+
+    Raises:
+        ProvisioningError: There is something at `path` already.
+        OSError: The file system's own.
+    """
+    write_new(path, pkcs8.to_pem(key, passphrase, random_bytes).encode("ascii"), 0o600)
+
+
+def save_recipient_key(
+    path: Path, key: AnyRecipientKey, passphrase: str | None, random_bytes: Callable[[int], bytes]
+) -> None:
+    """Writes a recipient's private key to a new file of mode 0600.
+
+    Raises:
+        ProvisioningError: There is something at `path` already.
+        OSError: The file system's own.
+    """
+    halves: tuple[PrivateKey, ...] = (key.kem_key, key.ec_key) if isinstance(key, HpkeRecipientKey) else (key.key,)
+    pem = "".join(pkcs8.to_pem(half, passphrase, random_bytes) for half in halves)
+    write_new(path, pem.encode("ascii"), 0o600)
+
+
+def load_signer(uri: str, passphrase: str | None = None) -> Signer:
+    """The signing key that a URI names: `file:` and a path, absolute or relative to the current folder.
+
+    Raises:
+        KeyFileError: Another scheme; as the rules at the top of this module say; or not an EC key on P-256.
+    """
+    scheme, _, rest = uri.partition(":")
+    if scheme != "file" or not rest:
+        raise KeyFileError(
+            f"expected a signing key as file:/path/to/key.pem, got {uri[:80]!r}: no other kind is built in"
+        )
+    path = Path("/" + rest.lstrip("/")) if rest.startswith("/") else Path(rest)
+    keys = _load(path, passphrase)
+    if len(keys) != 1 or not isinstance(keys[0], ec.EllipticCurvePrivateKey):
+        raise KeyFileError(f"expected one signing key in {path}, got {_kinds(keys)}")
+    if not isinstance(keys[0].curve, ec.SECP256R1):
+        raise KeyFileError(f"expected a signing key on P-256 in {path}, got one on {keys[0].curve.name}")
+    return KeySigner(keys[0])
+
+
+def load_recipient_key(path: Path, passphrase: str | None = None) -> AnyRecipientKey:
+    """A recipient's private key; its kind is what the file holds.
+
+    Raises:
+        KeyFileError: As the rules at the top of this module say; or it is no recipient's key, or too weak.
+    """
+    keys = _load(path, passphrase)
+    match keys:
+        case [rsa.RSAPrivateKey() as key]:
+            try:
+                check_rsa_size(key.key_size)
+            except EvidenceError as error:
+                raise KeyFileError(f"{path}: {error}") from error
+            return RsaRecipientKey(key)
+        case [mlkem.MLKEM1024PrivateKey() as kem_key, ec.EllipticCurvePrivateKey() as ec_key] if isinstance(
+            ec_key.curve, ec.SECP384R1
+        ):
+            return HpkeRecipientKey(kem_key, ec_key)
+        case _:
+            raise KeyFileError(
+                f"expected a recipient's key in {path}, one RSA key or ML-KEM-1024 and then P-384, got {_kinds(keys)}"
+            )
+
+
+def _kinds(keys: list[PrivateKey]) -> str:
+    names = {rsa.RSAPrivateKey: "RSA", mlkem.MLKEM1024PrivateKey: "ML-KEM-1024"}
+    found = []
+    for key in keys:
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            found.append(f"EC on {key.curve.name}")
+        else:
+            found.append(next(name for kind, name in names.items() if isinstance(key, kind)))
+    return " and ".join(found)
