@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,8 +47,15 @@ def _no_constants(text: str) -> Any:
     raise EvidenceError(f"expected JSON numbers (RFC 8259), got {text}")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise EvidenceError(f"expected JSON numbers that fit into 64 bits, got {text[:40]}")
+    return value
+
+
 def strict_json(data: bytes) -> dict[str, Any]:
-    """One JSON object without duplicate names, NaN or infinities.
+    """One JSON object without duplicate names, NaN, infinities, or texts that UTF-8 cannot express.
 
     Raises:
         EvidenceError: It is anything else, or longer than `MAX_BYTES`.
@@ -55,7 +63,14 @@ def strict_json(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise EvidenceError(f"expected at most {MAX_BYTES} bytes of JSON, got {len(data)}")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constants,
+            parse_float=_finite,
+        )
+        if b"\\u" in data:  # only an escape can make half of a surrogate pair (RFC 8259, 8.2)
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except EvidenceError:
         raise
     except (ValueError, RecursionError) as error:
