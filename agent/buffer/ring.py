@@ -130,6 +130,16 @@ class Ring:
         """Time of the newest packet; None while the ring is empty."""
         return self._packets[-1].time_ns if self._packets else None
 
+    def backlog_ns(self, cursor: Cursor) -> int:
+        """Time from a cursor's first unwritten packet to the newest one."""
+        waiting = self.read(cursor.written, 1)
+        return self._packets[-1].time_ns - waiting[0].time_ns if waiting else 0
+
+    def bytes_a_second(self) -> float:
+        """Bytes a second of what is held; 0 if it spans less than half a second."""
+        span = self._packets[-1].time_ns - self._packets[0].time_ns if self._packets else 0
+        return self._bytes * NS / span if span >= NS // 2 else 0.0
+
     def withheld(self, kind: Kind) -> int:
         """Packets of a kind that the gate has kept out since the start."""
         return self._gates[kind].withheld

@@ -36,6 +36,7 @@ def close_unfinished(
     ended: Ended,
     attested_bytes: int,
     recovered: bool,
+    final: bool = False,
     lost_packets: int = 0,
     stop: Moment | None = None,
     details: Details | None = None,
@@ -52,6 +53,7 @@ def close_unfinished(
         ended: Why it ended.
         attested_bytes: What was last attested as synced, or known to be.
         recovered: True if an earlier boot wrote it.
+        final: True if the recording ended with it, by a granted stop.
         lost_packets: That fell out of memory meanwhile.
         stop: When the recording ended, if it did.
         details: Who permitted that.
@@ -89,7 +91,7 @@ def close_unfinished(
         previous=place.previous,
         opening=opening,
         ended=ended,
-        final=ended == "stopped",
+        final=final,
         recovered=recovered,
         bytes=size or 0,
         sha256=digest.hexdigest(),

@@ -19,6 +19,7 @@ class Boot(Entry, tag="boot", frozen=True):
     """The first line of each boot's file.
 
     Attributes:
+        tag: Names this boot in the ids of its recordings.
         certificate: The boot certificate, a JWS by the device's identity key: names the key that signs from here on.
         version: Of bwc-agent.
         torn_bytes: Bytes of an unfinished line at the end of the previous boot's file, left as they are.
@@ -28,6 +29,8 @@ class Boot(Entry, tag="boot", frozen=True):
         interrupted: Recording that was running when the previous boot went dark; empty if none.
     """
 
+    boot: int
+    tag: str
     certificate: str
     version: str
     torn_bytes: int
@@ -89,6 +92,7 @@ class SegmentRecovered(Entry, tag="segment_recovered", frozen=True):
     """A segment that an earlier boot left open was closed by this one.
 
     Attributes:
+        manifest: SHA-256 of the manifest that this boot signed.
         attested_bytes: What the earlier boot had last attested as synced.
         whole_bytes: Where the last whole frame ends; less than attested means the file was cut afterwards.
         torn_bytes: Bytes after that.
@@ -96,6 +100,7 @@ class SegmentRecovered(Entry, tag="segment_recovered", frozen=True):
 
     recording: str
     segment: int
+    manifest: str
     ended: str
     attested_bytes: int
     whole_bytes: int
@@ -117,6 +122,13 @@ class Decided(Entry, tag="decided", frozen=True):
     allowed: bool
     policy: str
     declared_only: bool = False
+
+
+class Continued(Entry, tag="continued", frozen=True):
+    """A recording that was interrupted is not resumed, because another one, `by`, was begun before it could be."""
+
+    recording: str
+    by: str
 
 
 class Marked(Entry, tag="marked", frozen=True):
@@ -220,6 +232,7 @@ AnyEntry = (
     | SegmentRecovered
     | Requested
     | Decided
+    | Continued
     | Marked
     | SourceFailed
     | SourceGap

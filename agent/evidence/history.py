@@ -150,9 +150,10 @@ def left_behind(storage: Storage, tail: Tail) -> Left:
     if not tail.boot:
         return Left()
     story = _story(storage, tail)
-    prefix = f"{tail.boot:08d}-"
     begun = dict.fromkeys(story.begun)
-    begun.update(dict.fromkeys(name for name in storage.names(layout.RECORDINGS) if name.startswith(prefix)))
+    if story.tag:
+        names = storage.names(layout.RECORDINGS)
+        begun.update(dict.fromkeys(name for name in names if name.startswith(f"{story.tag}-")))
     running: Progress | None = None
     ended = []
     for recording in begun:
@@ -169,6 +170,7 @@ def left_behind(storage: Storage, tail: Tail) -> Left:
 class _Story:
     """What a journal tells, as far as it matters for going on."""
 
+    tag: str = ""
     begun: list[str] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
     attested: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -176,8 +178,11 @@ class _Story:
 
     def follow(self, entry: entries.AnyEntry) -> None:
         match entry:
-            case entries.Boot() if entry.interrupted:
-                self.begun.append(entry.interrupted)
+            case entries.Boot():
+                self.tag = entry.tag
+                self.begun += [entry.interrupted] if entry.interrupted else []
+            case entries.Continued():
+                self.ended.add(entry.recording)
             case entries.RecordingStarted():
                 self.begun.append(entry.recording)
             case entries.RecordingEnded():
@@ -217,7 +222,7 @@ def _progress(storage: Storage, recording: str, story: _Story) -> Progress:
     if "manifest.jws" in parts[last]:
         return Progress(recording, last, _manifest_hash(storage, recording, last))
     previous = _manifest_hash(storage, recording, last - 1) if last > 1 else ""
-    return Progress(recording, last, previous, True, story.attested.get((recording, last), 0))
+    return Progress(recording, last, previous, unfinished=True, attested_bytes=story.attested.get((recording, last), 0))
 
 
 def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:

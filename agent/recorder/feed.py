@@ -72,6 +72,16 @@ class Feed:
         with self._bell:
             return self._ring.bytes
 
+    def backlog_ns(self, cursor: Cursor) -> int:
+        """How much media waits for storage."""
+        with self._bell:
+            return self._ring.backlog_ns(cursor)
+
+    def bytes_a_second(self) -> float:
+        """The rate at which packets come in, over what is in memory; 0 if that is too little to tell."""
+        with self._bell:
+            return self._ring.bytes_a_second()
+
     def newest_ns(self, kind: Kind) -> int | None:
         """Time of the newest packet of a kind that came in, withheld or not."""
         with self._bell:

@@ -6,6 +6,7 @@ before a permissive act. While storage refuses, lines pile up in memory and nobo
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,28 +34,27 @@ class Keeper:
     """Keeps one boot's journal.
 
     Args:
-        journal: Makes the lines.
-        file: Where they go.
-        offset: Bytes in it already.
+        prepare: Gives the journal and the file its lines go to, and the lines that were made already; called again,
+            every `RETRY_S`, while it raises `StorageError`.
         clocks: For the time of checkpoints.
         failed: Told once when storage refuses, with the error, and once when it takes lines again, with None.
     """
 
     def __init__(
         self,
-        journal: Journal,
-        file: GrowingFile,
+        prepare: Callable[[], tuple[Journal, GrowingFile, bytes]],
         clocks: Clocks,
         *,
-        offset: int = 0,
         failed: Callable[[StorageError | None], None],
     ) -> None:
-        self._journal = journal
-        self._file = file
-        self._offset = offset
+        self._prepare = prepare
+        self._journal: Journal | None = None
+        self._file: GrowingFile | None = None
+        self._offset = 0
         self._clocks = clocks
         self._failed = failed
         self._posts: queue.SimpleQueue[_Post] = queue.SimpleQueue()
+        self._early: deque[_Post] = deque()
         self._unsynced = bytearray()
         self._waiting: list[Callable[[], None]] = []
         self._failing = False
@@ -65,8 +65,13 @@ class Keeper:
 
     @property
     def head(self) -> str:
-        """Hash of the newest line that was made."""
-        return self._journal.head
+        """Hash of the newest line that was made; empty before the first."""
+        return self._journal.head if self._journal else ""
+
+    @property
+    def number(self) -> int:
+        """Number of the newest line that was made; 0 before the first."""
+        return self._journal.number if self._journal else 0
 
     def post(self, entry: Entry, details: Details | None = None, *, synced: Callable[[], None] | None = None) -> None:
         """Journal an entry; `synced` is called in the keeper's thread once it and a checkpoint over it are durable."""
@@ -89,17 +94,18 @@ class Keeper:
             self.step()
         else:
             self._thread.join(timeout_s)
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _run(self) -> None:
         while True:
-            wait = RETRY_S if self._unsynced else max(0.0, (self._next_checkpoint_ns() / NS))
+            wait = RETRY_S if self._failing else max(0.0, self._next_checkpoint_ns() / NS)
             try:
                 first: _Post | None = self._posts.get(timeout=wait)
             except queue.Empty:
                 first = None
             self.step(first)
-            if self._stopping and self._posts.empty():
+            if self._stopping and (self._failing or self._posts.empty()):
                 return
 
     def _next_checkpoint_ns(self) -> int:
@@ -107,35 +113,51 @@ class Keeper:
 
     def step(self, first: _Post | None = None) -> None:
         """Make lines of all that was posted, write and sync them, and tell those who wait."""
-        checkpoint = self._take(first)
+        if first is not None:
+            self._early.append(first)
+        try:
+            journal, file = self._ready()
+        except StorageError as error:
+            self._refused(error)
+            return
+        checkpoint = False
+        while self._early:
+            checkpoint |= self._take(journal, self._early.popleft())
         while not self._posts.empty():
-            checkpoint |= self._take(self._posts.get())
-        if checkpoint or self._next_checkpoint_ns() <= 0:
-            self._unsynced += self._journal.checkpoint(self._segment)
+            checkpoint |= self._take(journal, self._posts.get())
+        if (checkpoint and not self._failing) or self._next_checkpoint_ns() <= 0:
+            self._unsynced += journal.checkpoint(self._segment)
             self._checkpoint_ns = self._clocks.monotonic_ns()
-        self._flush()
+        self._flush(file)
 
-    def _take(self, post: _Post | None) -> bool:
-        if post is None:
-            return False
+    def _ready(self) -> tuple[Journal, GrowingFile]:
+        if self._journal is None or self._file is None:
+            self._journal, self._file, lines = self._prepare()
+            self._unsynced += lines
+        return self._journal, self._file
+
+    def _refused(self, error: StorageError) -> None:
+        if not self._failing:
+            self._failing = True
+            self._failed(error)
+
+    def _take(self, journal: Journal, post: _Post) -> bool:
         if post.entry is not None:
-            self._unsynced += self._journal.line(post.entry, post.details)
+            self._unsynced += journal.line(post.entry, post.details)
         elif post.checkpoint and not self._stopping:
             self._segment = post.segment
         if post.synced is not None:
             self._waiting.append(post.synced)
         return post.checkpoint
 
-    def _flush(self) -> None:
+    def _flush(self, file: GrowingFile) -> None:
         if not self._unsynced:
             return
         try:
-            self._file.write_at(self._offset, self._unsynced)
-            self._file.sync()
+            file.write_at(self._offset, self._unsynced)
+            file.sync()
         except StorageError as error:
-            if not self._failing:
-                self._failing = True
-                self._failed(error)
+            self._refused(error)
             return
         self._offset += len(self._unsynced)
         self._unsynced = bytearray()

@@ -76,6 +76,11 @@ class Supervisor:
         return run is not None and not run.ended and not any(track.silent for track in run.tracks.values())
 
     @property
+    def name(self) -> str:
+        """The source's name."""
+        return self._source.name
+
+    @property
     def generation(self) -> int:
         """Openings so far."""
         return self._generation

@@ -176,11 +176,14 @@ class Writer:
         storage: Where segments go.
         ledger: The journal.
         identity: Whose evidence it is; asked anew for each segment.
-        certificates: Device and boot certificates, copied beside each recording.
+        certificates: Give device and boot certificate, copied beside each recording.
         clocks: Both clocks.
         random_bytes: Source of data keys.
         frame_length: The frame length of a sealed message for a bit rate in bits a second.
         notify: Told what happens, in this thread.
+
+    Attributes:
+        slowest_sync_ns: The longest sync so far.
     """
 
     def __init__(
@@ -190,7 +193,7 @@ class Writer:
         storage: Storage,
         ledger: Ledger,
         identity: Callable[[], Identity],
-        certificates: tuple[bytes, bytes],
+        certificates: Callable[[], tuple[bytes, bytes]],
         clocks: Clocks,
         random_bytes: RandomBytes,
         frame_length: Callable[[int], int],
@@ -208,16 +211,17 @@ class Writer:
         self._notify = notify
         self._settings = settings or Settings()
         self._jobs: deque[Job] = deque()
-        self._before: deque[Callable[[], None]] = deque()
+        self._before: deque[Callable[[], object]] = deque()
         self._open: _Open | None = None
         self._abandoned: _Open | None = None
         self._overlap = False
+        self.slowest_sync_ns = 0
         self._failed_ns: int | None = None
         self._retry_ns = 0
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def first(self, work: Callable[[], None]) -> None:
+    def first(self, work: Callable[[], object]) -> None:
         """Do `work` (recovery) in the writer's thread before the next recording; called again while storage refuses."""
         self._before.append(work)
         self._feed.ring_bell()
@@ -433,7 +437,7 @@ class Writer:
         self._ledger.post(SegmentOpened(job.recording, number, sha256_hex(builder.opening)))
 
     def _certify(self, job: Job, identity: Identity) -> None:
-        device, boot = self._certificates
+        device, boot = self._certificates()
         for path, data in (
             (layout.device_certificate(job.recording), device),
             (layout.boot_certificate(job.recording, identity.boot), boot),
@@ -463,6 +467,7 @@ class Writer:
         open_.offset += len(open_.unsynced)
         open_.unsynced = bytearray()
         self._takes()
+        self.slowest_sync_ns = max(self.slowest_sync_ns, now - before)
         if now - before > self._settings.slow_sync_ns:
             self._ledger.post(SlowSync((now - before) // 1_000_000))
         self._let_go(job, open_.unsynced_to)
@@ -528,6 +533,7 @@ class Writer:
             ended=ended,
             attested_bytes=abandoned.offset,
             recovered=False,
+            final=ended == "stopped",
             lost_packets=job.lost,
             stop=self._stop(job, ended),
             details=job.end_details if ended == "stopped" else None,

@@ -59,16 +59,15 @@ class Rig:
         journal = Journal(
             device="cam-1", boot=1, signer=self.signer, details=self.details, clocks=self.clocks, head="00" * 32
         )
-        self.keeper = Keeper(
-            journal, self.storage.create(layout.journal(1)), self.clocks, failed=self.journal_faults.append
-        )
+        file = self.storage.create(layout.journal(1))
+        self.keeper = Keeper(lambda: (journal, file, b""), self.clocks, failed=self.journal_faults.append)
         self.feed = Feed(Ring(round(self.pre_event_s * NS), self.max_bytes), silent_pre_event=self.silent)
         self.writer = Writer(
             feed=self.feed,
             storage=self.storage,
             ledger=self.keeper,
             identity=lambda: self.identity,
-            certificates=(b"device", b"boot"),
+            certificates=lambda: (b"device", b"boot"),
             clocks=self.clocks,
             random_bytes=os.urandom,
             frame_length=lambda _bit_rate: self.frame_length,

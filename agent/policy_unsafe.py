@@ -1,0 +1,29 @@
+"""The development policy: it permits everything, says so in its name, and must never leave the bench."""
+
+from agent.core.commands import Decide
+from agent.core.events import Decided
+from agent.strict_json import sha256_hex
+
+NAME = "UNSAFE-permit-everything"
+WARNING = (
+    f"policy {NAME} is in force: the wearer can stop a recording whenever they want. "
+    "For the bench only; never put this device into the field."
+)
+
+
+class UnsafePermitEverything:
+    """Permits every request. There is no safe use of it outside of development and demonstrations."""
+
+    name = NAME
+    digest = sha256_hex(NAME.encode())
+
+    def decide(self, request: Decide) -> Decided:
+        """Permit it."""
+        return Decided(
+            at_ns=request.at_ns,
+            request=request.request,
+            allowed=True,
+            policy=self.digest,
+            rules=(NAME,),
+            obligations=("flag_for_review",),
+        )

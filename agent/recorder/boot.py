@@ -1,0 +1,145 @@
+"""What one boot needs before it can sign and seal anything: its keys, its certificate, its place in the journal.
+
+All of it is made in memory and forgotten with the process; only the certificate says that it was this device's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent import __version__
+from agent.clock import Clocks
+from agent.evidence import entries, layout
+from agent.evidence.details import KEY_BYTES, DetailsKey
+from agent.evidence.history import Left, dark, left_behind, read_tail
+from agent.evidence.journal import Journal
+from agent.evidence.segment import Identity
+from agent.keys.certificates import issue_boot
+from agent.keys.signer import KeySigner, Signer
+from agent.keys.trust import TrustDocument
+from agent.seal.writer import RandomBytes, Sealer
+from agent.storage.interface import GrowingFile, Storage
+from agent.strict_json import sha256_hex
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who this device is, and whom it trusts.
+
+    Attributes:
+        signer: The identity key.
+        certificate: The device certificate, a JWS; its names are `agency` and `device`.
+        trust: The agency's trust document.
+    """
+
+    agency: str
+    device: str
+    signer: Signer
+    certificate: bytes
+    trust: TrustDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A boot that can write.
+
+    Attributes:
+        boot: Its number, from 1.
+        journal: Makes its lines; the boot line is made already and is in `first_line`.
+        file: Where the lines go.
+        left: What the boot before left behind.
+        identity: What is signed and sealed with, for a classification and a policy.
+        certificate: The boot certificate, a JWS.
+    """
+
+    boot: int
+    journal: Journal
+    file: GrowingFile
+    first_line: bytes
+    left: Left
+    identity: Callable[[str, str], Identity]
+    certificate: bytes
+
+
+def prepare(
+    storage: Storage, owner: Owner, clocks: Clocks, random_bytes: RandomBytes, *, kernel_boot_id: str, tag: str
+) -> Prepared:
+    """Read where the journal stands, make this boot's keys, and open its journal.
+
+    Args:
+        storage: The evidence folder.
+        owner: Who this device is.
+        clocks: Both clocks.
+        random_bytes: Source of keys.
+        kernel_boot_id: The kernel's name for its boot, which tells whether the monotonic clock went on.
+        tag: Names this boot in the ids of its recordings.
+
+    Raises:
+        StorageError: Storage can't be read or written; nothing is lost by trying again.
+    """
+    tail = read_tail(storage)
+    left = left_behind(storage, tail)
+    boot = tail.boot + 1
+    reading = clocks.wall()
+    signer = KeySigner.generate()
+    key = random_bytes(KEY_BYTES)
+    details = DetailsKey(key, random_bytes)
+    at_ns = reading.utc_ns if reading.trusted else None
+    recipients = owner.trust.recipients("default", at_ns)
+    context = {"bwc-format": "bwc-details/1", "agency": owner.agency, "device": owner.device, "boot": str(boot)}
+    sealer = Sealer(recipients, context, 4096, random_bytes)
+    token = issue_boot(
+        owner.signer,
+        agency=owner.agency,
+        device_id=owner.device,
+        boot=boot,
+        boot_id=kernel_boot_id,
+        key=signer.public_key,
+        time=reading,
+        details_key=sealer.header + sealer.finish(key),
+        prev=tail.line.hash if tail.line else None,
+    )
+    certificate = token.encode("ascii")
+    journal = Journal(
+        device=owner.device,
+        boot=boot,
+        signer=signer,
+        details=details,
+        clocks=clocks,
+        head=tail.line.hash if tail.line else sha256_hex(owner.certificate),
+        number=tail.line.n if tail.line else 0,
+        floor_utc_ns=tail.line.wall.utc_ns if tail.line else 0,
+    )
+    span = dark(tail, reading, clocks.monotonic_ns() // 1000, kernel_boot_id)
+    first = entries.Boot(
+        boot=boot,
+        tag=tag,
+        certificate=token,
+        version=__version__,
+        torn_bytes=tail.torn_bytes,
+        dark_ms=span.ms,
+        dark_uncertainty_ms=span.uncertainty_ms,
+        dark_basis=span.basis,
+        interrupted=left.running.recording if left.running else "",
+    )
+    file = storage.create(layout.journal(boot))
+    first_line = journal.line(first)
+    if storage.size(layout.DEVICE) is None:
+        storage.publish(layout.DEVICE, owner.certificate)
+    if storage.size(layout.TRUST) is None:
+        storage.publish(layout.TRUST, owner.trust.token.encode("ascii"))
+
+    def identity(classification: str, policy: str) -> Identity:
+        now = clocks.wall()
+        return Identity(
+            agency=owner.agency,
+            device=owner.device,
+            boot=boot,
+            boot_certificate=sha256_hex(certificate),
+            signer=signer,
+            details=details,
+            recipients=owner.trust.recipients(classification, now.utc_ns if now.trusted else None),
+            recipient_set=owner.trust.set_id(classification),
+            policy=policy,
+        )
+
+    return Prepared(boot, journal, file, first_line, left, identity, certificate)

@@ -1,0 +1,74 @@
+"""Keeps pictures and keys out of core dumps and swap: what the process can do about itself.
+
+Each measure is tried by itself and reported; none that fails keeps the recorder from recording. `bwc-agent doctor`
+names those that failed, with the mend.
+"""
+
+import ctypes
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_DUMPABLE = 4
+_PR_GET_DUMPABLE = 3
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Hardening:
+    """What took hold.
+
+    Attributes:
+        not_dumpable: No core dump, no ptrace by other processes of the user (prctl(2), PR_SET_DUMPABLE).
+        no_core: The core size limit is 0 (setrlimit(2), RLIMIT_CORE).
+        locked: Pages stay in memory once touched (mlockall(2), MCL_ONFAULT), so none of them reaches swap.
+    """
+
+    not_dumpable: bool
+    no_core: bool
+    locked: bool
+
+
+def harden() -> Hardening:
+    """Turn core dumps off and lock memory, as far as the system lets this process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (OSError, ValueError):
+        no_core = resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
+    else:
+        no_core = True
+    not_dumpable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+    locked = libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0
+    os.umask(0o077)
+    return Hardening(not_dumpable, no_core, locked)
+
+
+def is_dumpable() -> bool:
+    """True if this process may leave a core dump."""
+    return bool(ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0))
+
+
+def swap_devices(proc_swaps: str) -> list[str]:
+    """The swap areas named in the text of /proc/swaps."""
+    return [line.split()[0] for line in proc_swaps.splitlines()[1:] if line.strip()]
+
+
+def swap_is_encrypted(device: str, sys: Path = Path("/sys")) -> bool:
+    """True if a swap area lies on dm-crypt or in compressed memory (zram), where nothing reaches a card in clear."""
+    name = Path(device).resolve().name
+    if name.startswith("zram"):
+        # zram may write idle pages back to a disk; then they leave memory, unencrypted.
+        backing = sys / "block" / name / "backing_dev"
+        return not backing.exists() or backing.read_text().strip() == "none"
+    uuid = sys / "block" / name / "dm" / "uuid"
+    return uuid.exists() and uuid.read_text().startswith("CRYPT-")
+
+
+def kernel_boot_id() -> str:
+    """The kernel's name for its boot (random(4)); empty where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

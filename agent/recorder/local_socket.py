@@ -1,0 +1,160 @@
+"""The recorder's local socket: one request and one answer a connection, JSON, from the same user or root only.
+
+What comes over it can start a recording, mark a moment and ask how things are. It can't stop anything: there is no
+request for it, so that no mistake in a rule could grant one.
+"""
+
+import os
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.errors import ControlError, EvidenceError
+from agent.strict_json import encode_json, strict_json
+
+NAME = "recorder.sock"
+MAX_REQUEST = 1 << 16
+MAX_ANSWER = 1 << 20
+TIMEOUT_S = 5.0
+_CREDENTIALS = struct.Struct("3i")
+
+Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """User id of the process at the other end (unix(7), SO_PEERCRED), stamped by the kernel at connect."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(data)[1])
+
+
+class LocalServer:
+    """Listens in a run directory.
+
+    Args:
+        directory: Of the socket; only its owner can reach it.
+        handler: Answers a request; runs in the server's thread and must not block.
+        refused: Told about connections that were turned away, and why.
+    """
+
+    def __init__(self, directory: Path, handler: Handler, refused: Callable[[str], None]) -> None:
+        self._path = directory / NAME
+        self._handler = handler
+        self._refused = refused
+        self._listener: socket.socket | None = None
+
+    def start(self) -> None:
+        """Bind and serve in a thread of its own.
+
+        Raises:
+            ControlError: Another recorder is there, or the directory is not ours.
+        """
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._path.exists():
+                self._clear_stale()
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            listener.bind(str(self._path))
+            self._path.chmod(0o600)
+            listener.listen(8)
+        except OSError as error:
+            raise ControlError(
+                error.errno, f"can't listen on {self._path}: {error.strerror}; name a [run] directory of your own"
+            ) from error
+        self._listener = listener
+        threading.Thread(target=self._serve, args=(listener,), name="socket", daemon=True).start()
+
+    def _clear_stale(self) -> None:
+        if not stat.S_ISSOCK(self._path.lstat().st_mode):
+            raise ControlError(17, f"expected a socket or nothing at {self._path}, found another file; remove it")
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            probe.connect(str(self._path))
+        except OSError:
+            self._path.unlink()  # its process is gone
+        else:
+            raise ControlError(98, f"a recorder is running already: {self._path} answers")
+        finally:
+            probe.close()
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(TIMEOUT_S)
+                try:
+                    self._answer(connection)
+                except OSError:
+                    continue  # the caller went away; what it asked for was done or was not, and stands in the journal
+
+    def _answer(self, connection: socket.socket) -> None:
+        uid = peer_uid(connection)
+        if uid not in {0, os.geteuid()}:
+            self._refused(f"a process of user {uid} connected")
+            _send(connection, {"error": "this socket is for the recorder's own user and root"})
+            return
+        try:
+            request = strict_json(_receive(connection, MAX_REQUEST))
+            answer = self._handler(request)
+        except (EvidenceError, ControlError) as error:
+            answer = {"error": str(error)}
+        _send(connection, answer)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            self._path.unlink(missing_ok=True)
+
+
+def _receive(connection: socket.socket, limit: int) -> bytes:
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        chunk = connection.recv(1 << 16)
+        if not chunk:
+            break
+        data += chunk
+        if len(data) > limit:
+            raise ControlError(90, f"expected a message of at most {limit} bytes")
+    return bytes(data).rstrip(b"\n")
+
+
+def _send(connection: socket.socket, message: Mapping[str, Any]) -> None:
+    connection.sendall(encode_json(message) + b"\n")
+
+
+def ask(directory: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Send a request to the recorder and return its answer.
+
+    Raises:
+        ControlError: There is no recorder, it is not for us, it refused, or did not answer in time.
+    """
+    path = directory / NAME
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(TIMEOUT_S)
+        try:
+            connection.connect(str(path))
+            _send(connection, request)
+            data = _receive(connection, MAX_ANSWER)
+        except PermissionError as error:
+            raise ControlError(
+                error.errno, f"{path} is not for this user; use the recorder's own user or root"
+            ) from error
+        except OSError as error:
+            raise ControlError(
+                error.errno or 0, f"no recorder answers at {path}: {error}; start it with: bwc-agent run --config FILE"
+            ) from error
+    try:
+        answer = strict_json(data)
+    except EvidenceError as error:
+        raise ControlError(71, f"the recorder's answer is no JSON object: {error}") from error
+    if "error" in answer:
+        raise ControlError(1, str(answer["error"]))
+    return answer

@@ -1,0 +1,377 @@
+"""The recorder put together: what the core commands, done with ring, writer, journal and signals.
+
+No thread, file or clock is made here: all come in, so that tests run a whole recorder step by step.
+"""
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from agent import __version__
+from agent.buffer.ring import Ring
+from agent.clock import NS, Clocks
+from agent.core import commands as do
+from agent.core import events as on
+from agent.core.gestures_layout import Layout
+from agent.core.inputs import Inputs
+from agent.core.machine import State, background
+from agent.core.signals import Background, Signal
+from agent.errors import StorageError
+from agent.evidence.closing import close_unfinished
+from agent.evidence.entries import Refused, SegmentRecovered, ShutDown
+from agent.evidence.history import Progress
+from agent.evidence.journal import Journal
+from agent.evidence.manifest import Ended, PreEventLength
+from agent.evidence.segment import Identity, Place
+from agent.recorder.boot import Owner, Prepared, prepare
+from agent.recorder.control import Control
+from agent.recorder.feed import Feed
+from agent.recorder.keeper import Keeper
+from agent.recorder.status import Status, TrackStatus
+from agent.recorder.supervisor import Supervisor
+from agent.recorder.writer import (
+    FirstStored,
+    Job,
+    RecordingClosed,
+    Settings,
+    StorageRefused,
+    StorageTakes,
+    Writer,
+    WriterEvent,
+    WriterFault,
+)
+from agent.seal.writer import RandomBytes
+from agent.storage.interface import GrowingFile, Storage
+from agent.strict_json import sha256_hex
+
+MS = 1_000_000
+
+
+class Policy(Protocol):
+    """Where a request is decided."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of it."""
+
+    def decide(self, request: do.Decide) -> on.Decided:
+        """The decision. Never raises."""
+
+
+class Signals(Protocol):
+    """What the wearer sees, hears and feels."""
+
+    def show(self, signal: Signal, now_ns: int) -> None:
+        """Begin to show a signal."""
+
+    def background(self, state: Background, now_ns: int) -> None:
+        """What the lights say from now on while no signal is shown."""
+
+    def turn(self, now_ns: int) -> float:
+        """Bring the outputs to what they should be now; seconds until the next change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How this recorder works.
+
+    Attributes:
+        pre_event_ns: Length kept before a start.
+        pre_event_audio: False for a silent buffer.
+        max_bytes: Bound of the ring.
+        classification: Recipient set.
+        settings: Of the writer.
+    """
+
+    pre_event_ns: int
+    pre_event_audio: bool
+    max_bytes: int
+    classification: str
+    settings: Settings
+
+
+class Recorder:
+    """One boot of the recorder.
+
+    Args:
+        owner: Who this device is.
+        storage: The evidence folder.
+        clocks: Both clocks.
+        random_bytes: Source of keys.
+        frame_length: The frame length of sealed messages for a bit rate.
+        policy: Decides requests.
+        signals: Shows signals.
+        inputs: Makes gestures of edges.
+        layout: What gestures ask for.
+        kernel_boot_id: The kernel's name for its boot.
+        ended: Called once when the process is to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner: Owner,
+        storage: Storage,
+        clocks: Clocks,
+        random_bytes: RandomBytes,
+        frame_length: Callable[[int], int],
+        options: Options,
+        policy: Policy,
+        signals: Signals,
+        inputs: Inputs,
+        layout: Layout,
+        kernel_boot_id: str,
+        ended: Callable[[], None],
+    ) -> None:
+        self._owner = owner
+        self._storage = storage
+        self._clocks = clocks
+        self._random_bytes = random_bytes
+        self._options = options
+        self._policy = policy
+        self._signals = signals
+        self._kernel_boot_id = kernel_boot_id
+        self._ended = ended
+        self._started_ns = clocks.monotonic_ns()
+        self._tag = random_bytes(6).hex()
+        self._prepared: Prepared | None = None
+        self._job: Job | None = None
+        self._refused = 0
+        self._stumbles: set[str] = set()
+        self.locked_memory = False
+        ring = Ring(options.pre_event_ns, options.max_bytes)
+        self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio)
+        self.keeper = Keeper(self._prepare, clocks, failed=self._journal_failed)
+        self.writer = Writer(
+            feed=self.feed,
+            storage=storage,
+            ledger=self.keeper,
+            identity=self._identity,
+            certificates=self._certificates,
+            clocks=clocks,
+            random_bytes=random_bytes,
+            frame_length=frame_length,
+            notify=self._written,
+            settings=options.settings,
+        )
+        self.control = Control(clocks, State(tag=self._tag), inputs, layout, self)
+        self.supervisors: list[Supervisor] = []
+
+    # -- what waits for storage ---------------------------------------------------------------------------------------
+
+    def _prepare(self) -> tuple[Journal, GrowingFile, bytes]:
+        prepared = prepare(
+            self._storage,
+            self._owner,
+            self._clocks,
+            self._random_bytes,
+            kernel_boot_id=self._kernel_boot_id,
+            tag=self._tag,
+        )
+        self._prepared = prepared
+        for progress in prepared.left.ended:
+            self.writer.first(partial(self._recover, progress, final=True))
+        running = prepared.left.running
+        self.control.put(on.Booted(self._clocks.monotonic_ns(), running.recording if running else ""))
+        self.feed.ring_bell()
+        return prepared.journal, prepared.file, prepared.first_line
+
+    def _ready(self) -> Prepared:
+        if self._prepared is None:
+            raise StorageError(errno.EAGAIN, "storage has not been read yet in this boot")
+        return self._prepared
+
+    def _identity(self) -> Identity:
+        return self._ready().identity(self._options.classification, self._policy.digest)
+
+    def _certificates(self) -> tuple[bytes, bytes]:
+        return self._owner.certificate, self._ready().certificate
+
+    def _recover(self, progress: Progress, *, final: bool) -> str:
+        """Close what an earlier boot left open; the hash of its manifest, for the next one to name."""
+        if not progress.unfinished:
+            return progress.previous
+        left = self._ready().left
+        ended: Ended = "storage_full" if left.storage_full else "power_loss"
+        closed = close_unfinished(
+            self._storage,
+            self._identity(),
+            Place(progress.recording, progress.segment, progress.previous),
+            ended=ended,
+            attested_bytes=progress.attested_bytes,
+            recovered=True,
+            final=final,
+        )
+        self.keeper.post(
+            SegmentRecovered(
+                progress.recording,
+                progress.segment,
+                sha256_hex(closed.manifest),
+                ended,
+                progress.attested_bytes,
+                closed.whole_bytes,
+                closed.torn_bytes,
+            )
+        )
+        return sha256_hex(closed.manifest)
+
+    # -- effects of commands: the control thread ----------------------------------------------------------------------
+
+    def open_recording(self, command: do.OpenRecording) -> on.RecordingOpened:
+        """Give a recording its place in the ring and have it written."""
+        cursor = self.feed.start(command.at_ns)
+        found = cursor.pre_event
+        job = Job(
+            command.recording,
+            cursor,
+            command.at_ns,
+            PreEventLength(
+                asked_ms=found.asked_ns // MS,
+                kept_ms=found.kept_ns // MS,
+                excess_ms=found.excess_ns // MS,
+                gap_ms=found.gap_ns // MS,
+                short=found.short,
+                silent=not self._options.pre_event_audio,
+            ),
+        )
+        if command.cause is on.Cause.RECOVERY:
+            progress = self._ready().left.running
+            assert progress is not None
+
+            def resume() -> None:
+                job.previous = self._recover(progress, final=False)
+                job.segment = progress.segment
+
+            self.writer.first(resume)
+        self._job = job
+        self.writer.begin(job)
+        return on.RecordingOpened(
+            command.at_ns,
+            command.recording,
+            command.cause,
+            found.asked_ns // MS,
+            found.kept_ns // MS,
+            found.gap_ns // MS,
+            found.short,
+        )
+
+    def close_recording(self, command: do.CloseRecording) -> None:
+        """Have a recording ended now: what was captured until this moment belongs to it."""
+        self._job = None
+        self.writer.end(command.recording, self._clocks.monotonic_ns(), command.details)
+
+    def decide(self, command: do.Decide) -> on.Decided:
+        """Ask the policy."""
+        decided = self._policy.decide(command)
+        self._refused += not decided.allowed
+        return decided
+
+    def journal(self, command: do.Journal, durable: Callable[[], None] | None) -> None:
+        """Have an entry journalled."""
+        self.keeper.post(command.entry, command.details, synced=durable)
+
+    def show(self, command: do.Show) -> None:
+        """Signal to the wearer."""
+        self._signals.show(command.signal, self._clocks.monotonic_ns())
+
+    def shut_down(self) -> None:
+        """Begin to end the process."""
+        self._ended()
+
+    def turned(self, state: State, now_ns: int) -> float:
+        """Bring the outputs up to date."""
+        self._signals.background(background(state), now_ns)
+        return self._signals.turn(now_ns)
+
+    def stumbled(self, problem: str) -> None:
+        """Journal an exception, each kind once: a mistake that repeats must not fill the storage."""
+        if problem not in self._stumbles:
+            self._stumbles.add(problem)
+            self.keeper.post(Refused("control", problem[:300]))
+
+    # -- what the other threads tell ----------------------------------------------------------------------------------
+
+    def _written(self, event: WriterEvent) -> None:
+        now = self._clocks.monotonic_ns()
+        match event:
+            case StorageRefused():
+                self.control.put(on.StorageRefused(now, _name(event.error)))
+            case StorageTakes():
+                self.control.put(on.StorageTakes(now, event.outage_ns))
+            case WriterFault():
+                self.keeper.post(Refused("writer", event.problem[:300]))
+            case FirstStored() | RecordingClosed():
+                return
+
+    def _journal_failed(self, error: StorageError | None) -> None:
+        if error is not None:
+            self.control.put(on.StorageRefused(self._clocks.monotonic_ns(), _name(error)))
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Store what is in memory and close the journal; sources first, so that nothing more comes in."""
+        for supervisor in self.supervisors:
+            supervisor.close()
+        self.writer.close()
+        self.keeper.post(ShutDown())
+        self.keeper.close()
+
+    def status(self) -> Status:
+        """A snapshot, from any thread."""
+        now = self._clocks.monotonic_ns()
+        wall = self._clocks.wall()
+        state = self.control.state
+        job = self._job
+        try:
+            free: int | None = self._storage.free_bytes()
+        except StorageError:
+            free = None
+        tracks = {}
+        for stream in self.feed.streams:
+            if stream is not None:
+                kind = stream.parameters.kind
+                newest = self.feed.newest_ns(kind)
+                tracks[str(kind)] = TrackStatus(
+                    stream.parameters.codec, None if newest is None else max(0, now - newest) // MS
+                )
+        rate = self.feed.bytes_a_second()
+        return Status(
+            version=__version__,
+            agency=self._owner.agency,
+            device=self._owner.device,
+            mode=state.mode,
+            recording=state.recording,
+            recording_s=(now - job.at_ns) / NS if job is not None else 0.0,
+            boot=self._prepared.boot if self._prepared else 0,
+            boot_tag=self._tag,
+            uptime_s=(now - self._started_ns) / NS,
+            policy=self._policy.name,
+            tracks=tracks,
+            source=", ".join(supervisor.name for supervisor in self.supervisors),
+            source_delivering=bool(self.supervisors) and all(s.delivering for s in self.supervisors),
+            openings=sum(supervisor.generation for supervisor in self.supervisors),
+            memory_bytes=self.feed.bytes,
+            backlog_ms=self.feed.backlog_ns(job.cursor) // MS if job is not None else 0,
+            storage_free_bytes=free,
+            time_left_s=int(max(0, free - self._options.settings.reserve_bytes) / rate) if free and rate else None,
+            storage_failing=self.writer.failing or state.storage_failing,
+            slowest_sync_ms=self.writer.slowest_sync_ns // MS,
+            journal_line=self.keeper.number,
+            clock=wall.source,
+            clock_within_ms=None if wall.uncertainty_s is None else int(wall.uncertainty_s * 1000) + 1,
+            faulty_lines=sorted(state.faulty_lines),
+            requests=state.requests,
+            refused=self._refused,
+            locked_memory=self.locked_memory,
+        )
+
+
+def _name(error: StorageError) -> str:
+    return errno.errorcode.get(error.errno or 0, "unknown")
