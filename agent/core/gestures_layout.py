@@ -1,6 +1,6 @@
 """Layouts: which press pattern asks for what. Data, from the built-in defaults, configuration or a signed bundle.
 
-A layout says what hands ask for, never whether they get it; what an action means in a given state (a mark in standby,
+A layout says what hands ask for, never whether they get it; what an intent means in a given state (a mark in standby,
 a start while recording) is the state machine's business.
 """
 
@@ -35,12 +35,12 @@ class Verb(StrEnum):
 
 
 _WITH_ARGUMENT = (Verb.DECLARE, Verb.CLASSIFY)
-_NEEDS_INTENT = (Verb.ASK_STOP, Verb.ASK_PRIVACY, Verb.ASK_MUTE, Verb.ASK_POWER_OFF)
+_DELIBERATE = (Verb.ASK_STOP, Verb.ASK_PRIVACY, Verb.ASK_MUTE, Verb.ASK_POWER_OFF)
 _MOST_PRESSES_TO_START = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class Intent:
     """What one pattern asks for.
 
     Attributes:
@@ -63,32 +63,32 @@ class Action:
             raise ConfigError(f"expected {self.verb} alone, got {str(self)[:120]!r}")
 
     def __str__(self) -> str:
-        """Its text, which `parse_action` reads back."""
+        """Its text, which `parse_intent` reads back."""
         return f"{self.verb}:{self.argument}" if self.argument else str(self.verb)
 
 
-def parse_action(text: str) -> Action:
-    """The action that `text` names, such as `ask_stop` or `declare:victim_request`.
+def parse_intent(text: str) -> Intent:
+    """The intent that `text` names, such as `ask_stop` or `declare:victim_request`.
 
     Raises:
-        ConfigError: There is no such action.
+        ConfigError: There is no such intent.
     """
     name, _, argument = text.partition(":")
     try:
         verb = Verb(name)
     except ValueError:
         verbs = ", ".join(f"{verb}:CODE" if verb in _WITH_ARGUMENT else verb for verb in Verb)
-        raise ConfigError(f"expected an action, one of {verbs}, got {text[:120]!r}") from None
-    return Action(verb, argument)
+        raise ConfigError(f"expected an intent, one of {verbs}, got {text[:120]!r}") from None
+    return Intent(verb, argument)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A complete map from patterns to actions, checked as a whole.
+    """A complete map from patterns to intents, checked as a whole.
 
     Attributes:
         name: What it is called in journal and status.
-        actions: By pattern; read only.
+        intents: By pattern; read only.
 
     Raises:
         ConfigError: It is empty; nothing in it starts a recording; or a request that ends, silences or darkens one lies
@@ -96,50 +96,50 @@ class Layout:
     """
 
     name: str
-    actions: Mapping[Pattern, Action]
+    intents: Mapping[Pattern, Intent]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "actions", MappingProxyType(dict(self.actions)))
-        starts = [pattern for pattern, action in self.actions.items() if action.verb is Verb.START]
+        object.__setattr__(self, "intents", MappingProxyType(dict(self.intents)))
+        starts = [pattern for pattern, intent in self.intents.items() if intent.verb is Verb.START]
         if not any(pattern.kind is not Kind.PRESS or pattern.presses <= _MOST_PRESSES_TO_START for pattern in starts):
             raise ConfigError(
                 f"expected a gesture that starts a recording in layout {self.name!r}, of {_MOST_PRESSES_TO_START} "
                 "presses at most, such as 'double:record' = 'start'; there is none"
             )
-        for pattern, action in self.actions.items():
-            if pattern.kind is Kind.PRESS and action.verb in _NEEDS_INTENT:
+        for pattern, intent in self.intents.items():
+            if pattern.kind is Kind.PRESS and intent.verb in _DELIBERATE:
                 raise ConfigError(
-                    f"expected a hold or a switch for {action} in layout {self.name!r}, such as 'hold 3s:record', "
+                    f"expected a hold or a switch for {intent} in layout {self.name!r}, such as 'hold 3s:record', "
                     f"got {str(pattern)!r}: presses are too easily made by accident or by a bad contact"
                 )
 
     @property
     def patterns(self) -> frozenset[Pattern]:
         """What `Inputs` is to look for."""
-        return frozenset(self.actions)
+        return frozenset(self.intents)
 
-    def action(self, pattern: Pattern) -> Action | None:
+    def intent(self, pattern: Pattern) -> Intent | None:
         """What `pattern` asks for; None if nothing."""
-        return self.actions.get(pattern)
+        return self.intents.get(pattern)
 
     def text(self) -> dict[str, str]:
         """The layout as configuration writes it, in a stable order; `parse_layout` reads it back."""
-        return dict(sorted((str(pattern), str(action)) for pattern, action in self.actions.items()))
+        return dict(sorted((str(pattern), str(intent)) for pattern, intent in self.intents.items()))
 
 
 def parse_layout(name: str, text: Mapping[str, str]) -> Layout:
-    """The layout written as texts of patterns and actions, such as `{"double:record": "start"}`.
+    """The layout written as texts of patterns and intents, such as `{"double:record": "start"}`.
 
     Raises:
-        ConfigError: A pattern or action is malformed, two texts say the same pattern, or `Layout` refuses it.
+        ConfigError: A pattern or intent is malformed, two texts say the same pattern, or `Layout` refuses it.
     """
-    actions: dict[Pattern, Action] = {}
-    for pattern_text, action_text in text.items():
+    intents: dict[Pattern, Intent] = {}
+    for pattern_text, intent_text in text.items():
         pattern = parse_pattern(pattern_text)
-        if pattern in actions:
+        if pattern in intents:
             raise ConfigError(f"expected each gesture once in layout {name!r}, got {pattern_text!r} twice")
-        actions[pattern] = parse_action(action_text)
-    return Layout(name, actions)
+        intents[pattern] = parse_intent(intent_text)
+    return Layout(name, intents)
 
 
 TWO_BUTTONS = parse_layout(

@@ -23,7 +23,7 @@ from agent.core.inputs import (
     parse_pattern,
 )
 from agent.errors import ConfigError
-from tests.support.hands import MS, press, run, square
+from tests.support.hands import MS, Bounce, press, run, square
 
 BUTTONS = (ButtonLine("record"), ButtonLine("mark"), ButtonLine("privacy"))
 
@@ -154,6 +154,30 @@ def test_buttons_that_are_no_chord_are_read_side_by_side() -> None:
 def test_tapping_one_button_right_after_the_other_is_no_chord() -> None:
     events = run(two_buttons(), press("record", 1000, 70) + press("mark", 1080, 70))
     assert told(events) == ["short:record", "short:mark"]
+
+
+def test_tapping_with_a_release_that_bounces_is_no_chord_either() -> None:
+    bounce = Bounce((1 * MS, 29 * MS))
+    events = run(two_buttons(), press("record", 1000, 100, opening=bounce) + press("mark", 1105, 100))
+    assert told(events) == ["short:record", "short:mark"]
+
+
+def test_finger_that_was_delivered_late_does_not_turn_a_hold_into_a_chord() -> None:
+    inputs = two_buttons()
+    inputs.edge(Edge("record", True, 1000 * MS))
+    inputs.tick(4500 * MS)
+    inputs.edge(Edge("mark", True, 1050 * MS))
+    inputs.tick(4600 * MS)
+    events = run(inputs, [Edge("record", False, 4700 * MS), Edge("mark", False, 4800 * MS)])
+    assert told(events) == ["hold 3s:record", "hold 2s:mark"]
+
+
+def test_release_dated_before_its_press_counts_as_of_the_press() -> None:
+    inputs = two_buttons()
+    inputs.edge(Edge("record", True, 1000 * MS))
+    inputs.tick(1100 * MS)
+    inputs.edge(Edge("record", False, 500 * MS))
+    assert told(run(inputs, press("record", 1300, 100))) == ["double:record"]
 
 
 def test_three_fingers_where_two_are_known_leave_the_third_alone() -> None:

@@ -135,6 +135,13 @@ def test_contact_that_breaks_again_and_again_in_a_hold_asks_for_nothing() -> Non
     assert events[0].why is Why.INTERRUPTED
 
 
+def test_hold_that_begins_with_chatter_asks_for_nothing() -> None:
+    edges = [Edge("record", number % 2 == 0, (1000 + 20 * number) * MS) for number in range(11)]
+    events = run(device(), [*edges, Edge("record", False, 6000 * MS)])
+    assert [event.why for event in events if isinstance(event, Unmatched)] == [Why.INTERRUPTED]
+    assert gestures(events) == []
+
+
 def test_one_break_in_a_hold_only_adds_its_own_length() -> None:
     edges = [Edge("record", True, 1000 * MS), Edge("record", False, 2000 * MS), Edge("record", True, 2025 * MS)]
     events = run(device(), [*edges, Edge("record", False, 5000 * MS)])
@@ -212,6 +219,15 @@ def test_lost_pin_is_told_once_and_comes_back_without_a_request() -> None:
         LineRecovered("record", Fault.LOST, 90_000 * MS, presses=1, edges=3)
     ]
     assert gestures(run(inputs, press("record", 91_000, 100) + press("record", 91_200, 100))) == ["double:record"]
+
+
+def test_lost_switch_is_found_once_when_it_comes_back() -> None:
+    inputs = device()
+    inputs.lost("power", 1000 * MS, "bad handle")
+    assert inputs.edge(Edge("power", True, 2000 * MS, initial=True)) == [
+        LineRecovered("power", Fault.LOST, 2000 * MS, presses=0, edges=0),
+        SwitchMoved("power", on=True, at_ns=2000 * MS, found=True),
+    ]
 
 
 def test_switch_that_chattered_is_found_where_it_rests_and_asks_for_nothing() -> None:

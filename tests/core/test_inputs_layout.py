@@ -8,10 +8,10 @@ from agent.core.gestures_layout import (
     DEFAULT_LAYOUTS,
     THREE_BUTTONS,
     TWO_BUTTONS,
-    Action,
+    Intent,
     Layout,
     Verb,
-    parse_action,
+    parse_intent,
     parse_layout,
 )
 from agent.core.gestures_patterns import Kind, Pattern, parse_pattern
@@ -114,13 +114,13 @@ def test_pattern_that_contradicts_itself_can_not_be_made(
 
 @pytest.mark.parametrize("text", ["start", "ask_stop", "declare:victim_request", "classify:juvenile", "resume"])
 def test_action_is_read_back_as_it_was_written(text: str) -> None:
-    assert str(parse_action(text)) == text
+    assert str(parse_intent(text)) == text
 
 
 @pytest.mark.parametrize("text", ["stop", "", "declare", "declare:", "declare:Victim", "start:now", "classify:a b"])
 def test_unknown_action_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected"):
-        parse_action(text)
+        parse_intent(text)
 
 
 @pytest.mark.parametrize("layout", DEFAULT_LAYOUTS.values(), ids=DEFAULT_LAYOUTS)
@@ -134,11 +134,11 @@ def test_default_layout_reads_back_and_can_be_done_on_its_buttons(layout: Layout
 
 @pytest.mark.parametrize("layout", DEFAULT_LAYOUTS.values(), ids=DEFAULT_LAYOUTS)
 def test_default_layout_starts_on_a_double_press_asks_to_stop_on_a_hold_and_marks(layout: Layout) -> None:
-    assert layout.action(parse_pattern("double:record")) == Action(Verb.START)
-    assert layout.action(parse_pattern("hold 3s:record")) == Action(Verb.ASK_STOP)
-    assert layout.action(parse_pattern("short:record")) == Action(Verb.MARK)
-    assert layout.action(parse_pattern("quintuple:record")) is None
-    verbs = {action.verb for action in layout.actions.values()}
+    assert layout.intent(parse_pattern("double:record")) == Intent(Verb.START)
+    assert layout.intent(parse_pattern("hold 3s:record")) == Intent(Verb.ASK_STOP)
+    assert layout.intent(parse_pattern("short:record")) == Intent(Verb.MARK)
+    assert layout.intent(parse_pattern("quintuple:record")) is None
+    verbs = {intent.verb for intent in layout.intents.values()}
     assert {Verb.ASK_PRIVACY, Verb.ASK_MUTE, Verb.RESUME, Verb.ASK_POWER_OFF, Verb.DECLARE} <= verbs
 
 
@@ -157,7 +157,7 @@ def test_layout_without_an_easy_start_is_refused(text: dict[str, str]) -> None:
 
 def test_slide_switch_may_start_and_ask_to_stop() -> None:
     layout = parse_layout("slide", {"switch on:slide": "start", "switch off:slide": "ask_stop"})
-    assert layout.action(parse_pattern("switch off:slide")) == Action(Verb.ASK_STOP)
+    assert layout.intent(parse_pattern("switch off:slide")) == Intent(Verb.ASK_STOP)
 
 
 def test_same_gesture_written_twice_is_refused() -> None:
@@ -166,9 +166,9 @@ def test_same_gesture_written_twice_is_refused() -> None:
 
 
 def test_layout_can_not_be_changed_after_it_was_checked() -> None:
-    source = dict(TWO_BUTTONS.actions)
+    source = dict(TWO_BUTTONS.intents)
     layout = Layout("copy", source)
     source.clear()
-    assert layout.actions == TWO_BUTTONS.actions
+    assert layout.intents == TWO_BUTTONS.intents
     with pytest.raises(TypeError):
-        layout.actions[parse_pattern("short:record")] = Action(Verb.START)  # type: ignore[index]
+        layout.intents[parse_pattern("short:record")] = Intent(Verb.START)  # type: ignore[index]
