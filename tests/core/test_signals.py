@@ -113,14 +113,21 @@ def test_answer_that_is_no_longer_news_is_dropped() -> None:
     indicator = Indicator()
     indicator.show(Signal.FAULT, 0)
     indicator.show(Signal.HOLD_REACHED, 10 * MS)
-    assert indicator.playing(10**9 * 60) is None
-    assert indicator.next_change_ns(10**9 * 60) is None
+    over_ns = (CUES[Signal.FAULT].duration_ms + 250) * MS
+    assert indicator.playing(over_ns) is None
+    assert indicator.next_change_ns(over_ns) is None
 
 
-def test_signals_of_one_priority_keep_their_order_and_a_pause_between_them() -> None:
+def test_clock_that_goes_back_does_not_tell_a_signal_again() -> None:
     indicator = Indicator()
-    for signal in (Signal.GRANTED, Signal.SAY_REASON, Signal.MARKED):
-        indicator.show(signal, 0)
+    indicator.show(Signal.MARKED, 1000 * MS)
+    assert indicator.playing(9000 * MS) is None
+    assert indicator.playing(1000 * MS) is None
+    indicator.show(Signal.MARKED, 500 * MS)
+    assert indicator.playing(0) is Signal.MARKED
+
+
+def told_in_order(indicator: Indicator) -> list[Signal]:
     order: list[Signal] = []
     now_ns: int | None = 0
     while now_ns is not None:
@@ -128,7 +135,26 @@ def test_signals_of_one_priority_keep_their_order_and_a_pause_between_them() -> 
         if playing is not None and (not order or order[-1] is not playing):
             order.append(playing)
         now_ns = indicator.next_change_ns(now_ns)
-    assert order == [Signal.GRANTED, Signal.SAY_REASON, Signal.MARKED]
+    return order
+
+
+def test_of_everything_at_once_only_the_weightiest_waits() -> None:
+    indicator = Indicator()
+    faults = [Signal.FAULT, Signal.STORAGE_FAULT]
+    answers = [signal for signal in Signal if CUES[signal].priority is Priority.ANSWER]
+    for signal in (Signal.REMINDER, *answers, *faults, Signal.READY, Signal.DOCKED, Signal.UNDOCKED):
+        indicator.show(signal, 0)
+    order = told_in_order(indicator)
+    assert order[:2] == faults
+    assert len(order) <= 9
+    assert Signal.UNDOCKED not in order
+
+
+def test_signals_of_one_priority_keep_their_order_and_a_pause_between_them() -> None:
+    indicator = Indicator()
+    for signal in (Signal.GRANTED, Signal.SAY_REASON, Signal.MARKED):
+        indicator.show(signal, 0)
+    assert told_in_order(indicator) == [Signal.GRANTED, Signal.SAY_REASON, Signal.MARKED]
 
 
 def test_higher_priority_goes_before_what_came_earlier() -> None:
