@@ -1,20 +1,21 @@
 """How long a segment's frames are: long enough to cost little time, short enough to waste little storage.
 
 Each fragment (0.2 s of media) is padded to whole frames, half a frame on average, and each frame adds 32 bytes. Long
-frames waste storage at low bit rates; short ones cost time at high ones. Measured with `python -m tests.bench.frame_size`
-on 2026-11-23, x86-64 server (AMD EPYC, 2 cores, AES instructions), Python 3.11: added bytes in per cent of the media,
-and microseconds to seal, a packet (30 pictures a second).
+frames waste storage at low bit rates; short ones cost time at high ones. Measured on 2026-11-23 on an x86-64 server
+(AMD EPYC, 2 cores, AES instructions) with Python 3.11 by `python -m tests.bench.frame_size`: what is added, in per cent
+of the media's bytes, and the microseconds that sealing takes, a packet (30 pictures a second).
 
 | frame  | 1 Mbit/s       | 2 Mbit/s       | 4 Mbit/s       | 8 Mbit/s       |
 | ------ | -------------- | -------------- | -------------- | -------------- |
-| 1 KiB  |  5.2 %, 5.5 µs |  4.2 %,10.5 µs | 3.7 %, 20.5 µs | 3.4 %, 40.9 µs |
+| 1 KiB  |  5.2 %, 5.5 µs |  4.2 %, 10 µs  | 3.7 %, 20.5 µs | 3.4 %, 40.9 µs |
 | 2 KiB  |  5.4 %, 3.2 µs |  3.6 %, 6.1 µs | 2.6 %, 12.2 µs | 2.1 %, 24.1 µs |
 | 4 KiB  |  9.3 %, 2.2 µs |  4.6 %, 4.0 µs | 2.8 %, 7.9 µs  | 1.8 %, 15.3 µs |
 | 6 KiB  | 12.1 %, 1.8 µs |  6.1 %, 3.4 µs | 3.5 %, 6.6 µs  | 2.2 %, 13.0 µs |
 | 8 KiB  | 16.2 %, 1.6 µs |  8.9 %, 2.9 µs | 4.2 %, 5.6 µs  | 2.4 %, 11.2 µs |
 | 16 KiB | 30.4 %, 1.2 µs | 16.0 %, 2.3 µs | 8.7 %, 4.1 µs  | 4.0 %, 7.9 µs  |
 
-Below 4 KiB time doubles with every halving and little storage is won; above 8 KiB it is the other way round.
+Below 4 KiB every halving costs half the time more, or worse, and wins little storage; above 8 KiB every doubling
+costs nearly twice the storage and wins little time.
 """
 
 KIB = 1024
