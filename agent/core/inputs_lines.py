@@ -38,12 +38,14 @@ class Edge:
         active: Its level after the edge.
         at_ns: Monotonic nanoseconds of the edge.
         initial: True if no edge was seen: this is the level in which the line was found, at boot or when it came back.
+        problem: Why the line can't be read any more; then `active` says nothing. Empty for a reading.
     """
 
     line: str
     active: bool
     at_ns: int
     initial: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
