@@ -91,8 +91,8 @@ class Layout:
         intents: By pattern; read only.
 
     Raises:
-        ConfigError: It is empty; nothing in it starts a recording; or a request that ends, silences or darkens one lies
-            on mere presses, where a bouncing or hammered button could make it.
+        ConfigError: Nothing in it starts a recording, unless it is empty; or a request that ends, silences or darkens one
+            lies on mere presses, where a bouncing or hammered button could make it.
     """
 
     name: str
@@ -101,7 +101,8 @@ class Layout:
     def __post_init__(self) -> None:
         object.__setattr__(self, "intents", MappingProxyType(dict(self.intents)))
         starts = [pattern for pattern, intent in self.intents.items() if intent.verb is Verb.START]
-        if not any(pattern.kind is not Kind.PRESS or pattern.presses <= _MOST_PRESSES_TO_START for pattern in starts):
+        easy = [pattern for pattern in starts if pattern.presses <= _MOST_PRESSES_TO_START]
+        if self.intents and not easy:
             raise ConfigError(
                 f"expected a gesture that starts a recording in layout {self.name!r}, of {_MOST_PRESSES_TO_START} "
                 "presses at most, such as 'double:record' = 'start'; there is none"
@@ -178,6 +179,9 @@ THREE_BUTTONS = parse_layout(
     },
 )
 """For a device with the buttons `record`, `mark` and `privacy`."""
+
+NO_BUTTONS = Layout("no-buttons", {})
+"""For a device without buttons and switches: triggers and the local socket start it, and nothing asks it to stop."""
 
 DEFAULT_LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {layout.name: layout for layout in (TWO_BUTTONS, THREE_BUTTONS)}

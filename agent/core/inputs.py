@@ -122,14 +122,17 @@ class Inputs:
         self._adopt(patterns)
 
     def edge(self, edge: Edge) -> list[InputEvent]:
-        """A raw edge, or a level that was found; what was due before it is told first.
+        """A raw reading of a line; what was due before it is told first.
 
-        An edge at the very nanosecond of a deadline comes before it.
+        An edge at the very nanosecond of a deadline comes before it. A line that can't be read comes back with an
+        initial reading.
         """
         events = self._run(edge.at_ns, inclusive=False)
         contact = self._contacts.get(edge.line)
         if contact is None:
             return events + self._report_unknown(edge)
+        if edge.problem:
+            return events + self._take(contact, contact.fail(Fault.LOST, edge.at_ns, detail=edge.problem))
         if edge.initial:
             return events + self._found(contact, edge)
         rising = edge.active and not contact.raw
@@ -144,14 +147,6 @@ class Inputs:
         The caller hands over all edges that it knows of before: read the clock, drain the edges, then tick.
         """
         return self._run(now_ns, inclusive=True)
-
-    def lost(self, line: str, at_ns: int, detail: str) -> list[InputEvent]:
-        """The line's pin can't be read any more; it comes back with an initial edge."""
-        events = self._run(at_ns, inclusive=False)
-        contact = self._contacts.get(line)
-        return (
-            events if contact is None else events + self._take(contact, contact.fail(Fault.LOST, at_ns, detail=detail))
-        )
 
     def relayout(self, patterns: Collection[Pattern], at_ns: int) -> list[InputEvent]:
         """Another layout is in force from now on. What hands are in the middle of means nothing in either.

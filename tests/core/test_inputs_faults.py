@@ -209,11 +209,11 @@ def test_lost_pin_is_told_once_and_comes_back_without_a_request() -> None:
     inputs = device()
     inputs.edge(Edge("record", True, 1000 * MS))
     inputs.tick(1100 * MS)
-    assert inputs.lost("record", 1200 * MS, "bad handle") == [
+    assert inputs.edge(Edge("record", False, 1200 * MS, problem="bad handle")) == [
         LineFault("record", Fault.LOST, 1200 * MS, detail="bad handle"),
         Unmatched(("record",), 1, 1000 * MS, 1200 * MS, 0.0, Why.FAULT),
     ]
-    assert inputs.lost("record", 1300 * MS, "bad handle") == []
+    assert inputs.edge(Edge("record", False, 1300 * MS, problem="bad handle")) == []
     assert run(inputs, [Edge("record", False, 2000 * MS), *press("record", 3000, 100)]) == []
     assert inputs.edge(Edge("record", False, 90_000 * MS, initial=True)) == [
         LineRecovered("record", Fault.LOST, 90_000 * MS, presses=1, edges=3)
@@ -223,7 +223,7 @@ def test_lost_pin_is_told_once_and_comes_back_without_a_request() -> None:
 
 def test_lost_switch_is_found_once_when_it_comes_back() -> None:
     inputs = device()
-    inputs.lost("power", 1000 * MS, "bad handle")
+    inputs.edge(Edge("power", False, 1000 * MS, problem="bad handle"))
     assert inputs.edge(Edge("power", True, 2000 * MS, initial=True)) == [
         LineRecovered("power", Fault.LOST, 2000 * MS, presses=0, edges=0),
         SwitchMoved("power", on=True, at_ns=2000 * MS, found=True),

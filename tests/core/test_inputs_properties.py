@@ -263,7 +263,7 @@ class AnyHands(RuleBasedStateMachine):
     @rule(line=st.sampled_from(["record", "power", "impact", "horn"]))
     def lose(self, line: str) -> None:
         self.given += 1
-        self.take(self.inputs.lost(line, self.now_ns, "gone"))
+        self.take(self.inputs.edge(Edge(line, active=False, at_ns=self.now_ns, problem="gone")))
 
     @rule(patterns=st.sampled_from([PATTERNS, TWO_BUTTONS.patterns, frozenset()]))
     def relayout(self, patterns: frozenset[object]) -> None:
