@@ -168,7 +168,7 @@ def provision(
     passphrase: str | None = None,
     rsa: bool = False,
     lifetime_days: int = DEFAULT_LIFETIME_DAYS,
-    finish: Callable[[Path], None] | None = None,
+    finish: Callable[[Path], object] | None = None,
 ) -> Provisioned:
     """Makes an agency's keys and a device's in `directory`, which must not exist or be empty.
 

@@ -112,6 +112,12 @@ class Control:
                 item = None
             wait = self.turn(item)
 
+    def drain(self) -> None:
+        """Handle all that is enqueued, and return: for those who run the loop themselves."""
+        while not self._items.empty():
+            self.turn(self._items.get())
+        self.turn()
+
     def turn(self, item: Item | None = None) -> float:
         """Handle one item, let time pass for the inputs, and say when to turn again at the latest, in seconds."""
         self.turns += 1

@@ -313,6 +313,11 @@ class Recorder:
         if error is not None:
             self.control.put(on.StorageRefused(self._clocks.monotonic_ns(), _name(error)))
 
+    @property
+    def standing_by(self) -> bool:
+        """True once storage was read and the camera delivers: a start would lose nothing."""
+        return self._prepared is not None and self.feed.packets > 0
+
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:

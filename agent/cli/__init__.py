@@ -1,0 +1,80 @@
+"""The commands of `bwc-agent`, one module each. Nothing here decides or writes evidence; it asks those who do.
+
+Exit codes of all commands: 0 done, 1 done and something is not well, 2 refused or not possible, 130 interrupted.
+"""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.errors import BwcError
+
+if TYPE_CHECKING:
+    import typer
+
+EXIT_BAD = 1
+EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    module: str
+    name: str
+    group: bool = False
+
+
+COMMANDS = {
+    "demo": _Command("agent.cli.demo", "demo_command"),
+    "init": _Command("agent.cli.init", "init_command"),
+    "run": _Command("agent.cli.run", "run_command"),
+    "ctl": _Command("agent.cli.ctl", "ctl_app", group=True),
+    "press": _Command("agent.cli.ctl", "press_command"),
+    "doctor": _Command("agent.cli.doctor", "doctor_command"),
+    "verify": _Command("agent.cli.verify", "verify_command"),
+    "open": _Command("agent.cli.open", "open_command"),
+}
+
+
+def main() -> None:
+    """Entry point: errors become one line and an exit code, never a traceback."""
+    try:
+        _app(sys.argv[1] if len(sys.argv) > 1 else "")(prog_name="bwc-agent")
+    except BwcError as error:
+        print(f"bwc-agent: {error}", file=sys.stderr)
+        sys.exit(EXIT_REFUSED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _app(asked: str) -> "typer.Typer":
+    """The typer application with the command that is asked for, or with all of them: a recorder must start fast."""
+    import typer
+
+    app = typer.Typer(
+        help="Recording agent of a police body-worn camera: sealed evidence, and a stop that is a decision.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+    @app.callback()
+    def everything(
+        version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True),
+    ) -> None:
+        if version:
+            from agent import __version__
+
+            print(f"bwc-agent {__version__}")
+            raise typer.Exit
+
+    for name in [asked] if asked in COMMANDS else COMMANDS:
+        command = COMMANDS[name]
+        found = getattr(importlib.import_module(command.module), command.name)
+        if command.group:
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
+    return app

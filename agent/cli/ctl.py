@@ -1,0 +1,99 @@
+"""`bwc-agent ctl` and `bwc-agent press`: talk to a running recorder over its local socket."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", help="The running recorder's configuration file.", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+ctl_app = typer.Typer(
+    help="Start a recording, mark a moment, or ask a running recorder how it is. Nothing here can stop a recording.",
+    no_args_is_help=True,
+)
+
+
+def _ask(config: Path, request: dict[str, Any]) -> dict[str, Any]:
+    from agent import config as configuration
+    from agent.recorder.local_socket import ask
+
+    return ask(configuration.resolve(config, configuration.load(config).run.directory), request)
+
+
+@ctl_app.command("start")
+def start(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Start a recording, from the pre-event seconds on; if one is running, it goes on.
+
+    Example: bwc-agent ctl start --config pilot/device/config.toml
+    """
+    answer = _ask(config, {"ask": "start"})
+    print(json.dumps(answer) if as_json else f"recording {answer['recording']}")
+
+
+@ctl_app.command("mark")
+def mark(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Mark this moment of the running recording. Exit code 1 if none is running.
+
+    Example: bwc-agent ctl mark --config pilot/device/config.toml
+    """
+    answer = _ask(config, {"ask": "mark"})
+    recording = answer["recording"]
+    print(json.dumps(answer) if as_json else (f"marked in {recording}" if recording else "standby: nothing to mark"))
+    if not recording:
+        raise typer.Exit(1)
+
+
+@ctl_app.command("status")
+def status(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """How the recorder is: mode, recording, camera, memory, storage, clock. Exit code 1 if something is wrong.
+
+    Example: bwc-agent ctl status --config pilot/device/config.toml --json
+    """
+    answer = _ask(config, {"ask": "status"})
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        for line in _lines(answer):
+            print(line)
+    if answer["storage_failing"] or not answer["source_delivering"] or answer["faulty_lines"]:
+        raise typer.Exit(1)
+
+
+def _lines(status: dict[str, Any]) -> list[str]:
+    free = status["storage_free_bytes"]
+    left = status["time_left_s"]
+    within = status["clock_within_ms"]
+    tracks = ", ".join(f"{kind} {track['codec']}" for kind, track in status["tracks"].items()) or "no track yet"
+    running = f"{status['recording']}, {status['recording_s']:.0f} s" if status["recording"] else ""
+    return [
+        f"{status['device']} of {status['agency']}, boot {status['boot']}, up {status['uptime_s']:.0f} s",
+        f"mode      {status['mode']} {running}".rstrip(),
+        f"policy    {status['policy']}",
+        f"camera    {'delivers' if status['source_delivering'] else 'DOWN'} ({status['source']}; {tracks})",
+        f"memory    {status['memory_bytes'] / 1e6:.1f} MB, {status['backlog_ms'] / 1000:.1f} s wait for storage",
+        "storage   "
+        + ("REFUSES; recording goes on in memory" if status["storage_failing"] else "takes")
+        + (f", {free / 1e9:.1f} GB free" if free is not None else "")
+        + (f", {left / 3600:.1f} h left" if left is not None else ""),
+        f"clock     {status['clock']}" + (f", within {within} ms" if within is not None else ", not to be trusted"),
+        f"requests  {status['requests']}, refused {status['refused']}",
+        *(f"input     {line} is not trusted" for line in status["faulty_lines"]),
+    ]
+
+
+def press_command(
+    name: Annotated[str, typer.Argument(help="The button's name in the configuration, such as record.")],
+    config: ConfigOption,
+    hold: Annotated[float, typer.Option("--hold", help="Seconds that each press lasts.", min=0.0, max=60.0)] = 0.1,
+    times: Annotated[int, typer.Option("--times", help="How many presses.", min=1, max=1000)] = 1,
+) -> None:
+    """Press a simulated button of a running recorder. On a bench only: the pin factory must be `mock`.
+
+    Example: bwc-agent press record --times 2 --config pilot/device/config.toml
+    """
+    answer = _ask(config, {"ask": "press", "name": name, "hold_s": hold, "times": times})
+    print(f"{answer['presses']} x {name}")

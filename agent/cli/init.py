@@ -1,0 +1,47 @@
+"""`bwc-agent init`: an agency's keys and a provisioned device, for bench and pilot."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def init_command(
+    directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", show_default=False)],
+    agency: Annotated[str, typer.Option(help="The agency's name in evidence.")] = "bench",
+    device: Annotated[str, typer.Option(help="The device's name in evidence.")] = "camera-1",
+    camera: Annotated[str, typer.Option(help="The camera: pattern, or replay:FILE.")] = "pattern",
+    rsa: Annotated[bool, typer.Option("--rsa", help="Add an RSA recipient, for an unmodified Encryption SDK.")] = False,
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Ask for a passphrase that protects the agency's private keys.")
+    ] = False,
+) -> None:
+    """Make an agency's keys and one provisioned device, each in a folder of its own.
+
+    Nothing is ever overwritten. On a real device the identity key is born on the device; here it is made beside the
+    agency's, which is good for bench and pilot only.
+
+    Example: bwc-agent init pilot --agency city-pd --device camera-7
+    """
+    import os
+
+    from agent.clock import SystemClocks
+    from agent.config_template import write_config
+    from agent.controls.config import BENCH_CONTROLS
+    from agent.keys.provision import provision
+
+    secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True) if passphrase else None
+    made = provision(
+        directory,
+        agency,
+        device,
+        passphrase=secret,
+        rsa=rsa,
+        clocks=SystemClocks(),
+        random_bytes=os.urandom,
+        finish=lambda folder: write_config(folder / "device", camera=camera, controls=BENCH_CONTROLS),
+    )
+    print(f"agency {agency}: keys in {made.root.parent.parent}, one folder for each holder")
+    print(f"device {device}: key, certificate and configuration in {made.device}")
+    print(f"next: bwc-agent doctor --config {made.device / 'config.toml'}")
+    print(f"      bwc-agent run --config {made.device / 'config.toml'}")

@@ -1,0 +1,25 @@
+"""`bwc-agent run`: the recorder itself."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run_command(
+    config: Annotated[Path, typer.Option("--config", help="The configuration file (TOML).", show_default=False)],
+) -> None:
+    """Run the recorder until SIGTERM.
+
+    It records in memory from the first second, keeps the moment before a start, seals what it stores, and goes on with
+    a recording that power or process left unfinished. For systemd it is a service of Type=notify.
+
+    Example: bwc-agent run --config pilot/device/config.toml
+    """
+    from agent import config as configuration
+    from agent.policy_unsafe import WARNING
+    from agent.recorder.service import Service
+
+    print(f"bwc-agent: WARNING: {WARNING}", file=sys.stderr, flush=True)
+    Service(configuration.load(config), config).run()

@@ -1,0 +1,62 @@
+"""The configuration file that `bwc-agent init` writes beside a device's keys: every key, its default, and why."""
+
+import json
+from pathlib import Path
+
+from agent.keys.files import read_token, write_new
+from agent.keys.trust import read_unpinned
+
+_TEMPLATE = """\
+# bwc-agent: configuration of one device. Paths are relative to this file. `bwc-agent doctor --config FILE` checks it.
+# What may end a recording is not configuration but signed policy.
+
+[device]
+key = "file:device.pem"          # the identity key: its owner's alone, mode 0600
+certificate = "device.jws"
+trust = "trust.jws"
+root = {root}   # fingerprint of the agency's root key
+
+[storage]
+path = "evidence"
+reserve_mb = 16                  # room left for the journal when the card is full
+
+[source]
+camera = {camera}                # pattern, or replay:FILE
+
+[buffer]
+pre_event_s = {pre_event}                # kept from before a start
+pre_event_audio = true           # false: silent buffer
+max_mb = 96                      # pre-event and backlog together
+
+[recording]
+segment_s = 60.0
+classification = "default"       # the recipient set of the trust document
+
+[run]
+directory = "run"                # on a device: /run/bwc
+
+[controls]
+pin_factory = "mock"             # lgpio on a device
+layout = "two-buttons"
+{controls}"""
+
+
+def write_config(folder: Path, *, camera: str, controls: str, pre_event_s: float = 30.0) -> Path:
+    """Write `config.toml` into a provisioned device's folder; its path.
+
+    Args:
+        folder: With `trust.jws` in it.
+        camera: The source.
+        controls: TOML of the lines and outputs.
+        pre_event_s: Length of the pre-event buffer in seconds.
+
+    Raises:
+        OSError: The file system's own; the file exists already.
+    """
+    trust = read_unpinned(read_token(folder / "trust.jws"))
+    text = _TEMPLATE.format(
+        root=json.dumps(trust.root_kid), camera=json.dumps(camera), pre_event=pre_event_s, controls=controls
+    )
+    path = folder / "config.toml"
+    write_new(path, text.encode(), 0o600)
+    return path

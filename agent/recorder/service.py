@@ -1,0 +1,198 @@
+"""`bwc-agent run`: builds a recorder from its configuration, runs its threads, and tells systemd how it is.
+
+Start order is chosen for a short dark time: the source is opened first, in a thread of its own, while keys are read.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import sdnotify
+
+from agent.clock import NS, Clocks, SystemClocks
+from agent.config import Config, resolve
+from agent.controls.shell import Hands
+from agent.core import events as on
+from agent.core.inputs import Inputs
+from agent.errors import ControlError, KeyFileError
+from agent.keys import files
+from agent.keys.certificates import verify_device
+from agent.keys.trust import read_unpinned, verify_trust
+from agent.media.sources.base import paced
+from agent.media.sources.spec import parse_spec
+from agent.policy_unsafe import UnsafePermitEverything
+from agent.recorder.boot import Owner
+from agent.recorder.hardening import harden, kernel_boot_id
+from agent.recorder.local_socket import LocalServer
+from agent.recorder.recorder import Options, Recorder
+from agent.recorder.status import write_snapshot
+from agent.recorder.supervisor import Supervisor
+from agent.recorder.writer import Settings
+from agent.seal.framing import frame_length_for
+from agent.storage.disk import DiskStorage
+
+HOUSEKEEPING_S = 0.1
+SNAPSHOT_EVERY = 10
+WATCHDOG_NS = 5 * NS
+ANSWER_S = 2.0
+
+
+def load_owner(config: Config, config_file: Path, clocks: Clocks) -> Owner:
+    """Who this device is, from its key and certificates.
+
+    Raises:
+        KeyFileError: A file is missing or malformed, or they do not belong together.
+        EvidenceError: A signature or a validity does not hold.
+    """
+    device = config.device
+    trust_token = files.read_token(resolve(config_file, device.trust))
+    trust = read_unpinned(trust_token)
+    if trust.root_kid != device.root:
+        raise KeyFileError(
+            f"expected a trust document of the root key {device.root}, got one of {trust.root_kid}: "
+            "it is another agency's, or [device] root is wrong"
+        )
+    trust = verify_trust(trust_token, trust.root)
+    certificate = files.read_token(resolve(config_file, device.certificate))
+    wall = clocks.wall()
+    verified = verify_device(certificate, trust, wall.utc_ns if wall.trusted else None)
+    scheme, _, place = device.key.partition(":")
+    uri = f"file:{resolve(config_file, place)}" if scheme == "file" else device.key
+    signer = files.load_signer(uri)
+    if signer.kid != verified.kid:
+        raise KeyFileError(
+            f"expected the identity key {verified.kid} that the device certificate names, got {signer.kid}"
+        )
+    return Owner(verified.agency, verified.device, signer, certificate.encode("ascii"), trust)
+
+
+class Service:
+    """The running process.
+
+    Args:
+        config: What to run.
+        config_file: Where it came from; relative paths start there.
+        clocks: Both clocks.
+    """
+
+    def __init__(self, config: Config, config_file: Path, clocks: Clocks | None = None) -> None:
+        self._clocks = clocks or SystemClocks()
+        self._run_directory = resolve(config_file, config.run.directory)
+        self._ending = threading.Event()
+        self._notifier = sdnotify.SystemdNotifier()
+        hardening = harden()
+        storage_path = resolve(config_file, config.storage.path)
+        with contextlib.suppress(OSError):  # a card that is not there yet is reported by the first attempt to use it
+            storage_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.hands = Hands(config.controls, self._clocks)
+        source = parse_spec(_camera(config, config_file), paced(self._clocks.monotonic_ns))
+        self.recorder = Recorder(
+            owner=load_owner(config, config_file, self._clocks),
+            storage=DiskStorage(storage_path),
+            clocks=self._clocks,
+            random_bytes=os.urandom,
+            frame_length=frame_length_for,
+            options=Options(
+                pre_event_ns=round(config.buffer.pre_event_s * NS),
+                pre_event_audio=config.buffer.pre_event_audio,
+                max_bytes=config.buffer.max_mb << 20,
+                classification=config.recording.classification,
+                settings=Settings(
+                    segment_ns=round(config.recording.segment_s * NS), reserve_bytes=config.storage.reserve_mb << 20
+                ),
+            ),
+            policy=UnsafePermitEverything(),
+            signals=self.hands,
+            inputs=Inputs(self.hands.lines, self.hands.layout.patterns),
+            layout=self.hands.layout,
+            kernel_boot_id=kernel_boot_id(),
+            ended=self._ending.set,
+        )
+        self.recorder.locked_memory = hardening.locked
+        supervisor = Supervisor(source, self.recorder.feed, self._clocks.monotonic_ns, self.recorder.control.put)
+        self.recorder.supervisors.append(supervisor)
+        self._server = LocalServer(self._run_directory, self._answer, self._turned_away)
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT; returns once everything is stored.
+
+        Raises:
+            ControlError: Another recorder runs in this directory.
+        """
+        recorder = self.recorder
+        self._server.start()
+        threads = [
+            threading.Thread(target=self._keep_house, name="housekeeping", daemon=True),
+            threading.Thread(target=recorder.control.run, name="control", daemon=True),
+        ]
+        recorder.keeper.start()
+        recorder.writer.start()
+        for thread in threads:
+            thread.start()
+        self.hands.open(recorder.control.put)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: recorder.control.put(on.Told(self._clocks.monotonic_ns())))
+        # SIGHUP must not end a recording when a terminal goes away.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        while not self._ending.wait(3600.0):
+            continue
+        self._notifier.notify("STOPPING=1")
+        recorder.close()
+        recorder.control.stop()
+        self.hands.close()
+        self._server.close()
+
+    def _keep_house(self) -> None:
+        recorder = self.recorder
+        ready = False
+        turns, turned_ns, count = -1, self._clocks.monotonic_ns(), 0
+        while not self._ending.wait(HOUSEKEEPING_S):
+            now = self._clocks.monotonic_ns()
+            for supervisor in recorder.supervisors:
+                supervisor.watch()
+            if recorder.control.turns != turns:
+                turns, turned_ns = recorder.control.turns, now
+            if not ready and recorder.standing_by:
+                ready = True
+                self._notifier.notify("READY=1")
+            if now - turned_ns < WATCHDOG_NS:
+                self._notifier.notify("WATCHDOG=1")
+            count += 1
+            if count % SNAPSHOT_EVERY == 0:
+                with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
+                    write_snapshot(self._run_directory, recorder.status())
+
+    def _turned_away(self, why: str) -> None:
+        self.recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "socket", why))
+
+    def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the local socket may ask: start, mark, status, and presses on a bench. There is no stop."""
+        import msgspec
+
+        control = self.recorder.control
+        now = self._clocks.monotonic_ns()
+        match request:
+            case {"ask": "start"}:
+                control.put(on.StartAsked(now, on.Cause.SOCKET))
+                return control.call(lambda: {"recording": control.state.recording}).result(ANSWER_S)
+            case {"ask": "mark"}:
+                control.put(on.MarkAsked(now))
+                return control.call(lambda: {"recording": control.state.recording}).result(ANSWER_S)
+            case {"ask": "status"}:
+                return dict(msgspec.to_builtins(self.recorder.status()))
+            case {"ask": "press", "name": str(name), "hold_s": (int() | float()) as hold_s, "times": int(times)}:
+                return {"presses": self.hands.press(name, float(hold_s), times)}
+            case _:
+                raise ControlError(22, "expected one of start, mark, status and press; nothing else is done here")
+
+
+def _camera(config: Config, config_file: Path) -> str:
+    """The source's spec with its path made absolute."""
+    kind, colon, rest = config.source.camera.partition(":")
+    if colon and kind.startswith("replay"):
+        return f"{kind}:{resolve(config_file, rest)}"
+    return config.source.camera

@@ -1,0 +1,246 @@
+import errno
+
+from agent.clock import NS
+from agent.core.events import Cause, StartAsked, Told
+from agent.core.signals import Background, Signal
+from agent.evidence import entries, layout
+from agent.media.packet import Kind
+from tests.support.device import Device
+from tests.support.storage import MemoryStorage, failing
+
+
+def recordings(device: Device) -> list[str]:
+    return device.storage.names(layout.RECORDINGS)
+
+
+def test_double_press_starts_with_the_pre_event_seconds_and_a_hold_asks_to_stop() -> None:
+    device = Device()
+    device.run(10)
+    device.press("record", times=2)
+    assert device.recording
+    started = device.entries(entries.RecordingStarted)
+    assert len(started) == 1
+    assert isinstance(started[0], entries.RecordingStarted)
+    assert started[0].pre_event_kept_ms >= 5000
+    device.run(5)
+    device.press("record", hold_s=3.2)
+    assert not device.recording
+    kinds = [type(entry) for entry in device.entries() if not isinstance(entry, entries.Checkpoint)]
+    assert kinds.index(entries.Requested) < kinds.index(entries.Decided) < kinds.index(entries.RecordingEnded)
+    assert Signal.STARTED in device.signals.shown
+    assert Signal.GRANTED in device.signals.shown
+    assert device.signals.lights is Background.STANDBY
+
+
+def test_grant_is_carried_out_only_once_its_journal_line_is_on_storage() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    storage = device.storage
+    assert isinstance(storage, MemoryStorage)
+    storage.fault = failing({"sync", "write"}, errno.EIO, only="journal")
+    device.press("record", hold_s=3.2)
+    device.run(3)
+    assert device.recording
+    storage.fault = failing(set(), 0)
+    device.run(1)
+    assert not device.recording
+
+
+def test_start_acts_first_even_if_storage_refuses() -> None:
+    device = Device()
+    device.run(6)
+    storage = device.storage
+    assert isinstance(storage, MemoryStorage)
+    storage.fault = failing({"sync", "write", "create", "publish", "read"}, errno.EIO)
+    device.press("record", times=2)
+    assert device.recording
+    device.run(5)
+    storage.fault = failing(set(), 0)
+    device.run(5)
+    assert recordings(device) == [device.recording]
+    kinds = {type(entry) for entry in device.entries()}
+    assert {entries.StorageFailed, entries.StorageBack, entries.RecordingStarted} <= kinds
+
+
+def test_recording_begun_before_storage_could_be_read_is_written_when_it_can() -> None:
+    storage = MemoryStorage()
+    storage.fault = failing({"sync", "write", "create", "publish", "read"}, errno.EIO)
+    device = Device(storage=storage)
+    device.run(2)
+    device.press("record", times=2)
+    device.run(2)
+    assert device.recording
+    storage.fault = failing(set(), 0)
+    device.run(2)
+    assert recordings(device) == [device.recording]
+    assert device.entries(entries.RecordingStarted)
+
+
+def test_recording_goes_on_after_a_power_cut_in_the_same_recording() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    running = device.recording
+    device.run(4)
+    storage = device.storage
+    assert isinstance(storage, MemoryStorage)
+    storage.cut_power()
+    device.clocks.advance(30)
+    device.boot()
+    device.run(3)
+    assert device.recording == running
+    recovered = device.entries(entries.SegmentRecovered, boot=2)
+    assert len(recovered) == 1
+    boot = device.entries(entries.Boot, boot=2)[0]
+    assert isinstance(boot, entries.Boot)
+    assert boot.interrupted == running
+    assert boot.dark_ms is not None
+    assert 29_000 < boot.dark_ms < 31_500
+    assert boot.dark_basis == "same_kernel"
+    device.press("record", hold_s=3.2)
+    assert not device.recording
+    assert recordings(device) == [running]
+    names = device.storage.names(layout.recording(running))
+    assert "0002.manifest.jws" in names
+    assert "boot-00000002.jws" in names
+
+
+def test_dark_time_without_a_trusted_clock_is_said_to_be_unknown() -> None:
+    device = Device()
+    device.clocks.source, device.clocks.uncertainty_s = "unsynchronised", None
+    device.run(2)
+    device.clocks.now_ns = 0
+    device.kernel_boot_id = "kernel-2"
+    device.boot()
+    boot = device.entries(entries.Boot, boot=2)[0]
+    assert isinstance(boot, entries.Boot)
+    assert (boot.dark_ms, boot.dark_basis) == (None, "unknown")
+
+
+def test_clock_set_back_never_takes_the_journal_below_its_last_time() -> None:
+    device = Device()
+    device.run(2)
+    device.clocks.utc_offset_ns -= 3600 * NS
+    device.run(1)
+    device.press("record", times=2)
+    times = [line.wall.utc_ns for line in device.lines()]
+    assert times == sorted(times)
+    assert device.lines()[-1].wall.source == "held"
+
+
+def test_sigterm_while_recording_saves_says_so_and_comes_back_recording() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    running = device.recording
+    device.run(3)
+    device.recorder.control.handle(Told(device.clocks.now_ns))
+    assert device.ended
+    device.recorder.close()
+    assert device.entries(entries.Interrupted)
+    assert isinstance(device.entries()[-2], entries.ShutDown)
+    device.clocks.advance(5)
+    device.boot()
+    assert device.recording == running
+
+
+def test_sigterm_in_standby_ends_cleanly_and_comes_back_in_standby() -> None:
+    device = Device()
+    device.run(3)
+    device.recorder.control.handle(Told(device.clocks.now_ns))
+    device.recorder.close()
+    assert not device.entries(entries.Interrupted)
+    device.boot()
+    assert not device.recording
+
+
+def test_power_cut_between_the_grant_and_the_last_manifest_keeps_the_recording_ended() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    running = device.recording
+    device.run(2)
+    storage = device.storage
+    assert isinstance(storage, MemoryStorage)
+    storage.fault = failing({"publish"}, errno.EIO, only="manifest")
+    device.press("record", hold_s=3.2)
+    assert not device.recording
+    storage.cut_power()
+    storage.fault = failing(set(), 0)
+    device.boot()
+    device.run(1)
+    assert not device.recording
+    assert "0001.manifest.jws" in storage.names(layout.recording(running))
+
+
+def test_torn_journal_line_is_left_as_it_is_and_named_by_the_next_boot() -> None:
+    device = Device()
+    device.run(2)
+    storage = device.storage
+    assert isinstance(storage, MemoryStorage)
+    torn = b'{"n":99,"ut'
+    file = storage.files[layout.journal(1)]
+    file.data += torn
+    file.durable = bytes(file.data)
+    device.boot()
+    boot = device.entries(entries.Boot, boot=2)[0]
+    assert isinstance(boot, entries.Boot)
+    assert boot.torn_bytes == len(torn)
+    assert storage.read(layout.journal(1)).endswith(torn)
+
+
+def test_trigger_starts_a_recording() -> None:
+    device = Device()
+    device.run(6)
+    device.raise_trigger()
+    assert device.recording
+    started = device.entries(entries.RecordingStarted)[0]
+    assert isinstance(started, entries.RecordingStarted)
+    assert started.cause == "trigger"
+
+
+def test_short_press_marks_while_recording_and_nothing_in_standby() -> None:
+    device = Device()
+    device.run(3)
+    device.press("mark")
+    assert not device.entries(entries.Marked)
+    device.press("record", times=2)
+    device.press("mark")
+    assert len(device.entries(entries.Marked)) == 1
+
+
+def test_start_while_recording_changes_nothing() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    running = device.recording
+    device.recorder.control.handle(StartAsked(device.clocks.now_ns, Cause.SOCKET))
+    assert device.recording == running
+    assert len(device.entries(entries.RecordingStarted)) == 1
+
+
+def test_mistake_in_an_effect_is_journalled_and_the_loop_turns_on() -> None:
+    device = Device()
+
+    def broken(_signal: Signal, _now_ns: int) -> None:
+        raise RuntimeError("a light is broken")
+
+    device.signals.show = broken  # type: ignore[method-assign]
+    device.run(6)
+    device.press("record", times=2)
+    device.run(1)
+    assert device.recording
+    assert any(isinstance(e, entries.Refused) and "light is broken" in e.why for e in device.entries())
+
+
+def test_status_tells_what_is_going_on() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    status = device.recorder.status()
+    assert status.mode == "recording"
+    assert status.recording == device.recording
+    assert status.tracks[Kind.VIDEO].codec == "h264"
+    assert status.memory_bytes > 0
+    assert status.time_left_s is not None
