@@ -7,15 +7,16 @@ The format, in order:
 2. `prev` is the SHA-256 of the line before, without its line feed; of the very first line, of the device certificate.
    The chain runs on from one boot's file to the next, so a file can't be left out.
 3. The first line of a file is a `boot` entry whose certificate names the boot's signing key.
-4. A `checkpoint` entry holds a JWS by that key over number and hash of the line before it, and, while recording, over
-   how many bytes of the open segment were synced and their hash. What follows the last one is chained, not signed.
+4. A `checkpoint` entry holds a JWS by that key over number and hash of the line before it, over the checkpoint line's
+   own times, and, while recording, over how many bytes of the open segment were synced and their hash. So all of a
+   checkpoint's line is signed, the newest one's too. What follows the last one is chained, not signed.
 5. `utc` never falls below that of the line before: a clock that was set back is held at the last journalled time, and
    then its source is `held`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -43,25 +44,31 @@ class OpenSegment:
 
 
 class CheckpointPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a checkpoint signs: the chain up to line `n`, whose hash is `head`; and the open segment, if any."""
+    """What a checkpoint signs: the chain up to line `n`, its own line's times, and the open segment, if any."""
 
     device: str
     boot: int
     n: int
     head: str
     utc: str
+    clock: str
+    within_ms: int | None
+    mono_us: int
     recording: str = ""
     segment: int = 0
     bytes: int = 0
     sha256: str = ""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+
+
 class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    n: int
+    n: _Count
     utc: str
     clock: str
-    within_ms: int | None
-    mono_us: int
+    within_ms: _Count | None
+    mono_us: _Count
     prev: str
     entry: AnyEntry
     sealed: str = ""
@@ -85,6 +92,11 @@ class Line:
     sealed: str
     public: bytes
     hash: str
+
+    @property
+    def within_ms(self) -> int | None:
+        """Bound on the error of the time, as it stands in the line."""
+        return None if self.wall.uncertainty_s is None else round(self.wall.uncertainty_s * 1000)
 
     def details(self, key: DetailsKey) -> dict[str, Any]:
         """The sealed details; empty if there are none.
@@ -199,14 +211,22 @@ class Journal:
 
     def line(self, entry: Entry, details: Details | None = None) -> bytes:
         """The next line, ended by a line feed. Once made it must be stored: the chain goes on from it."""
+        return self._line(entry, details, self._times())
+
+    def _times(self) -> dict[str, Any]:
         wall = self.wall()
         self._floor = wall.utc_ns
-        public = {
-            "n": self._number + 1,
+        return {
             "utc": utc_text(wall.utc_ns),
             "clock": wall.source,
             "within_ms": None if wall.uncertainty_s is None else int(wall.uncertainty_s * 1000) + 1,
             "mono_us": self._clocks.monotonic_ns() // 1000,
+        }
+
+    def _line(self, entry: Entry, details: Details | None, times: dict[str, Any]) -> bytes:
+        public = {
+            "n": self._number + 1,
+            **times,
             "prev": self._head,
             "entry": msgspec.to_builtins(entry),
         }
@@ -219,9 +239,8 @@ class Journal:
 
     def checkpoint(self, segment: OpenSegment | None = None) -> bytes:
         """A line that signs the chain so far, and the open segment's synced bytes."""
-        payload = CheckpointPayload(
-            device=self._device, boot=self._boot, n=self._number, head=self._head, utc=utc_text(self.wall().utc_ns)
-        )
+        times = self._times()
+        payload = CheckpointPayload(device=self._device, boot=self._boot, n=self._number, head=self._head, **times)
         if segment is not None:
             payload = msgspec.structs.replace(
                 payload,
@@ -230,7 +249,8 @@ class Journal:
                 bytes=segment.bytes,
                 sha256=segment.sha256,
             )
-        return self.line(Checkpoint(jws.sign(self._signer, CHECKPOINT_TYPE, msgspec.to_builtins(payload))))
+        entry = Checkpoint(jws.sign(self._signer, CHECKPOINT_TYPE, msgspec.to_builtins(payload)))
+        return self._line(entry, None, times)
 
 
 def follow(lines: list[bytes], head: str, number: int) -> Iterator[Line]:
