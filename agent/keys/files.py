@@ -65,8 +65,8 @@ def _read(path: Path, limit: int, what: str, *, private: bool) -> bytes:
         raise KeyFileError(f"expected a {what} at {path}: {hint}") from error
     except ValueError as error:
         raise KeyFileError(f"expected a path of a {what}, got {str(path)!r}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(f"expected a {what} at {path}, found something that is not a regular file")
         if private and status.st_mode & _OTHERS:
@@ -76,7 +76,10 @@ def _read(path: Path, limit: int, what: str, *, private: bool) -> bytes:
             )
         if private and status.st_uid not in (os.geteuid(), 0):
             raise KeyFileError(f"expected a key file of this user or root, got {path} of user id {status.st_uid}")
-        data = file.read(limit + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise KeyFileError(f"expected a {what} of at most {limit} bytes at {path}, got a longer file")
     return data
