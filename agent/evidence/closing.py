@@ -28,6 +28,21 @@ class Closed:
     torn_bytes: int
 
 
+def certify(storage: Storage, recording: str, boot: int, certificates: tuple[bytes, bytes]) -> None:
+    """Put copies of the device's and this boot's certificate beside a recording, before the boot signs anything in it.
+
+    Raises:
+        StorageError: Storage refuses; it can be tried again.
+    """
+    device, own = certificates
+    for path, data in (
+        (layout.device_certificate(recording), device),
+        (layout.boot_certificate(recording, boot), own),
+    ):
+        if storage.size(path) is None:
+            storage.publish(path, data)
+
+
 def close_unfinished(
     storage: Storage,
     identity: Identity,
@@ -71,7 +86,7 @@ def close_unfinished(
                 digest.update(chunk)
             try:
                 stream.seek(0)
-                scan = message.scan(stream)
+                scan = message.scan(stream, recovering=True)
                 whole_frames, whole_bytes = scan.whole_frames, scan.whole_bytes
             except EvidenceError:
                 # The power went before the header was whole: nothing of it can be opened, all of it is torn.

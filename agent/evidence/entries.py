@@ -22,7 +22,7 @@ class Boot(Entry, tag="boot", frozen=True):
         tag: Names this boot in the ids of its recordings.
         certificate: The boot certificate, a JWS by the device's identity key: names the key that signs from here on.
         version: Of bwc-agent.
-        torn_bytes: Bytes of an unfinished line at the end of the previous boot's file, left as they are.
+        torn_bytes: Bytes of an unfinished line after the last whole line of earlier boots, left as they are.
         dark_ms: How long nothing was journalled before this boot; None where no clock can tell.
         dark_uncertainty_ms: Bound on the error of `dark_ms`; None if that is None.
         dark_basis: `first_boot`, `same_kernel` (monotonic clock), `trusted_clock`, `unknown`.

@@ -26,7 +26,7 @@ class Tail:
     Attributes:
         boot: Number of the newest boot, 0 if there is none.
         line: Its last whole line; None if there is none.
-        torn_bytes: Bytes after that line.
+        torn_bytes: Bytes after that line, in its file and in any later one: boots that went dark in their first line.
         boot_id: The kernel's boot id in which it was written; empty if unknown.
     """
 
@@ -89,14 +89,14 @@ def read_tail(storage: Storage) -> Tail:
     torn = 0
     for boot in sorted(boots, reverse=True):
         lines, rest = _last_lines(storage, layout.journal(boot))
-        torn = len(rest)
+        torn += len(rest)
         for raw in reversed(lines):
             try:
                 line = parse_line(raw)
             except EvidenceError:
                 torn += len(raw) + 1
                 continue
-            return Tail(newest, line, torn if boot == newest else 0, _boot_id(storage, boot))
+            return Tail(newest, line, torn, _boot_id(storage, boot))
     return Tail(newest, None, torn)
 
 

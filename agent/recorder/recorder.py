@@ -19,7 +19,7 @@ from agent.core.inputs import Inputs
 from agent.core.machine import State, background
 from agent.core.signals import Background, Signal
 from agent.errors import StorageError
-from agent.evidence.closing import close_unfinished
+from agent.evidence.closing import certify, close_unfinished
 from agent.evidence.entries import Refused, SegmentRecovered, ShutDown
 from agent.evidence.history import Progress
 from agent.evidence.journal import Journal
@@ -199,6 +199,7 @@ class Recorder:
             return progress.previous
         left = self._ready().left
         ended: Ended = "storage_full" if left.storage_full else "power_loss"
+        certify(self._storage, progress.recording, self._ready().boot, self._certificates())
         closed = close_unfinished(
             self._storage,
             self._identity(),
