@@ -224,8 +224,8 @@ def test_a_protected_key_is_as_expensive_to_guess_as_stated(path: Path) -> None:
     assert key.private_numbers() == SIGNING.private_numbers()
     der = base64.b64decode("".join(path.read_text().splitlines()[1:-1]))
     _, _, after_oid = der.partition(bytes.fromhex("06092b06010401da47040b"))
-    assert after_oid[:4].hex() == "301d0410"
-    assert after_oid[20:].startswith(bytes.fromhex("0202400002010802 0105301d0609608648016503 04012a"))
+    assert after_oid[:4].hex() == "301c0410"
+    assert after_oid[20:].startswith(bytes.fromhex("02024000 020108 020105 301d060960864801650304012a"))
 
 
 def test_two_files_of_one_key_and_passphrase_differ() -> None:

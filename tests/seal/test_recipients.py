@@ -183,6 +183,18 @@ def test_a_public_key_in_another_encoding_is_refused(hybrid: HpkeRecipientKey, r
         parse_recipient(described("RSA-OAEP-384", rsa_key.recipient.public_bytes + b"\0"))
 
 
+def test_one_rsa_key_is_not_two_recipients(rsa_key: RsaRecipientKey) -> None:
+    """Its algorithm without the NULL parameters is read all the same, and would have another kid."""
+    public = rsa_key.recipient.public_bytes
+    content = public[4:].replace(
+        bytes.fromhex("300d06092a864886f70d0101010500"), bytes.fromhex("300b06092a864886f70d010101")
+    )
+    twin = b"\x30\x82" + len(content).to_bytes(2, "big") + content
+    assert serialization.load_der_public_key(twin) == rsa_key.recipient.key
+    with pytest.raises(EvidenceError, match="canonical"):
+        parse_recipient(described("RSA-OAEP-384", twin))
+
+
 @pytest.mark.parametrize(
     "change",
     [
