@@ -91,8 +91,8 @@ class Layout:
         intents: By pattern; read only.
 
     Raises:
-        ConfigError: Nothing in it starts a recording, unless it is empty; or a request that ends, silences or darkens one
-            lies on mere presses, where a bouncing or hammered button could make it.
+        ConfigError: Nothing in it starts a recording, unless it is empty; or a request that ends, silences or darkens
+            one lies on mere presses, where a bouncing or hammered button could make it.
     """
 
     name: str
