@@ -4,6 +4,7 @@ gpiozero's own debounce and hold timing are not used: they run on threads and cl
 simulate neither. Callbacks run in a thread of the pin library; they stamp the edge, hand it on, and never read a pin.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -150,9 +151,10 @@ class Controls:
     def close(self) -> None:
         """Gives the pins back. No edge is handed on any more."""
         self._on_edge = None
-        for pin in self._pins:
-            pin.device.close()
-        self._pins.clear()
+        with contextlib.ExitStack() as stack:  # all of them, also if one can't be given back
+            for pin in self._pins:
+                stack.callback(pin.device.close)
+            self._pins.clear()
 
     def _read(self, pin: _Pin, on_edge: Callable[[Edge], None], *, initial: bool) -> None:
         now_ns = self._clocks.monotonic_ns()

@@ -1,5 +1,6 @@
 """Output pins: lights, tone and vibration are brought to the levels that the indicator says."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,9 +67,10 @@ class Outputs:
     def close(self) -> None:
         """Switches everything off and gives the pins back."""
         self.apply({})
-        for device in self._devices.values():
-            device.close()
-        self._devices.clear()
+        with contextlib.ExitStack() as stack:  # all of them, also if one can't be given back
+            for device in self._devices.values():
+                stack.callback(device.close)
+            self._devices.clear()
 
 
 def _open(config: OutputConfig, factory: PinFactory) -> Any:

@@ -100,8 +100,8 @@ class Bench:
             How many presses or moves.
 
         Raises:
-            ControlError: The pins are not simulated, there is no such line, it is being pressed already, or a number is out
-                of bounds.
+            ControlError: The pins are not simulated, there is no such line, it is being pressed already, or a number is
+                out of bounds.
         """
         self._refuse_real_pins()
         lines = tuple(name.split("+"))

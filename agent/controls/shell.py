@@ -3,6 +3,7 @@
 Callbacks and other threads only enqueue or plan. All else is done by the thread that calls `turn`.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -74,8 +75,9 @@ class Hands:
             if not self._closed:
                 self._closed = True
                 self._put = None
-                self._controls.close()
-                self._outputs.close()
+                with contextlib.ExitStack() as stack:  # the outputs too, also if an input can't be given back
+                    stack.callback(self._outputs.close)
+                    stack.callback(self._controls.close)
 
     def press(self, name: str, hold_s: float, times: int) -> int:
         """Presses a simulated button; from any thread. Returns at once, before the presses are done.
