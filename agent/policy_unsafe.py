@@ -2,6 +2,8 @@
 
 from agent.core.commands import Decide
 from agent.core.events import Decided
+from agent.core.limits import Limits
+from agent.core.state import Setup
 from agent.strict_json import sha256_hex
 
 NAME = "UNSAFE-permit-everything"
@@ -17,11 +19,14 @@ class UnsafePermitEverything:
     name = NAME
     digest = sha256_hex(NAME.encode())
 
-    def decide(self, request: Decide) -> Decided:
+    def __init__(self, setup: Setup | None = None) -> None:
+        self.setup = setup or Setup(Limits(post_roll_s=0))
+
+    def decide(self, command: Decide) -> Decided:
         """Permit it."""
         return Decided(
-            at_ns=request.at_ns,
-            request=request.request,
+            at_ns=command.at_ns,
+            request=command.number,
             allowed=True,
             policy=self.digest,
             rules=(NAME,),

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from agent.core.events import Action, Cause, Principal
+from agent.core.events import Cause
 from agent.core.signals import Signal
 from agent.evidence.details import Details
 from agent.evidence.entries import Entry
+from agent.media.packet import Kind
+from agent.policy.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +21,40 @@ class OpenRecording:
 
 @dataclass(frozen=True, slots=True)
 class CloseRecording:
-    """End a recording: what comes from now on is not part of it. `details` say who permitted that, and are sealed."""
+    """End a recording at `end_ns`: what comes from then on is not part of it. `details` say who permitted that."""
 
     recording: str
     request: int
+    end_ns: int
     details: Details = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Decide:
-    """Ask the policy about request `request`, and answer with `events.Decided`."""
+class Withhold:
+    """Let nothing of these kinds into memory from now on, for request `request`."""
 
+    recording: str
+    kinds: frozenset[Kind]
     request: int
-    action: Action
-    principal: Principal
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let these kinds in again, pictures from the next IDR picture on."""
+
+    recording: str
+    kinds: frozenset[Kind]
+    request: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Ask the policy about request `number`, and answer with `events.Decided`."""
+
+    number: int
+    request: Request
     at_ns: int
 
 
@@ -46,6 +68,29 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Measure speech for `window_ns` from `prompt_ns` on, and answer with `events.SpeechMeasured`."""
+
+    prompt_ns: int
+    window_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reclassify:
+    """Seal what comes from now on to the recipients of this classification."""
+
+    recording: str
+    classification: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stealth:
+    """Lights and tone off, or on again."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Show:
     """Let the wearer see, hear and feel a signal."""
 
@@ -54,7 +99,21 @@ class Show:
 
 @dataclass(frozen=True, slots=True)
 class ShutDown:
-    """Store what is in memory, close the journal, end the process."""
+    """Store what is in memory, close the journal, end the process; `power_off` to end the machine after it."""
+
+    power_off: bool = False
 
 
-Command = OpenRecording | CloseRecording | Decide | Journal | Show | ShutDown
+Command = (
+    OpenRecording
+    | CloseRecording
+    | Withhold
+    | Release
+    | Decide
+    | Journal
+    | Listen
+    | Reclassify
+    | Stealth
+    | Show
+    | ShutDown
+)

@@ -1,7 +1,10 @@
 """Everything that the core can be told. Frozen, and with the monotonic time at which it happened, in nanoseconds."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from agent.policy.request import Authorization, Fact
 
 
 class Action(StrEnum):
@@ -11,17 +14,14 @@ class Action(StrEnum):
     PRIVACY_PAUSE = "PrivacyPause"
     MUTE = "Mute"
     POWER_OFF = "PowerOff"
-    DISABLE_PRE_EVENT = "DisablePreEvent"
     RESUME_RECORDING = "ResumeRecording"
 
 
 class Principal(StrEnum):
-    """Who asks."""
+    """Who asks, as in the policy schema."""
 
     WEARER = "wearer"
     SUPERVISOR = "supervisor"
-    INVESTIGATOR = "investigator"
-    ADMINISTRATOR = "administrator"
 
 
 class Cause(StrEnum):
@@ -42,6 +42,13 @@ class Booted:
 
 
 @dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartAsked:
     """Somebody or something wants a recording. Never refused."""
 
@@ -50,12 +57,20 @@ class StartAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class TriggerRose:
+    """The rising edge of a trigger line. It starts a recording, and is live for its hold time."""
+
+    at_ns: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """Somebody asks for what the policy decides."""
 
     at_ns: int
     action: Action
-    principal: Principal
+    principal: Principal = Principal.WEARER
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +81,10 @@ class Decided:
         policy: SHA-256 of the policy that did.
         rules: Their ids.
         obligations: What has to happen.
-        missing: For a refusal, what would have made it allowed.
+        missing: For a refusal, what procedure would have made it allowed: `speak`, `capture`, `authorise`,
+            `give_reason`.
         declared_only: The permit rests on declarations alone.
+        error: What was wrong with the request or its evaluation; empty for nothing.
     """
 
     at_ns: int
@@ -78,6 +95,7 @@ class Decided:
     obligations: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     declared_only: bool = False
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +109,69 @@ class Durable:
 @dataclass(frozen=True, slots=True)
 class MarkAsked:
     """The wearer, or a tool, marks this moment."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The wearer says something about the situation: values by attribute of the policy schema."""
+
+    at_ns: int
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The device, or an authority that signed it, says something: facts by attribute, each with its provenance."""
+
+    at_ns: int
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechMeasured:
+    """The announce window that opened at `prompt_ns` is over, or speech was heard in it.
+
+    Attributes:
+        confidence: From 0 to 1.
+    """
+
+    at_ns: int
+    prompt_ns: int
+    heard: bool
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Authorised:
+    """A supervisor's token was checked and used up.
+
+    Attributes:
+        action: What it is for; a request, or `ReleaseCriticalIncident`.
+        recording: For which recording.
+        authorization: As the policy reads it; `expires_in_s` counts from `at_ns`.
+        who: Who signed; sealed in the journal.
+    """
+
+    at_ns: int
+    action: str
+    recording: str
+    authorization: Authorization
+    who: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """The recording is of a kind that fewer people may open."""
+
+    at_ns: int
+    classification: str
+
+
+@dataclass(frozen=True, slots=True)
+class StealthAsked:
+    """The wearer wants lights and tone off, or on again."""
 
     at_ns: int
 
@@ -153,10 +234,20 @@ class LineFaulty:
 
 @dataclass(frozen=True, slots=True)
 class LineGood:
-    """An input line is to be trusted again."""
+    """An input line is to be trusted again; `presses` were not read as anything meanwhile."""
 
     at_ns: int
     line: str
+    presses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tampered:
+    """Something that no honest use of the device does: a covered lens, a muted microphone, a clock that was set."""
+
+    at_ns: int
+    what: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +268,19 @@ class Told:
 
 Event = (
     Booted
+    | Tick
     | StartAsked
+    | TriggerRose
     | Asked
     | Decided
     | Durable
     | MarkAsked
+    | Declared
+    | Measured
+    | SpeechMeasured
+    | Authorised
+    | Classified
+    | StealthAsked
     | RecordingOpened
     | SourceFailed
     | SourceBack
@@ -189,6 +288,7 @@ Event = (
     | StorageTakes
     | LineFaulty
     | LineGood
+    | Tampered
     | Unheard
     | Told
 )

@@ -108,11 +108,16 @@ class SegmentRecovered(Entry, tag="segment_recovered", frozen=True):
 
 
 class Requested(Entry, tag="requested", frozen=True):
-    """Somebody asked for something that is not theirs to take. Who and why are sealed."""
+    """Somebody asked for something that is not theirs to take. Who, why and under what facts is sealed.
+
+    `again` counts how often it was asked for in this recording; 0 if the recorder itself asked the policy anew, because
+    something had changed.
+    """
 
     request: int
     action: str
     at_us: int
+    again: int
 
 
 class Decided(Entry, tag="decided", frozen=True):
@@ -122,6 +127,119 @@ class Decided(Entry, tag="decided", frozen=True):
     allowed: bool
     policy: str
     declared_only: bool = False
+
+
+class Voided(Entry, tag="voided", frozen=True):
+    """A grant that was not carried out: the situation had changed, or its limit was used up."""
+
+    request: int
+
+
+class PostRollBegan(Entry, tag="post_roll", frozen=True):
+    """A granted stop takes effect at `until_us`; until then it can be taken back."""
+
+    request: int
+    until_us: int
+
+
+class StopTakenBack(Entry, tag="stop_taken_back", frozen=True):
+    """The recording goes on after all: by hand, by a trigger, or because the situation has changed."""
+
+    request: int
+    at_us: int
+
+
+class Withheld(Entry, tag="withheld", frozen=True):
+    """From `from_us` on nothing of these kinds is recorded, until `until_us` at the latest."""
+
+    recording: str
+    request: int
+    kinds: list[str]
+    from_us: int
+    until_us: int
+
+
+class Released(Entry, tag="released", frozen=True):
+    """From `to_us` on these kinds are recorded again.
+
+    `why` is `limit`, `resumed`, `exception ended`, `stop`, `replaced` or what started a recording.
+    """
+
+    recording: str
+    request: int
+    kinds: list[str]
+    to_us: int
+    why: str
+
+
+class TriggerRaised(Entry, tag="trigger", frozen=True):
+    """The rising edge of a trigger line."""
+
+    name: str
+    at_us: int
+
+
+class Declared(Entry, tag="declared", frozen=True):
+    """The wearer said something about the situation; what, is sealed."""
+
+    recording: str
+    at_us: int
+
+
+class Measured(Entry, tag="measured", frozen=True):
+    """The device or an authority said something that requests are decided by; what, is sealed."""
+
+    at_us: int
+
+
+class SpeechMeasured(Entry, tag="speech", frozen=True):
+    """Whether speech was heard after the prompt, with the confidence in per cent."""
+
+    at_us: int
+    heard: bool
+    confidence_pct: int
+
+
+class Authorised(Entry, tag="authorised", frozen=True):
+    """A signed authorisation was accepted and used up. By whom, is sealed."""
+
+    action: str
+    at_us: int
+
+
+class Classified(Entry, tag="classified", frozen=True):
+    """The recording was classified; as what, is sealed. From here on others may be able to open it, or fewer."""
+
+    recording: str
+    at_us: int
+
+
+class StealthSet(Entry, tag="stealth", frozen=True):
+    """Lights and tone were switched off, or on again."""
+
+    on: bool
+
+
+class Tampered(Entry, tag="tampered", frozen=True):
+    """Something that no honest use does, such as `lens_covered`, `picture_frozen`, `microphone_muted`, `clock_set`."""
+
+    what: str
+    at_us: int
+
+
+class PolicyChanged(Entry, tag="policy", frozen=True):
+    """What happened to the policy: `what` is in force, refused, damaged, rolled back, built in or expired."""
+
+    what: str
+    version: int
+    policy: str
+
+
+class SelfTested(Entry, tag="self_test", frozen=True):
+    """The test at the start of a shift: names of the checks that passed and that failed."""
+
+    passed: list[str]
+    failed: list[str]
 
 
 class Continued(Entry, tag="continued", frozen=True):
@@ -199,9 +317,10 @@ class InputFault(Entry, tag="input_fault", frozen=True):
 
 
 class InputRecovered(Entry, tag="input_recovered", frozen=True):
-    """An input line behaves again."""
+    """An input line behaves again; `presses` on it were not read as anything meanwhile."""
 
     line: str
+    presses: int = 0
 
 
 class Refused(Entry, tag="refused", frozen=True):
@@ -232,6 +351,21 @@ AnyEntry = (
     | SegmentRecovered
     | Requested
     | Decided
+    | Voided
+    | PostRollBegan
+    | StopTakenBack
+    | Withheld
+    | Released
+    | TriggerRaised
+    | Declared
+    | Measured
+    | SpeechMeasured
+    | Authorised
+    | Classified
+    | StealthSet
+    | Tampered
+    | PolicyChanged
+    | SelfTested
     | Continued
     | Marked
     | SourceFailed

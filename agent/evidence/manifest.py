@@ -124,6 +124,18 @@ class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to_ticks: int
 
 
+class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Time in which a track was withheld for a granted request; `to_us` is null if it went on when this was signed.
+
+    Times are microseconds of the monotonic clock.
+    """
+
+    kind: Kind
+    request: int
+    from_us: int
+    to_us: int | None
+
+
 class Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was written of a track: packets, and the source's ticks of the first and after the last of them."""
 
@@ -151,6 +163,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         gaps: Within it.
         lost_packets: That fell out of memory while it was written.
         stop: When the recording ended, on both clocks, if `final`.
+        withheld: What was kept out of it on purpose.
         sealed: Sealed details: who permitted that; empty if there are none.
     """
 
@@ -175,6 +188,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gaps: list[Gap]
     lost_packets: int
     stop: Moment | None
+    withheld: list[Span] = []
     sealed: str = ""
 
 

@@ -25,6 +25,7 @@ from agent.evidence.manifest import (
     Moment,
     Opening,
     PreEventLength,
+    Span,
     Track,
     Written,
     track,
@@ -239,7 +240,13 @@ class SegmentBuilder:
         return self._sealer.frames
 
     def manifest(
-        self, ended: Ended, *, stop: Moment | None = None, lost_packets: int = 0, details: Details | None = None
+        self,
+        ended: Ended,
+        *,
+        stop: Moment | None = None,
+        lost_packets: int = 0,
+        withheld: Sequence[Span] = (),
+        details: Details | None = None,
     ) -> bytes:
         """The manifest over all that was given out: a JWS, to be stored after the last byte.
 
@@ -247,6 +254,7 @@ class SegmentBuilder:
             ended: Why the segment ended; `stopped` makes it the recording's final one.
             stop: When the recording ended, if it did.
             lost_packets: That fell out of memory while this segment was written.
+            withheld: What was kept out of it on purpose.
             details: Who permitted that; sealed.
         """
         statement = Manifest(
@@ -271,6 +279,7 @@ class SegmentBuilder:
             gaps=[gap for state in self._tracks.values() for gap in state.gaps],
             lost_packets=lost_packets,
             stop=stop,
+            withheld=list(withheld),
         )
         return signed_manifest(self._identity, statement, details)
 

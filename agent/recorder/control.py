@@ -14,10 +14,21 @@ from agent.clock import NS, Clocks
 from agent.core import commands as do
 from agent.core import events as on
 from agent.core import machine
-from agent.core.gestures_layout import Layout, Verb
+from agent.core.gestures_layout import Intent, Layout, Verb
 from agent.core.inputs import Inputs
-from agent.core.inputs_events import Gesture, InputEvent, LineFault, LineRecovered, TriggerRaised
+from agent.core.inputs_events import (
+    Gesture,
+    HoldReached,
+    InputEvent,
+    LineFault,
+    LineRecovered,
+    TriggerRaised,
+)
 from agent.core.inputs_lines import Edge
+from agent.core.signals import Signal
+from agent.core.state import State
+from agent.policy.request import parse_declaration
+from agent.policy.schema import standard
 
 TURN_S = 0.25
 """The loop turns at least this often, so that a watchdog can tell that it lives."""
@@ -26,25 +37,13 @@ TURN_S = 0.25
 class Effects(Protocol):
     """What commands do to the world. Each call returns at once."""
 
-    def open_recording(self, command: do.OpenRecording) -> on.RecordingOpened:
-        """Give it its place in the ring and have it written."""
+    def carry_out(self, command: do.Command, durable: Callable[[], None]) -> on.Event | None:
+        """Do it; what the core is to know of it at once, if anything.
 
-    def close_recording(self, command: do.CloseRecording) -> None:
-        """Have it ended now."""
+        `durable` is to be called, from any thread, once a journal line that has a token is on storage.
+        """
 
-    def decide(self, command: do.Decide) -> on.Decided:
-        """Ask the policy."""
-
-    def journal(self, command: do.Journal, durable: Callable[[], None] | None) -> None:
-        """Have an entry journalled; `durable` is called from any thread once it is on storage."""
-
-    def show(self, command: do.Show) -> None:
-        """Signal to the wearer."""
-
-    def shut_down(self) -> None:
-        """Begin to end the process."""
-
-    def turned(self, state: machine.State, now_ns: int) -> float:
+    def turned(self, state: State, now_ns: int) -> float:
         """The loop has turned: seconds until it should turn again at the latest."""
 
     def stumbled(self, problem: str) -> None:
@@ -65,7 +64,7 @@ class Control:
         effects: Carries commands out.
     """
 
-    def __init__(self, clocks: Clocks, state: machine.State, inputs: Inputs, layout: Layout, effects: Effects) -> None:
+    def __init__(self, clocks: Clocks, state: State, inputs: Inputs, layout: Layout, effects: Effects) -> None:
         self._clocks = clocks
         self._state = state
         self._inputs = inputs
@@ -76,7 +75,7 @@ class Control:
         self.turns = 0
 
     @property
-    def state(self) -> machine.State:
+    def state(self) -> State:
         """What the core knows."""
         return self._state
 
@@ -130,69 +129,74 @@ class Control:
             elif item is not None:
                 self.handle(item)
             self._gestures(self._inputs.tick(now))
+            due_ns = machine.next_deadline_ns(self._state)
+            if due_ns is not None and now >= due_ns:
+                self.handle(on.Tick(now))
             wait = self._effects.turned(self._state, now)
         except Exception as error:  # noqa: BLE001 - the control thread outlives every mistake, ours too
             self._effects.stumbled(f"{type(error).__name__}: {error}")
             return TURN_S
-        deadline = self._inputs.next_deadline_ns()
-        return wait if deadline is None else min(wait, (deadline - now) / NS)
+        for deadline in (self._inputs.next_deadline_ns(), machine.next_deadline_ns(self._state)):
+            if deadline is not None:
+                wait = min(wait, (deadline - now) / NS)
+        return wait
 
     def handle(self, event: on.Event) -> None:
         """Let the core handle an event and carry its commands out, and what follows from them."""
         self._state, commands = machine.step(self._state, event)
         for command in commands:
-            answer = self._carry_out(command)
+            answer = self._effects.carry_out(command, self._durable(command))
             if answer is not None:
                 self.handle(answer)
 
-    def _carry_out(self, command: do.Command) -> on.Event | None:
-        match command:
-            case do.OpenRecording():
-                return self._effects.open_recording(command)
-            case do.CloseRecording():
-                self._effects.close_recording(command)
-            case do.Decide():
-                return self._effects.decide(command)
-            case do.Journal():
-                self._effects.journal(command, self._durable(command.token) if command.token else None)
-            case do.Show():
-                self._effects.show(command)
-            case do.ShutDown():
-                self._effects.shut_down()
-        return None
-
-    def _durable(self, token: int) -> Callable[[], None]:
+    def _durable(self, command: do.Command) -> Callable[[], None]:
+        token = command.token if isinstance(command, do.Journal) else 0
         return lambda: self.put(on.Durable(self._clocks.monotonic_ns(), token))
 
     def _gestures(self, told: list[InputEvent]) -> None:
         for event in told:
-            asked = self._asked(event)
-            if asked is not None:
+            for asked in self._asked(event):
                 self.handle(asked)
 
-    def _asked(self, event: InputEvent) -> on.Event | None:
+    def _asked(self, event: InputEvent) -> list[on.Event]:
         match event:
             case TriggerRaised():
-                return on.StartAsked(event.at_ns, on.Cause.TRIGGER)
+                return [on.TriggerRose(event.at_ns, event.line)]
             case LineFault():
-                return on.LineFaulty(event.at_ns, event.line, event.fault)
+                return [on.LineFaulty(event.at_ns, event.line, event.fault)]
             case LineRecovered():
-                return on.LineGood(event.at_ns, event.line)
+                return [on.LineGood(event.at_ns, event.line, event.presses)]
+            case HoldReached():
+                self._effects.carry_out(do.Show(Signal.HOLD_REACHED), lambda: None)
+                return []
             case Gesture():
                 intent = self._layout.intent(event.pattern)
-                return None if intent is None else asked_by(intent.verb, event)
+                return [] if intent is None else asked_by(intent, event)
             case _:
-                return None
+                return []
 
 
-def asked_by(verb: Verb, gesture: Gesture) -> on.Event | None:
-    """The core's event for what a gesture asks; None for what this recorder does not know yet."""
-    match verb:
+def asked_by(intent: Intent, gesture: Gesture) -> list[on.Event]:
+    """The core's events for what a gesture asks."""
+    match intent.verb:
         case Verb.START:
-            return on.StartAsked(gesture.began_ns, on.Cause.BUTTON)
+            return [on.StartAsked(gesture.began_ns, on.Cause.BUTTON)]
         case Verb.MARK:
-            return on.MarkAsked(gesture.began_ns)
+            return [on.MarkAsked(gesture.began_ns)]
         case Verb.ASK_STOP:
-            return on.Asked(gesture.at_ns, on.Action.STOP_RECORDING, on.Principal.WEARER)
-        case _:
-            return None
+            return [on.Asked(gesture.at_ns, on.Action.STOP_RECORDING)]
+        case Verb.ASK_PRIVACY:
+            return [on.Asked(gesture.at_ns, on.Action.PRIVACY_PAUSE)]
+        case Verb.ASK_MUTE:
+            return [on.Asked(gesture.at_ns, on.Action.MUTE)]
+        case Verb.ASK_POWER_OFF:
+            return [on.Asked(gesture.at_ns, on.Action.POWER_OFF)]
+        case Verb.RESUME:
+            return [on.Asked(gesture.at_ns, on.Action.RESUME_RECORDING)]
+        case Verb.DECLARE:
+            values = dict(parse_declaration(text, standard()) for text in intent.argument.split("+"))
+            return [on.Declared(gesture.at_ns, values)]
+        case Verb.CLASSIFY:
+            return [on.Classified(gesture.at_ns, intent.argument)]
+        case Verb.STEALTH:
+            return [on.StealthAsked(gesture.at_ns)]

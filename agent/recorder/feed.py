@@ -23,6 +23,9 @@ class Feed:
         self._packets = 0
         self._silent = silent_pre_event
         self._rung = False
+        self._wake_ns = 0
+        self._withheld: frozenset[Kind] = frozenset()
+        self._standby = True
         if silent_pre_event:
             ring.set_gate(Kind.AUDIO, open_=False)
 
@@ -33,11 +36,11 @@ class Feed:
                 self._declared[stream.parameters.kind] = stream
 
     def put(self, packet: Packet) -> None:
-        """Take a packet in."""
+        """Take a packet in; wakes the writer only if it waits for one of that time (see `wait`)."""
         with self._bell:
             self._packets += 1
             self._newest[packet.stream.parameters.kind] = packet.time_ns
-            if self._ring.append(packet):
+            if self._ring.append(packet) and packet.time_ns >= self._wake_ns:
                 self._rung = True
                 self._bell.notify_all()
 
@@ -47,11 +50,17 @@ class Feed:
             self._rung = True
             self._bell.notify_all()
 
-    def wait(self, timeout_s: float | None) -> None:
-        """Wait until something came in since the last wait, or the time is over."""
+    def wait(self, timeout_s: float | None, until_ns: int = 0) -> None:
+        """Wait until the bell is rung, a packet of `until_ns` or later comes in, or the time is over.
+
+        Any packet that came in since the last wait ends it at once: the writer may not have seen it yet. Why packets
+        before `until_ns` do not: waking a thread costs more than all else that is done for a packet.
+        """
         with self._bell:
             if not self._rung:
+                self._wake_ns = until_ns
                 self._bell.wait(timeout_s)
+                self._wake_ns = 0
             self._rung = False
 
     @property
@@ -91,7 +100,8 @@ class Feed:
         """Begin a recording (see `Ring.start`); from now on sound is let in."""
         with self._bell:
             cursor = self._ring.start(at_ns, pre_event=pre_event)
-            self._ring.set_gate(Kind.AUDIO, open_=True)
+            self._standby = False
+            self._ring.set_gate(Kind.AUDIO, open_=Kind.AUDIO not in self._withheld)
             self._rung = True
             self._bell.notify_all()
             return cursor
@@ -100,8 +110,17 @@ class Feed:
         """Forget a cursor; `standby` says that no recording follows, so that a silent buffer is silent again."""
         with self._bell:
             self._ring.end_cursor(cursor)
+            self._standby = standby
             if standby and self._silent:
                 self._ring.set_gate(Kind.AUDIO, open_=False)
+
+    def withhold(self, kinds: frozenset[Kind]) -> None:
+        """Let nothing of these kinds into memory from now on; all others may come in."""
+        with self._bell:
+            self._withheld = kinds
+            self._ring.set_gate(Kind.VIDEO, open_=Kind.VIDEO not in kinds)
+            silent = self._silent and self._standby
+            self._ring.set_gate(Kind.AUDIO, open_=Kind.AUDIO not in kinds and not silent)
 
     def read(self, number: int, limit: int) -> tuple[int, list[Packet]]:
         """The number of the first packet still there from `number` on, and at most `limit` packets from it."""

@@ -23,10 +23,18 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A step, and how many packets it is about."""
+    """A step.
+
+    Attributes:
+        count: How many packets it is about.
+        until_ns: While waiting for a fragment to become full: no packet before that time makes it so.
+        stale_ns: While waiting: when the clock shows that, the fragment is to be stored as it is.
+    """
 
     step: Step
     count: int = 0
+    until_ns: int = 0
+    stale_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ def plan(packets: Sequence[Packet], number: int, frame: Frame) -> Plan:
     if not packets:
         return Plan(Step.WAIT)
     first_ns = packets[0].time_ns
-    lasts = 0
+    lasts, shortest = 0, FRAGMENT_NS
     for count, packet in enumerate(packets):
         step = _misfit(packet, number + count, frame)
         if step is not None:
@@ -72,9 +80,12 @@ def plan(packets: Sequence[Packet], number: int, frame: Frame) -> Plan:
         lasts = packet.duration * NS // packet.stream.parameters.timescale
         if count and packet.time_ns + lasts - first_ns > FRAGMENT_NS:
             return Plan(Step.WRITE, count)
+        shortest = min(shortest, lasts)
     full = packets[-1].time_ns + 2 * lasts - first_ns > FRAGMENT_NS
     stale = frame.now_ns - first_ns >= STALE_NS
-    return Plan(Step.WRITE, len(packets)) if full or stale or frame.last else Plan(Step.WAIT)
+    if full or stale or frame.last:
+        return Plan(Step.WRITE, len(packets))
+    return Plan(Step.WAIT, until_ns=first_ns + FRAGMENT_NS - 2 * shortest, stale_ns=first_ns + STALE_NS)
 
 
 def _misfit(packet: Packet, number: int, frame: Frame) -> Step | None:
@@ -84,7 +95,8 @@ def _misfit(packet: Packet, number: int, frame: Frame) -> Step | None:
     parameters = packet.stream.parameters
     video = parameters.kind is Kind.VIDEO
     long_enough = packet.time_ns - frame.first_ns >= frame.segment_ns
-    if parameters == (frame.video if video else frame.audio):
+    expected = frame.video if video else frame.audio
+    if parameters is expected or parameters == expected:
         may_begin = packet.key if video else frame.video is None
         return Step.ROLL if long_enough and may_begin else None
     if number < frame.first_new:

@@ -16,8 +16,8 @@ from agent.core import commands as do
 from agent.core import events as on
 from agent.core.gestures_layout import Layout
 from agent.core.inputs import Inputs
-from agent.core.machine import State, background
 from agent.core.signals import Background, Signal
+from agent.core.state import Setup, State, background
 from agent.errors import StorageError
 from agent.evidence.closing import certify, close_unfinished
 from agent.evidence.entries import Refused, SegmentRecovered, ShutDown
@@ -60,7 +60,11 @@ class Policy(Protocol):
     def digest(self) -> str:
         """SHA-256 of it."""
 
-    def decide(self, request: do.Decide) -> on.Decided:
+    @property
+    def setup(self) -> Setup:
+        """What it says once and for all."""
+
+    def decide(self, command: do.Decide) -> on.Decided:
         """The decision. Never raises."""
 
 
@@ -72,6 +76,9 @@ class Signals(Protocol):
 
     def background(self, state: Background, now_ns: int) -> None:
         """What the lights say from now on while no signal is shown."""
+
+    def stealth(self, now_ns: int, *, on: bool) -> None:
+        """Lights and tone off, or on again."""
 
     def turn(self, now_ns: int) -> float:
         """Bring the outputs to what they should be now; seconds until the next change."""
@@ -111,6 +118,7 @@ class Recorder:
         layout: What gestures ask for.
         kernel_boot_id: The kernel's name for its boot.
         ended: Called once when the process is to end.
+        listen: Has speech measured; answers with `events.SpeechMeasured`.
     """
 
     def __init__(
@@ -128,6 +136,7 @@ class Recorder:
         layout: Layout,
         kernel_boot_id: str,
         ended: Callable[[], None],
+        listen: Callable[[do.Listen], None],
     ) -> None:
         self._owner = owner
         self._storage = storage
@@ -138,9 +147,11 @@ class Recorder:
         self._signals = signals
         self._kernel_boot_id = kernel_boot_id
         self._ended = ended
+        self._listen = listen
         self._started_ns = clocks.monotonic_ns()
         self._tag = random_bytes(6).hex()
         self._prepared: Prepared | None = None
+        self._classification = options.classification
         self._job: Job | None = None
         self._refused = 0
         self._stumbles: set[str] = set()
@@ -160,7 +171,7 @@ class Recorder:
             notify=self._written,
             settings=options.settings,
         )
-        self.control = Control(clocks, State(tag=self._tag), inputs, layout, self)
+        self.control = Control(clocks, State(setup=policy.setup, tag=self._tag), inputs, layout, self)
         self.supervisors: list[Supervisor] = []
 
     # -- what waits for storage ---------------------------------------------------------------------------------------
@@ -188,7 +199,7 @@ class Recorder:
         return self._prepared
 
     def _identity(self) -> Identity:
-        return self._ready().identity(self._options.classification, self._policy.digest)
+        return self._ready().identity(self._classification, self._policy.digest)
 
     def _certificates(self) -> tuple[bytes, bytes]:
         return self._owner.certificate, self._ready().certificate
@@ -224,23 +235,54 @@ class Recorder:
 
     # -- effects of commands: the control thread ----------------------------------------------------------------------
 
-    def open_recording(self, command: do.OpenRecording) -> on.RecordingOpened:
+    def carry_out(self, command: do.Command, durable: Callable[[], None]) -> on.Event | None:
+        """Do what the core commands."""
+        now = self._clocks.monotonic_ns()
+        match command:
+            case do.OpenRecording():
+                return self._open(command)
+            case do.CloseRecording():
+                self._job = None
+                self.writer.end(command.recording, command.end_ns, command.details)
+            case do.Withhold():
+                self.feed.withhold(command.kinds)
+                self.writer.withhold(command.recording, command.kinds, command.request, command.at_ns)
+            case do.Release():
+                self.feed.withhold(frozenset())
+                self.writer.release(command.recording, command.request, command.at_ns)
+            case do.Decide():
+                decided = self._policy.decide(command)
+                self._refused += not decided.allowed
+                return decided
+            case do.Journal():
+                self.keeper.post(command.entry, command.details, synced=durable if command.token else None)
+            case do.Show():
+                self._signals.show(command.signal, now)
+            case do.Stealth():
+                self._signals.stealth(now, on=command.on)
+            case do.Listen():
+                self._listen(command)
+            case do.Reclassify():
+                self._classification = command.classification
+            case do.ShutDown():
+                self._ended()
+        return None
+
+    def _open(self, command: do.OpenRecording) -> on.RecordingOpened:
         """Give a recording its place in the ring and have it written."""
+        self._classification = self._options.classification
         cursor = self.feed.start(command.at_ns)
         found = cursor.pre_event
-        job = Job(
-            command.recording,
-            cursor,
-            command.at_ns,
-            PreEventLength(
-                asked_ms=found.asked_ns // MS,
-                kept_ms=found.kept_ns // MS,
-                excess_ms=found.excess_ns // MS,
-                gap_ms=found.gap_ns // MS,
-                short=found.short,
-                silent=not self._options.pre_event_audio,
-            ),
+        asked_ms, kept_ms, gap_ms = (ns // MS for ns in (found.asked_ns, found.kept_ns, found.gap_ns))
+        length = PreEventLength(
+            asked_ms=asked_ms,
+            kept_ms=kept_ms,
+            excess_ms=found.excess_ns // MS,
+            gap_ms=gap_ms,
+            short=found.short,
+            silent=not self._options.pre_event_audio,
         )
+        job = Job(command.recording, cursor, command.at_ns, length)
         if command.cause is on.Cause.RECOVERY:
             progress = self._ready().left.running
             assert progress is not None
@@ -253,37 +295,8 @@ class Recorder:
         self._job = job
         self.writer.begin(job)
         return on.RecordingOpened(
-            command.at_ns,
-            command.recording,
-            command.cause,
-            found.asked_ns // MS,
-            found.kept_ns // MS,
-            found.gap_ns // MS,
-            found.short,
+            command.at_ns, command.recording, command.cause, asked_ms, kept_ms, gap_ms, found.short
         )
-
-    def close_recording(self, command: do.CloseRecording) -> None:
-        """Have a recording ended now: what was captured until this moment belongs to it."""
-        self._job = None
-        self.writer.end(command.recording, self._clocks.monotonic_ns(), command.details)
-
-    def decide(self, command: do.Decide) -> on.Decided:
-        """Ask the policy."""
-        decided = self._policy.decide(command)
-        self._refused += not decided.allowed
-        return decided
-
-    def journal(self, command: do.Journal, durable: Callable[[], None] | None) -> None:
-        """Have an entry journalled."""
-        self.keeper.post(command.entry, command.details, synced=durable)
-
-    def show(self, command: do.Show) -> None:
-        """Signal to the wearer."""
-        self._signals.show(command.signal, self._clocks.monotonic_ns())
-
-    def shut_down(self) -> None:
-        """Begin to end the process."""
-        self._ended()
 
     def turned(self, state: State, now_ns: int) -> float:
         """Bring the outputs up to date."""

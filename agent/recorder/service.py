@@ -17,6 +17,7 @@ from agent.clock import NS, Clocks, SystemClocks
 from agent.config import Config, resolve
 from agent.controls.shell import Hands
 from agent.core import events as on
+from agent.core.commands import Listen
 from agent.core.inputs import Inputs
 from agent.errors import ControlError, KeyFileError
 from agent.keys import files
@@ -111,6 +112,7 @@ class Service:
             layout=self.hands.layout,
             kernel_boot_id=kernel_boot_id(),
             ended=self._ending.set,
+            listen=self._listen,
         )
         self.recorder.locked_memory = hardening.locked
         supervisor = Supervisor(source, self.recorder.feed, self._clocks.monotonic_ns, self.recorder.control.put)
@@ -165,6 +167,11 @@ class Service:
             if count % SNAPSHOT_EVERY == 0:
                 with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
                     write_snapshot(self._run_directory, recorder.status())
+
+    def _listen(self, prompt: Listen) -> None:
+        """Measure speech after a prompt. Without a meter nothing was heard, and that is what the core is told."""
+        at_ns = prompt.prompt_ns + prompt.window_ns
+        self.recorder.control.put(on.SpeechMeasured(at_ns, prompt.prompt_ns, heard=False, confidence=0.0))
 
     def _turned_away(self, why: str) -> None:
         self.recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "socket", why))

@@ -13,11 +13,12 @@ The rules, in order:
 """
 
 import errno
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent.buffer.ring import Cursor, Lost
 from agent.clock import NS, Clocks
@@ -27,11 +28,11 @@ from agent.evidence.closing import close_unfinished
 from agent.evidence.details import Details
 from agent.evidence.entries import Entry, PacketsLost, SegmentClosed, SegmentOpened, SlowSync
 from agent.evidence.journal import OpenSegment
-from agent.evidence.manifest import Ended, Moment, PreEventLength, moment_at
+from agent.evidence.manifest import Ended, Moment, PreEventLength, Span, moment_at
 from agent.evidence.segment import FRAGMENT_NS, Identity, Place, SegmentBuilder, Streams
 from agent.media.packet import Kind, Packet
 from agent.recorder.feed import Feed
-from agent.recorder.plan import Frame, Plan, Step, plan
+from agent.recorder.plan import STALE_NS, Frame, Plan, Step, plan
 from agent.seal.writer import RandomBytes
 from agent.storage.interface import GrowingFile, Storage
 from agent.strict_json import sha256_hex
@@ -42,6 +43,8 @@ MOST_UNSYNCED = 1 << 20
 STRAGGLERS_NS = NS
 """How long a recording's end waits for packets that are still on their way."""
 _LOOK = 256
+_LOOK_AGAIN_S = 0.1
+"""How often to look whether a recording that has no segment yet, or is to end, can go on."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -131,6 +134,7 @@ class Job:
         over: Kinds of which a packet after the end was seen.
         lost: Packets that fell out of memory since the last manifest.
         stored: True once its first packets are durable.
+        spans: What was or is withheld.
     """
 
     recording: str
@@ -145,6 +149,7 @@ class Job:
     over: set[Kind] = field(default_factory=set)
     lost: int = 0
     stored: bool = False
+    spans: list[Span] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -155,6 +160,7 @@ class _Open:
         first_new: Number of the first packet that no earlier segment holds.
         offset: Bytes that are durable.
         unsynced: Sealed bytes that are to follow; they hold the packets before number `unsynced_to`.
+        newest_ns: Time of the last packet sealed.
         refused: True after storage refused this file once for another reason than room.
     """
 
@@ -165,7 +171,18 @@ class _Open:
     offset: int = 0
     unsynced: bytearray = field(default_factory=bytearray)
     attested_ns: int = 0
+    newest_ns: int = 0
     refused: bool = False
+
+
+class Rest(NamedTuple):
+    """How long the writer may sleep: for `seconds` (None: for ever), or until a packet of `until_ns` or later comes."""
+
+    seconds: float | None
+    until_ns: int
+
+
+_UNTIL_CALLED = Rest(None, sys.maxsize)
 
 
 class Writer:
@@ -216,6 +233,7 @@ class Writer:
         self._abandoned: _Open | None = None
         self._overlap = False
         self.slowest_sync_ns = 0
+        self._rest = _UNTIL_CALLED
         self._failed_ns: int | None = None
         self._retry_ns = 0
         self._closing = False
@@ -239,6 +257,23 @@ class Writer:
                 job.end_details = details
                 job.end_ns = end_ns
         self._feed.ring_bell()
+
+    def withhold(self, recording: str, kinds: frozenset[Kind], request: int, at_ns: int) -> None:
+        """Note that nothing of these kinds comes from `at_ns` on, so that no gap in evidence is without its reason."""
+        for job in self._jobs:
+            if job.recording == recording:
+                job.spans = [*job.spans, *(Span(kind, request, at_ns // 1000, None) for kind in sorted(kinds))]
+
+    def release(self, recording: str, request: int, at_ns: int) -> None:
+        """Note that what was withheld for `request` comes again."""
+        for job in self._jobs:
+            if job.recording == recording:
+                job.spans = [
+                    Span(span.kind, span.request, span.from_us, at_ns // 1000)
+                    if span.request == request and span.to_us is None
+                    else span
+                    for span in job.spans
+                ]
 
     @property
     def busy(self) -> bool:
@@ -266,13 +301,14 @@ class Writer:
 
     def _run(self) -> None:
         while not (self._closing and not self._jobs):
-            self._feed.wait(self.step())
+            self._feed.wait(*self.step())
 
-    def step(self) -> float:
-        """Do all that can be done now; gives back how many seconds the writer may sleep if no packet comes."""
+    def step(self) -> Rest:
+        """Do all that can be done now; gives back how long nothing more can be."""
         now = self._clocks.monotonic_ns()
         if now < self._retry_ns and not self._closing:
-            return (self._retry_ns - now) / NS
+            return Rest((self._retry_ns - now) / NS, sys.maxsize)
+        self._rest = _UNTIL_CALLED
         try:
             self._work()
         except StorageError as error:
@@ -281,7 +317,8 @@ class Writer:
             self._stumbled(error)
         if self._closing and self._failed_ns is not None:
             self._jobs.clear()
-        return self._settings.retry_ns / NS if self._failed_ns is not None else FRAGMENT_NS / NS / 2
+        wait_ns = self._retry_ns - self._clocks.monotonic_ns()
+        return Rest(wait_ns / NS, sys.maxsize) if wait_ns > 0 else self._rest
 
     def _refused(self, error: StorageError) -> None:
         """Storage refused: try again later, with another file if it is this one."""
@@ -343,8 +380,21 @@ class Writer:
                 if last and not packets:
                     self._finish(job, "interrupted" if job.end_ns is None else "stopped")
                     return True
+                self._rest = self._until_next(job, decision)
                 return False
             self._carry_out(job, decision, packets)
+
+    def _until_next(self, job: Job, decision: Plan) -> Rest:
+        """How long there is nothing to do for a recording.
+
+        A fragment that has begun is due once it is full or stale. Where none has, the next one can't be full for most
+        of its length after the last packet written, nor can it be stale before `STALE_NS` from now.
+        """
+        if self._open is None or job.end_ns is not None:
+            return Rest(_LOOK_AGAIN_S, 0)
+        if decision.stale_ns:
+            return Rest((decision.stale_ns - self._clocks.monotonic_ns()) / NS, decision.until_ns)
+        return Rest(STALE_NS / NS, self._open.newest_ns + FRAGMENT_NS * 3 // 4)
 
     def _plan(self, job: Job, packets: list[Packet], *, last: bool) -> Plan:
         if self._open is None:
@@ -374,6 +424,7 @@ class Writer:
                 size = sum(len(packet.data) for packet in batch)
                 self._count_lost(job, [Lost(len(batch), size, batch[0].time_ns, batch[-1].time_ns)])
             self._open.unsynced_to = job.position
+            self._open.newest_ns = batch[-1].time_ns
             self._count_lost(job, self._feed.taken(job.cursor, job.position))
             backlog = packets[-1].time_ns - batch[0].time_ns > BACKLOG_NS
             if not backlog or len(self._open.unsynced) > MOST_UNSYNCED:
@@ -512,6 +563,7 @@ class Writer:
             ended,
             stop=self._stop(job, ended),
             lost_packets=job.lost,
+            withheld=_spans_since(job.spans, builder.first_ns // 1000),
             details=job.end_details if ended == "stopped" else None,
         )
         self._storage.publish(layout.manifest(job.recording, builder.place.segment), manifest)
@@ -546,6 +598,11 @@ class Writer:
         job.lost = 0
         self._ledger.attest(None)
         self._ledger.post(SegmentClosed(job.recording, job.segment, job.previous, ended, ended == "stopped"))
+
+
+def _spans_since(spans: list[Span], from_us: int) -> list[Span]:
+    """What was withheld at or after a moment."""
+    return [span for span in spans if span.to_us is None or span.to_us >= from_us]
 
 
 def _bit_rate(packets: list[Packet]) -> int:

@@ -226,7 +226,7 @@ def test_mistake_in_an_effect_is_journalled_and_the_loop_turns_on() -> None:
     def broken(_signal: Signal, _now_ns: int) -> None:
         raise RuntimeError("a light is broken")
 
-    device.signals.show = broken  # type: ignore[method-assign]
+    device.signals.show = broken  # type: ignore[method-assign, assignment]
     device.run(6)
     device.press("record", times=2)
     device.run(1)

@@ -8,9 +8,11 @@ from functools import cache
 from pathlib import Path
 
 from agent.clock import NS
+from agent.core.commands import Listen
 from agent.core.gestures_layout import TWO_BUTTONS
 from agent.core.inputs import Inputs
 from agent.core.inputs_lines import ButtonLine, Edge, TriggerLine
+from agent.core.inputs_lines import Line as InputLine
 from agent.core.signals import Background, Signal
 from agent.evidence import layout
 from agent.evidence.entries import AnyEntry
@@ -65,6 +67,10 @@ class Watched:
         assert now_ns >= 0
         self.lights = state
 
+    def stealth(self, now_ns: int, *, on: bool) -> None:
+        assert now_ns >= 0
+        self.dark = on
+
     def turn(self, now_ns: int) -> float:
         assert now_ns >= 0
         return 1.0
@@ -89,9 +95,10 @@ class Device:
     def boot(self) -> None:
         """Start a recorder, as after power on: nothing but storage and clocks is left of the one before."""
         self.signals = Watched()
+        self.prompts: list[Listen] = []
         self.ended = False
         self.at_ns = self.clocks.now_ns
-        lines = [ButtonLine("record"), ButtonLine("mark"), TriggerLine("siren")]
+        lines: list[InputLine] = [ButtonLine("record"), ButtonLine("mark"), TriggerLine("siren")]
         self.recorder = Recorder(
             owner=owner(),
             storage=self.storage,
@@ -111,6 +118,7 @@ class Device:
             layout=TWO_BUTTONS,
             kernel_boot_id=self.kernel_boot_id,
             ended=self._end,
+            listen=self.prompts.append,
         )
         self.recorder.feed.declare(video_stream(), audio_stream())
         self.settle()

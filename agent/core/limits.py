@@ -1,0 +1,30 @@
+"""How long what is granted may last, and what the wearer may switch off: data of the signed bundle."""
+
+from typing import Annotated
+
+import msgspec
+
+_DAY_S = 86_400
+_Seconds = Annotated[int, msgspec.Meta(ge=0, le=_DAY_S)]
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long what is granted may last, in seconds; and what the wearer may switch off.
+
+    Attributes:
+        post_roll_s: After a granted stop the wearer can still go on for this long.
+        pause_s: One privacy pause.
+        pause_total_s: All privacy pauses of a recording together.
+        mute_s: One mute.
+        mute_total_s: All mutes of a recording together.
+        reminder_s: How often the wearer is reminded that it records, or that it does not.
+        stealth: Lights and tones may be switched off.
+    """
+
+    post_roll_s: _Seconds = 5
+    pause_s: _Seconds = 600
+    pause_total_s: _Seconds = 1800
+    mute_s: _Seconds = 300
+    mute_total_s: _Seconds = 900
+    reminder_s: Annotated[int, msgspec.Meta(ge=10, le=_DAY_S)] = 120
+    stealth: bool = False

@@ -1,0 +1,230 @@
+"""Requests: asked, decided, made durable, carried out or void. The rules are those of `agent.core.machine`."""
+
+from dataclasses import replace
+
+from agent.clock import NS
+from agent.core import commands as do
+from agent.core import events as on
+from agent.core import machine_withholding as withholding
+from agent.core.commands import Command
+from agent.core.signals import Signal
+from agent.core.state import Pending, PostRoll, State, facts, frozen
+from agent.evidence import entries
+from agent.evidence.details import Details
+from agent.policy.request import Request
+
+US = 1000
+MOST_PENDING = 8
+"""Requests that may wait at once; what comes beyond is refused at once, and journalled."""
+_PROMPTS = {
+    "speak": Signal.SAY_REASON,
+    "give_reason": Signal.SAY_REASON,
+    "capture": Signal.CAPTURE_REQUEST,
+    "authorise": Signal.AUTHORISE,
+}
+_NEEDS_RECORDING = frozenset({on.Action.STOP_RECORDING, on.Action.PRIVACY_PAUSE, on.Action.MUTE})
+
+Step = tuple[State, list[Command]]
+
+
+def ask(state: State, event: on.Asked) -> Step:
+    """Journal a request and have it decided."""
+    number = state.requests + 1
+    again = state.asked_again.get(event.action, 0) + 1
+    state = replace(state, requests=number, asked_again=frozen({**state.asked_again, event.action: again}))
+    request = Request(event.principal, event.action, facts(state, event.at_ns))
+    entry = entries.Requested(number, event.action, event.at_ns // US, again)
+    asked = do.Journal(entry, request.record())
+    if event.action in _NEEDS_RECORDING and not state.recording:
+        return state, [asked, do.Show(Signal.STANDBY)]
+    if len(state.pending) >= MOST_PENDING:
+        refused = entries.Decided(number, allowed=False, policy="")
+        return state, [asked, do.Journal(refused, {"error": "too many requests at once"}), do.Show(Signal.REFUSED)]
+    waiting = Pending(event, state.recording, state.context)
+    state = replace(state, pending=frozen({**state.pending, number: waiting}))
+    return state, [asked, do.Decide(number, request, event.at_ns)]
+
+
+def _settled(state: State, request: int) -> State:
+    return replace(state, pending=frozen({n: entry for n, entry in state.pending.items() if n != request}))
+
+
+def _details(asked: on.Asked, event: on.Decided) -> Details:
+    return {
+        "principal": asked.principal,
+        "rules": list(event.rules),
+        "obligations": list(event.obligations),
+        "missing": list(event.missing),
+        "error": event.error,
+    }
+
+
+def decided(state: State, event: on.Decided) -> Step:
+    """Signal a refusal; have a grant made durable before anything follows from it."""
+    if state.withheld is not None and event.request == state.withheld.rechecking:
+        return withholding.rechecked(state, event)
+    asked = state.pending.get(event.request)
+    if asked is None or asked.decided is not None:
+        return state, []
+    entry = entries.Decided(event.request, event.allowed, event.policy, event.declared_only)
+    details = _details(asked.asked, event)
+    if not event.allowed:
+        state = _settled(state, event.request)
+        said: list[Command] = [do.Journal(entry, details), do.Show(Signal.REFUSED)]
+        prompts = [_PROMPTS[word] for word in event.missing if word in _PROMPTS]
+        said += [do.Show(signal) for signal in dict.fromkeys(prompts)]
+        if Signal.SAY_REASON in prompts:
+            state = replace(state, prompted_ns=event.at_ns)
+            said.append(do.Listen(event.at_ns, state.setup.announce_window_ns))
+        return state, said
+    waiting = replace(asked, decided=event)
+    state = replace(state, pending=frozen({**state.pending, event.request: waiting}))
+    return state, [do.Journal(entry, details, token=event.request)]
+
+
+def durable(state: State, event: on.Durable) -> Step:
+    """Carry a grant out, now that everybody can read that it was given."""
+    granted = state.pending.get(event.token)
+    if granted is None or granted.decided is None:
+        return state, []
+    state = _settled(state, event.token)
+    if granted.context != state.context or granted.recording != state.recording:
+        return state, [do.Journal(entries.Voided(event.token)), do.Show(Signal.REFUSED)]
+    match granted.asked.action:
+        case on.Action.STOP_RECORDING:
+            return _begin_post_roll(state, granted, event)
+        case on.Action.PRIVACY_PAUSE | on.Action.MUTE:
+            return withholding.withhold(state, event.token, granted.asked, granted.decided, event.at_ns)
+        case on.Action.POWER_OFF:
+            return _power_off(state, granted, event)
+        case _:
+            return state, []
+
+
+def _begin_post_roll(state: State, granted: Pending, event: on.Durable) -> Step:
+    assert granted.decided is not None
+    until_ns = event.at_ns + state.setup.limits.post_roll_s * NS
+    rolling = PostRoll(event.token, granted.decided, granted.asked.principal, until_ns)
+    commands: list[Command] = [do.Show(Signal.GRANTED)]
+    state, more = withholding.release(state, event.at_ns, "stop")
+    commands += more
+    state = replace(state, post_roll=rolling)
+    if until_ns <= event.at_ns:
+        state, more = stop(state)
+        return state, [*commands, *more]
+    return state, [*commands, do.Journal(entries.PostRollBegan(event.token, until_ns // US)), do.Show(Signal.POST_ROLL)]
+
+
+def stop(state: State) -> Step:
+    """The post-roll is over: the recording ends."""
+    rolling = state.post_roll
+    assert rolling is not None
+    state, released = withholding.release(state, rolling.until_ns, "stop")
+    recording = state.recording
+    details = {
+        "principal": rolling.principal,
+        "rules": list(rolling.decided.rules),
+        "obligations": list(rolling.decided.obligations),
+        "policy": rolling.decided.policy,
+    }
+    state = replace(
+        state, recording="", post_roll=None, declared=frozen({}), authorization=None, context=state.context + 1
+    )
+    return state, [
+        *released,
+        do.CloseRecording(recording, rolling.request, rolling.until_ns, details),
+        do.Journal(entries.RecordingEnded(recording, rolling.request, rolling.until_ns // US), details),
+        do.Journal(entries.StandbyEntered()),
+        do.Show(Signal.STANDBY),
+    ]
+
+
+def take_back(state: State, at_ns: int, why: str) -> Step:
+    """The recording goes on after all."""
+    rolling = state.post_roll
+    if rolling is None:
+        return state, []
+    entry = entries.StopTakenBack(rolling.request, at_ns // US)
+    return replace(state, post_roll=None), [do.Journal(entry, {"why": why}), do.Show(Signal.RESUMED)]
+
+
+def _power_off(state: State, granted: Pending, event: on.Durable) -> Step:
+    commands: list[Command] = [do.Show(Signal.GRANTED)]
+    if state.recording:
+        assert granted.decided is not None
+        rolling = PostRoll(event.token, granted.decided, granted.asked.principal, event.at_ns)
+        state, more = stop(replace(state, post_roll=rolling))
+        commands += more
+    return replace(state, ending=True), [*commands, do.ShutDown(power_off=True)]
+
+
+def told(state: State, event: on.Declared | on.Measured | on.SpeechMeasured | on.Authorised) -> Step:
+    """Something is known that was not: what was granted for another context is void, and what lasts is asked anew."""
+    match event:
+        case on.Declared():
+            if not state.recording:
+                return state, [do.Show(Signal.STANDBY)]
+            new = replace(state, declared=frozen(_merged(state.declared, event.values)))
+            values = {name: _plain(value) for name, value in event.values.items()}
+            said: list[Command] = [
+                do.Journal(entries.Declared(state.recording, event.at_ns // US), values),
+                do.Show(Signal.MARKED),
+            ]
+        case on.Measured():
+            if all(state.measured.get(name) == fact for name, fact in event.facts.items()):
+                return state, []
+            new = replace(state, measured=frozen({**state.measured, **event.facts}))
+            known = {
+                name: {"value": _plain(fact.value), "provenance": fact.provenance} for name, fact in event.facts.items()
+            }
+            said = [do.Journal(entries.Measured(event.at_ns // US), known)]
+        case on.SpeechMeasured():
+            return _speech(state, event)
+        case on.Authorised():
+            new, said = _authorised(state, event)
+    return _context_changed(replace(new, context=state.context + 1), said, event.at_ns)
+
+
+def _context_changed(state: State, commands: list[Command], at_ns: int) -> Step:
+    if state.post_roll is not None:
+        state, more = take_back(state, at_ns, "the situation has changed")
+        commands = [*commands, *more]
+    if state.withheld is not None:
+        state, more = withholding.recheck(state, at_ns)
+        commands = [*commands, *more]
+    return state, commands
+
+
+def _speech(state: State, event: on.SpeechMeasured) -> Step:
+    """Speech that was heard makes nothing void: it was prompted for, and can only satisfy what asks for it."""
+    if event.prompt_ns != state.prompted_ns:
+        return state, []
+    entry = entries.SpeechMeasured(event.at_ns // US, event.heard, round(event.confidence * 100))
+    state = replace(state, prompted_ns=-1, spoken_ns=event.at_ns if event.heard else state.spoken_ns)
+    return state, [do.Journal(entry)]
+
+
+def _authorised(state: State, event: on.Authorised) -> Step:
+    entry = do.Journal(entries.Authorised(event.action, event.at_ns // US), {"who": dict(event.who)})
+    if event.action == "ReleaseCriticalIncident":
+        return replace(state, latched=False), [entry, do.Show(Signal.GRANTED)]
+    if event.action == "LatchCriticalIncident":
+        return replace(state, latched=True), [entry, do.Show(Signal.GRANTED)]
+    if event.recording != state.recording:
+        return state, [entry]
+    until_ns = event.at_ns + event.authorization.expires_in_s * NS
+    state = replace(state, authorization=event.authorization, authorized_for=event.action, authorized_until_ns=until_ns)
+    return state, [entry, do.Show(Signal.GRANTED)]
+
+
+def _merged(known: "object", values: "object") -> dict[str, object]:
+    """Sets grow by what is added; everything else is replaced."""
+    merged: dict[str, object] = dict(known)  # type: ignore[call-overload]
+    for name, value in dict(values).items():  # type: ignore[call-overload]
+        before = merged.get(name)
+        merged[name] = before | value if isinstance(before, frozenset) and isinstance(value, frozenset) else value
+    return merged
+
+
+def _plain(value: object) -> object:
+    return sorted(value) if isinstance(value, frozenset) else value

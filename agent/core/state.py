@@ -1,0 +1,216 @@
+"""All that the core knows, and what can be read off it. Immutable; every change is a new state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from agent.clock import NS
+from agent.core import events as on
+from agent.core.limits import Limits
+from agent.core.signals import Background
+from agent.media.packet import Kind
+from agent.policy.request import Authorization, Fact
+from agent.policy.schema import Provenance
+
+
+def _nothing() -> Mapping[Any, Any]:
+    return MappingProxyType({})
+
+
+class Mode(StrEnum):
+    """What the recorder is doing."""
+
+    STANDBY = "standby"
+    RECORDING = "recording"
+    POST_ROLL = "post_roll"
+    """A stop was granted; the wearer can still go on."""
+    PRIVACY = "privacy"
+    MUTED = "muted"
+    FAULT = "fault"
+    """Standby, but the camera delivers nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the policy in force and the device say once and for all.
+
+    Attributes:
+        limits: How long what is granted may last.
+        trigger_hold_ns: How long after its rising edge a trigger is live.
+        announce_window_ns: How long after a prompt speech counts as the reason.
+        pre_event_s: Length of the pre-event buffer.
+        pre_event_audio: It holds sound.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    trigger_hold_ns: int = 30 * NS
+    announce_window_ns: int = 10 * NS
+    pre_event_s: int = 30
+    pre_event_audio: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that is not settled: asked, or granted and waiting for its journal line to be durable.
+
+    Attributes:
+        recording: The recording it was asked in.
+        context: `State.context` when it was asked: a grant for a context that has since changed is void.
+    """
+
+    asked: on.Asked
+    recording: str
+    context: int
+    decided: on.Decided | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PostRoll:
+    """A granted stop that takes effect at `until_ns`."""
+
+    request: int
+    decided: on.Decided
+    principal: on.Principal
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A granted privacy pause or mute.
+
+    Attributes:
+        asked: What was asked for.
+        since_ns: From then on nothing of `kinds` enters memory.
+        until_ns: It ends by itself then.
+        rechecking: Number under which the policy is asked whether it still holds; 0 if it is not being asked.
+    """
+
+    request: int
+    asked: on.Asked
+    decided: on.Decided
+    kinds: frozenset[Kind]
+    since_ns: int
+    until_ns: int
+    rechecking: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that the core knows.
+
+    Attributes:
+        setup: What policy and device say once and for all.
+        tag: Names this boot in the ids of its recordings.
+        recording: Id of the running recording; empty in standby. `started_ns` is when it was started in this boot.
+        recordings: Recordings begun in this boot.
+        requests: Number of the newest request of this boot.
+        pending: Requests that are not settled, by number.
+        post_roll: A granted stop that has not taken effect yet.
+        withheld: A privacy pause or mute that is on.
+        used_ns: For how long each action has withheld something in this recording, ended ones only.
+        asked_again: How often each action was asked for in this recording.
+        declared: What the wearer has said of this encounter.
+        measured: What the device or an authority has said.
+        raised: When each trigger's newest rising edge was.
+        latched: A critical incident was declared by signature or trigger, and not released.
+        spoken_ns: When the reason was last heard; -1 if it was not.
+        prompted_ns: When the wearer was last prompted to speak; -1 if not, or if the window has been answered.
+        authorization: A supervisor's leave that was given for this recording, and until when; `authorized_for` is the
+            action it names.
+        context: Counts every change of what requests are decided by.
+        reminded_ns: When the wearer was last reminded.
+        failing, storage_failing, faulty_lines: What does not work.
+        stealth: Lights and tone are off.
+        ending: The process was told to end.
+        now_ns: Time of the newest event; time never goes back.
+    """
+
+    setup: Setup = field(default_factory=Setup)
+    tag: str = ""
+    recording: str = ""
+    started_ns: int = 0
+    recordings: int = 0
+    requests: int = 0
+    pending: Mapping[int, Pending] = field(default_factory=_nothing)
+    post_roll: PostRoll | None = None
+    withheld: Withheld | None = None
+    used_ns: Mapping[on.Action, int] = field(default_factory=_nothing)
+    asked_again: Mapping[on.Action, int] = field(default_factory=_nothing)
+    declared: Mapping[str, object] = field(default_factory=_nothing)
+    measured: Mapping[str, Fact] = field(default_factory=_nothing)
+    raised: Mapping[str, int] = field(default_factory=_nothing)
+    latched: bool = False
+    spoken_ns: int = -1
+    prompted_ns: int = -1
+    authorization: Authorization | None = None
+    authorized_for: str = ""
+    authorized_until_ns: int = 0
+    context: int = 0
+    reminded_ns: int = 0
+    failing: frozenset[str] = frozenset()
+    storage_failing: bool = False
+    faulty_lines: frozenset[str] = frozenset()
+    stealth: bool = False
+    ending: bool = False
+    now_ns: int = 0
+
+    @property
+    def mode(self) -> Mode:
+        """What the recorder is doing."""
+        if not self.recording:
+            return Mode.FAULT if self.failing & {"video", "both"} else Mode.STANDBY
+        if self.withheld is not None:
+            return Mode.PRIVACY if Kind.VIDEO in self.withheld.kinds else Mode.MUTED
+        return Mode.POST_ROLL if self.post_roll is not None else Mode.RECORDING
+
+    def live_triggers(self, now_ns: int) -> frozenset[str]:
+        """Triggers within the hold time of their rising edge."""
+        return frozenset(name for name, at in self.raised.items() if now_ns - at < self.setup.trigger_hold_ns)
+
+
+def frozen(mapping: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """A read-only copy."""
+    return MappingProxyType(dict(mapping))
+
+
+def background(state: State) -> Background:
+    """What the lights say all the time: a fault that keeps a recording from being made comes first."""
+    if state.failing & {"video", "both"} or state.storage_failing:
+        return Background.FAULT
+    return Background(state.mode)
+
+
+SPOKEN_FOR_NS = 120 * NS
+"""For how long a reason that was heard counts as said."""
+
+
+def facts(state: State, now_ns: int) -> Mapping[str, Fact]:
+    """What a request is decided by: what was declared, measured and signed, and nothing that was not.
+
+    Attributes that nobody spoke of are left out: on the device silence is not a fact.
+    """
+    known = {name: Fact(value, Provenance.DECLARED) for name, value in state.declared.items()}
+    known |= state.measured
+    measured: dict[str, object] = {
+        "triggers_active": state.live_triggers(now_ns),
+        "critical_incident": state.latched,
+        "reason_spoken": state.spoken_ns >= 0 and now_ns - state.spoken_ns < SPOKEN_FOR_NS,
+        "preevent_s": state.setup.pre_event_s,
+        "preevent_audio": state.setup.pre_event_audio,
+        "elapsed_s": max(0, now_ns - state.started_ns) // NS if state.recording else 0,
+    }
+    if state.raised:
+        measured["seconds_since_last_trigger"] = max(0, now_ns - max(state.raised.values())) // NS
+    known |= {name: Fact(value, Provenance.MEASURED) for name, value in measured.items()}
+    known["authorization"] = Fact(_authorization(state, now_ns), Provenance.SIGNED)
+    return frozen(known)
+
+
+def _authorization(state: State, now_ns: int) -> Authorization:
+    left_s = (state.authorized_until_ns - now_ns) // NS
+    if state.authorization is None or left_s <= 0:
+        return Authorization()
+    given = state.authorization
+    return Authorization(given.type, given.rank, given.signed, left_s)

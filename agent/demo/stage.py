@@ -1,0 +1,153 @@
+"""What the demonstration plays on: a provisioned device, the recorder's process, and a transcript that must be true."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agent.errors import BwcError, ControlError
+from agent.recorder.local_socket import ask
+
+PATIENCE_S = 20.0
+LOOK_S = 0.05
+
+
+class DemoFailed(BwcError, AssertionError):  # noqa: N818 - it names what happened, as the transcript does
+    """Something that the demonstration claims is not so."""
+
+
+class Transcript:
+    """Prints what happens, with seconds since the beginning."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def chapter(self, title: str) -> None:
+        """A new part of the story."""
+        print(f"\n── {title} {'─' * max(3, 76 - len(title))}", flush=True)
+
+    def say(self, who: str, what: str) -> None:
+        """One thing that happened."""
+        print(f"{time.monotonic() - self._began:6.1f} s  {who:<9} {what}", flush=True)
+
+    def claim(self, what: str, holds: bool) -> None:  # noqa: FBT001 - reads as a sentence where it is used
+        """Something that must be so.
+
+        Raises:
+            DemoFailed: It is not.
+        """
+        if not holds:
+            raise DemoFailed(f"this was to be shown, and is not so: {what}")
+        print(f"{time.monotonic() - self._began:6.1f} s  {'✓':<9} {what}", flush=True)
+
+
+class RecorderProcess:
+    """A recorder in a process of its own."""
+
+    def __init__(self, config: Path, run_directory: Path, log: Path) -> None:
+        self._config = config
+        self._run_directory = run_directory
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> float:
+        """Start it; seconds until it stood by or recorded.
+
+        Raises:
+            DemoFailed: It did not come up.
+        """
+        began = time.monotonic()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "agent", "run", "--config", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.until("the recorder is up", lambda status: status["boot"] > 0 and status["tracks"] != {})
+        return time.monotonic() - began
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def status(self) -> dict[str, Any]:
+        """Its status.
+
+        Raises:
+            ControlError: It does not answer.
+        """
+        return ask(self._run_directory, {"ask": "status"})
+
+    def press(self, name: str, *, times: int = 1, hold_s: float = 0.1) -> None:
+        """Work a simulated button."""
+        ask(self._run_directory, {"ask": "press", "name": name, "hold_s": hold_s, "times": times})
+
+    def until(self, what: str, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait until its status is as wanted.
+
+        Raises:
+            DemoFailed: It ended, or it did not become so in time.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                said = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+                raise DemoFailed(f"expected that {what}, but the recorder ended: {' / '.join(said)}")
+            try:
+                status = self.status()
+            except ControlError:
+                status = None
+            if status is not None and good(status):
+                return status
+            time.sleep(LOOK_S)
+        raise DemoFailed(f"expected that {what} within {PATIENCE_S:.0f} s")
+
+    def kill(self) -> None:
+        """Kill -9."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def terminate(self) -> int:
+        """SIGTERM, as systemd sends it; its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.wait(PATIENCE_S)
+        self._process = None
+        return code
+
+    def __enter__(self) -> "RecorderProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self.kill()
+
+
+def run_tool(*arguments: str) -> tuple[int, str]:
+    """Run one of our own commands; its exit code and what it printed."""
+    done = subprocess.run([sys.executable, "-m", "agent", *arguments], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout if done.returncode < 2 else done.stdout + done.stderr  # noqa: PLR2004
+
+
+def run_json(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run one of our own commands that prints JSON.
+
+    Raises:
+        DemoFailed: It printed something else.
+    """
+    code, out = run_tool(*arguments)
+    try:
+        return code, dict(json.loads(out))
+    except ValueError as error:
+        raise DemoFailed(f"expected JSON of bwc-agent {' '.join(arguments)}, got {out[-300:]!r}") from error
