@@ -70,6 +70,20 @@ def test_nothing_is_handed_on_before_the_start_and_after_the_end(factory: Any) -
     assert len(edges) == 1
 
 
+def test_press_between_the_first_reading_and_the_listening_is_not_lost(factory: Any) -> None:
+    edges: list[Edge] = []
+
+    def take(edge: Edge) -> None:
+        edges.append(edge)
+        if edge.initial:
+            factory.pin(17).drive_low()
+
+    controls = Controls([RECORD], factory, FakeClocks())
+    controls.start(take)
+    assert edges == [Edge("record", False, 0, initial=True), Edge("record", True, 0)]
+    controls.close()
+
+
 def test_missed_edge_is_made_up_for(factory: Any) -> None:
     controls, edges, clocks = opened(factory, RECORD)
     pin = factory.pin(17)

@@ -32,12 +32,25 @@ def test_outputs_are_off_at_first_and_follow_the_levels_with_their_polarity(fact
     outputs.close()
 
 
-def test_everything_is_off_when_the_outputs_are_closed(factory: Any) -> None:
-    outputs = Outputs([RED, HAPTIC], factory)
-    pins = [factory.pin(5), factory.pin(19)]
-    outputs.apply({Output.RED: 1, Output.HAPTIC: 1})
+def test_everything_is_switched_off_before_the_outputs_are_given_back(factory: Any) -> None:
+    outputs = Outputs([GREEN, HAPTIC], factory)
+    green, haptic = factory.pin(6), factory.pin(19)
+    outputs.apply({Output.GREEN: 1, Output.HAPTIC: 1})
+    for pin in (green, haptic):
+        pin.clear_states()
     outputs.close()
-    assert [bool(pin.state) for pin in pins] == [False, False]
+    assert bool(green.states[1].state) is True
+    assert bool(haptic.states[1].state) is False
+
+
+def test_level_that_stays_is_not_written_again(factory: Any) -> None:
+    outputs = Outputs([RED], factory)
+    outputs.apply({Output.RED: 1})
+    factory.pin(5).broken = True
+    outputs.apply({Output.RED: 1})
+    assert outputs.faulty == {}
+    factory.pin(5).broken = False
+    outputs.close()
 
 
 def test_piezo_is_given_the_frequency(factory: Any) -> None:

@@ -76,6 +76,14 @@ def test_busy_machine_makes_a_press_late_but_never_shorter(rig: Rig) -> None:
     assert all(later - sooner >= NS // 10 for sooner, later in zip(times[::2], times[1::2], strict=True))
 
 
+def test_stall_at_the_beginning_of_a_press_does_not_shorten_it(rig: Rig) -> None:
+    rig.bench.press("record", 0.1)
+    rig.clocks.advance(5)
+    rig.bench.tick(rig.clocks.now_ns)
+    rig.bench.tick(rig.clocks.now_ns)
+    assert rig.bench.next_deadline_ns() == rig.clocks.now_ns + 101_000_000
+
+
 def test_thousand_presses_a_minute_from_the_bench_are_told_as_such(rig: Rig) -> None:
     began_ns = rig.clocks.now_ns
     assert rig.bench.press("record", 0.03, 1000) == 1000

@@ -138,10 +138,13 @@ def test_closed_hands_are_dark_and_silent(rig: Rig) -> None:
     rig.hands.background(Background.RECORDING, rig.clocks.now_ns)
     rig.run(0.01)
     red = rig.factory.pin(5)
+    rig.hands.press("record", 0.1, 1)
+    record = rig.factory.pin(17)
     rig.hands.close()
     rig.hands.close()
     assert red.state == 0
     assert rig.hands.turn(rig.clocks.now_ns) > 0
+    assert record.state  # not pressed any more
 
 
 def test_wrong_output_gives_the_inputs_back() -> None:
