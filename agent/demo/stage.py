@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from agent.errors import BwcError, ControlError
 from agent.recorder.local_socket import ask
@@ -126,7 +126,7 @@ class RecorderProcess:
         self._process = None
         return code
 
-    def __enter__(self) -> "RecorderProcess":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

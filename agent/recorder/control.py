@@ -128,7 +128,10 @@ class Control:
                 item()
             elif item is not None:
                 self.handle(item)
-            self._gestures(self._inputs.tick(now))
+            if self._items.empty():
+                # Time may pass for the inputs only once all edges of before are read: else, after a stall, the pause
+                # within a double press would seem over and a start would become a mark.
+                self._gestures(self._inputs.tick(now))
             due_ns = machine.next_deadline_ns(self._state)
             if due_ns is not None and now >= due_ns:
                 self.handle(on.Tick(now))

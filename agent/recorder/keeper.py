@@ -98,6 +98,7 @@ class Keeper:
             self._file.close()
 
     def _run(self) -> None:
+        self.step()
         while True:
             wait = RETRY_S if self._failing else max(0.0, self._next_checkpoint_ns() / NS)
             try:

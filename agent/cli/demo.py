@@ -1,0 +1,32 @@
+"""`bwc-agent demo`: the whole story in one go."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo_command(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder that does not exist yet; a temporary one by default.")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of the first recording.", min=2, max=600)] = 4.0,
+    camera: Annotated[str, typer.Option("--camera", help="The camera: pattern, or replay:FILE.")] = "pattern",
+) -> None:
+    """Tell the whole story: provision, record with the moment before, stop, lose power, recover, verify, open.
+
+    The recorder runs in a process of its own; only its buttons are simulated. Everything that the transcript claims is
+    checked: exit code 0 if all of it is so, 2 if something is not.
+
+    Example: bwc-agent demo --out shift --seconds 10
+    """
+    from agent.demo.story import Story
+    from agent.errors import ConfigError
+
+    if out is not None and out.exists():
+        raise ConfigError(f"expected a folder that does not exist yet, {out} is there; choose another --out")
+    kind, colon, rest = camera.partition(":")
+    if colon and kind.startswith("replay"):
+        camera = f"{kind}:{Path(rest).resolve()}"
+    Story((out or Path(tempfile.mkdtemp(prefix="bwc-agent-")) / "demo").resolve(), seconds, camera).tell()

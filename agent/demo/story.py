@@ -1,0 +1,195 @@
+"""The story itself: a shift in half a minute, told step by step, each step checked."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import av
+
+from agent.demo.stage import DemoFailed, RecorderProcess, Transcript, run_json, run_tool
+
+PRE_EVENT_S = 5.0
+HOLD_S = 3.2
+BEFORE_KILL_S = 4.0
+AFTER_KILL_S = 2.0
+SECOND_BOOT = 2
+MOST_LOST_S = 0.5
+
+
+class Story:
+    """One telling.
+
+    Args:
+        out: A folder that does not exist yet: keys, evidence and opened recordings go there.
+        seconds: How long the first recording lasts.
+        camera: The source.
+    """
+
+    def __init__(self, out: Path, seconds: float, camera: str) -> None:
+        self._out = out
+        self._seconds = seconds
+        self._camera = camera
+        self._say = Transcript()
+        self._config = out / "device" / "config.toml"
+        self._evidence = out / "device" / "evidence"
+        # A socket's path is at most 107 bytes long; the folder of the user's choice may be longer.
+        self._run = Path(tempfile.mkdtemp(prefix="bwc-demo-"))
+
+    def tell(self) -> None:
+        """Tell it.
+
+        Raises:
+            DemoFailed: Something that it claims is not so.
+        """
+        try:
+            self._provision()
+            log = self._out / "recorder.log"
+            with RecorderProcess(self._config, self._run, log) as recorder:
+                self._standby(recorder)
+                first = self._recording(recorder)
+                second, cut_s = self._kill(recorder)
+                self._recovery(recorder, second)
+                recorder.terminate()
+            self._verify()
+            self._open(first, second, cut_s)
+            self._where_to_look(first)
+        finally:
+            shutil.rmtree(self._run, ignore_errors=True)
+
+    def _provision(self) -> None:
+        say = self._say
+        say.chapter("Provisioning: an agency's keys, and one camera")
+        code, said = run_tool(
+            "init", str(self._out), "--agency", "demo-pd", "--device", "camera-7", "--camera", self._camera
+        )
+        if code:
+            raise DemoFailed(said.strip())
+        text = self._config.read_text()
+        text = text.replace("pre_event_s = 30.0 ", f"pre_event_s = {PRE_EVENT_S} ")
+        text = text.replace('directory = "run" ', f'directory = "{self._run}" ')
+        self._config.write_text(text)
+        for line in said.splitlines()[:2]:
+            say.say("agency", line)
+        say.say("device", "it holds no key that opens what it will record")
+
+    def _standby(self, recorder: RecorderProcess) -> None:
+        say = self._say
+        say.chapter("Standby: pictures run through memory, nothing is stored")
+        took = recorder.start()
+        status = recorder.status()
+        say.say("recorder", f"up {took:.1f} s after its process was started, boot {status['boot']}, {status['mode']}")
+        say.say("recorder", f"policy in force: {status['policy']}")
+        recorder.until("the pre-event buffer is full", lambda status: status["uptime_s"] > PRE_EVENT_S + 1)
+        recordings = self._evidence / "recordings"
+        say.claim("nothing is stored in standby but the journal", not recordings.exists())
+
+    def _recording(self, recorder: RecorderProcess) -> str:
+        say = self._say
+        say.chapter("A recording: double press, a mark, and a stop that has to be asked for")
+        recorder.press("record", times=2)
+        status = recorder.until("it records", lambda status: bool(status["recording"]))
+        recording = str(status["recording"])
+        say.say("wearer", "presses twice")
+        say.say("recorder", f"records {recording}")
+        recorder.until("it has recorded for a while", lambda status: status["recording_s"] >= self._seconds / 2)
+        recorder.press("mark")
+        say.say("wearer", "presses shortly: a mark")
+        recorder.until("it has recorded long enough", lambda status: status["recording_s"] >= self._seconds)
+        recorder.press("record", hold_s=HOLD_S)
+        say.say("wearer", "holds for 3 s: a request to stop")
+        status = recorder.until("it stands by again", lambda status: not status["recording"])
+        say.say("policy", f"{status['policy']} grants it, and the journal says so before it is done")
+        return recording
+
+    def _kill(self, recorder: RecorderProcess) -> tuple[str, float]:
+        say = self._say
+        say.chapter("Power loss: kill -9 in the middle of a second recording")
+        recorder.press("record", times=2)
+        status = recorder.until("it records", lambda status: bool(status["recording"]))
+        recording = str(status["recording"])
+        status = recorder.until("4 s are recorded", lambda status: status["recording_s"] >= BEFORE_KILL_S)
+        recorder.kill()
+        say.say("recorder", f"killed {status['recording_s']:.1f} s into {recording}")
+        return recording, float(status["recording_s"])
+
+    def _recovery(self, recorder: RecorderProcess, recording: str) -> None:
+        say = self._say
+        took = recorder.start()
+        status = recorder.until("it goes on recording", lambda status: status["recording"] == recording)
+        say.claim(
+            f"{took:.1f} s after the restart it records on, in the same recording, as boot 2", status["boot"] == 2
+        )
+        recorder.until("2 s more are recorded", lambda status: status["recording_s"] >= AFTER_KILL_S)
+        recorder.press("record", hold_s=HOLD_S)
+        recorder.until("it stands by again", lambda status: not status["recording"])
+        say.say("wearer", "asks to stop once more; granted")
+
+    def _verify(self) -> None:
+        say = self._say
+        say.chapter("A court checks it, with the agency's public key and nothing else")
+        trust = str(self._out / "agency" / "trust.jws")
+        code, said = run_tool("verify", str(self._evidence), "--trust", trust)
+        for line in said.splitlines():
+            say.say("verify", line)
+        say.claim("all that was stored is intact, and what the power loss cut is named", code == 0)
+        self._tamper(trust)
+
+    def _tamper(self, trust: str) -> None:
+        copy = self._out / "tampered"
+        shutil.copytree(self._evidence, copy)
+        victim = min(copy.rglob("0001.seg"))
+        data = bytearray(victim.read_bytes())
+        data[len(data) // 2] ^= 1
+        victim.write_bytes(data)
+        code, report = run_json("verify", str(copy), "--trust", trust, "--json")
+        self._say.claim("one flipped bit in a copy is noticed, and verify ends with exit code 1", code == 1)
+        del report
+        shutil.rmtree(copy)
+
+    def _open(self, first: str, second: str, cut_s: float) -> None:
+        say = self._say
+        say.chapter("The evidence custodian opens it, with a key that never was on the camera")
+        key = str(self._out / "agency" / "custodian" / "custodian.pem")
+        trust = str(self._out / "agency" / "trust.jws")
+        for recording, name, least_s in (
+            (first, "first.mp4", PRE_EVENT_S + self._seconds),
+            (second, "second.mp4", PRE_EVENT_S + cut_s - MOST_LOST_S + AFTER_KILL_S),
+        ):
+            out = self._out / name
+            code, said = run_tool(
+                "open",
+                str(self._evidence / "recordings" / recording),
+                "--key",
+                key,
+                "--trust",
+                trust,
+                "--out",
+                str(out),
+            )
+            if code > 1:
+                raise DemoFailed(said.strip())
+            pictures, length_s = _play(out)
+            say.say("open", f"{name}: {pictures} pictures, {length_s:.1f} s")
+            say.claim(f"that is at least the {least_s:.1f} s that were to be kept", length_s >= least_s)
+        sealed = b"".join(path.read_bytes() for path in self._evidence.rglob("*.seg"))
+        say.claim("no picture lies on the camera's storage in clear", b"moof" not in sealed and b"mdat" not in sealed)
+
+    def _where_to_look(self, first: str) -> None:
+        say = self._say
+        say.chapter("Where to look")
+        say.say("video", f"{self._out / 'first.mp4'} and second.mp4 (with a text track: device, time, marks)")
+        say.say("evidence", str(self._evidence / "recordings" / first))
+        say.say("journal", str(self._evidence / "journal"))
+        say.say("log", str(self._out / "recorder.log"))
+
+
+def _play(path: Path) -> tuple[int, float]:
+    """Decode a whole file as a player would: number of pictures, and seconds from the first to after the last."""
+    with av.open(str(path)) as container:
+        times = []
+        for frame in container.decode(video=0):
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            times.append(float(frame.pts * frame.time_base))
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    return len(times), times[-1] - times[0] + step
