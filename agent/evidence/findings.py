@@ -1,0 +1,300 @@
+"""What checking evidence can find: a closed vocabulary, each word of it with one severity, and the report made of them.
+
+A finding is for a person who was not there: its sentence says in plain words what is intact, missing, cut or altered,
+and where. Its code is for programs and never changes its meaning.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    NOTE = "note"
+    BAD = "bad"
+
+
+class Code(StrEnum):
+    """What was found. The comments group them; `severity` says how much each matters."""
+
+    # whom all this is believed by
+    TRUST_PINNED = "trust_pinned"
+    TRUST_UNPINNED = "trust_unpinned"
+    TRUST_COPY_DIFFERS = "trust_copy_differs"
+    TRUST_MISSING = "trust_missing"
+    TRUST_ALTERED = "trust_altered"
+    DEVICE_CERTIFIED = "device_certified"
+    CERTIFICATE_MISSING = "certificate_missing"
+    CERTIFICATE_REFUSED = "certificate_refused"
+    CERTIFICATE_COPY_DIFFERS = "certificate_copy_differs"
+    KEY_NOT_VALID = "key_not_valid"
+    RECIPIENTS_UNLISTED = "recipients_unlisted"
+
+    # the journal
+    BOOT_INTACT = "boot_intact"
+    BOOT_EMPTY = "boot_empty"
+    JOURNAL_UNAVAILABLE = "journal_unavailable"
+    JOURNAL_MISSING = "journal_missing"
+    JOURNAL_OPEN = "journal_open"
+    JOURNAL_CUT = "journal_cut"
+    JOURNAL_TORN = "journal_torn"
+    JOURNAL_TORN_UNEXPLAINED = "journal_torn_unexplained"
+    JOURNAL_TRUNCATED = "journal_truncated"
+    JOURNAL_BEHIND = "journal_behind"
+    JOURNAL_LINE_ALTERED = "journal_line_altered"
+    JOURNAL_LINE_MISSING = "journal_line_missing"
+    JOURNAL_LINE_MOVED = "journal_line_moved"
+    LINES_UNSIGNED = "lines_unsigned"
+    CHECKPOINT_FORGED = "checkpoint_forged"
+    CHECKPOINT_CONTRADICTS = "checkpoint_contradicts"
+    TIME_WENT_BACK = "time_went_back"
+    CLOCK_UNTRUSTED = "clock_untrusted"
+
+    # statements about segments
+    STATEMENT_ALTERED = "statement_altered"
+    STATEMENT_FORGED = "statement_forged"
+    STATEMENT_MISPLACED = "statement_misplaced"
+    STATEMENTS_CONTRADICT = "statements_contradict"
+    CHAIN_BROKEN = "chain_broken"
+    OPENING_MISSING = "opening_missing"
+    MANIFEST_MISSING = "manifest_missing"
+
+    # sealed segments
+    SEGMENT_INTACT = "segment_intact"
+    SEGMENT_RECOVERED = "segment_recovered"
+    SEGMENT_EMPTY = "segment_empty"
+    SEGMENT_MISSING = "segment_missing"
+    SEGMENT_FOREIGN = "segment_foreign"
+    SEGMENT_FORGED = "segment_forged"
+    SEGMENT_ALTERED = "segment_altered"
+    SEGMENT_CUT = "segment_cut"
+    SEGMENT_EXTENDED = "segment_extended"
+    CUT_BELOW_ATTESTED = "cut_below_attested"
+    FINISHED_BY_ANOTHER_HAND = "finished_by_another_hand"
+    UNATTESTED_TAIL = "unattested_tail"
+    UNFINISHED = "unfinished"
+    PACKETS_LOST = "packets_lost"
+
+    # recordings
+    RECORDING_INTACT = "recording_intact"
+    RECORDING_EMPTY = "recording_empty"
+    RECORDING_OPEN_END = "recording_open_end"
+    RECORDING_NOT_FINAL = "recording_not_final"
+    RECORDING_MISSING = "recording_missing"
+    RECORDING_UNNAMED = "recording_unnamed"
+    AFTER_FINAL = "after_final"
+    ENDED_WITHOUT_GRANT = "ended_without_grant"
+    JOURNAL_CONTRADICTS = "journal_contradicts"
+
+    # files
+    LEFTOVER = "leftover"
+    OTHER_FILE = "other_file"
+    FOREIGN_FILE = "foreign_file"
+    UNREADABLE = "unreadable"
+
+    @property
+    def severity(self) -> Severity:
+        """How much this finding matters: what is neither fine nor a note is bad."""
+        if self in _OK:
+            return Severity.OK
+        return Severity.NOTE if self in _NOTES else Severity.BAD
+
+
+_OK = frozenset(
+    {
+        Code.TRUST_PINNED,
+        Code.DEVICE_CERTIFIED,
+        Code.BOOT_INTACT,
+        Code.SEGMENT_INTACT,
+        Code.RECORDING_INTACT,
+    }
+)
+_NOTES = frozenset(
+    {
+        Code.TRUST_UNPINNED,
+        Code.TRUST_COPY_DIFFERS,
+        Code.RECIPIENTS_UNLISTED,
+        Code.BOOT_EMPTY,
+        Code.JOURNAL_UNAVAILABLE,
+        Code.JOURNAL_TORN,
+        Code.JOURNAL_BEHIND,
+        Code.LINES_UNSIGNED,
+        Code.CLOCK_UNTRUSTED,
+        Code.SEGMENT_RECOVERED,
+        Code.SEGMENT_EMPTY,
+        Code.UNATTESTED_TAIL,
+        Code.PACKETS_LOST,
+        Code.RECORDING_EMPTY,
+        Code.RECORDING_OPEN_END,
+        Code.LEFTOVER,
+        Code.OTHER_FILE,
+    }
+)
+_UNFINISHED = frozenset({Code.UNFINISHED, Code.JOURNAL_CUT, Code.JOURNAL_OPEN})
+"""Bad, because what is not closed can still be cut without a trace; but no sign that anybody altered anything."""
+
+MOST_OF_A_KIND = 40
+"""Findings of one code about one recording or journal that are told one by one; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        subject: What it is about: a path below the folder that was checked, and for a journal the line.
+        sentence: What an auditor is told; printable text without control characters.
+        recording: Id of the recording it is about; empty if it is about none.
+    """
+
+    code: Code
+    subject: str
+    sentence: str
+    recording: str = ""
+
+    @property
+    def severity(self) -> Severity:
+        """How much it matters."""
+        return self.code.severity
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What belief in the evidence of a device rests on.
+
+    Attributes:
+        subject: The device's folder.
+        agency: Whose trust document it is.
+        root: The root key's JWK thumbprint (RFC 7638), to be compared with what the agency publishes.
+        pinned: True if the trust document came from whoever asked, not from beside the evidence.
+    """
+
+    subject: str
+    agency: str
+    root: str
+    pinned: bool
+
+
+class Verdict(StrEnum):
+    """What all findings come to."""
+
+    INTACT = "intact"
+    UNFINISHED = "unfinished"
+    NOT_INTACT = "not_intact"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much was checked."""
+
+    devices: int = 0
+    recordings: int = 0
+    segments: int = 0
+    journal_lines: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What checking evidence came to.
+
+    Attributes:
+        findings: In the order in which an auditor would read them.
+        anchors: One for each device whose trust document was read.
+        counts: How much was checked.
+    """
+
+    findings: tuple[Finding, ...]
+    anchors: tuple[Anchor, ...]
+    counts: Counts
+
+    @property
+    def bad(self) -> tuple[Finding, ...]:
+        """What is wrong."""
+        return tuple(finding for finding in self.findings if finding.severity is Severity.BAD)
+
+    @property
+    def verdict(self) -> Verdict:
+        """`intact` only if nothing is wrong; `unfinished` if all that is wrong is that something is not closed yet."""
+        return verdict_of(self.findings)
+
+    def of_recording(self, recording: str) -> tuple[Finding, ...]:
+        """What was found about one recording; the journal's and the certificates' findings concern all of them."""
+        return tuple(finding for finding in self.findings if finding.recording in ("", recording))
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        counts = self.counts
+        what = (
+            f"{number(counts.segments, 'segment')} in {number(counts.recordings, 'recording')}, "
+            f"{number(counts.journal_lines, 'journal line')}"
+        )
+        match self.verdict:
+            case Verdict.INTACT:
+                said = "all intact"
+            case Verdict.UNFINISHED:
+                said = "nothing is altered, but not all is closed"
+            case _:
+                said = f"NOT INTACT, {number(len(self.bad), 'finding')}"
+        pinned = all(anchor.pinned for anchor in self.anchors)
+        basis = "" if pinned else " (consistent with the trust document found beside it; its origin is not proved)"
+        return f"{what}: {said}{basis}"
+
+
+def verdict_of(findings: tuple[Finding, ...]) -> Verdict:
+    """What these findings come to."""
+    bad = {finding.code for finding in findings if finding.severity is Severity.BAD}
+    if not bad:
+        return Verdict.INTACT
+    return Verdict.UNFINISHED if bad <= _UNFINISHED else Verdict.NOT_INTACT
+
+
+def number(count: int, noun: str) -> str:
+    """A count with its noun: `1 segment`, `1,204 segments`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def printable(text: str) -> str:
+    """A text that can be shown: what is not printable is escaped, for names and lines may hold terminal commands."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+class Findings:
+    """Findings while they are made. Of very many of a kind the first are kept and the rest is counted.
+
+    Attributes:
+        bad: How many bad ones there are so far.
+    """
+
+    def __init__(self) -> None:
+        self._findings: list[Finding] = []
+        self._kinds: Counter[tuple[Code, str, str]] = Counter()
+        self.bad = 0
+
+    def add(self, code: Code, subject: str, sentence: str, *, recording: str = "") -> None:
+        """Say something about `subject`."""
+        kind = (code, recording, subject.partition(" line ")[0])
+        self._kinds[kind] += 1
+        self.bad += code.severity is Severity.BAD
+        if self._kinds[kind] <= MOST_OF_A_KIND:
+            self._findings.append(Finding(code, printable(subject), printable(sentence), printable(recording)))
+
+    def finish(self) -> tuple[Finding, ...]:
+        """All of them, what was only counted at the end."""
+        more = [
+            Finding(code, printable(subject), f"and {number(count - MOST_OF_A_KIND, 'finding')} more like these", where)
+            for (code, where, subject), count in self._kinds.items()
+            if count > MOST_OF_A_KIND
+        ]
+        return (*self._findings, *more)
+
+
+def short(digest: str) -> str:
+    """The beginning of a hash, as much as a person compares."""
+    return f"{digest[:12]}…"
