@@ -153,8 +153,10 @@ class Ring:
 
     def append(self, packet: Packet) -> bool:
         """Take a packet in; False if a closed gate kept it out, or it belongs to a group whose head is gone."""
-        video = packet.kind is Kind.VIDEO
-        if not self._admit(packet):
+        kind = packet.stream.parameters.kind
+        video = kind is Kind.VIDEO
+        gate = self._gates[kind]
+        if (gate.needs_key or not gate.open) and not self._admit(packet, gate):
             return False
         if video and packet.key:
             self._last_key = self.end
@@ -175,8 +177,7 @@ class Ring:
         self._trim()
         return True
 
-    def _admit(self, packet: Packet) -> bool:
-        gate = self._gates[packet.kind]
+    def _admit(self, packet: Packet, gate: _Gate) -> bool:
         if gate.open and gate.needs_key and packet.key:
             gate.needs_key = False
         if gate.open and not gate.needs_key:
@@ -190,15 +191,13 @@ class Ring:
         return packet.time_ns - self._last_video_ns > PICTURES_LOST_NS
 
     def _trim(self) -> None:
-        newest = self._packets[-1].time_ns
-        keep_from = min((self._group_of(cursor.written) for cursor in self._cursors), default=self.end)
-        while (
-            len(self._cuts) > 1
-            and self._cuts[1] <= keep_from
-            and self._time(self._cuts[1]) <= newest - self.pre_event_ns
-        ):
-            self._drop_to(self._cuts[1])
-            self._short = ""
+        cuts = self._cuts
+        oldest = self._packets[-1].time_ns - self.pre_event_ns
+        if len(cuts) > 1 and self._time(cuts[1]) <= oldest:
+            keep_from = min((self._group_of(cursor.written) for cursor in self._cursors), default=self.end)
+            while len(cuts) > 1 and cuts[1] <= keep_from and self._time(cuts[1]) <= oldest:
+                self._drop_to(cuts[1])
+                self._short = ""
         while self._bytes > self.max_bytes:
             self._short = "memory_bound"
             if len(self._cuts) > 1:
