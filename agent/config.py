@@ -83,6 +83,17 @@ class Recording(_Section, frozen=True, kw_only=True):
     classification: str = "default"
 
 
+class PolicySection(_Section, frozen=True, kw_only=True):
+    """What decides requests: the signed bundles in the evidence folder, else the built-in strictest pack.
+
+    Attributes:
+        unsafe_permit_everything: For development only: permit whatever is asked. The recorder warns, and its
+            status says so.
+    """
+
+    unsafe_permit_everything: bool = False
+
+
 class Run(_Section, frozen=True, kw_only=True):
     """Where the recorder meets other processes.
 
@@ -101,6 +112,7 @@ class Config(_Section, frozen=True, kw_only=True):
     source: SourceSection = SourceSection()
     buffer: Buffer = Buffer()
     recording: Recording = Recording()
+    policy: PolicySection = PolicySection()
     run: Run = Run()
     controls: ControlsConfig = ControlsConfig()
 

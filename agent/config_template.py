@@ -32,6 +32,9 @@ max_mb = 96                      # pre-event and backlog together
 segment_s = 60.0
 classification = "default"       # the recipient set of the trust document
 
+[policy]
+unsafe_permit_everything = false # for development only: permits whatever is asked
+
 [run]
 directory = "run"                # on a device: /run/bwc
 

@@ -3,7 +3,8 @@
 from agent.core.commands import Decide
 from agent.core.events import Decided
 from agent.core.limits import Limits
-from agent.core.state import Setup
+from agent.core.setup import Setup
+from agent.policy.keeper import Event, Happening
 from agent.strict_json import sha256_hex
 
 NAME = "UNSAFE-permit-everything"
@@ -21,6 +22,23 @@ class UnsafePermitEverything:
 
     def __init__(self, setup: Setup | None = None) -> None:
         self.setup = setup or Setup(Limits(post_roll_s=0))
+
+    @property
+    def layout(self) -> None:
+        """It says nothing about gestures."""
+
+    def load(self, seen_version: int) -> list[Event]:
+        """Nothing to load."""
+        assert seen_version >= 0
+        return []
+
+    def offer(self, token: str) -> Event:
+        """Refuse a bundle: this policy is not to be taken for a real one."""
+        assert token
+        return Event(Happening.REFUSED, 0, f"{NAME} takes no bundles")
+
+    def check(self) -> None:
+        """It never expires."""
 
     def decide(self, command: Decide) -> Decided:
         """Permit it."""

@@ -31,6 +31,7 @@ COMMANDS = {
     "run": _Command("agent.cli.run", "run_command"),
     "ctl": _Command("agent.cli.ctl", "ctl_app", group=True),
     "press": _Command("agent.cli.ctl", "press_command"),
+    "policy": _Command("agent.cli.policy", "policy_app", group=True),
     "doctor": _Command("agent.cli.doctor", "doctor_command"),
     "verify": _Command("agent.cli.verify", "verify_command"),
     "open": _Command("agent.cli.open", "open_command"),

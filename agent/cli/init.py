@@ -11,6 +11,9 @@ def init_command(
     agency: Annotated[str, typer.Option(help="The agency's name in evidence.")] = "bench",
     device: Annotated[str, typer.Option(help="The device's name in evidence.")] = "camera-1",
     camera: Annotated[str, typer.Option(help="The camera: pattern, or replay:FILE.")] = "pattern",
+    pack: Annotated[
+        str, typer.Option(help="The policy pack to sign for the device: `bwc-agent policy show` lists them.")
+    ] = "us-mo-kcpd",
     rsa: Annotated[bool, typer.Option("--rsa", help="Add an RSA recipient, for an unmodified Encryption SDK.")] = False,
     passphrase: Annotated[
         bool, typer.Option("--passphrase", help="Ask for a passphrase that protects the agency's private keys.")
@@ -29,19 +32,26 @@ def init_command(
     from agent.config_template import write_config
     from agent.controls.config import BENCH_CONTROLS
     from agent.keys.provision import provision
+    from agent.policy.first import sign_first_bundle
 
     secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True) if passphrase else None
+    clocks = SystemClocks()
+
+    def finish(folder: Path) -> None:
+        write_config(folder / "device", camera=camera, controls=BENCH_CONTROLS)
+        sign_first_bundle(folder, agency, pack, clocks, secret)
+
     made = provision(
         directory,
         agency,
         device,
         passphrase=secret,
         rsa=rsa,
-        clocks=SystemClocks(),
+        clocks=clocks,
         random_bytes=os.urandom,
-        finish=lambda folder: write_config(folder / "device", camera=camera, controls=BENCH_CONTROLS),
+        finish=finish,
     )
     print(f"agency {agency}: keys in {made.root.parent.parent}, one folder for each holder")
-    print(f"device {device}: key, certificate and configuration in {made.device}")
+    print(f"device {device}: key, certificate and configuration in {made.device}, policy {pack} in force")
     print(f"next: bwc-agent doctor --config {made.device / 'config.toml'}")
     print(f"      bwc-agent run --config {made.device / 'config.toml'}")

@@ -1,6 +1,5 @@
 """`bwc-agent run`: the recorder itself."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +17,6 @@ def run_command(
     Example: bwc-agent run --config pilot/device/config.toml
     """
     from agent import config as configuration
-    from agent.policy_unsafe import WARNING
     from agent.recorder.service import Service
 
-    print(f"bwc-agent: WARNING: {WARNING}", file=sys.stderr, flush=True)
     Service(configuration.load(config), config).run()

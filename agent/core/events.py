@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from agent.core.setup import Setup
 from agent.policy.request import Authorization, Fact
 
 
@@ -260,6 +261,33 @@ class Unheard:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """Something happened to the policy; `setup` is what it says now.
+
+    Attributes:
+        what: Such as `policy_in_force`, `policy_refused`, `policy_expired`.
+        version: Of the bundle in question.
+        policy: SHA-256 of the policy now in force.
+    """
+
+    at_ns: int
+    what: str
+    version: int
+    policy: str
+    setup: Setup
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTested:
+    """The test at the start of a shift is done: names of the checks that passed, and what was wrong with the others."""
+
+    at_ns: int
+    passed: tuple[str, ...]
+    failed: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """The process was told to end (SIGTERM)."""
 
@@ -290,5 +318,7 @@ Event = (
     | LineGood
     | Tampered
     | Unheard
+    | PolicyChanged
+    | SelfTested
     | Told
 )

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from agent.core.gestures_patterns import Kind, Pattern, parse_pattern
 from agent.errors import ConfigError
 
-_DECLARATION = re.compile(r"[a-z][a-z0-9_]{0,63}(=[a-z0-9_]{1,64})?")
+_ONE = r"[a-z][a-z0-9_]{0,63}(?:=[a-z0-9_]{1,64})?"
+_DECLARATION = re.compile(rf"{_ONE}(?:\+{_ONE}){{0,7}}")
 
 
 class Verb(StrEnum):
@@ -27,7 +28,8 @@ class Verb(StrEnum):
     RESUME = "resume"
     ASK_POWER_OFF = "ask_power_off"
     DECLARE = "declare"
-    """A reason code (`declare:victim_request`) or another declared attribute (`declare:encounter_state=concluded`)."""
+    """A reason code (`declare:victim_request`), another declared attribute (`declare:civilians_present=false`), or
+    several that one gesture says together (`declare:encounter_state=concluded+enforcement_mode=none`)."""
     CLASSIFY = "classify"
     """A classification of the recording, such as `classify:juvenile`."""
     STEALTH = "stealth"
@@ -151,7 +153,7 @@ TWO_BUTTONS = parse_layout(
         "hold 3s:record": "ask_stop",
         "hold 8s:record": "ask_power_off",
         "short:mark": "mark",
-        "double:mark": "declare:encounter_state=concluded",
+        "double:mark": "declare:encounter_state=concluded+enforcement_mode=none",
         "triple:mark": "declare:request_on_recording=true",
         "hold 2s:mark": "ask_privacy",
         "chord:record+mark": "resume",
@@ -168,7 +170,7 @@ THREE_BUTTONS = parse_layout(
         "hold 3s:record": "ask_stop",
         "hold 8s:record": "ask_power_off",
         "short:mark": "mark",
-        "double:mark": "declare:encounter_state=concluded",
+        "double:mark": "declare:encounter_state=concluded+enforcement_mode=none",
         "triple:mark": "declare:request_on_recording=true",
         "hold 2s:mark": "stealth",
         "short:privacy": "resume",

@@ -70,6 +70,8 @@ def step(state: State, event: Event) -> Step:
             return _classified(state, event)
         case on.StealthAsked():
             return _stealth(state)
+        case on.PolicyChanged():
+            return _policy(state, event)
         case on.RecordingOpened():
             return state, [_started(event)]
         case on.Told():
@@ -206,6 +208,15 @@ def _stealth(state: State) -> Step:
         return state, [do.Show(Signal.REFUSED)]
     on_now = not state.stealth
     return replace(state, stealth=on_now), [do.Journal(entries.StealthSet(on_now)), do.Stealth(on_now)]
+
+
+def _policy(state: State, event: on.PolicyChanged) -> Step:
+    """Another policy is another context: what the one before granted is void, and what lasts is asked anew."""
+    entry = entries.PolicyChanged(event.what, event.version, event.policy)
+    journalled: list[Command] = [do.Journal(entry, {"detail": event.detail[:300]} if event.detail else {})]
+    if event.setup == state.setup and event.what != "policy_in_force":
+        return state, journalled
+    return requests.context_changed(replace(state, setup=event.setup), journalled, event.at_ns)
 
 
 def _told(state: State) -> Step:

@@ -39,6 +39,10 @@ def observed(state: State, event: Event) -> tuple[State, list[Command]]:
         case on.Tampered():
             entry = entries.Tampered(event.what, event.at_ns // US)
             return state, [do.Journal(entry, {"detail": event.detail}), do.Show(Signal.FAULT)]
+        case on.SelfTested():
+            entry = entries.SelfTested(list(event.passed), sorted(event.failed))
+            signal = Signal.FAULT if event.failed else Signal.READY
+            return state, [do.Journal(entry, dict(event.failed)), do.Show(signal)]
         case on.Unheard():
             return state, [do.Journal(entries.Refused(event.what, event.why[:300])), do.Show(Signal.REFUSED)]
         case _:

@@ -182,10 +182,12 @@ def told(state: State, event: on.Declared | on.Measured | on.SpeechMeasured | on
             return _speech(state, event)
         case on.Authorised():
             new, said = _authorised(state, event)
-    return _context_changed(replace(new, context=state.context + 1), said, event.at_ns)
+    return context_changed(new, said, event.at_ns)
 
 
-def _context_changed(state: State, commands: list[Command], at_ns: int) -> Step:
+def context_changed(state: State, commands: list[Command], at_ns: int) -> Step:
+    """What requests are decided by has changed: grants are void, and what lasts is asked anew."""
+    state = replace(state, context=state.context + 1)
     if state.post_roll is not None:
         state, more = take_back(state, at_ns, "the situation has changed")
         commands = [*commands, *more]

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.clock import NS
 from agent.core import events as on
-from agent.core.limits import Limits
+from agent.core.setup import Setup
 from agent.core.signals import Background
 from agent.media.packet import Kind
 from agent.policy.request import Authorization, Fact
@@ -30,25 +30,6 @@ class Mode(StrEnum):
     MUTED = "muted"
     FAULT = "fault"
     """Standby, but the camera delivers nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What the policy in force and the device say once and for all.
-
-    Attributes:
-        limits: How long what is granted may last.
-        trigger_hold_ns: How long after its rising edge a trigger is live.
-        announce_window_ns: How long after a prompt speech counts as the reason.
-        pre_event_s: Length of the pre-event buffer.
-        pre_event_audio: It holds sound.
-    """
-
-    limits: Limits = field(default_factory=Limits)
-    trigger_hold_ns: int = 30 * NS
-    announce_window_ns: int = 10 * NS
-    pre_event_s: int = 30
-    pre_event_audio: bool = True
 
 
 @dataclass(frozen=True, slots=True)

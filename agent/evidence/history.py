@@ -62,11 +62,13 @@ class Left:
         running: The recording that no granted stop has ended; None if the recorder was in standby.
         ended: Recordings that were ended, but whose last segment was not closed any more.
         storage_full: Storage had no room when the journal ends.
+        policy_version: Of the newest policy bundle that was in force.
     """
 
     running: Progress | None = None
     ended: tuple[Progress, ...] = ()
     storage_full: bool = False
+    policy_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,7 @@ def left_behind(storage: Storage, tail: Tail) -> Left:
                 ended.append(progress)
         elif progress.unfinished or not progress.segment or not _is_final(storage, recording, progress.segment):
             running = progress
-    return Left(running, tuple(ended), story.storage_full)
+    return Left(running, tuple(ended), story.storage_full, story.policy_version)
 
 
 @dataclass(slots=True)
@@ -175,6 +177,7 @@ class _Story:
     ended: set[str] = field(default_factory=set)
     attested: dict[tuple[str, int], int] = field(default_factory=dict)
     storage_full: bool = False
+    policy_version: int = 0
 
     def follow(self, entry: entries.AnyEntry) -> None:
         match entry:
@@ -193,6 +196,8 @@ class _Story:
                     self.attested[payload.recording, payload.segment] = payload.bytes
             case entries.StorageFailed():
                 self.storage_full = entry.problem == "ENOSPC"
+            case entries.PolicyChanged() if entry.what in {"policy_in_force", "policy_rolled_back"}:
+                self.policy_version = max(self.policy_version, entry.version)
             case entries.StorageBack():
                 self.storage_full = False
             case _:

@@ -6,6 +6,7 @@ DEVICE = "device.jws"
 TRUST = "trust.jws"
 JOURNAL = "journal"
 RECORDINGS = "recordings"
+POLICY = "policy"
 
 _JOURNAL_NAME = re.compile(r"(\d{8})\.jsonl", re.ASCII)
 _SEGMENT_NAME = re.compile(r"(\d{4,6})\.(opening\.jws|seg|manifest\.jws)", re.ASCII)

@@ -10,6 +10,7 @@ The rules of a trust document, in order:
    who knows none must say that in so many words (`read_unpinned`).
 2. Names, times and keys have the forms described here, no field is missing and none is unknown.
 3. Each key is listed once and under its true `kid`; the root's key has no other role; each is valid for some time.
+   A supervisor's key may have a rank, the highest with which it speaks; no other key has one.
 4. There are at least two recipients that are not revoked, one of them kept offline and one of oversight.
 5. There is a recipient set `default`. Each set has two recipients or more (so that a lost key loses nothing), at most
    as many as a message can have, all listed, and one that is not revoked is of oversight.
@@ -18,9 +19,9 @@ A trust document lies on the device in clear: labels name offices ("custodian"),
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -37,7 +38,10 @@ from agent.strict_json import b64
 
 TYP = "bwc-trust+jws"
 
-Role = Literal["policy", "supervisor", "station"]
+Role = Literal["policy", "supervisor", "investigator", "prosecutor", "custodian", "station"]
+Rank = Literal["officer", "corporal", "sergeant", "lieutenant"]
+RANKS: tuple[Rank, ...] = get_args(Rank)
+"""From the lowest to the highest."""
 
 DEFAULT_SET = "default"
 _MIN_RECIPIENTS = 2
@@ -45,12 +49,17 @@ _MIN_RECIPIENTS = 2
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A key that signs: policies, authorisations or attestations of a dock."""
+    """A key that signs: policies, authorisations, annotations or attestations of a dock.
+
+    Attributes:
+        rank: The highest rank with which a supervisor's key speaks; None for the lowest, and for all other roles.
+    """
 
     label: str
     role: Role
     key: ec.EllipticCurvePublicKey
     validity: Validity
+    rank: Rank | None = None
 
     @property
     def kid(self) -> str:
@@ -83,6 +92,7 @@ class _KeyRecord(Record, frozen=True, forbid_unknown_fields=True):
     kid: Kid
     label: Label
     role: Role
+    rank: Rank | None
     jwk: dict[str, str]
     valid_from: Utc
     valid_until: Utc
@@ -145,16 +155,34 @@ class TrustDocument:
         """The key that `kid` names, for one purpose and one moment.
 
         Raises:
+            EvidenceError: As `listed`.
+        """
+        return self.listed(kid, (role,), at_ns).key
+
+    def keys_of(self, role: Role) -> list[ec.EllipticCurvePublicKey]:
+        """The keys of a role that were not revoked, valid now or not: for what outlives the key that signed it."""
+        return [entry.key for entry in self.keys if entry.role == role and entry.validity.revoked_ns is None]
+
+    def listed(self, kid: str, roles: Collection[Role], at_ns: int | None) -> TrustedKey:
+        """The entry that `kid` names, if it has one of these roles and is valid at that moment.
+
+        Args:
+            kid: As a message names it.
+            roles: Those that may sign such a message.
+            at_ns: Nanoseconds since 1970; None if nobody knows: then only revocation counts.
+
+        Raises:
             EvidenceError: It is not listed, has another role, is revoked, not yet valid or no longer.
         """
+        wanted = " or ".join(roles)
         found = next((entry for entry in self.keys if entry.kid == kid), None)
         if found is None:
-            raise EvidenceError(f"expected a {role} key that the trust document lists, got {kid[:60]!r}")
-        if found.role != role:
-            raise EvidenceError(f"expected a {role} key, got the {found.role} key {kid} ({found.label})")
+            raise EvidenceError(f"expected a {wanted} key that the trust document lists, got {kid[:60]!r}")
+        if found.role not in roles:
+            raise EvidenceError(f"expected a {wanted} key, got the {found.role} key {kid} ({found.label})")
         if not found.validity.covers(at_ns):
-            raise EvidenceError(f"the {role} key {kid} ({found.label}) is {found.validity.why_not(at_ns)}")
-        return found.key
+            raise EvidenceError(f"the {found.role} key {kid} ({found.label}) is {found.validity.why_not(at_ns)}")
+        return found
 
     def _set(self, classification: str) -> tuple[str, ...]:
         if classification not in self.sets:
@@ -202,9 +230,11 @@ def _validity(record: _KeyRecord | _RecipientRecord) -> Validity:
 
 
 def _key(record: _KeyRecord) -> TrustedKey:
-    key = TrustedKey(record.label, record.role, public_key(record.jwk), _validity(record))
+    key = TrustedKey(record.label, record.role, public_key(record.jwk), _validity(record), record.rank)
     if key.kid != record.kid:
         raise EvidenceError(f"expected {key.kid} as the kid of {record.label}, got {record.kid}")
+    if key.rank is not None and key.role != "supervisor":
+        raise EvidenceError(f"expected a rank for supervisors' keys alone, got {key.rank} for the {key.role} key")
     return key
 
 
@@ -315,7 +345,14 @@ def issue_trust(
         "issued_at": utc_text(issued_ns),
         "root": jwk_of(root.public_key),
         "keys": [
-            {"kid": key.kid, "label": key.label, "role": key.role, "jwk": jwk_of(key.key), **_times(key.validity)}
+            {
+                "kid": key.kid,
+                "label": key.label,
+                "role": key.role,
+                "rank": key.rank,
+                "jwk": jwk_of(key.key),
+                **_times(key.validity),
+            }
             for key in keys
         ],
         "recipients": [

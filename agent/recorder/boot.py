@@ -3,11 +3,13 @@
 All of it is made in memory and forgotten with the process; only the certificate says that it was this device's.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import __version__
 from agent.clock import Clocks
+from agent.errors import EvidenceError
 from agent.evidence import entries, layout
 from agent.evidence.details import KEY_BYTES, DetailsKey
 from agent.evidence.history import Left, dark, left_behind, read_tail
@@ -16,6 +18,7 @@ from agent.evidence.segment import Identity
 from agent.keys.certificates import issue_boot
 from agent.keys.signer import KeySigner, Signer
 from agent.keys.trust import TrustDocument
+from agent.seal.recipients import AnyRecipient
 from agent.seal.writer import RandomBytes, Sealer
 from agent.storage.interface import GrowingFile, Storage
 from agent.strict_json import sha256_hex
@@ -83,8 +86,7 @@ def prepare(
     signer = KeySigner.generate()
     key = random_bytes(KEY_BYTES)
     details = DetailsKey(key, random_bytes)
-    at_ns = reading.utc_ns if reading.trusted else None
-    recipients = owner.trust.recipients("default", at_ns)
+    _, recipients = recipients_of(owner.trust, "default", clocks)
     context = {"bwc-format": "bwc-details/1", "agency": owner.agency, "device": owner.device, "boot": str(boot)}
     sealer = Sealer(recipients, context, 4096, random_bytes)
     token = issue_boot(
@@ -129,7 +131,7 @@ def prepare(
         storage.publish(layout.TRUST, owner.trust.token.encode("ascii"))
 
     def identity(classification: str, policy: str) -> Identity:
-        now = clocks.wall()
+        chosen, recipients = recipients_of(owner.trust, classification, clocks)
         return Identity(
             agency=owner.agency,
             device=owner.device,
@@ -137,9 +139,27 @@ def prepare(
             boot_certificate=sha256_hex(certificate),
             signer=signer,
             details=details,
-            recipients=owner.trust.recipients(classification, now.utc_ns if now.trusted else None),
-            recipient_set=owner.trust.set_id(classification),
+            recipients=recipients,
+            recipient_set=owner.trust.set_id(chosen),
             policy=policy,
         )
 
     return Prepared(boot, journal, file, first_line, left, identity, certificate)
+
+
+def recipients_of(trust: TrustDocument, classification: str, clocks: Clocks) -> tuple[str, list[AnyRecipient]]:
+    """Whom to seal to, and the set they are of. A recorder must seal to somebody, or it could not record.
+
+    Where nobody of the set is valid by the clock, those count who were not revoked: keys that ran out over night are
+    better than no evidence. Where the set does not exist, the narrowest one is taken: `restricted`, then `default`.
+
+    Raises:
+        EvidenceError: Everybody was revoked.
+    """
+    now = clocks.wall()
+    attempts = [(classification, now.utc_ns if now.trusted else None)]
+    attempts += [(name, None) for name in (classification, "restricted", "default")]
+    for name, at_ns in attempts:
+        with contextlib.suppress(EvidenceError):
+            return name, trust.recipients(name, at_ns)
+    raise EvidenceError("every recipient of the trust document was revoked: this device needs a new one")

@@ -27,7 +27,7 @@ from agent.core.inputs_events import (
 from agent.core.inputs_lines import Edge
 from agent.core.signals import Signal
 from agent.core.state import State
-from agent.policy.request import parse_declaration
+from agent.policy.request import parse_declarations
 from agent.policy.schema import standard
 
 TURN_S = 0.25
@@ -78,6 +78,11 @@ class Control:
     def state(self) -> State:
         """What the core knows."""
         return self._state
+
+    def use(self, layout: Layout) -> None:
+        """Let gestures mean this from now on; to be called in the control thread (`put` a function that does)."""
+        self._layout = layout
+        self._gestures(self._inputs.relayout(layout.patterns, self._clocks.monotonic_ns()))
 
     def put(self, item: Item) -> None:
         """Enqueue an event or an edge; from any thread, never blocks."""
@@ -197,8 +202,7 @@ def asked_by(intent: Intent, gesture: Gesture) -> list[on.Event]:
         case Verb.RESUME:
             return [on.Asked(gesture.at_ns, on.Action.RESUME_RECORDING)]
         case Verb.DECLARE:
-            values = dict(parse_declaration(text, standard()) for text in intent.argument.split("+"))
-            return [on.Declared(gesture.at_ns, values)]
+            return [on.Declared(gesture.at_ns, parse_declarations(intent.argument, standard()))]
         case Verb.CLASSIFY:
             return [on.Classified(gesture.at_ns, intent.argument)]
         case Verb.STEALTH:

@@ -16,8 +16,9 @@ from agent.core import commands as do
 from agent.core import events as on
 from agent.core.gestures_layout import Layout
 from agent.core.inputs import Inputs
+from agent.core.setup import Setup
 from agent.core.signals import Background, Signal
-from agent.core.state import Setup, State, background
+from agent.core.state import State, background
 from agent.errors import StorageError
 from agent.evidence.closing import certify, close_unfinished
 from agent.evidence.entries import Refused, SegmentRecovered, ShutDown
@@ -25,6 +26,7 @@ from agent.evidence.history import Progress
 from agent.evidence.journal import Journal
 from agent.evidence.manifest import Ended, PreEventLength
 from agent.evidence.segment import Identity, Place
+from agent.policy.keeper import Event as PolicyEvent
 from agent.recorder.boot import Owner, Prepared, prepare
 from agent.recorder.control import Control
 from agent.recorder.feed import Feed
@@ -63,6 +65,19 @@ class Policy(Protocol):
     @property
     def setup(self) -> Setup:
         """What it says once and for all."""
+
+    @property
+    def layout(self) -> Layout | None:
+        """What gestures mean by it; None if it says nothing about them."""
+
+    def load(self, seen_version: int) -> list[PolicyEvent]:
+        """Put the newest good bundle in force, none older than one that was seen."""
+
+    def offer(self, token: str) -> PolicyEvent:
+        """Take a new bundle, or say why not."""
+
+    def check(self) -> PolicyEvent | None:
+        """The event that the bundle has expired, once."""
 
     def decide(self, command: do.Decide) -> on.Decided:
         """The decision. Never raises."""
@@ -189,9 +204,37 @@ class Recorder:
         for progress in prepared.left.ended:
             self.writer.first(partial(self._recover, progress, final=True))
         running = prepared.left.running
+        self._policy_changed(self._policy.load(prepared.left.policy_version))
         self.control.put(on.Booted(self._clocks.monotonic_ns(), running.recording if running else ""))
         self.feed.ring_bell()
         return prepared.journal, prepared.file, prepared.first_line
+
+    def _policy_changed(self, happened: list[PolicyEvent]) -> None:
+        layout = self._policy.layout
+        if layout is not None:
+            self.control.put(partial(self.control.use, layout))
+        for event in happened:
+            change = on.PolicyChanged(
+                self._clocks.monotonic_ns(),
+                event.kind,
+                event.version,
+                self._policy.digest,
+                self._policy.setup,
+                event.detail,
+            )
+            self.control.put(change)
+
+    def offer_policy(self, token: str) -> PolicyEvent:
+        """Take a signed bundle, or say why not; from any thread but the control thread, for it waits for storage."""
+        event = self._policy.offer(token)
+        self._policy_changed([event])
+        return event
+
+    def check_policy(self) -> None:
+        """Notice that the bundle in force has expired; to be called now and then."""
+        event = self._policy.check()
+        if event is not None:
+            self._policy_changed([event])
 
     def _ready(self) -> Prepared:
         if self._prepared is None:

@@ -6,6 +6,7 @@ Start order is chosen for a short dark time: the source is opened first, in a th
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,16 +21,19 @@ from agent.core import events as on
 from agent.core.commands import Listen
 from agent.core.inputs import Inputs
 from agent.errors import ControlError, KeyFileError
+from agent.evidence import layout
 from agent.keys import files
 from agent.keys.certificates import verify_device
 from agent.keys.trust import read_unpinned, verify_trust
 from agent.media.sources.base import paced
 from agent.media.sources.spec import parse_spec
-from agent.policy_unsafe import UnsafePermitEverything
+from agent.policy.keeper import Happening, Keeper, StorageShelf
+from agent.policy_unsafe import WARNING, UnsafePermitEverything
 from agent.recorder.boot import Owner
 from agent.recorder.hardening import harden, kernel_boot_id
 from agent.recorder.local_socket import LocalServer
-from agent.recorder.recorder import Options, Recorder
+from agent.recorder.recorder import Options, Policy, Recorder
+from agent.recorder.signed_policy import SignedPolicy
 from agent.recorder.status import write_snapshot
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Settings
@@ -90,10 +94,13 @@ class Service:
         with contextlib.suppress(OSError):  # a card that is not there yet is reported by the first attempt to use it
             storage_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.hands = Hands(config.controls, self._clocks)
+        owner = load_owner(config, config_file, self._clocks)
+        storage = DiskStorage(storage_path)
+        policy = self._policy(config, owner, storage)
         source = parse_spec(_camera(config, config_file), paced(self._clocks.monotonic_ns))
         self.recorder = Recorder(
-            owner=load_owner(config, config_file, self._clocks),
-            storage=DiskStorage(storage_path),
+            owner=owner,
+            storage=storage,
             clocks=self._clocks,
             random_bytes=os.urandom,
             frame_length=frame_length_for,
@@ -106,7 +113,7 @@ class Service:
                     segment_ns=round(config.recording.segment_s * NS), reserve_bytes=config.storage.reserve_mb << 20
                 ),
             ),
-            policy=UnsafePermitEverything(),
+            policy=policy,
             signals=self.hands,
             inputs=Inputs(self.hands.lines, self.hands.layout.patterns),
             layout=self.hands.layout,
@@ -118,6 +125,18 @@ class Service:
         supervisor = Supervisor(source, self.recorder.feed, self._clocks.monotonic_ns, self.recorder.control.put)
         self.recorder.supervisors.append(supervisor)
         self._server = LocalServer(self._run_directory, self._answer, self._turned_away)
+
+    def _policy(self, config: Config, owner: Owner, storage: DiskStorage) -> Policy:
+        if config.policy.unsafe_permit_everything:
+            print(f"bwc-agent: WARNING: {WARNING}", file=sys.stderr, flush=True)  # noqa: T201 - nobody must overlook it
+            return UnsafePermitEverything()
+        keys = owner.trust.keys_of("policy")
+
+        def make(seen_version: int) -> Keeper:
+            return Keeper(StorageShelf(storage, layout.POLICY), keys, owner.agency, seen_version)
+
+        buffer = config.buffer
+        return SignedPolicy(make, self._clocks, pre_event_s=buffer.pre_event_s, pre_event_audio=buffer.pre_event_audio)
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; returns once everything is stored.
@@ -165,6 +184,7 @@ class Service:
                 self._notifier.notify("WATCHDOG=1")
             count += 1
             if count % SNAPSHOT_EVERY == 0:
+                recorder.check_policy()
                 with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
                     write_snapshot(self._run_directory, recorder.status())
 
@@ -191,10 +211,17 @@ class Service:
                 return control.call(lambda: {"recording": control.state.recording}).result(ANSWER_S)
             case {"ask": "status"}:
                 return dict(msgspec.to_builtins(self.recorder.status()))
+            case {"ask": "policy", "token": str(token)}:
+                event = self.recorder.offer_policy(token)
+                if event.kind is Happening.REFUSED:
+                    raise ControlError(1, f"refused: {event.detail}")
+                return {"version": event.version, "policy": self.recorder.status().policy}
             case {"ask": "press", "name": str(name), "hold_s": (int() | float()) as hold_s, "times": int(times)}:
                 return {"presses": self.hands.press(name, float(hold_s), times)}
             case _:
-                raise ControlError(22, "expected one of start, mark, status and press; nothing else is done here")
+                raise ControlError(
+                    22, "expected one of start, mark, status, policy, authorize and press; nothing else is done here"
+                )
 
 
 def _camera(config: Config, config_file: Path) -> str:

@@ -1,0 +1,99 @@
+"""The policy in force, as the recorder asks it: signed bundles, or the built-in strictest pack."""
+
+from collections.abc import Callable
+
+from agent.clock import NS, Clocks
+from agent.core.commands import Decide
+from agent.core.events import Decided
+from agent.core.gestures_layout import Layout
+from agent.core.limits import Limits
+from agent.core.setup import Setup
+from agent.policy.keeper import Event, Keeper
+
+
+class SignedPolicy:
+    """Decides by the bundle in force.
+
+    Until `load` was called, and where no bundle is good, that is the built-in pack.
+
+    Args:
+        make: Makes the keeper of the bundles, for the newest version that the journal knows of.
+        clocks: Tells whether a bundle is valid.
+        pre_event_s: Length of the device's pre-event buffer, in seconds.
+        pre_event_audio: It holds sound.
+    """
+
+    def __init__(
+        self, make: Callable[[int], Keeper], clocks: Clocks, *, pre_event_s: float, pre_event_audio: bool
+    ) -> None:
+        self._make = make
+        self._keeper = make(0)
+        self._clocks = clocks
+        self._pre_event_s = int(pre_event_s)
+        self._pre_event_audio = pre_event_audio
+
+    def load(self, seen_version: int) -> list[Event]:
+        """Put the newest good bundle in force; what happened, for the journal."""
+        keeper = self._make(seen_version)
+        events = keeper.load()
+        self._keeper = keeper
+        return events
+
+    @property
+    def layout(self) -> Layout | None:
+        """What gestures mean by the bundle in force; None if there is none."""
+        bundle = self._keeper.bundle
+        return None if bundle is None else bundle.gestures
+
+    def offer(self, token: str) -> Event:
+        """Take a new bundle, or say why not."""
+        return self._keeper.offer(token, self._clocks.wall())
+
+    def check(self) -> Event | None:
+        """The event that the bundle has expired, the first time that it surely has."""
+        return self._keeper.check(self._clocks.wall())
+
+    @property
+    def name(self) -> str:
+        """Pack and version."""
+        bundle = self._keeper.bundle
+        pack = self._keeper.engine.pack.name
+        return f"{pack} (built in)" if bundle is None else f"{pack}, version {bundle.version}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the policy in force."""
+        return self._keeper.digest
+
+    @property
+    def setup(self) -> Setup:
+        """What it says once and for all."""
+        bundle = self._keeper.bundle
+        parameters = self._keeper.engine.pack.parameters
+        return Setup(
+            limits=bundle.limits if bundle is not None else Limits(),
+            trigger_hold_ns=_seconds(parameters["trigger_hold_s"]),
+            announce_window_ns=_seconds(parameters["announce_window_s"]),
+            pre_event_s=self._pre_event_s,
+            pre_event_audio=self._pre_event_audio,
+        )
+
+    def decide(self, command: Decide) -> Decided:
+        """The decision. Never raises: what is wrong with a request is a denial that names it."""
+        decision = self._keeper.engine.decide(command.request)
+        return Decided(
+            at_ns=command.at_ns,
+            request=command.number,
+            allowed=decision.allow,
+            policy=self.digest,
+            rules=decision.rules,
+            obligations=decision.obligations,
+            missing=decision.missing,
+            declared_only=decision.declared_only,
+            error=decision.error,
+        )
+
+
+def _seconds(value: object) -> int:
+    assert isinstance(value, int)
+    return value * NS
