@@ -1,0 +1,213 @@
+"""The vocabulary of requests: the Cedar schema, and for every attribute its type, default and admissible provenance.
+
+The enumerations are read from `schema.cedarschema`, so that each value is written down once. What Cedar has no word
+for, where a value may come from, is the table `ATTRIBUTES`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from agent.errors import PolicyError
+
+_ENUMERATION = re.compile(r'^entity (\w+) enum \[((?:"\w+"(?:, )?)+)\];$', re.MULTILINE)
+_TRIGGER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+ACTIONS = ("StopRecording", "PrivacyPause", "Mute", "PowerOff", "DisablePreEvent", "ResumeRecording")
+LARGEST_COUNT = (1 << 53) - 1
+"""Numbers in a request fit every JSON reader."""
+
+
+class Provenance(StrEnum):
+    """Where the value of an attribute comes from."""
+
+    MEASURED = "measured"
+    """By the device itself; an authenticated beacon is a measurement of the place."""
+    DECLARED = "declared"
+    """The wearer's word."""
+    SIGNED = "signed"
+    """By an authority: a supervisor, a prosecutor, dispatch, the roster."""
+    PARAMETER = "parameter"
+    """Of the pack or its bundle."""
+
+
+class Kind(StrEnum):
+    """What the values of an attribute are."""
+
+    ONE = "one"
+    """One value of an enumeration."""
+    SET = "set"
+    """A set of values of an enumeration."""
+    TRUTH = "truth"
+    COUNT = "count"
+    """A whole number from 0 to `Attribute.largest`."""
+    AUTHORIZATION = "authorization"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of a request's context.
+
+    Attributes:
+        name: As in the schema.
+        kind: What its values are.
+        type: The enumeration of its values; empty if it has none.
+        default: What a worked case has that leaves it out. On the device there are no defaults.
+        provenances: Where a value may come from in the field; the first is that of a worked case.
+        largest: The largest number, if it is one.
+    """
+
+    name: str
+    kind: Kind
+    type: str
+    default: str | bool | int | frozenset[str]
+    provenances: tuple[Provenance, ...]
+    largest: int = LARGEST_COUNT
+
+    @property
+    def is_parameter(self) -> bool:
+        """True if the pack gives it and no request may."""
+        return self.provenances == _PARAMETER
+
+
+_MEASURED = (Provenance.MEASURED,)
+_DECLARED = (Provenance.DECLARED,)
+_SIGNED = (Provenance.SIGNED,)
+_PARAMETER = (Provenance.PARAMETER,)
+_DISPATCH = (Provenance.DECLARED, Provenance.SIGNED)
+_BEACON = (Provenance.DECLARED, Provenance.MEASURED)
+_LATCH = (Provenance.MEASURED, Provenance.SIGNED)
+
+
+def _one(name: str, enumeration: str, default: str, provenances: tuple[Provenance, ...] = _DECLARED) -> Attribute:
+    return Attribute(name, Kind.ONE, enumeration, default, provenances)
+
+
+def _set(name: str, enumeration: str, provenances: tuple[Provenance, ...] = _DECLARED) -> Attribute:
+    return Attribute(name, Kind.SET, enumeration, frozenset(), provenances)
+
+
+def _truth(name: str, provenances: tuple[Provenance, ...] = _DECLARED, *, default: bool = False) -> Attribute:
+    return Attribute(name, Kind.TRUTH, "", default, provenances)
+
+
+def _count(
+    name: str, provenances: tuple[Provenance, ...] = _MEASURED, default: int = 0, largest: int = LARGEST_COUNT
+) -> Attribute:
+    return Attribute(name, Kind.COUNT, "", default, provenances, largest)
+
+
+ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
+    {
+        attribute.name: attribute
+        for attribute in (
+            _one("encounter_state", "EncounterState", "none", _DISPATCH),
+            # Triggers raise it, so it may be measured too.
+            _one("enforcement_mode", "EnforcementMode", "none", _BEACON),
+            _one("reason_code", "Reason", "none"),
+            _truth("reason_spoken", _MEASURED),
+            _one("request_by", "Requester", "none"),
+            _truth("request_on_recording"),
+            _truth("request_prompted_by_officer"),
+            _truth("requester_suspected"),
+            _truth("exigent"),
+            _truth("adversarial"),
+            _truth("capture_impractical"),
+            _set("person_class", "Person"),
+            _one("location_class", "Place", "public", _BEACON),
+            _one("entry_basis", "EntryBasis", "none"),
+            _truth("civilians_present", default=True),
+            _set("attestations", "Attestation"),
+            _truth("critical_incident", _LATCH),
+            _set("triggers_active", "Trigger", _MEASURED),
+            _count("seconds_since_last_trigger"),
+            _count("elapsed_s"),
+            _count("inactivity_s"),
+            _truth("left_scene", _MEASURED),
+            _truth("other_camera_covering", _MEASURED),
+            _truth("on_duty", _SIGNED, default=True),
+            _one("assignment", "Assignment", "patrol", _SIGNED),
+            _one("dock_state", "Dock", "undocked", _MEASURED),
+            _count("battery_pct", largest=100),
+            Attribute("authorization", Kind.AUTHORIZATION, "", "none", _SIGNED),
+            _count("preevent_s"),
+            _truth("preevent_audio", _MEASURED),
+            _truth("requested_preevent_audio", _MEASURED),
+            # Their values are those of parameters.toml; the defaults here never decide anything.
+            _count("min_preevent_s", _PARAMETER),
+            _truth("preevent_audio_required", _PARAMETER),
+            _count("min_inactivity_s", _PARAMETER),
+            _one("min_rank", "Rank", "lieutenant", _PARAMETER),
+            _count("trigger_hold_s", _PARAMETER),
+            _count("announce_window_s", _PARAMETER),
+        )
+    }
+)
+"""The attributes by name, in the schema's order."""
+
+PARAMETERS = tuple(name for name, attribute in ATTRIBUTES.items() if attribute.is_parameter)
+FACTS = tuple(name for name, attribute in ATTRIBUTES.items() if not attribute.is_parameter)
+
+AUTHORIZATION_FIELDS: Mapping[str, tuple[Kind, str]] = MappingProxyType(
+    {
+        "type": (Kind.ONE, "Authority"),
+        "ranks": (Kind.SET, "Rank"),
+        "signed": (Kind.TRUTH, ""),
+        "expires_in_s": (Kind.COUNT, ""),
+    }
+)
+"""What a policy can read of an authorisation, and of which type that is."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A Cedar schema and its enumerations.
+
+    Attributes:
+        text: The schema in Cedar's human-readable syntax.
+        enumerations: The values of each enumerated type, in order.
+    """
+
+    text: str
+    enumerations: Mapping[str, tuple[str, ...]]
+
+    def values(self, enumeration: str) -> tuple[str, ...]:
+        """The values of an enumeration of the schema."""
+        return self.enumerations[enumeration]
+
+    def with_triggers(self, names: Iterable[str]) -> "Vocabulary":
+        """The same with an agency's own trigger names added to the standard ones.
+
+        Raises:
+            PolicyError: A name is not of `a-z`, `0-9` and `_`, up to 32 and beginning with a letter.
+        """
+        known = self.values("Trigger")
+        new = sorted(set(names) - set(known))
+        for name in new:
+            if not _TRIGGER_NAME.fullmatch(name):
+                raise PolicyError(
+                    f"expected a trigger's name of up to 32 characters a-z, 0-9 and _ that begins with a letter, "
+                    f"got {name[:40]!r}"
+                )
+        return self._replaced("Trigger", (*known, *new)) if new else self
+
+    def _replaced(self, enumeration: str, values: tuple[str, ...]) -> "Vocabulary":
+        listed = ", ".join(f'"{value}"' for value in values)
+        line = re.compile(rf"^entity {enumeration} enum \[.*\];$", re.MULTILINE)
+        text = line.sub(f"entity {enumeration} enum [{listed}];", self.text, count=1)
+        return _vocabulary(text)
+
+
+def _vocabulary(text: str) -> Vocabulary:
+    found = {name: tuple(re.findall(r'"(\w+)"', values)) for name, values in _ENUMERATION.findall(text)}
+    return Vocabulary(text, MappingProxyType(found))
+
+
+@cache
+def standard() -> Vocabulary:
+    """The vocabulary that ships with this package."""
+    return _vocabulary(Path(__file__).with_name("schema.cedarschema").read_text("utf-8"))
