@@ -1,0 +1,174 @@
+"""Dead rules: a permit that can never fire, or a forbid that never will, is a mistake and refused before it is signed.
+
+Method. Whether a rule can fire is decided over finitely many requests. An attribute matters only by the values that the
+rules at hand name; so for each attribute the search tries those and one that no rule names, for numbers each constant
+that it is compared with and as many values above it as there are numbers in comparison (and zero), for sets all subsets
+of the named elements and one other, for authorisations every type, rank and signature. The parameters are the pack's.
+Conditions are evaluated with values missing (`syntax.evaluate`), so that a branch is left as soon as a condition has
+failed. A permit counts as alive only if it fires while no forbid does.
+
+It is sound and complete for the part of Cedar that packs may use: what it finds is a request that is put to Cedar
+itself, and what it does not find does not exist among the classes of requests that the rules can tell apart. Limits:
+the search visits `MAX_STEPS` states at most for a rule and refuses the pack when they do not do; whether a request
+*occurs* (a docked camera in a school) is not asked; a permit that only ever fires together with another is alive.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from agent.errors import PolicyError
+from agent.policy import syntax
+from agent.policy.packs import Pack, Rule
+from agent.policy.request import Authorization, Fact, Request, Value
+from agent.policy.schema import ATTRIBUTES, FACTS, Kind, Vocabulary
+
+MAX_STEPS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """A condition and what it must come to."""
+
+    condition: syntax.Expr
+    wanted: bool
+
+
+def witness(pack: Pack, rule: Rule) -> Request | None:
+    """A worked case in which `rule` makes the decision; None if there is none.
+
+    Raises:
+        PolicyError: The search would take too long.
+    """
+    rivals = [other for other in pack.rules if rule.permit and not other.permit]
+    for action in rule.actions:
+        for principal in pack.vocabulary.values("Principal"):
+            if not rule.about(principal, action):
+                continue
+            goals = [_Goal(rule.condition, wanted=True)]
+            goals += [_Goal(other.condition, wanted=False) for other in rivals if other.about(principal, action)]
+            found = _Search(pack, rule.id, principal, goals).run()
+            if found is not None:
+                facts = {name: Fact(value, ATTRIBUTES[name].provenances[0]) for name, value in found.items()}
+                return Request(principal, action, facts, field=False)
+    return None
+
+
+class _Search:
+    """Depth-first search for values under which all goals are met."""
+
+    def __init__(self, pack: Pack, rule_id: str, principal: str, goals: Sequence[_Goal]) -> None:
+        self._vocabulary = pack.vocabulary
+        self._rule_id = rule_id
+        self._principal = principal
+        self._goals = goals
+        self._known: dict[str, Value] = dict(pack.parameters)
+        self._candidates = _Candidates([goal.condition for goal in goals], pack.parameters, pack.vocabulary)
+        self._steps = 0
+
+    def run(self) -> Mapping[str, Value] | None:
+        """The values of the attributes that matter; None if nothing meets the goals."""
+        return {name: self._known[name] for name in FACTS if name in self._known} if self._descend() else None
+
+    def _descend(self) -> bool:
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise PolicyError(
+                f"{self._rule_id}: not known after {MAX_STEPS} steps whether it can ever fire; write simpler conditions"
+            )
+        undecided = None
+        for goal in self._goals:
+            result = syntax.evaluate(goal.condition, self._principal, self._known, self._vocabulary)
+            if result is None:
+                undecided = undecided or goal
+            elif result is not goal.wanted:
+                return False
+        if undecided is None:
+            return True
+        name = min(syntax.reads(undecided.condition) - self._known.keys())
+        for value in self._candidates.of(name):
+            self._known[name] = value
+            if self._descend():
+                return True
+        del self._known[name]
+        return False
+
+
+class _Candidates:
+    """For each attribute the values that the conditions at hand can tell apart."""
+
+    def __init__(
+        self, conditions: Sequence[syntax.Expr], parameters: Mapping[str, Value], vocabulary: Vocabulary
+    ) -> None:
+        self._vocabulary = vocabulary
+        parts = [part for condition in conditions for part in syntax.walk(condition)]
+        self._named: set[tuple[str, Value]] = {
+            (each.type, each.value) for each in parts if isinstance(each, syntax.Literal)
+        }
+        self._named |= {(ATTRIBUTES[name].type, parameters[name]) for name in parameters if ATTRIBUTES[name].type}
+        literals = [each.value for each in parts if isinstance(each, syntax.Literal)]
+        self._numbers = sorted({each for each in (*literals, *parameters.values()) if _is_number(each)})
+        reads = {(each.name, each.part) for each in parts if isinstance(each, syntax.Read)}
+        self._counts = sum(1 for name, part in reads if _is_count(name, part))
+        # Where two attributes of one enumeration are compared with each other, every value can matter.
+        self._compared = {
+            ATTRIBUTES[each.name].type
+            for op in parts
+            if isinstance(op, syntax.Op) and sum(isinstance(arg, syntax.Read) for arg in op.args) > 1
+            for each in op.args
+            if isinstance(each, syntax.Read)
+        }
+
+    def of(self, name: str) -> Iterator[Value]:
+        """The values to try for an attribute."""
+        attribute = ATTRIBUTES[name]
+        match attribute.kind:
+            case Kind.ONE:
+                yield from self._choices(attribute.type)
+            case Kind.SET:
+                elements = self._choices(attribute.type)
+                for size in range(len(elements) + 1):
+                    yield from map(frozenset, itertools.combinations(elements, size))
+            case Kind.TRUTH:
+                yield from (True, False)
+            case Kind.COUNT:
+                yield from self._values(attribute.largest)
+            case Kind.AUTHORIZATION:
+                yield from self._authorizations()
+
+    def _choices(self, enumeration: str) -> list[str]:
+        values = self._vocabulary.values(enumeration)
+        if enumeration in self._compared:
+            return list(values)
+        named = [value for value in values if (enumeration, value) in self._named]
+        return named + [value for value in values if value not in named][:1]
+
+    def _values(self, largest: int) -> list[int]:
+        near = {low + step for low in (0, *self._numbers) for step in range(-1, self._counts + 1)}
+        return sorted(value for value in near | {largest} if 0 <= value <= largest)
+
+    def _authorizations(self) -> Iterator[Authorization]:
+        yield Authorization()
+        types = [value for value in self._vocabulary.values("Authority") if value != "none"]
+        ranks = self._vocabulary.values("Rank")
+        for given, rank, signed in itertools.product(types, reversed(ranks), (True, False)):
+            for expiry in self._values(ATTRIBUTES["elapsed_s"].largest):
+                yield Authorization(given, rank, signed, expiry)
+
+
+def _is_number(value: Value) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(name: str, part: str) -> bool:
+    return ATTRIBUTES[name].kind is Kind.COUNT or part == "expires_in_s"
+
+
+def dead_rules(pack: Pack) -> tuple[str, ...]:
+    """The pack's own rules that can never make a decision, in order.
+
+    Raises:
+        PolicyError: The search would take too long.
+    """
+    return tuple(rule.id for rule in pack.own if witness(pack, rule) is None)
