@@ -17,6 +17,7 @@ from agent.storage.interface import Storage
 from agent.strict_json import sha256_hex
 
 _TAIL = 1 << 20
+_MOST_BOOTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def dark(tail: Tail, now: WallReading, mono_us: int, boot_id: str) -> Dark:
 
 
 def left_behind(storage: Storage, tail: Tail) -> Left:
-    """What the newest boot left unfinished.
+    """What the newest boots left unfinished.
 
     The journal says which recordings were begun and ended; the folders say how far they came, also where the journal's
     last lines did not reach storage (a start acts first and is journalled after).
@@ -151,11 +152,11 @@ def left_behind(storage: Storage, tail: Tail) -> Left:
     """
     if not tail.boot:
         return Left()
-    story = _story(storage, tail)
+    story = _story(storage, tail.boot)
     begun = dict.fromkeys(story.begun)
-    if story.tag:
-        names = storage.names(layout.RECORDINGS)
-        begun.update(dict.fromkeys(name for name in names if name.startswith(f"{story.tag}-")))
+    names = storage.names(layout.RECORDINGS)
+    for tag in story.tags:
+        begun.update(dict.fromkeys(name for name in names if name.startswith(f"{tag}-")))
     running: Progress | None = None
     ended = []
     for recording in begun:
@@ -170,9 +171,10 @@ def left_behind(storage: Storage, tail: Tail) -> Left:
 
 @dataclass(slots=True)
 class _Story:
-    """What a journal tells, as far as it matters for going on."""
+    """What journals tell, as far as it matters for going on. `recorded` says that one came as far as a segment."""
 
-    tag: str = ""
+    recorded: bool = False
+    tags: list[str] = field(default_factory=list)
     begun: list[str] = field(default_factory=list)
     ended: set[str] = field(default_factory=set)
     attested: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -182,7 +184,7 @@ class _Story:
     def follow(self, entry: entries.AnyEntry) -> None:
         match entry:
             case entries.Boot():
-                self.tag = entry.tag
+                self.tags.append(entry.tag)
                 self.begun += [entry.interrupted] if entry.interrupted else []
             case entries.Continued():
                 self.ended.add(entry.recording)
@@ -190,6 +192,8 @@ class _Story:
                 self.begun.append(entry.recording)
             case entries.RecordingEnded():
                 self.ended.add(entry.recording)
+            case entries.SegmentOpened():
+                self.recorded = True
             case entries.Checkpoint():
                 payload = checkpoint_payload(jws.peek(entry.jws, CHECKPOINT_TYPE))
                 if payload.recording:
@@ -203,10 +207,39 @@ class _Story:
             case _:
                 return
 
+    def and_then(self, later: "_Story") -> "_Story":
+        """Both, one after the other."""
+        return _Story(
+            recorded=self.recorded or later.recorded,
+            tags=self.tags + later.tags,
+            begun=self.begun + later.begun,
+            ended=self.ended | later.ended,
+            attested=self.attested | later.attested,
+            storage_full=later.storage_full if later.tags else self.storage_full,
+            policy_version=max(self.policy_version, later.policy_version),
+        )
 
-def _story(storage: Storage, tail: Tail) -> _Story:
+
+def _story(storage: Storage, newest: int) -> _Story:
+    """What the newest boots tell, back to one that opened a segment: that one had closed all that was left before it.
+
+    A boot that went dark sooner may have closed nothing, and may not even have a line of its own.
+    """
     story = _Story()
-    with storage.open(layout.journal(tail.boot)) as stream:
+    for boot in range(newest, max(0, newest - _MOST_BOOTS), -1):
+        story = _told(storage, boot).and_then(story)
+        if story.recorded:
+            break
+    return story
+
+
+def _told(storage: Storage, boot: int) -> _Story:
+    """What the journal of one boot tells."""
+    story = _Story()
+    path = layout.journal(boot)
+    if storage.size(path) is None:
+        return story
+    with storage.open(path) as stream:
         for raw in iter(lambda: stream.readline(MAX_LINE + 1), b""):
             try:
                 story.follow(parse_line(raw.rstrip(b"\n")).entry)
