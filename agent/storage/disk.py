@@ -1,7 +1,8 @@
 """Storage on a file system: the only way that files are written here.
 
 Why each step: a file's data is synced before its name is (else a name may lead to nothing after a power cut), and a
-new name is durable only once its folder is synced too (fsync(2), NOTES). Nothing is ever overwritten or deleted.
+new name is durable only once its folder is synced too (fsync(2), NOTES). Evidence is never overwritten or deleted;
+`WholeFile` is for what a device has to remember and may forget again.
 """
 
 import errno
@@ -70,6 +71,82 @@ class DiskFile:
                 return
 
 
+def _make_folders(folder: Path) -> None:
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(new.parent)
+
+
+def _write_whole(target: Path, data: bytes) -> None:
+    """What is at `target` is now `data`, durably; before that it is what it was, and never anything between.
+
+    A rest of an earlier, cut attempt is written over.
+    """
+    _make_folders(target.parent)
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    file = DiskFile(unfinished, handle)
+    try:
+        file.write_at(0, data)
+        file.sync()
+    finally:
+        file.close()
+    unfinished.rename(target)
+    sync_folder(target.parent)
+
+
+def _open_regular(target: Path) -> BinaryIO:
+    """A stream over a regular file; links, pipes and devices are refused, so that reading can't be led astray."""
+    handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise StorageError(errno.EINVAL, f"expected a regular file at {target}, got something else")
+    return os.fdopen(handle, "rb")
+
+
+class WholeFile:
+    """One small file that is replaced as a whole, mode 0600. No evidence: what it held before is gone.
+
+    Args:
+        path: Where; folders on the way are made.
+        limit: The most bytes that are read.
+    """
+
+    def __init__(self, path: Path, limit: int = 1 << 20) -> None:
+        self._path = path
+        self._limit = limit
+
+    def load(self) -> bytes | None:
+        """What was saved last; None if there is no file.
+
+        Raises:
+            StorageError: It can't be read, is larger than `limit`, or is not a regular file.
+        """
+        try:
+            with _refusals(self._path), _open_regular(self._path) as stream:
+                data = stream.read(self._limit + 1)
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        if len(data) > self._limit:
+            raise StorageError(errno.EFBIG, f"expected at most {self._limit} bytes in {self._path}, it is larger")
+        return data
+
+    def save(self, data: bytes) -> None:
+        """Replaces it; durable on return.
+
+        Raises:
+            StorageError: It may or may not have been replaced, but is whole either way.
+        """
+        with _refusals(self._path):
+            _write_whole(self._path, data)
+
+
 class DiskStorage:
     """Evidence below one folder, readable by its owner alone."""
 
@@ -87,20 +164,11 @@ class DiskStorage:
             raise StorageError(errno.EINVAL, f"expected a path below the evidence folder, got {path!r}")
         return self._root.joinpath(*parts)
 
-    def _make_folders(self, folder: Path) -> None:
-        missing = []
-        while not folder.exists():
-            missing.append(folder)
-            folder = folder.parent
-        for new in reversed(missing):
-            new.mkdir(mode=0o700, exist_ok=True)
-            sync_folder(new.parent)
-
     def create(self, path: str) -> DiskFile:
         """A new file, mode 0600, its name durable on return."""
         target = self._path(path)
         with _refusals(target):
-            self._make_folders(target.parent)
+            _make_folders(target.parent)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             handle = os.open(target, flags, 0o600)
             try:
@@ -116,17 +184,7 @@ class DiskStorage:
         with _refusals(target):
             if os.path.lexists(target):
                 raise StorageError(errno.EEXIST, f"{target} exists already: evidence is never overwritten")
-            self._make_folders(target.parent)
-            unfinished = target.with_name(f".{target.name}.unfinished")
-            handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            file = DiskFile(unfinished, handle)
-            try:
-                file.write_at(0, data)
-                file.sync()
-            finally:
-                file.close()
-            unfinished.rename(target)
-            sync_folder(target.parent)
+            _write_whole(target, data)
 
     def read(self, path: str, limit: int = 1 << 20) -> bytes:
         """The bytes of a regular file of at most `limit` bytes."""
@@ -137,14 +195,10 @@ class DiskStorage:
         return data
 
     def open(self, path: str) -> BinaryIO:
-        """A stream over a regular file; links, pipes and devices are refused, so that reading can't be led astray."""
+        """A stream over a regular file; links, pipes and devices are refused."""
         target = self._path(path)
         with _refusals(target):
-            handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                os.close(handle)
-                raise StorageError(errno.EINVAL, f"expected a regular file at {target}, got something else")
-            return os.fdopen(handle, "rb")
+            return _open_regular(target)
 
     def names(self, path: str) -> list[str]:
         """The sorted names in a folder, unfinished ones left out; empty if there is no such folder."""
