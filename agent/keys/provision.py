@@ -36,7 +36,7 @@ from agent.keys import files
 from agent.keys.certificates import issue_device
 from agent.keys.records import Validity
 from agent.keys.signer import KeySigner
-from agent.keys.trust import Role, TrustedKey, TrustedRecipient, issue_trust
+from agent.keys.trust import RANKS, Rank, Role, TrustedKey, TrustedRecipient, issue_trust
 from agent.seal.recipients import AnyRecipientKey, HpkeRecipientKey, RsaRecipientKey
 
 _DAY_NS = 86_400 * NS
@@ -45,7 +45,8 @@ _CLOCK_MARGIN_NS = _DAY_NS
 DEFAULT_LIFETIME_DAYS = 5 * 365
 
 _PUBLIC = 0o644
-_SIGNING: tuple[Role, ...] = ("policy", "supervisor", "station")
+_SIGNING: dict[Role, Rank | None] = {"policy": None, "supervisor": RANKS[-1], "station": None}
+"""The bench's one supervisor has the highest rank, so that every pack can be tried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,8 @@ class _Build:
         validity = Validity(now_ns - _CLOCK_MARGIN_NS, now_ns + lifetime_days * _DAY_NS)
         root = self.signer(paths.root, self._passphrase)
         keys = [
-            TrustedKey(role, role, self.signer(getattr(paths, role), self._passphrase).public_key, validity)
-            for role in _SIGNING
+            TrustedKey(role, role, self.signer(getattr(paths, role), self._passphrase).public_key, validity, rank)
+            for role, rank in _SIGNING.items()
         ]
         custodian = self.recipient(paths.custodian, HpkeRecipientKey.generate()).recipient
         oversight = self.recipient(paths.oversight, HpkeRecipientKey.generate()).recipient

@@ -158,6 +158,35 @@ def test_a_key_is_found_by_its_kid_for_its_role() -> None:
     assert AGENCY.trust().key(AGENCY.supervisor.kid, "supervisor", NOW) == AGENCY.supervisor.public_key
 
 
+def test_a_supervisors_rank_comes_back() -> None:
+    keys = [TrustedKey("one", "supervisor", AGENCY.supervisor.public_key, VALID, "sergeant")]
+    assert AGENCY.trust(keys=keys).listed(AGENCY.supervisor.kid, {"supervisor"}, NOW).rank == "sergeant"
+    assert AGENCY.trust().listed(AGENCY.supervisor.kid, {"supervisor"}, NOW).rank is None
+
+
+def test_a_rank_that_does_not_exist_or_is_not_a_supervisors_is_refused() -> None:
+    for change in ({"rank": "captain"}, {"rank": "sergeant"}, {"rank": 3}):
+        with pytest.raises(EvidenceError, match="rank"):
+            verify_trust(resigned(lambda payload, new=change: payload["keys"][0].update(new)), AGENCY.root.public_key)
+    with pytest.raises(EvidenceError, match="rank"):
+        verify_trust(resigned(lambda payload: payload["keys"][1].pop("rank")), AGENCY.root.public_key)
+
+
+def test_a_key_is_found_among_several_roles() -> None:
+    trust = AGENCY.trust()
+    assert trust.listed(AGENCY.station.kid, ("policy", "station"), NOW).role == "station"
+    with pytest.raises(EvidenceError, match="expected a policy or station key, got the supervisor key"):
+        trust.listed(AGENCY.supervisor.kid, ("policy", "station"), NOW)
+
+
+def test_while_nobody_knows_the_time_only_revocation_counts_for_a_key() -> None:
+    late = AGENCY.trust(keys=[TrustedKey("p", "policy", AGENCY.policy.public_key, Validity(NOW - DAY, NOW))])
+    assert late.listed(AGENCY.policy.kid, {"policy"}, None)
+    revoked = AGENCY.trust(keys=[TrustedKey("p", "policy", AGENCY.policy.public_key, REVOKED)])
+    with pytest.raises(EvidenceError, match="revoked since"):
+        revoked.listed(AGENCY.policy.kid, {"policy"}, None)
+
+
 def test_a_key_in_another_role_is_refused() -> None:
     with pytest.raises(EvidenceError, match="expected a policy key, got the supervisor key"):
         AGENCY.trust().key(AGENCY.supervisor.kid, "policy", NOW)
