@@ -9,17 +9,15 @@ How it decides:
 4. A permit that would have fired on the wearer's word alone is marked `declared_only`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-import cedarpy
-import msgspec
 
 from agent.errors import PolicyError
 from agent.policy import explain
+from agent.policy.cedar import RuleSet, Verdict
 from agent.policy.obligations import LOG_DENIED_ATTEMPT
-from agent.policy.packs import Pack, Rule, cedar_schema
-from agent.policy.request import Request, Resolved, cedar_context, resolve, worked_request
+from agent.policy.packs import Pack, Rule
+from agent.policy.request import Request, Resolved, resolve, worked_request
 from agent.policy.schema import FACTS
 from agent.policy.syntax import reads
 
@@ -57,47 +55,6 @@ def refused(error: str) -> Decision:
     return Decision(allow=False, obligations=(LOG_DENIED_ATTEMPT,), error=error)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What Cedar says: whether it allows, which rules determined that, and the errors of evaluation."""
-
-    allow: bool
-    rules: frozenset[str]
-    errors: tuple[str, ...]
-
-
-_NOBODY = cedarpy.Entities.from_json_str("[]")
-"""Enumerated entities have neither attributes nor parents, so there is nothing to tell about them."""
-
-
-class RuleSet:
-    """Policies as Cedar evaluates them, parsed once, under the ids of the rules.
-
-    Args:
-        policies: In Cedar's JSON format, by id.
-        schema: The schema's text.
-    """
-
-    def __init__(self, policies: Mapping[str, object], schema: str) -> None:
-        self._schema = cedar_schema(schema)
-        document = {"staticPolicies": policies, "templates": {}, "templateLinks": []}
-        self._policies = cedarpy.PolicySet.from_json_str(msgspec.json.encode(document).decode())
-
-    def verdict(self, principal: str, action: str, context: str) -> Verdict:
-        """Cedar's verdict on a request with this context (JSON)."""
-        request = {
-            "principal": f'Principal::"{principal}"',
-            "action": f'Action::"{action}"',
-            "resource": 'Camera::"this"',
-            "context": context,
-        }
-        result = cedarpy.is_authorized(request, self._policies, _NOBODY, self._schema)
-        diagnostics = result.diagnostics
-        errors = tuple(map(str, diagnostics.errors))
-        # Deny takes one reason, Allow takes two: Cedar's own word, and that nothing was skipped on the way to it.
-        return Verdict(result.allowed and not errors, frozenset(diagnostics.reasons), errors)
-
-
 class Engine:
     """Decides by one pack.
 
@@ -110,10 +67,10 @@ class Engine:
         self._rules = {rule.id: rule for rule in pack.rules}
         self._all = self._rule_set(pack.rules)
         self._permits = self._rule_set(rule for rule in pack.rules if rule.permit)
-        self._probes = explain.Probes(pack, lambda policies: RuleSet(policies, pack.vocabulary.text))
+        self._probes = explain.Probes(pack)
 
     def _rule_set(self, rules: Iterable[Rule]) -> RuleSet:
-        return RuleSet({rule.id: rule.as_cedar(rule.guarded) for rule in rules}, self.pack.vocabulary.text)
+        return RuleSet({rule.id: rule.as_cedar(rule.guarded) for rule in rules}, self.pack.vocabulary)
 
     def decide(self, request: Request) -> Decision:
         """The decision. Never raises for what the request says: a bad name or value is a denial that names it."""
@@ -121,7 +78,7 @@ class Engine:
             resolved = resolve(request, self.pack.parameters, self.pack.vocabulary)
         except PolicyError as error:
             return refused(str(error))
-        verdict = self._verdict(self._all, resolved)
+        verdict = self._all.verdict(resolved)
         if verdict.errors:
             return refused(f"the rules could not be evaluated, so nothing is permitted: {verdict.errors[0]}")
         if verdict.allow:
@@ -153,13 +110,10 @@ class Engine:
             raise PolicyError(f"expected a rule of the pack {self.pack.name}, got {rule_id[:60]!r}")
         return self._rules[rule_id]
 
-    def _verdict(self, rules: RuleSet, resolved: Resolved) -> Verdict:
-        return rules.verdict(resolved.principal, resolved.action, cedar_context(resolved, self.pack.vocabulary))
-
     def _granted(self, resolved: Resolved, verdict: Verdict) -> Decision:
         fired = [self._rules[rule_id] for rule_id in verdict.rules]
         # Would the same permits fire if only the wearer's word counted?
-        word = self._verdict(self._permits, resolved.without(frozenset(FACTS) - resolved.declared))
+        word = self._permits.verdict(resolved.without(frozenset(FACTS) - resolved.declared))
         return Decision(
             allow=True,
             rules=tuple(sorted(verdict.rules)),
@@ -179,7 +133,7 @@ class Engine:
                 missing=() if resolved.field else tuple(sorted(read)),
                 unknown=tuple(sorted(read & resolved.unknown)),
             )
-        found = self._probes.missing(resolved, lambda changed: self._verdict(self._all, changed).allow)
+        found = self._probes.missing(resolved, lambda changed: self._all.verdict(changed).allow)
         return Decision(
             allow=False,
             obligations=tuple(sorted({LOG_DENIED_ATTEMPT, *found.prompts})),

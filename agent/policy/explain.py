@@ -9,12 +9,12 @@ denial.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from agent.policy import guards
+from agent.policy.cedar import RuleSet
 from agent.policy.obligations import BEFORE
 from agent.policy.packs import Pack, Rule
-from agent.policy.request import Authorization, Resolved, Value, cedar_context
+from agent.policy.request import Authorization, Resolved, Value
 from agent.policy.schema import Vocabulary
 from agent.policy.syntax import Expr, conjuncts, evaluate, reads
 
@@ -32,15 +32,6 @@ PROCEDURES: Mapping[str, str] = {
 """The attributes that a procedure can change."""
 
 _AUTHORITIES = ("supervisor_onscene", "supervisor_remote", "prosecutor")
-
-
-class _Verdict(Protocol):
-    @property
-    def rules(self) -> frozenset[str]: ...
-
-
-class _RuleSet(Protocol):
-    def verdict(self, principal: str, action: str, context: str) -> _Verdict: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +69,21 @@ class Probes:
 
     Args:
         pack: The pack.
-        rule_set: Makes policies of Cedar's JSON, by id, ready for evaluation.
     """
 
-    def __init__(self, pack: Pack, rule_set: Callable[[dict[str, object]], _RuleSet]) -> None:
+    def __init__(self, pack: Pack) -> None:
         self._vocabulary = pack.vocabulary
         self._permits = [(rule, conjuncts(rule.condition)) for rule in pack.rules if rule.permit]
-        self._rules = rule_set(
-            {
-                f"{rule.id}#{index}": rule.as_cedar(guards.surely(condition))
-                for rule, conditions in self._permits
-                for index, condition in enumerate(conditions)
-            }
-        )
+        policies = {
+            f"{rule.id}#{index}": rule.as_cedar(guards.surely(condition))
+            for rule, conditions in self._permits
+            for index, condition in enumerate(conditions)
+        }
+        self._rules = RuleSet(policies, pack.vocabulary)
 
     def unmet(self, resolved: Resolved) -> list[Unmet]:
         """For each permit in the request's scope what keeps it from firing, the nearest first."""
-        context = cedar_context(resolved, self._vocabulary)
-        met = self._rules.verdict(resolved.principal, resolved.action, context).rules
+        met = self._rules.verdict(resolved).rules
         found = [
             Unmet(rule, tuple(each for index, each in enumerate(conditions) if f"{rule.id}#{index}" not in met))
             for rule, conditions in self._permits

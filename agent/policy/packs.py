@@ -26,6 +26,7 @@ import msgspec
 
 from agent.errors import PolicyError
 from agent.policy import guards, syntax
+from agent.policy.cedar import cedar_schema
 from agent.policy.obligations import OBLIGATIONS, PROMPT_STOP
 from agent.policy.request import Value, check_parameters
 from agent.policy.schema import ACTIONS, Vocabulary, standard
@@ -201,12 +202,6 @@ def _base_rules(vocabulary: Vocabulary) -> tuple[Rule, ...]:
     if vocabulary.text not in _base_cache:
         _base_cache[vocabulary.text] = read_rules(BASE, _shipped_text(BASE), vocabulary)
     return _base_cache[vocabulary.text]
-
-
-@cache
-def cedar_schema(text: str) -> cedarpy.Schema:
-    """The parsed schema of a vocabulary's text."""
-    return cedarpy.Schema.from_str(text)
 
 
 def read_rules(name: str, text: str, vocabulary: Vocabulary) -> tuple[Rule, ...]:

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
-
 from agent.errors import PolicyError
 from agent.policy.schema import (
     ACTIONS,
@@ -367,34 +365,8 @@ def _plain(value: object) -> Json:
     if isinstance(value, Authorization):
         return {"type": value.type, "rank": value.rank, "signed": value.signed, "expires_in_s": value.expires_in_s}
     if isinstance(value, set | frozenset | tuple):
-        return sorted(value)
+        return sorted(value, key=str)
     return value  # type: ignore[return-value]
-
-
-def cedar_context(resolved: Resolved, vocabulary: Vocabulary) -> str:
-    """The context as Cedar's JSON, complete as the schema demands, with the names of what is unknown."""
-    context: dict[str, Any] = {"unknown": [{"type": "Attribute", "id": name} for name in sorted(resolved.unknown)]}
-    for name, value in resolved.values.items():
-        context[name] = _cedar_value(ATTRIBUTES[name].type, value, vocabulary)
-    return msgspec.json.encode(context).decode()
-
-
-def _cedar_value(kind: str, value: Value, vocabulary: Vocabulary) -> Json:
-    match value:
-        case Authorization():
-            ranks = visible_ranks(value, vocabulary)
-            return {
-                "type": {"type": "Authority", "id": value.type},
-                "ranks": [{"type": "Rank", "id": rank} for rank in sorted(ranks)],
-                "signed": value.signed,
-                "expires_in_s": value.expires_in_s,
-            }
-        case frozenset():
-            return [{"type": kind, "id": item} for item in sorted(value)]
-        case str():
-            return {"type": kind, "id": value}
-        case _:
-            return value
 
 
 def visible_ranks(authorization: Authorization, vocabulary: Vocabulary) -> frozenset[str]:
