@@ -1,0 +1,286 @@
+"""Signed policy bundles: what an agency gives its cameras, and when a camera refuses it.
+
+A bundle is a JWS of type `bwc-policy+jws` over a pack's text, its parameters, the map of gestures, the trigger lines,
+the limits of pauses, a version and a validity. The rules, in order:
+
+1. It is signed by one of the agency's policy keys and has exactly the fields described here.
+2. It is this agency's.
+3. Its pack is valid under the schema with the names of its triggers, and not empty (`packs`); no permit in it can never
+   fire and no forbid will never fire (`analysis`; each finding is confirmed by Cedar).
+4. Gestures, declarations, triggers, limits and parameters are known and consistent.
+5. On being offered: the whole of what the clock may read lies within its validity, and its version is not below one
+   that was seen before, nor the same with other content.
+
+Expiry does not take a bundle out of force: a camera in the field must decide by something, and by a policy that its
+agency signed rather than by none. That it has expired is an event (`keeper`).
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.clock import NS, WallReading, parse_utc, utc_text
+from agent.core.gestures_layout import Layout, Verb, parse_layout
+from agent.core.limits import Limits
+from agent.errors import ConfigError, EvidenceError, PolicyError
+from agent.keys import jws
+from agent.keys.jwk import thumbprint
+from agent.keys.signer import Signer
+from agent.policy.analysis import witness
+from agent.policy.engine import Engine
+from agent.policy.packs import BUILT_IN, MAX_TEXT, Pack, load_pack
+from agent.policy.request import parse_declarations
+from agent.policy.schema import standard
+
+TYP = "bwc-policy+jws"
+MAX_VERSION = (1 << 53) - 1
+_MOST_TRIGGERS = 32
+
+_Utc = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+
+
+class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a trigger line is read; which pin it is on is the device's business.
+
+    Attributes:
+        mode: `level` for what lasts (a siren), `edge` for a pulse (an impact).
+        active: Which level means that it is raised.
+    """
+
+    mode: Literal["level", "edge"] = "level"
+    active: Literal["high", "low"] = "high"
+
+
+class _PackRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: _Name
+    text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+
+
+class _GestureRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: _Name
+    patterns: dict[str, str]
+
+
+class _BundleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    agency: _Name
+    version: Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)]
+    not_before: _Utc
+    expires: _Utc
+    pack: _PackRecord
+    parameters: dict[str, Any]
+    gestures: _GestureRecord
+    triggers: dict[str, Trigger]
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        agency: Whose it is.
+        version: Counts up.
+        not_before_ns: It may come into force from then on; nanoseconds since 1970, UTC.
+        expires_ns: It may come into force until just before then.
+        pack: Its rules, with its parameters.
+        gestures: Which press pattern asks for what.
+        triggers: By name.
+        limits: See there.
+        token: The signed bundle itself.
+    """
+
+    agency: str
+    version: int
+    not_before_ns: int
+    expires_ns: int
+    pack: Pack
+    gestures: Layout
+    triggers: Mapping[str, Trigger]
+    limits: Limits
+    token: str
+
+    @property
+    def digest(self) -> str:
+        """Lower-case hex SHA-256 of the signed bundle: the policy's name in journal and evidence."""
+        return digest_of(self.token)
+
+    def surely_expired(self, now: WallReading) -> bool:
+        """True if it has expired however wrong the clock may be; never true by a clock that nobody vouches for."""
+        return now.uncertainty_s is not None and now.utc_ns - _margin_ns(now) >= self.expires_ns
+
+
+def digest_of(token: str) -> str:
+    """Lower-case hex SHA-256 of a signed bundle."""
+    return hashlib.sha256(token.encode("ascii")).hexdigest()
+
+
+def _margin_ns(now: WallReading) -> int:
+    return 0 if now.uncertainty_s is None else int(now.uncertainty_s * NS)
+
+
+def sign_bundle(
+    signer: Signer,
+    *,
+    agency: str,
+    version: int,
+    not_before_ns: int,
+    expires_ns: int,
+    pack: tuple[str, str],
+    gestures: Layout,
+    parameters: Mapping[str, Any] | None = None,
+    triggers: Mapping[str, Trigger] | None = None,
+    limits: Limits | None = None,
+) -> str:
+    """Signs a bundle that `read_bundle` accepts. Times are cut to whole microseconds.
+
+    Args:
+        signer: A policy key of the agency.
+        agency: Whose it is.
+        version: Above that of every bundle signed before.
+        not_before_ns: Nanoseconds since 1970, UTC.
+        expires_ns: As `not_before_ns`, and after it.
+        pack: Its name and its Cedar text.
+        gestures: Which press pattern asks for what.
+        parameters: Those that differ from `parameters.toml`.
+        triggers: The agency's trigger lines by name.
+        limits: None for the defaults.
+
+    Raises:
+        PolicyError: It breaks one of the rules 1 to 4 at the top of this module.
+    """
+    payload = {
+        "agency": agency,
+        "version": version,
+        "not_before": utc_text(not_before_ns),
+        "expires": utc_text(expires_ns),
+        "pack": {"name": pack[0], "text": pack[1]},
+        "parameters": dict(parameters or {}),
+        "gestures": {"name": gestures.name, "patterns": gestures.text()},
+        "triggers": msgspec.to_builtins(dict(triggers or {})),
+        "limits": msgspec.to_builtins(limits or Limits()),
+    }
+    token = jws.sign(signer, TYP, payload)
+    read_bundle(token, [signer.public_key], agency)
+    return token
+
+
+def read_bundle(token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: str) -> Bundle:
+    """The bundle in a token, whenever it is valid: what a camera does with the one it has, and a tool that shows it.
+
+    Args:
+        token: The signed bundle.
+        keys: The agency's policy keys, those of its trust document that are valid now.
+        agency: Whose it has to be.
+
+    Raises:
+        PolicyError: It breaks one of the rules 1 to 4 at the top of this module.
+    """
+    record = _verified(token, keys)
+    if record.agency != agency:
+        raise PolicyError(f"expected a bundle of the agency {agency}, got one of {record.agency}")
+    not_before_ns, expires_ns = _time(record.not_before), _time(record.expires)
+    if not_before_ns >= expires_ns:
+        raise PolicyError(f"expected a bundle that expires after {record.not_before}, got {record.expires}")
+    if len(record.triggers) > _MOST_TRIGGERS:
+        raise PolicyError(f"expected at most {_MOST_TRIGGERS} triggers, got {len(record.triggers)}")
+    if record.pack.name == BUILT_IN:
+        raise PolicyError(f"expected a pack's name other than {BUILT_IN}, which is the device's own")
+    vocabulary = standard().with_triggers(record.triggers)
+    pack = load_pack(record.pack.name, record.pack.text, record.parameters, vocabulary)
+    _check_rules_live(pack)
+    gestures = _gestures(record.gestures, pack)
+    limits = record.limits
+    for one, total in ((limits.pause_s, limits.pause_total_s), (limits.mute_s, limits.mute_total_s)):
+        if one > total:
+            raise PolicyError(f"expected one pause or mute within the limit of all together, got {one} and {total} s")
+    return Bundle(
+        agency=record.agency,
+        version=record.version,
+        not_before_ns=not_before_ns,
+        expires_ns=expires_ns,
+        pack=pack,
+        gestures=gestures,
+        triggers=record.triggers,
+        limits=limits,
+        token=token,
+    )
+
+
+def admit(bundle: Bundle, now: WallReading, seen_version: int, seen_digest: str) -> None:
+    """Checks that an offered bundle may come into force: rule 5 at the top of this module.
+
+    Args:
+        bundle: A verified bundle.
+        now: The wall clock; one that nobody vouches for admits nothing.
+        seen_version: The highest version seen so far; 0 for none.
+        seen_digest: The digest of that one; empty if it is not known.
+
+    Raises:
+        PolicyError: It may not.
+    """
+    if bundle.version < seen_version:
+        raise PolicyError(f"expected a bundle of version {seen_version} or above, got the older {bundle.version}")
+    if bundle.version == seen_version and seen_digest not in ("", bundle.digest):
+        raise PolicyError(f"expected one bundle of version {seen_version}, got another of the same version")
+    if now.uncertainty_s is None:
+        raise PolicyError("expected a clock with a known uncertainty to judge a bundle's validity by; dock the device")
+    margin_ns = _margin_ns(now)
+    if now.utc_ns - margin_ns < bundle.not_before_ns:
+        raise PolicyError(
+            f"expected a bundle that is valid now, got one valid from {utc_text(bundle.not_before_ns)} on"
+        )
+    if now.utc_ns + margin_ns >= bundle.expires_ns:
+        raise PolicyError(f"expected a bundle that is valid now, got one that expired {utc_text(bundle.expires_ns)}")
+
+
+def _verified(token: str, keys: Sequence[ec.EllipticCurvePublicKey]) -> _BundleRecord:
+    try:
+        kid = jws.kid_of(token, TYP)
+        key = next((each for each in keys if thumbprint(each) == kid), None)
+        if key is None:
+            raise PolicyError(
+                f"expected a bundle signed by a policy key of the agency, got one by the key {kid[:60]!r}"
+            )
+        payload = jws.verify(token, TYP, key)
+    except EvidenceError as error:
+        raise PolicyError(f"expected a signed policy bundle: {error}") from error
+    try:
+        return msgspec.convert(payload, _BundleRecord)
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"expected a well-formed policy bundle: {error}") from error
+
+
+def _time(text: str) -> int:
+    try:
+        return parse_utc(text)
+    except ValueError as error:
+        raise PolicyError(f"expected a time such as 2026-11-22T23:40:00.000000Z, got {text!r}") from error
+
+
+def _check_rules_live(pack: Pack) -> None:
+    engine = Engine(pack)
+    for rule in pack.own:
+        request = witness(pack, rule)
+        if request is None:
+            never = "a permit that can never fire" if rule.permit else "a forbid that will never fire"
+            raise PolicyError(f"{pack.name}: {rule.id} is {never}; mend its conditions or leave it out")
+        decision = engine.decide(request)
+        if rule.id not in decision.rules or decision.allow is not rule.permit:
+            raise PolicyError(f"{pack.name}: {rule.id}: Cedar does not confirm that it can fire; report this pack")
+
+
+def _gestures(record: _GestureRecord, pack: Pack) -> Layout:
+    try:
+        layout = parse_layout(record.name, record.patterns)
+    except ConfigError as error:
+        raise PolicyError(f"expected a map of gestures: {error}") from error
+    for intent in layout.text().values():
+        verb, _, argument = intent.partition(":")
+        if verb == Verb.DECLARE:
+            parse_declarations(argument, pack.vocabulary)
+    return layout
