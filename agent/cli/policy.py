@@ -1,0 +1,384 @@
+"""`bwc-agent policy`: decide, explain, test, sign and show policies, at a workstation."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.core.limits import Limits
+    from agent.policy.bundle import Trigger
+    from agent.policy.cases import Failure
+    from agent.policy.engine import Decision, Engine
+    from agent.policy.packs import Pack
+
+EXIT_BAD = 1
+EXIT_REFUSED = 2
+
+_MOST_BYTES = 1 << 20
+
+PackOption = Annotated[
+    str,
+    typer.Option("--pack", help="A shipped pack's name, or a .cedar file.", metavar="NAME|FILE", show_default=False),
+]
+FieldOption = Annotated[
+    bool, typer.Option("--field", help="Decide as a device does: what the request leaves out is unknown.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+policy_app = typer.Typer(
+    help="Decide, explain, test, sign and show policies: which rules say that a camera may stop.",
+    no_args_is_help=True,
+)
+
+
+@policy_app.command("decide")
+def decide(
+    pack: PackOption,
+    field: FieldOption = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="End with exit code 1 for a denial.")] = False,
+) -> None:
+    """Decide one request, read as JSON from standard input, and print the decision as JSON.
+
+    The request is {"principal", "action", "context", "parameters"}; what the context leaves out has its default.
+    Printed is {"decision", "rules", "obligations", "missing"}: the rules that made the decision, what it demands, and
+    for a denial what the nearest permit lacks. A request that names something unknown is denied, with "error" saying
+    what.
+
+    Exit codes: 0 decided (with --exit-code: 0 allow, 1 deny), 2 the request or pack is malformed.
+
+    Example: echo '{"principal": "wearer", "action": "StopRecording", "context": {"encounter_state": "concluded"}}' |
+    bwc-agent policy decide --pack us-il
+    """
+    engine = _engine(_pack(pack))
+    document, error = _standard_input()
+    decision = error or engine.decide_worked(document, field=field)
+    print(json.dumps(_printed(decision, field=field)))
+    if decision.error:
+        print(f"bwc-agent: {decision.error}", file=sys.stderr)
+        raise typer.Exit(EXIT_REFUSED)
+    if exit_code and not decision.allow:
+        raise typer.Exit(EXIT_BAD)
+
+
+@policy_app.command("explain")
+def explain(pack: PackOption, field: FieldOption = False) -> None:
+    """Explain in words the decision on a request, read as JSON from standard input.
+
+    For a denial it lists what keeps each permit from firing, the nearest first. Exit codes: 0 explained, 2 malformed.
+
+    Example: bwc-agent policy explain --pack us-nj < request.json
+    """
+    from agent.errors import PolicyError
+    from agent.policy.prose import describe
+    from agent.policy.request import worked_request
+
+    engine = _engine(_pack(pack))
+    document, error = _standard_input()
+    if error:
+        raise PolicyError(error.error)
+    request = worked_request(document, field=field)
+    decision = engine.decide(request)
+    if decision.error:
+        raise PolicyError(decision.error)
+    for line in describe(engine, request, decision):
+        print(line)
+
+
+@policy_app.command("test")
+def run_cases(
+    cases: Annotated[Path, typer.Argument(help="A JSON file of worked cases.", show_default=False)],
+    pack: Annotated[
+        str,
+        typer.Option(
+            "--pack", help="A shipped pack's name, or a .cedar file.", metavar="NAME|FILE", show_default=False
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Run a file of worked cases, in the format of scenarios.json, and report each case and flip that fails.
+
+    With --pack FILE every case is run against that file. With --pack NAME cases that name another pack are left out.
+    Without --pack each case is run against the pack that it names. Obligations fail a case if one that it lists is not
+    carried. Exit codes: 0 all pass, 1 something fails, 2 the file or pack is malformed.
+
+    Example: bwc-agent policy test our-cases.json --pack our-pack.cedar
+    """
+    from agent.errors import PolicyError
+    from agent.policy.cases import failures, read_cases
+
+    listed = read_cases(_bytes(cases))
+    chosen = [case for case in listed if not pack or _is_file(pack) or case.pack in ("", pack)]
+    if not chosen:
+        raise PolicyError(f"expected cases for the pack {pack} in {cases}, got none")
+    engine_of = _engines(pack)
+    failed = [failure for case in chosen for failure in failures(case, engine_of)]
+    flips = sum(len(case.flips) for case in chosen)
+    if as_json:
+        report = {"cases": len(chosen), "flips": flips, "left_out": len(listed) - len(chosen)}
+        print(json.dumps({**report, "failed": [_failure(failure) for failure in failed]}))
+    else:
+        for failure in failed:
+            flip = "" if failure.flip is None else f" flip {json.dumps(dict(failure.flip))}"
+            print(f"FAILED {failure.case}{flip}: {failure.why}; rules: {', '.join(failure.decision.rules) or 'none'}")
+        left_out = f", {len(listed) - len(chosen)} of other packs left out" if len(chosen) < len(listed) else ""
+        print(f"{len(chosen)} cases and {flips} flips, {len(failed)} failed{left_out}")
+    if failed:
+        raise typer.Exit(EXIT_BAD)
+
+
+@policy_app.command("sign")
+def sign(
+    pack: Annotated[str, typer.Argument(help="A shipped pack's name, or a .cedar file.", metavar="NAME|FILE")],
+    key: Annotated[str, typer.Option(help="The agency's policy key: file:PATH.", show_default=False)],
+    agency: Annotated[str, typer.Option(help="The agency's name, as in its trust document.", show_default=False)],
+    version: Annotated[int, typer.Option(help="Above every version signed before.", min=1, show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A file that does not exist.", show_default=False)],
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="TOML: [parameters], [gestures], [triggers.NAME], [limits].", show_default=False),
+    ] = None,
+    layout: Annotated[str, typer.Option(help="Gestures, if the settings name none.")] = "two-buttons",
+    days: Annotated[int, typer.Option(help="Valid from now on for this many days.", min=1)] = 90,
+) -> None:
+    """Check a pack and sign it as a bundle for the agency's cameras.
+
+    What a camera would refuse is not signed: a pack that is invalid under the schema, empty, or with a rule that can
+    never fire. Exit codes: 0 signed, 2 refused.
+
+    Example: bwc-agent policy sign us-il --key file:policy.pem --agency city-pd --version 4 -o policy-4.jws
+    """
+    from agent.clock import NS, SystemClocks
+    from agent.core.gestures_layout import DEFAULT_LAYOUTS, parse_layout
+    from agent.errors import PolicyError
+    from agent.keys.files import load_signer, needs_passphrase, write_new
+    from agent.policy.bundle import sign_bundle
+
+    table, triggers, limits = _settings(settings)
+    if table.get("gestures"):
+        gestures = parse_layout("bundle", table["gestures"])
+    elif layout in DEFAULT_LAYOUTS:
+        gestures = DEFAULT_LAYOUTS[layout]
+    else:
+        raise PolicyError(f"expected one of the layouts {', '.join(DEFAULT_LAYOUTS)}, got {layout!r}")
+    uri = key if ":" in key else f"file:{key}"
+    path = Path(uri.partition(":")[2])
+    secret = typer.prompt("Passphrase", hide_input=True) if path.is_file() and needs_passphrase(path) else None
+    now_ns = SystemClocks().wall().utc_ns
+    token = sign_bundle(
+        load_signer(uri, secret),
+        agency=agency,
+        version=version,
+        not_before_ns=now_ns,
+        expires_ns=now_ns + days * 86_400 * NS,
+        pack=_named_text(pack),
+        gestures=gestures,
+        parameters=table.get("parameters"),
+        triggers=triggers,
+        limits=limits,
+    )
+    write_new(output, token.encode("ascii"), 0o644)
+    print(f"signed {pack} as version {version} of {agency}, valid for {days} days: {output}")
+
+
+@policy_app.command("show")
+def show(
+    what: Annotated[
+        str, typer.Argument(help="A shipped pack's name, a .cedar file or a signed .jws; none lists the packs.")
+    ] = "",
+    trust: Annotated[
+        Path | None, typer.Option(help="The agency's trust document, to check a bundle by.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a pack's rules, the texts that they follow and its parameters; or a signed bundle; or which packs there are.
+
+    A bundle is checked against the policy keys of the trust document, whose root is named for you to compare. Exit
+    codes: 0 shown, 2 malformed or not signed by one of them.
+
+    Example: bwc-agent policy show us-nj --json
+    """
+    from agent.policy.packs import BUILT_IN, shipped_names
+    from agent.policy.prose import outline
+
+    if not what:
+        names = [*shipped_names(), BUILT_IN]
+        print(json.dumps(names) if as_json else "\n".join(names))
+        return
+    head: dict[str, Any] = {}
+    if what.endswith(".jws"):
+        shown, head = _bundle(Path(what), trust)
+    else:
+        shown = _pack(what)
+    if as_json:
+        print(json.dumps(head | _pack_document(shown)))
+        return
+    for name, value in head.items():
+        print(f"{name}: {value if isinstance(value, str | int) else json.dumps(value)}")
+    for line in outline(shown):
+        print(line)
+
+
+def _is_file(pack: str) -> bool:
+    return pack.endswith(".cedar") or "/" in pack
+
+
+def _bytes(path: Path) -> bytes:
+    from agent.errors import PolicyError
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"expected a file at {path}: {error.strerror}") from error
+    if len(data) > _MOST_BYTES:
+        raise PolicyError(f"expected a file of at most {_MOST_BYTES} bytes, got a larger one: {path}")
+    return data
+
+
+def _text(path: Path) -> str:
+    from agent.errors import PolicyError
+
+    try:
+        return _bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"expected UTF-8 text in {path}") from error
+
+
+def _named_text(pack: str) -> tuple[str, str]:
+    """A pack's name and text, out of a file or this package."""
+    from agent.policy.packs import shipped
+
+    if _is_file(pack):
+        return Path(pack).stem, _text(Path(pack))
+    return pack, shipped(pack).text
+
+
+def _pack(pack: str) -> "Pack":
+    from agent.policy.packs import load_pack, shipped
+
+    return load_pack(*_named_text(pack)) if _is_file(pack) else shipped(pack)
+
+
+def _engine(pack: "Pack") -> "Engine":
+    from agent.policy.engine import Engine
+
+    return Engine(pack)
+
+
+def _engines(pack: str) -> "Callable[[str], Engine]":
+    """The engine for a case's pack: the one that is asked for, else the case's own."""
+    from functools import cache
+
+    from agent.errors import PolicyError
+
+    @cache
+    def engine_of(name: str) -> "Engine":
+        if not name:
+            raise PolicyError("expected a pack in every case, or --pack; got a case without")
+        return _engine(_pack(name))
+
+    return lambda name: engine_of(pack or name)
+
+
+def _standard_input() -> "tuple[object, Decision | None]":
+    """The JSON object on standard input, or the denial that says what is wrong with it."""
+    from agent.errors import EvidenceError
+    from agent.policy.engine import refused
+    from agent.strict_json import strict_json
+
+    try:
+        return strict_json(sys.stdin.buffer.read(_MOST_BYTES + 1)), None
+    except EvidenceError as error:
+        return None, refused(str(error))
+
+
+def _printed(decision: "Decision", *, field: bool) -> dict[str, Any]:
+    printed: dict[str, Any] = {
+        "decision": "allow" if decision.allow else "deny",
+        "rules": decision.rules,
+        "obligations": decision.obligations,
+        "missing": decision.missing,
+    }
+    if field:
+        printed |= {"unknown": decision.unknown, "declared_only": decision.declared_only}
+    return printed | ({"error": decision.error} if decision.error else {})
+
+
+def _failure(failure: "Failure") -> dict[str, Any]:
+    flip = None if failure.flip is None else dict(failure.flip)
+    return {"case": failure.case, "flip": flip, "why": failure.why, **_printed(failure.decision, field=False)}
+
+
+def _settings(path: Path | None) -> "tuple[dict[str, Any], dict[str, Trigger], Limits]":
+    import tomllib
+
+    import msgspec
+
+    from agent.core.limits import Limits
+    from agent.errors import PolicyError
+    from agent.policy.bundle import Trigger
+
+    if path is None:
+        return {}, {}, Limits()
+    try:
+        table = tomllib.loads(_text(path))
+        if unknown := sorted(set(table) - {"parameters", "gestures", "triggers", "limits"}):
+            raise PolicyError(f"expected parameters, gestures, triggers and limits in {path}, got {unknown[0]}")
+        triggers = msgspec.convert(table.get("triggers", {}), dict[str, Trigger])
+        return table, triggers, msgspec.convert(table.get("limits", {}), Limits)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise PolicyError(f"expected settings in {path}: {error}") from error
+
+
+def _bundle(path: Path, trust: Path | None) -> "tuple[Pack, dict[str, Any]]":
+    import msgspec
+
+    from agent.clock import utc_text
+    from agent.errors import PolicyError
+    from agent.keys.files import read_token
+    from agent.keys.trust import read_unpinned
+    from agent.policy.bundle import read_bundle
+
+    if trust is None:
+        raise PolicyError("expected --trust with the agency's trust document, to check the bundle's signature by")
+    document = read_unpinned(read_token(trust))
+    keys = [entry.key for entry in document.keys if entry.role == "policy" and entry.validity.revoked_ns is None]
+    bundle = read_bundle(read_token(path), keys, document.agency)
+    return bundle.pack, {
+        "agency": bundle.agency,
+        "root": document.root_kid,
+        "version": bundle.version,
+        "not_before": utc_text(bundle.not_before_ns),
+        "expires": utc_text(bundle.expires_ns),
+        "bundle": bundle.digest,
+        "gestures": bundle.gestures.text(),
+        "triggers": msgspec.to_builtins(dict(bundle.triggers)),
+        "limits": msgspec.to_builtins(bundle.limits),
+    }
+
+
+def _pack_document(pack: "Pack") -> dict[str, Any]:
+    from agent.policy.syntax import to_text
+
+    return {
+        "pack": pack.name,
+        "digest": pack.digest,
+        "parameters": dict(pack.parameters),
+        "rules": [
+            {
+                "id": rule.id,
+                "effect": "permit" if rule.permit else "forbid",
+                "principal": rule.principal,
+                "actions": rule.actions,
+                "condition": to_text(rule.condition),
+                "source": rule.source,
+                "obligations": rule.obligations,
+                "compels": rule.compels,
+            }
+            for rule in pack.rules
+        ],
+    }
