@@ -1,0 +1,189 @@
+from typing import Any
+
+import pytest
+
+from agent.clock import NS, WallReading, utc_text
+from agent.core.gestures_layout import TWO_BUTTONS
+from agent.core.limits import Limits
+from agent.errors import PolicyError
+from agent.keys import jws
+from agent.keys.signer import KeySigner
+from agent.policy.bundle import TYP, Trigger, admit, digest_of, read_bundle, sign_bundle
+from agent.policy.engine import Engine
+from agent.policy.packs import shipped
+
+KEY = KeySigner.generate()
+NOW = 1_795_000_000 * NS
+DAY = 86_400 * NS
+TALK = '@id("our.talk") @source("x") permit (principal, action == Action::"Mute", resource) when { context.exigent };'
+
+
+def payload(**changes: Any) -> dict[str, Any]:
+    whole: dict[str, Any] = {
+        "agency": "ex",
+        "version": 7,
+        "not_before": utc_text(NOW - DAY),
+        "expires": utc_text(NOW + DAY),
+        "pack": {"name": "us-il", "text": shipped("us-il").text},
+        "parameters": {},
+        "gestures": {"name": "two", "patterns": TWO_BUTTONS.text()},
+        "triggers": {},
+        "limits": {},
+    }
+    return whole | changes
+
+
+def token(signer: KeySigner = KEY, typ: str = TYP, **changes: Any) -> str:
+    return jws.sign(signer, typ, payload(**changes))
+
+
+def refused(made: str, names: str) -> None:
+    with pytest.raises(PolicyError, match=names):
+        read_bundle(made, [KEY.public_key], "ex")
+
+
+def wall(offset_ns: int = 0, uncertainty_s: float | None = 0.1) -> WallReading:
+    return WallReading(NOW + offset_ns, "ntp", uncertainty_s)
+
+
+def test_a_signed_bundle_is_read_back_whole() -> None:
+    made = sign_bundle(
+        KEY,
+        agency="ex",
+        version=7,
+        not_before_ns=NOW,
+        expires_ns=NOW + DAY,
+        pack=("us-il", shipped("us-il").text),
+        gestures=TWO_BUTTONS,
+        parameters={"min_preevent_s": 60},
+        triggers={"k9_door": Trigger(mode="edge", active="low")},
+        limits=Limits(pause_s=60, stealth=True),
+    )
+    bundle = read_bundle(made, [KeySigner.generate().public_key, KEY.public_key], "ex")
+    assert (bundle.agency, bundle.version, bundle.pack.name) == ("ex", 7, "us-il")
+    assert (bundle.not_before_ns, bundle.expires_ns) == (NOW, NOW + DAY)
+    assert bundle.pack.parameters["min_preevent_s"] == 60
+    assert bundle.gestures.text() == TWO_BUTTONS.text()
+    assert bundle.triggers == {"k9_door": Trigger(mode="edge", active="low")}
+    assert bundle.limits == Limits(pause_s=60, stealth=True)
+    assert bundle.digest == digest_of(made)
+    live = {"principal": "wearer", "action": "Mute", "context": {"triggers_active": ["k9_door"]}}
+    assert Engine(bundle.pack).decide_worked(live).rules == ("base.trigger",)
+
+
+def test_an_unsigned_bundle_is_refused() -> None:
+    head, body, _ = token().split(".")
+    refused(f"{head}.{body}.", "signed policy bundle")
+    refused(f"{head}.{body}.AAAA", "signed policy bundle")
+    refused("", "signed policy bundle")
+    refused("{}", "signed policy bundle")
+
+
+def test_a_foreign_bundle_is_refused() -> None:
+    refused(token(KeySigner.generate()), "policy key of the agency")
+    refused(token(agency="other"), "agency ex")
+
+
+def test_a_bundle_altered_after_signing_is_refused() -> None:
+    head, _, signature = token().split(".")
+    _, body, _ = token(version=8).split(".")
+    refused(f"{head}.{body}.{signature}", "signature")
+
+
+def test_a_token_signed_for_another_purpose_is_refused() -> None:
+    refused(token(typ="bwc-trust+jws"), "another purpose")
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"version": 0}, "version"),
+        ({"version": 1.5}, "version"),
+        ({"version": "7"}, "version"),
+        ({"expires": "tomorrow"}, "expires"),
+        ({"expires": "2026-13-40T00:00:00.000000Z"}, "time"),
+        ({"expires": utc_text(NOW - DAY)}, "expires after"),
+        ({"extra": 1}, "extra"),
+        ({"pack": {"name": "built-in", "text": TALK}}, "built-in"),
+        ({"pack": {"name": "../x", "text": TALK}}, "pack"),
+        ({"parameters": {"min_rank": "general"}}, "general"),
+        ({"parameters": {"reason_code": "school"}}, "reason_code"),
+        ({"gestures": {"name": "two", "patterns": {}}, "limits": {"pause_s": 9, "pause_total_s": 8}}, "limit"),
+        ({"gestures": {"name": "two", "patterns": {"wave:record": "start"}}}, "gestures"),
+        ({"gestures": {"name": "two", "patterns": {"short:record": "ask_stop", "double:record": "start"}}}, "hold"),
+        ({"triggers": {"Siren": {}}}, "trigger"),
+        ({"triggers": {f"t{number}": {} for number in range(33)}}, "32"),
+        ({"triggers": {"k9": {"mode": "sometimes"}}}, "mode"),
+        ({"limits": {"pause_s": -1}}, "pause_s"),
+        ({"limits": {"pause_s": 700, "pause_total_s": 600}}, "700"),
+        ({"limits": {"pauses": 1}}, "pauses"),
+    ],
+)
+def test_a_bundle_with_a_wrong_field_is_refused_and_the_error_names_it(changes: dict[str, Any], names: str) -> None:
+    refused(token(**changes), names)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", "empty pack"),
+        ("// nothing", "empty pack"),
+        (TALK.replace("context.exigent", "context.exigen"), "exigen"),
+        (TALK.replace("context.exigent", "context.exigent && !context.exigent"), "our.talk.*can never fire"),
+        (TALK.replace("context.exigent", "context.critical_incident"), "our.talk.*can never fire"),
+        (TALK.replace("permit", "forbid").replace("context.exigent", "context.inactivity_s < 0"), "will never fire"),
+    ],
+)
+def test_a_bundle_whose_pack_is_invalid_empty_or_has_a_dead_rule_is_refused(text: str, names: str) -> None:
+    refused(token(pack={"name": "our", "text": text}), names)
+    with pytest.raises(PolicyError, match=names):
+        sign_bundle(
+            KEY,
+            agency="ex",
+            version=1,
+            not_before_ns=NOW,
+            expires_ns=NOW + DAY,
+            pack=("our", text),
+            gestures=TWO_BUTTONS,
+        )
+
+
+@pytest.mark.parametrize(
+    "declared", ["reason_spoken=true", "critical_incident=false", "victim_reqest", "x=y", "school+worship"]
+)
+def test_a_gesture_that_declares_what_no_wearer_can_is_refused(declared: str) -> None:
+    patterns = {"double:record": "start", "double:mark": f"declare:{declared}"}
+    refused(token(gestures={"name": "two", "patterns": patterns}), declared.partition("=")[0].partition("+")[0])
+
+
+def test_a_bundle_outside_of_its_validity_is_not_admitted() -> None:
+    bundle = read_bundle(token(), [KEY.public_key], "ex")
+    admit(bundle, wall(), 0, "")
+    for reading, names in (
+        (wall(DAY), "expired"),
+        (wall(-DAY - 1), "valid from"),
+        # A clock that could be wrong by more than is left cannot say that it is valid.
+        (wall(DAY - NS, 2.0), "expired"),
+        (wall(-DAY + NS, 2.0), "valid from"),
+        (wall(uncertainty_s=None), "uncertainty"),
+    ):
+        with pytest.raises(PolicyError, match=names):
+            admit(bundle, reading, 0, "")
+
+
+def test_a_policy_rolled_back_is_not_admitted() -> None:
+    bundle = read_bundle(token(), [KEY.public_key], "ex")
+    admit(bundle, wall(), 7, bundle.digest)
+    admit(bundle, wall(), 7, "")
+    with pytest.raises(PolicyError, match="older"):
+        admit(bundle, wall(), 8, "")
+    with pytest.raises(PolicyError, match="same version"):
+        admit(bundle, wall(), 7, digest_of("another"))
+
+
+def test_only_a_trusted_clock_can_tell_that_a_bundle_has_expired() -> None:
+    bundle = read_bundle(token(), [KEY.public_key], "ex")
+    assert not bundle.surely_expired(wall())
+    assert bundle.surely_expired(wall(DAY + NS))
+    assert not bundle.surely_expired(wall(DAY + NS, 5.0))
+    assert not bundle.surely_expired(wall(DAY + NS, None))

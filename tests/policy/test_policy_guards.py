@@ -1,0 +1,183 @@
+"""Silence is not a fact: what holds with attributes unknown holds in every world that fits what is known."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.policy.cedar import RuleSet
+from agent.policy.engine import Engine
+from agent.policy.packs import load_pack
+from agent.policy.request import Fact, Request, resolve
+from agent.policy.schema import ATTRIBUTES, FACTS, Kind, Provenance, standard
+from tests.support.policy import ALL_PACKS, ENDING, actions, asked, contexts, engine, own_cases, principals, values
+
+QUIET: dict[str, Any] = {"triggers_active": frozenset(), "critical_incident": False}
+
+
+def field(context: dict[str, Any], action: str = "StopRecording", pack: str = "us-il") -> Any:
+    return engine(pack).decide(asked("wearer", action, {**QUIET, **context}, field=True))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(ALL_PACKS), principals, actions, contexts(), contexts(complete=True))
+def test_what_is_allowed_with_attributes_unknown_is_allowed_whatever_they_are(
+    pack: str, principal: str, action: str, known: dict[str, Any], world: dict[str, Any]
+) -> None:
+    decided = engine(pack).decide(asked(principal, action, known, field=True))
+    if decided.allow:
+        completed = engine(pack).decide(asked(principal, action, {**world, **known}, field=True))
+        assert completed.allow
+        assert set(decided.rules) <= set(completed.rules)
+
+
+@pytest.mark.parametrize("pack", ALL_PACKS)
+def test_every_allowed_case_stays_allowed_whatever_single_attribute_its_rules_do_not_need_becomes_unknown(
+    pack: str,
+) -> None:
+    # The random test above seldom hits an Allow; here each starts from one, the first for each rule.
+    first = {case.rules: case for case in reversed(own_cases(pack))}
+    for case in first.values():
+        request = case.request()
+        full = {name: ATTRIBUTES[name].default for name in FACTS if name != "authorization"} | request["context"]
+        decided = engine(pack).decide_worked({**request, "context": full})
+        if not decided.allow or request["parameters"]:
+            continue
+        for name in full:
+            context = {each: value for each, value in full.items() if each != name}
+            silent = engine(pack).decide_worked({**request, "context": context, "parameters": {}}, field=True)
+            if silent.allow:
+                for other in _all_values(name):
+                    told = engine(pack).decide_worked({**request, "context": {**full, name: other}})
+                    assert told.allow, (case.id, name, other)
+
+
+def _all_values(name: str) -> list[Any]:
+    attribute = ATTRIBUTES[name]
+    match attribute.kind:
+        case Kind.ONE:
+            return list(standard().values(attribute.type))
+        case Kind.SET:
+            return [[], *([value] for value in standard().values(attribute.type))]
+        case Kind.TRUTH:
+            return [True, False]
+        case _:
+            return [0, 1, attribute.largest]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(ALL_PACKS), principals, actions, contexts(complete=True))
+def test_with_nothing_unknown_the_field_decides_as_the_worked_case_does(
+    pack: str, principal: str, action: str, context: dict[str, Any]
+) -> None:
+    context = {**context, "location_class": "public"} if action == "PowerOff" else context
+    measured = Request(
+        principal,
+        action,
+        {name: Fact(value, ATTRIBUTES[name].provenances[-1]) for name, value in context.items()},
+    )
+    in_field = engine(pack).decide(measured)
+    worked = engine(pack).decide(asked(principal, action, context, field=False))
+    assert (in_field.allow, in_field.rules, in_field.obligations) == (worked.allow, worked.rules, worked.obligations)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(ALL_PACKS), st.sampled_from(FACTS), contexts(), st.data())
+def test_the_placeholder_of_an_unknown_attribute_decides_nothing(
+    pack: str, name: str, context: dict[str, Any], data: st.DataObject
+) -> None:
+    context.pop(name, None)
+    request = asked("wearer", "StopRecording", {**QUIET, **context}, field=True)
+    if name in QUIET:
+        request = asked("wearer", "StopRecording", context, field=True)
+    decider = engine(pack)
+    resolved = resolve(request, decider.pack.parameters, decider.pack.vocabulary)
+    placed = resolved.knowing({name: data.draw(values(ATTRIBUTES[name]))}).without([name])
+    verdicts = [decider._all.verdict(each) for each in (resolved, placed)]
+    assert verdicts[0] == verdicts[1]
+
+
+@pytest.mark.parametrize("pack", ALL_PACKS)
+@pytest.mark.parametrize("action", ENDING)
+def test_silence_permits_nothing(pack: str, action: str) -> None:
+    assert not engine(pack).decide(Request("wearer", action, {})).allow
+    assert not field({}, action, pack).allow
+
+
+@pytest.mark.parametrize("name", ["triggers_active", "critical_incident", "enforcement_mode"])
+def test_an_unmeasured_trigger_incident_or_force_blocks_as_a_live_one_does(name: str) -> None:
+    context = {"encounter_state": "concluded", "enforcement_mode": "none", **QUIET}
+    assert field({"encounter_state": "concluded", "enforcement_mode": "none"}).allow
+    del context[name]
+    decision = engine("us-il").decide(asked("wearer", "StopRecording", context, field=True))
+    assert not decision.allow
+    assert decision.unknown == (name,)
+    assert decision.missing == ()
+
+
+def test_civilians_nobody_declared_absent_are_taken_to_be_present() -> None:
+    talk = {"encounter_state": "on_scene", "enforcement_mode": "none", "reason_code": "tactical_discussion"}
+    assert not field(talk, pack="us-co").allow
+    assert field({**talk, "civilians_present": False}, pack="us-co").allow
+
+
+@pytest.mark.parametrize(("pack", "allowed"), [("us-ca-lapd", True), ("us-mo-kcpd", False)])
+def test_power_off_rests_on_a_beacon_and_never_on_a_declared_place(pack: str, *, allowed: bool) -> None:
+    known = {"enforcement_mode": "none", "encounter_state": "none", "civilians_present": False, **QUIET}
+    facts = {name: Fact(value, ATTRIBUTES[name].provenances[0]) for name, value in known.items()}
+    declared = facts | {"location_class": Fact("station", Provenance.DECLARED)}
+    beacon = facts | {"location_class": Fact("station", Provenance.MEASURED)}
+    decision = engine(pack).decide(Request("wearer", "PowerOff", declared))
+    assert not decision.allow
+    assert engine(pack).decide(Request("wearer", "PowerOff", beacon)).allow is allowed
+    if pack == "us-ca-lapd":
+        assert "location_class" in decision.unknown
+
+
+def test_a_declared_place_does_for_what_is_not_power_off() -> None:
+    school = {"location_class": "school", "enforcement_mode": "none", "reason_code": "school"}
+    assert field(school, pack="us-dc").allow
+
+
+def test_a_permit_on_the_wearers_word_alone_is_marked() -> None:
+    word = {"encounter_state": "concluded", "enforcement_mode": "none"}
+    assert field(word).declared_only
+    dispatch = asked("wearer", "StopRecording", {**QUIET, **word}, field=True)
+    facts = {**dispatch.facts, "encounter_state": Fact("concluded", Provenance.SIGNED)}
+    decision = engine("us-il").decide(Request("wearer", "StopRecording", facts))
+    assert decision.allow
+    assert not decision.declared_only
+
+
+def test_a_permit_that_needs_a_measurement_is_not_marked() -> None:
+    spoken = {"encounter_state": "concluded", "enforcement_mode": "none", "reason_spoken": True}
+    assert field(spoken, pack="us-nv-lvmpd").allow
+    assert not field(spoken, pack="us-nv-lvmpd").declared_only
+    # Where one permit rests on a measurement and another on the wearer's word, both fired: not the word alone.
+    both = {**spoken, "inactivity_s": 900}
+    assert field(both, pack="us-ut").rules == ("base.concluded", "us-ut.inactivity")
+    assert not field(both, pack="us-ut").declared_only
+    assert not field({}, "ResumeRecording").declared_only
+
+
+def test_a_rule_that_errors_denies_even_where_cedar_would_skip_a_forbid() -> None:
+    # Cedar skips a policy that errors: this forbid overflows, and Cedar alone would say Allow.
+    decider = Engine(load_pack("our", '@id("our.a") @source("x") permit (principal, action, resource);'))
+    policies: dict[str, Any] = {rule.id: rule.as_cedar(rule.guarded) for rule in decider.pack.own}
+    add = {"+": {"left": {".": {"left": {"Var": "context"}, "attr": "elapsed_s"}}, "right": {"Value": (1 << 63) - 1}}}
+    policies["overflows"] = {
+        "effect": "forbid",
+        "principal": {"op": "All"},
+        "action": {"op": "All"},
+        "resource": {"op": "All"},
+        "conditions": [{"kind": "when", "body": {">": {"left": add, "right": {"Value": 0}}}}],
+    }
+    decider._all = RuleSet(policies, decider.pack.vocabulary)
+    request = asked("wearer", "Mute", {"elapsed_s": 1}, field=False)
+    resolved = resolve(request, decider.pack.parameters, decider.pack.vocabulary)
+    assert decider._all.verdict(resolved).errors
+    assert not decider._all.verdict(resolved).allow
+    decision = decider.decide(request)
+    assert not decision.allow
+    assert "could not be evaluated" in decision.error
