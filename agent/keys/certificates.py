@@ -21,7 +21,7 @@ from agent.clock import WallReading, utc_text
 from agent.errors import EvidenceError
 from agent.keys import jws
 from agent.keys.jwk import jwk_of, public_key, thumbprint
-from agent.keys.records import Label, Name, Record, Utc, Validity, as_record, utc_ns
+from agent.keys.records import Name, Record, Sha256, TimeRecord, Utc, Validity, as_record, utc_ns
 from agent.keys.signer import Signer
 from agent.keys.trust import TrustDocument
 from agent.strict_json import b64, unb64
@@ -30,7 +30,6 @@ DEVICE_TYP = "bwc-device+jws"
 BOOT_TYP = "bwc-boot+jws"
 
 BootId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]{1,64}\Z")]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class _DeviceRecord(Record, frozen=True, forbid_unknown_fields=True):
@@ -41,19 +40,13 @@ class _DeviceRecord(Record, frozen=True, forbid_unknown_fields=True):
     valid_until: Utc
 
 
-class _TimeRecord(Record, frozen=True, forbid_unknown_fields=True):
-    utc: Utc
-    source: Label
-    uncertainty_s: Annotated[float, msgspec.Meta(ge=0)] | None
-
-
 class _BootRecord(Record, frozen=True, forbid_unknown_fields=True):
     agency: Name
     device: Name
     boot: Annotated[int, msgspec.Meta(ge=1, le=99_999_999)]
     boot_id: BootId
     jwk: dict[str, str]
-    time: _TimeRecord
+    time: TimeRecord
     details_key: str
     prev: Sha256 | None
 
@@ -155,7 +148,7 @@ def verify_boot(token: str, device: DeviceCertificate) -> BootCertificate:
             f"got one of {record.device} of {record.agency}"
         )
     key = _own_key(record.jwk, device.key, "boot certificate")
-    time = WallReading(utc_ns(record.time.utc), record.time.source, record.time.uncertainty_s)
+    time = record.time.reading()
     if time.trusted and not device.validity.covers(time.utc_ns):
         raise EvidenceError(f"the certificate of device {device.device} is {device.validity.why_not(time.utc_ns)}")
     return BootCertificate(
@@ -221,7 +214,7 @@ def issue_boot(
         "boot": boot,
         "boot_id": boot_id,
         "jwk": jwk_of(key),
-        "time": {"utc": utc_text(time.utc_ns), "source": time.source, "uncertainty_s": time.uncertainty_s},
+        "time": msgspec.to_builtins(TimeRecord.of(time)),
         "details_key": b64(details_key),
         "prev": prev,
     }

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from agent.clock import parse_utc, utc_text
+from agent.clock import WallReading, parse_utc, utc_text
 from agent.errors import EvidenceError
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
@@ -14,6 +14,7 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 Label = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,64}\Z")]
 """One line to show to people, without control characters that could rewrite what a terminal shows."""
 Kid = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Utc = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
 
 
@@ -46,6 +47,27 @@ def utc_ns(text: str) -> int:
         return parse_utc(text)
     except ValueError as error:
         raise EvidenceError(f"expected a time such as 2026-11-22T23:40:00.000000Z, got {text[:40]!r}") from error
+
+
+class TimeRecord(Record, frozen=True, forbid_unknown_fields=True):
+    """A reading of a wall clock with its provenance, to the microsecond (see `agent.clock.WallReading`)."""
+
+    utc: Utc
+    source: Label
+    uncertainty_s: Annotated[float, msgspec.Meta(ge=0)] | None
+
+    @classmethod
+    def of(cls, reading: WallReading) -> "TimeRecord":
+        """A reading as it is signed; its form is checked when it is read."""
+        return cls(utc_text(reading.utc_ns), reading.source, reading.uncertainty_s)
+
+    def reading(self) -> WallReading:
+        """The reading.
+
+        Raises:
+            EvidenceError: There is no such time.
+        """
+        return WallReading(utc_ns(self.utc), self.source, self.uncertainty_s)
 
 
 @dataclass(frozen=True, slots=True)
