@@ -33,8 +33,16 @@ class PolicyError(BwcError, ValueError):
 
 
 class StorageError(BwcError, OSError):
-    """Storage refused an operation: full, read-only, gone or failing."""
+    """Storage refused an operation: full, read-only, gone or failing. `errno` says which."""
+
+    def __str__(self) -> str:
+        """The sentence without the number."""
+        return self.strerror or super().__str__()
 
 
 class ControlError(BwcError, ConnectionError):
-    """The recorder's local socket is not there, not ours, or answered with a refusal."""
+    """The recorder's local socket is not there, not ours, or answered with a refusal. `errno` says which."""
+
+    def __str__(self) -> str:
+        """The sentence without the number."""
+        return self.strerror or super().__str__()

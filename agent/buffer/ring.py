@@ -3,7 +3,7 @@
 The rules, in order:
 1. The ring is cut only at *cut points*: an IDR picture, or, while no picture comes, a sound packet. What lies between
    two cut points is a group; without its first packet a group can't be decoded, so groups go whole.
-2. Without a cursor the ring keeps the newest cut point that is at least `pre_event_ns` older than the newest packet,
+2. Without a cursor the ring keeps the newest cut point that is `pre_event_ns + late_ns` older than the newest packet,
    and everything after it: always at least the configured length once that much has come in.
 3. A cursor holds back the group that its next unwritten packet lies in, and everything after: a writer that must begin
    a new segment after a storage fault finds the group's first packet still here.
@@ -95,13 +95,16 @@ class Ring:
     Args:
         pre_event_ns: Length to keep before a start, 0 or more.
         max_bytes: Bound of the packets' bytes, at least 1.
+        late_ns: How long after its moment a start may be asked for: recognising a double press takes its time. So
+            much more is kept.
     """
 
-    def __init__(self, pre_event_ns: int, max_bytes: int) -> None:
+    def __init__(self, pre_event_ns: int, max_bytes: int, *, late_ns: int = 0) -> None:
         if pre_event_ns < 0 or max_bytes < 1:
             raise ValueError(f"expected pre_event_ns >= 0 and max_bytes >= 1, got {pre_event_ns} and {max_bytes}")
         self.pre_event_ns = pre_event_ns
         self.max_bytes = max_bytes
+        self._keep_ns = pre_event_ns + late_ns
         self._packets: deque[Packet] = deque()
         self._first = 0
         self._cuts: deque[int] = deque()
@@ -192,7 +195,7 @@ class Ring:
 
     def _trim(self) -> None:
         cuts = self._cuts
-        oldest = self._packets[-1].time_ns - self.pre_event_ns
+        oldest = self._packets[-1].time_ns - self._keep_ns
         if len(cuts) > 1 and self._time(cuts[1]) <= oldest:
             keep_from = min((self._group_of(cursor.written) for cursor in self._cursors), default=self.end)
             while len(cuts) > 1 and cuts[1] <= keep_from and self._time(cuts[1]) <= oldest:

@@ -15,6 +15,7 @@ from agent.recorder.local_socket import ask
 
 PATIENCE_S = 20.0
 LOOK_S = 0.05
+BETWEEN_GESTURES_S = 0.6
 
 
 class DemoFailed(BwcError, AssertionError):  # noqa: N818 - it names what happened, as the transcript does
@@ -88,8 +89,21 @@ class RecorderProcess:
         return ask(self._run_directory, {"ask": "status"})
 
     def press(self, name: str, *, times: int = 1, hold_s: float = 0.1) -> None:
-        """Work a simulated button."""
-        ask(self._run_directory, {"ask": "press", "name": name, "hold_s": hold_s, "times": times})
+        """Work a simulated button, a moment after it was worked last: two gestures in one would be a third.
+
+        Raises:
+            ControlError: There is no such button.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            time.sleep(BETWEEN_GESTURES_S)
+            try:
+                ask(self._run_directory, {"ask": "press", "name": name, "hold_s": hold_s, "times": times})
+            except ControlError as error:
+                if "is being pressed" not in str(error) or time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     def until(self, what: str, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Wait until its status is as wanted.

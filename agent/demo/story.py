@@ -1,4 +1,4 @@
-"""The story itself: a shift in half a minute, told step by step, each step checked."""
+"""The story itself: a shift in under a minute, told step by step, each step checked."""
 
 import shutil
 import tempfile
@@ -10,9 +10,30 @@ from agent.demo.stage import DemoFailed, RecorderProcess, Transcript, run_json, 
 
 PRE_EVENT_S = 5.0
 HOLD_S = 3.2
+HOLD_MARK_S = 2.2
+PAUSE_S = 3
+POST_ROLL_S = 2
+PACK = "us-mo-kcpd"
+SETTINGS = f"""\
+[limits]                        # short ones, so that the story does not take long
+pause_s = {PAUSE_S}
+post_roll_s = {POST_ROLL_S}
+
+[gestures]
+"double:record" = "start"
+"short:record" = "mark"
+"hold 3s:record" = "ask_stop"
+"hold 2s:mark" = "ask_privacy"
+"short:mark" = "mark"
+"triple:mark" = "declare:juvenile+person_class=minor+enforcement_mode=none"
+"double:mark" = "declare:encounter_state=concluded+enforcement_mode=none"
+"""
 BEFORE_KILL_S = 4.0
 AFTER_KILL_S = 2.0
 SECOND_BOOT = 2
+VERSION = 2
+REFUSALS = 2
+AGENCY = "demo-pd"
 MOST_LOST_S = 0.5
 
 
@@ -47,6 +68,8 @@ class Story:
             with RecorderProcess(self._config, self._run, log) as recorder:
                 self._standby(recorder)
                 first = self._recording(recorder)
+                self._refused(recorder)
+                self._granted(recorder)
                 second, cut_s = self._kill(recorder)
                 self._recovery(recorder, second)
                 recorder.terminate()
@@ -60,7 +83,7 @@ class Story:
         say = self._say
         say.chapter("Provisioning: an agency's keys, and one camera")
         code, said = run_tool(
-            "init", str(self._out), "--agency", "demo-pd", "--device", "camera-7", "--camera", self._camera
+            "init", str(self._out), "--agency", AGENCY, "--device", "camera-7", "--camera", self._camera
         )
         if code:
             raise DemoFailed(said.strip())
@@ -70,6 +93,20 @@ class Story:
         self._config.write_text(text)
         for line in said.splitlines()[:2]:
             say.say("agency", line)
+        settings = self._out / "settings.toml"
+        settings.write_text(SETTINGS)
+        key = self._out / "agency" / "policy" / "policy.pem"
+        bundle = self._evidence / "policy" / "00000002.jws"
+        code, said = run_tool(
+            "policy", "sign", PACK, "--key", f"file:{key}", "--agency", AGENCY, "--version", str(VERSION),
+            "--settings", str(settings), "-o", str(bundle),
+        )  # fmt: skip
+        if code:
+            raise DemoFailed(said.strip())
+        say.say(
+            "agency",
+            f"policy {PACK} signed as version {VERSION}, with what the buttons mean and how long a pause lasts",
+        )
         say.say("device", "it holds no key that opens what it will record")
 
     def _standby(self, recorder: RecorderProcess) -> None:
@@ -78,28 +115,58 @@ class Story:
         took = recorder.start()
         status = recorder.status()
         say.say("recorder", f"up {took:.1f} s after its process was started, boot {status['boot']}, {status['mode']}")
-        say.say("recorder", f"policy in force: {status['policy']}")
+        say.claim(f"the newest signed policy is in force: {status['policy']}", status["policy"].endswith(str(VERSION)))
         recorder.until("the pre-event buffer is full", lambda status: status["uptime_s"] > PRE_EVENT_S + 1)
         recordings = self._evidence / "recordings"
         say.claim("nothing is stored in standby but the journal", not recordings.exists())
 
     def _recording(self, recorder: RecorderProcess) -> str:
         say = self._say
-        say.chapter("A recording: double press, a mark, and a stop that has to be asked for")
+        say.chapter("A recording: double press, and a mark")
         recorder.press("record", times=2)
         status = recorder.until("it records", lambda status: bool(status["recording"]))
         recording = str(status["recording"])
         say.say("wearer", "presses twice")
         say.say("recorder", f"records {recording}")
-        recorder.until("it has recorded for a while", lambda status: status["recording_s"] >= self._seconds / 2)
+        recorder.until("it has recorded for a while", lambda status: status["recording_s"] >= self._seconds)
         recorder.press("mark")
         say.say("wearer", "presses shortly: a mark")
-        recorder.until("it has recorded long enough", lambda status: status["recording_s"] >= self._seconds)
-        recorder.press("record", hold_s=HOLD_S)
-        say.say("wearer", "holds for 3 s: a request to stop")
-        status = recorder.until("it stands by again", lambda status: not status["recording"])
-        say.say("policy", f"{status['policy']} grants it, and the journal says so before it is done")
         return recording
+
+    def _refused(self, recorder: RecorderProcess) -> None:
+        """A stop is a decision, not a button."""
+        say = self._say
+        say.chapter("A stop is a decision, not a button")
+        recorder.press("record", hold_s=HOLD_S)
+        say.say("wearer", "holds for 3 s: asks to stop, and has said nothing of the situation")
+        recorder.until("the request is refused", lambda status: status["refused"] == 1)
+        say.claim("refused: the recording goes on", bool(recorder.status()["recording"]))
+        recorder.press("mark", times=3)
+        say.say("wearer", "presses three times: a juvenile, no enforcement")
+        recorder.press("mark", hold_s=HOLD_MARK_S)
+        say.say("wearer", "holds the other button for 2 s: asks for a privacy pause")
+        status = recorder.until("that is refused too", lambda status: status["refused"] == REFUSALS)
+        say.claim(
+            f"refused, because no spoken reason was heard; missing: {', '.join(status['missing'])}",
+            status["missing"] == ["speak"] and status["mode"] == "recording",
+        )
+
+    def _granted(self, recorder: RecorderProcess) -> None:
+        """What the policy grants is bounded, and ends by itself."""
+        say = self._say
+        recorder.press("mark", times=2)
+        say.say("wearer", "presses twice: the encounter is concluded, and nothing is being enforced")
+        recorder.press("mark", hold_s=HOLD_MARK_S)
+        recorder.until("a privacy pause is granted", lambda status: status["mode"] == "privacy")
+        say.say("policy", f"grants a privacy pause, on the wearer's word, for {PAUSE_S} s at most")
+        recorder.until("it has ended by itself", lambda status: status["mode"] == "recording")
+        say.claim("the pause has ended by itself", bool(recorder.status()["recording"]))
+        recorder.press("record", hold_s=HOLD_S)
+        say.say("wearer", "asks to stop once more")
+        recorder.until("the stop is granted", lambda status: status["mode"] == "post_roll")
+        say.say("policy", f"grants it; for {POST_ROLL_S} s more the wearer can go on")
+        recorder.until("it stands by again", lambda status: not status["recording"])
+        say.say("recorder", "stands by")
 
     def _kill(self, recorder: RecorderProcess) -> tuple[str, float]:
         say = self._say
@@ -117,12 +184,14 @@ class Story:
         took = recorder.start()
         status = recorder.until("it goes on recording", lambda status: status["recording"] == recording)
         say.claim(
-            f"{took:.1f} s after the restart it records on, in the same recording, as boot 2", status["boot"] == 2
+            f"{took:.1f} s after the restart it records on, in the same recording, as boot 2",
+            status["boot"] == SECOND_BOOT,
         )
         recorder.until("2 s more are recorded", lambda status: status["recording_s"] >= AFTER_KILL_S)
+        recorder.press("mark", times=2)
         recorder.press("record", hold_s=HOLD_S)
         recorder.until("it stands by again", lambda status: not status["recording"])
-        say.say("wearer", "asks to stop once more; granted")
+        say.say("wearer", "declares the end of the encounter anew, and asks to stop; granted")
 
     def _verify(self) -> None:
         say = self._say
@@ -152,7 +221,7 @@ class Story:
         key = str(self._out / "agency" / "custodian" / "custodian.pem")
         trust = str(self._out / "agency" / "trust.jws")
         for recording, name, least_s in (
-            (first, "first.mp4", PRE_EVENT_S + self._seconds),
+            (first, "first.mp4", PRE_EVENT_S + self._seconds + POST_ROLL_S),
             (second, "second.mp4", PRE_EVENT_S + cut_s - MOST_LOST_S + AFTER_KILL_S),
         ):
             out = self._out / name

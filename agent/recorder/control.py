@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Protocol
 
 from agent.clock import NS, Clocks
@@ -150,7 +151,11 @@ class Control:
         return wait
 
     def handle(self, event: on.Event) -> None:
-        """Let the core handle an event and carry its commands out, and what follows from them."""
+        """Let the core handle an event and carry its commands out, and what follows from them.
+
+        An event of the future is one of now: the core's time must never run ahead of the clock.
+        """
+        event = replace(event, at_ns=min(event.at_ns, self._clocks.monotonic_ns()))
         self._state, commands = machine.step(self._state, event)
         for command in commands:
             answer = self._effects.carry_out(command, self._durable(command))

@@ -17,7 +17,8 @@ class Feed:
 
     def __init__(self, ring: Ring, *, silent_pre_event: bool = False) -> None:
         self._ring = ring
-        self._bell = threading.Condition()
+        self._lock = threading.Lock()
+        self._bell = threading.Condition(self._lock)
         self._declared: dict[Kind, Stream] = {}
         self._newest: dict[Kind, int] = {}
         self._packets = 0
@@ -31,13 +32,13 @@ class Feed:
 
     def declare(self, *streams: Stream) -> None:
         """Say which streams a source that was just opened will deliver, before their first packet."""
-        with self._bell:
+        with self._lock:
             for stream in streams:
                 self._declared[stream.parameters.kind] = stream
 
     def put(self, packet: Packet) -> None:
         """Take a packet in; wakes the writer only if it waits for one of that time (see `wait`)."""
-        with self._bell:
+        with self._lock:
             self._packets += 1
             self._newest[packet.stream.parameters.kind] = packet.time_ns
             if self._ring.append(packet) and packet.time_ns >= self._wake_ns:
@@ -46,7 +47,7 @@ class Feed:
 
     def ring_bell(self) -> None:
         """Wake the writer."""
-        with self._bell:
+        with self._lock:
             self._rung = True
             self._bell.notify_all()
 
@@ -56,7 +57,7 @@ class Feed:
         Any packet that came in since the last wait ends it at once: the writer may not have seen it yet. Why packets
         before `until_ns` do not: waking a thread costs more than all else that is done for a packet.
         """
-        with self._bell:
+        with self._lock:
             if not self._rung:
                 self._wake_ns = until_ns
                 self._bell.wait(timeout_s)
@@ -66,39 +67,39 @@ class Feed:
     @property
     def streams(self) -> Streams:
         """What the sources deliver now."""
-        with self._bell:
+        with self._lock:
             return Streams(self._declared.get(Kind.VIDEO), self._declared.get(Kind.AUDIO))
 
     @property
     def packets(self) -> int:
         """Packets that came in since the start, withheld ones included: what the watchdog watches."""
-        with self._bell:
+        with self._lock:
             return self._packets
 
     @property
     def bytes(self) -> int:
         """Bytes in memory."""
-        with self._bell:
+        with self._lock:
             return self._ring.bytes
 
     def backlog_ns(self, cursor: Cursor) -> int:
         """How much media waits for storage."""
-        with self._bell:
+        with self._lock:
             return self._ring.backlog_ns(cursor)
 
     def bytes_a_second(self) -> float:
         """The rate at which packets come in, over what is in memory; 0 if that is too little to tell."""
-        with self._bell:
+        with self._lock:
             return self._ring.bytes_a_second()
 
     def newest_ns(self, kind: Kind) -> int | None:
         """Time of the newest packet of a kind that came in, withheld or not."""
-        with self._bell:
+        with self._lock:
             return self._newest.get(kind)
 
     def start(self, at_ns: int, *, pre_event: bool = True) -> Cursor:
         """Begin a recording (see `Ring.start`); from now on sound is let in."""
-        with self._bell:
+        with self._lock:
             cursor = self._ring.start(at_ns, pre_event=pre_event)
             self._standby = False
             self._ring.set_gate(Kind.AUDIO, open_=Kind.AUDIO not in self._withheld)
@@ -108,7 +109,7 @@ class Feed:
 
     def end(self, cursor: Cursor, *, standby: bool) -> None:
         """Forget a cursor; `standby` says that no recording follows, so that a silent buffer is silent again."""
-        with self._bell:
+        with self._lock:
             self._ring.end_cursor(cursor)
             self._standby = standby
             if standby and self._silent:
@@ -116,7 +117,7 @@ class Feed:
 
     def withhold(self, kinds: frozenset[Kind]) -> None:
         """Let nothing of these kinds into memory from now on; all others may come in."""
-        with self._bell:
+        with self._lock:
             self._withheld = kinds
             self._ring.set_gate(Kind.VIDEO, open_=Kind.VIDEO not in kinds)
             silent = self._silent and self._standby
@@ -124,27 +125,27 @@ class Feed:
 
     def read(self, number: int, limit: int) -> tuple[int, list[Packet]]:
         """The number of the first packet still there from `number` on, and at most `limit` packets from it."""
-        with self._bell:
+        with self._lock:
             return max(number, self._ring.end - len(self._ring)), self._ring.read(number, limit)
 
     def written(self, cursor: Cursor, number: int) -> list[Lost]:
         """Say that all before `number` is on storage; gives back what fell out unwritten since the last call."""
-        with self._bell:
+        with self._lock:
             self._ring.written(cursor, number)
             return self._ring.take_lost(cursor)
 
     def taken(self, cursor: Cursor, number: int) -> list[Lost]:
         """Say that all before `number` is held in sealed form; gives back what fell out since the last call."""
-        with self._bell:
+        with self._lock:
             cursor.taken = number
             return self._ring.take_lost(cursor)
 
     def give_up(self, cursor: Cursor) -> int:
         """Say that what was held is gone; gives back the number to begin again at (see `Ring.give_up`)."""
-        with self._bell:
+        with self._lock:
             return self._ring.give_up(cursor)
 
     def group_start(self, number: int) -> int:
         """Number of the first packet of the group that packet `number` lies in."""
-        with self._bell:
+        with self._lock:
             return self._ring.group_start(number)

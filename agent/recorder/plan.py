@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from agent.evidence.segment import FRAGMENT_NS
 from agent.media.packet import NS, Kind, Packet, StreamParameters
@@ -37,8 +38,7 @@ class Plan:
     stale_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """What the decision depends on besides the packets.
 
     Attributes:
@@ -70,14 +70,19 @@ def plan(packets: Sequence[Packet], number: int, frame: Frame) -> Plan:
     if not packets:
         return Plan(Step.WAIT)
     first_ns = packets[0].time_ns
+    # Before this time, packets of the segment's own streams fit: most need no closer look.
+    fits_ns = frame.first_ns + frame.segment_ns
+    if frame.end_ns is not None:
+        fits_ns = min(fits_ns, frame.end_ns)
+    video, audio = frame.video, frame.audio
     lasts, shortest = 0, FRAGMENT_NS
     for count, packet in enumerate(packets):
-        step = _misfit(packet, number + count, frame)
-        if step is not None:
-            if count:
-                return Plan(Step.WRITE, count)
-            return Plan(step, 1)
-        lasts = packet.duration * NS // packet.stream.parameters.timescale
+        parameters = packet.stream.parameters
+        if packet.time_ns >= fits_ns or (parameters is not video and parameters is not audio):
+            step = _misfit(packet, number + count, frame)
+            if step is not None:
+                return Plan(Step.WRITE, count) if count else Plan(step, 1)
+        lasts = packet.duration * NS // parameters.timescale
         if count and packet.time_ns + lasts - first_ns > FRAGMENT_NS:
             return Plan(Step.WRITE, count)
         shortest = min(shortest, lasts)
@@ -95,8 +100,7 @@ def _misfit(packet: Packet, number: int, frame: Frame) -> Step | None:
     parameters = packet.stream.parameters
     video = parameters.kind is Kind.VIDEO
     long_enough = packet.time_ns - frame.first_ns >= frame.segment_ns
-    expected = frame.video if video else frame.audio
-    if parameters is expected or parameters == expected:
+    if parameters == (frame.video if video else frame.audio):
         may_begin = packet.key if video else frame.video is None
         return Step.ROLL if long_enough and may_begin else None
     if number < frame.first_new:

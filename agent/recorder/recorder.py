@@ -49,6 +49,8 @@ from agent.storage.interface import GrowingFile, Storage
 from agent.strict_json import sha256_hex
 
 MS = 1_000_000
+LATE_NS = 2 * NS
+"""A double press is recognised up to this long after its first contact, which is the moment it means."""
 
 
 class Policy(Protocol):
@@ -169,9 +171,10 @@ class Recorder:
         self._classification = options.classification
         self._job: Job | None = None
         self._refused = 0
+        self._missing: tuple[str, ...] = ()
         self._stumbles: set[str] = set()
         self.locked_memory = False
-        ring = Ring(options.pre_event_ns, options.max_bytes)
+        ring = Ring(options.pre_event_ns, options.max_bytes, late_ns=LATE_NS)
         self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio)
         self.keeper = Keeper(self._prepare, clocks, failed=self._journal_failed)
         self.writer = Writer(
@@ -295,7 +298,9 @@ class Recorder:
                 self.writer.release(command.recording, command.request, command.at_ns)
             case do.Decide():
                 decided = self._policy.decide(command)
-                self._refused += not decided.allowed
+                if not decided.allowed:
+                    self._refused += 1
+                    self._missing = decided.missing
                 return decided
             case do.Journal():
                 self.keeper.post(command.entry, command.details, synced=durable if command.token else None)
@@ -431,6 +436,7 @@ class Recorder:
             faulty_lines=sorted(state.faulty_lines),
             requests=state.requests,
             refused=self._refused,
+            missing=list(self._missing),
             locked_memory=self.locked_memory,
         )
 

@@ -190,8 +190,8 @@ class Service:
 
     def _listen(self, prompt: Listen) -> None:
         """Measure speech after a prompt. Without a meter nothing was heard, and that is what the core is told."""
-        at_ns = prompt.prompt_ns + prompt.window_ns
-        self.recorder.control.put(on.SpeechMeasured(at_ns, prompt.prompt_ns, heard=False, confidence=0.0))
+        now = self._clocks.monotonic_ns()
+        self.recorder.control.put(on.SpeechMeasured(now, prompt.prompt_ns, heard=False, confidence=0.0))
 
     def _turned_away(self, why: str) -> None:
         self.recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "socket", why))

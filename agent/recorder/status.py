@@ -19,7 +19,7 @@ class Status(msgspec.Struct, frozen=True):
     """A snapshot of the recorder.
 
     Attributes:
-        mode: `standby` or `recording`.
+        mode: `standby`, `recording`, `post_roll`, `privacy`, `muted` or `fault`.
         recording: Its id; empty in standby.
         recording_s: Seconds since it was started in this boot.
         boot: Number of this boot; 0 while storage could not be read.
@@ -35,6 +35,7 @@ class Status(msgspec.Struct, frozen=True):
         clock: Source of the wall clock; `clock_within_ms` bounds its error, null if nobody can.
         faulty_lines: Input lines that are not trusted.
         requests, refused: Requests of this boot, and how many were refused.
+        missing: What procedure would have made the newest refused one allowed, such as `speak`.
         locked_memory: Nothing of this process can reach swap.
     """
 
@@ -64,6 +65,7 @@ class Status(msgspec.Struct, frozen=True):
     faulty_lines: list[str]
     requests: int
     refused: int
+    missing: list[str]
     locked_memory: bool
 
 

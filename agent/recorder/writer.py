@@ -159,7 +159,8 @@ class _Open:
     Attributes:
         first_new: Number of the first packet that no earlier segment holds.
         offset: Bytes that are durable.
-        unsynced: Sealed bytes that are to follow; they hold the packets before number `unsynced_to`.
+        unsynced: Sealed bytes that are to follow, in pieces as they were made; they hold the packets before number
+            `unsynced_to`.
         newest_ns: Time of the last packet sealed.
         refused: True after storage refused this file once for another reason than room.
     """
@@ -169,7 +170,7 @@ class _Open:
     first_new: int
     unsynced_to: int
     offset: int = 0
-    unsynced: bytearray = field(default_factory=bytearray)
+    unsynced: list[bytes | bytearray] = field(default_factory=list)
     attested_ns: int = 0
     newest_ns: int = 0
     refused: bool = False
@@ -234,6 +235,7 @@ class Writer:
         self._overlap = False
         self.slowest_sync_ns = 0
         self._rest = _UNTIL_CALLED
+        self._room_until_ns = 0
         self._failed_ns: int | None = None
         self._retry_ns = 0
         self._closing = False
@@ -418,7 +420,7 @@ class Writer:
         if decision.step is Step.WRITE:
             job.position += len(batch)
             try:
-                self._open.unsynced += self._open.builder.fragment(batch)
+                self._open.unsynced.append(self._open.builder.fragment(batch))
             except SourceError as error:
                 self._notify(WriterFault(str(error)))
                 size = sum(len(packet.data) for packet in batch)
@@ -427,7 +429,7 @@ class Writer:
             self._open.newest_ns = batch[-1].time_ns
             self._count_lost(job, self._feed.taken(job.cursor, job.position))
             backlog = packets[-1].time_ns - batch[0].time_ns > BACKLOG_NS
-            if not backlog or len(self._open.unsynced) > MOST_UNSYNCED:
+            if not backlog or sum(map(len, self._open.unsynced)) > MOST_UNSYNCED:
                 self._store(job, self._open)
         elif decision.step is Step.SKIP:
             self._pass_over(job, batch)
@@ -483,7 +485,7 @@ class Writer:
         file = self._storage.create(layout.segment(job.recording, number))
         job.segment = number
         self._open = _Open(builder, file, first_new=job.cursor.written, unsynced_to=job.cursor.written)
-        self._open.unsynced += builder.prologue
+        self._open.unsynced.append(builder.prologue)
         self._overlap = False
         self._ledger.post(SegmentOpened(job.recording, number, sha256_hex(builder.opening)))
 
@@ -509,14 +511,16 @@ class Writer:
 
     def _store(self, job: Job, open_: _Open) -> None:
         """Write and sync what is sealed but not yet durable, then let the ring go of it."""
-        if self._storage.free_bytes() < self._settings.reserve_bytes:
-            raise StorageError(errno.ENOSPC, "the room that is left is reserved for the journal")
-        open_.file.write_at(open_.offset, open_.unsynced)
+        self._check_room()
+        end = open_.offset
+        for piece in open_.unsynced:
+            open_.file.write_at(end, piece)
+            end += len(piece)
         before = self._clocks.monotonic_ns()
         open_.file.sync()
         now = self._clocks.monotonic_ns()
-        open_.offset += len(open_.unsynced)
-        open_.unsynced = bytearray()
+        open_.offset = end
+        open_.unsynced = []
         self._takes()
         self.slowest_sync_ns = max(self.slowest_sync_ns, now - before)
         if now - before > self._settings.slow_sync_ns:
@@ -528,6 +532,15 @@ class Writer:
         if now - open_.attested_ns >= self._settings.attest_ns:
             open_.attested_ns = now
             self._ledger.attest(self._state(open_))
+
+    def _check_room(self) -> None:
+        """See that the journal's reserve stays free; looked at once a second, and always while storage refuses."""
+        now = self._clocks.monotonic_ns()
+        if now < self._room_until_ns and self._failed_ns is None:
+            return
+        if self._storage.free_bytes() < self._settings.reserve_bytes:
+            raise StorageError(errno.ENOSPC, "the room that is left is reserved for the journal")
+        self._room_until_ns = now + NS
 
     def _state(self, open_: _Open) -> OpenSegment:
         builder = open_.builder
@@ -556,7 +569,7 @@ class Writer:
     def _close_segment(self, job: Job, open_: _Open, ended: Ended) -> None:
         builder = open_.builder
         if not builder.finished:
-            open_.unsynced += builder.finish()
+            open_.unsynced.append(builder.finish())
         if open_.unsynced:
             self._store(job, open_)
         manifest = builder.manifest(

@@ -26,6 +26,13 @@ def test_standby_keeps_at_least_the_pre_event_length_from_an_idr_picture() -> No
     assert 5 * NS <= newest - kept[0].time_ns <= 7 * NS
 
 
+def test_start_that_is_recognised_late_keeps_the_length_from_the_moment_it_means() -> None:
+    ring = Ring(5 * NS, BIG, late_ns=2 * NS)
+    fill(ring, scene(20.4, gop_s=1))
+    pre_event = ring.start(19 * NS + NS // 2).pre_event
+    assert (pre_event.kept_ns, pre_event.short) == (5 * NS + NS // 2, "")
+
+
 def test_start_keeps_the_group_that_holds_the_first_pre_event_second() -> None:
     ring = Ring(5 * NS, BIG)
     fill(ring, scene(12, gop_s=1))
