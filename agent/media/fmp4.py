@@ -38,8 +38,8 @@ OPUS_RATE = 48_000
 """Hz; Opus in ISOBMFF counts time at 48 kHz whatever was sampled (Encapsulation of Opus in ISOBMFF, 4.3.2)."""
 
 _BOX_HEADER = 8
-_MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-_LANGUAGE_UNDETERMINED = 0x55C4
+MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+LANGUAGE_UNDETERMINED = 0x55C4
 _AVCC_VERSION = 1
 _AVCC_FIXED = 7
 _U16 = 0xFFFF
@@ -130,10 +130,10 @@ def init_segment(video: StreamParameters | None, audio: StreamParameters | None,
     for parameters in tracks:
         check_parameters(parameters)
     # iso6: tfdt; iso5: default-base-is-moof; avc1 and mp41: the codecs' own file formats.
-    ftyp = _box(b"ftyp", b"iso6" + bytes(4) + b"iso6iso5avc1mp41")
+    ftyp = box(b"ftyp", b"iso6" + bytes(4) + b"iso6iso5avc1mp41")
     traks = b"".join(_trak(parameters) for parameters in tracks)
     trexs = b"".join(_trex(parameters) for parameters in tracks)
-    head = ftyp + _box(b"moov", _mvhd() + traks + _box(b"mvex", trexs))
+    head = ftyp + box(b"moov", _mvhd() + traks + box(b"mvex", trexs))
     return head + padding(len(head), multiple_of)
 
 
@@ -236,20 +236,38 @@ def _entries(numbers: int) -> struct.Struct:
     return struct.Struct(f">{numbers}I")
 
 
-def _box(kind: bytes, *contents: bytes) -> bytes:
+def box(kind: bytes, *contents: bytes) -> bytes:
+    """A box around its contents [4.2]."""
     body = b"".join(contents)
     return _BOX.pack(_BOX_HEADER + len(body), kind) + body
 
 
-def _full_box(kind: bytes, flags: int, *contents: bytes) -> bytes:
-    """A box with version 0 and flags [4.2]."""
-    return _box(kind, flags.to_bytes(4, "big"), *contents)
+def full_box(kind: bytes, flags: int, *contents: bytes, version: int = 0) -> bytes:
+    """A box with version and flags [4.2]."""
+    return box(kind, bytes([version]), flags.to_bytes(3, "big"), *contents)
+
+
+def media_information(header: bytes, sample_table: bytes) -> bytes:
+    """`minf` [8.4.4]: a media's own header box, then where its data is (in this file), then its table of samples."""
+    self_contained = 1
+    dinf = box(b"dinf", full_box(b"dref", 0, struct.pack(">I", 1), full_box(b"url ", self_contained)))
+    return box(b"minf", header, dinf, sample_table)
+
+
+def handler(kind: bytes, name: bytes) -> bytes:
+    """`hdlr` [8.4.3]: what kind of media a track holds, and a name for people."""
+    return full_box(b"hdlr", 0, struct.pack(">I4s12x", 0, kind), name + b"\0")
+
+
+def sample_entry(parameters: StreamParameters) -> bytes:
+    """How to decode a stream, as it stands in `stsd` [8.5.2]."""
+    return _audio_entry(parameters) if parameters.kind is Kind.AUDIO else _video_entry(parameters)
 
 
 def _mvhd() -> bytes:
     """[8.2.2]: no times, timescale 1000 (used by nothing here), rate 1, volume 1, room for tracks 1 and 2."""
-    return _full_box(
-        b"mvhd", 0, struct.pack(">4IIH10x", 0, 0, 1000, 0, 0x10000, 0x100), _MATRIX, bytes(24), struct.pack(">I", 3)
+    return full_box(
+        b"mvhd", 0, struct.pack(">4IIH10x", 0, 0, 1000, 0, 0x10000, 0x100), MATRIX, bytes(24), struct.pack(">I", 3)
     )
 
 
@@ -257,28 +275,25 @@ def _trak(parameters: StreamParameters) -> bytes:
     """[8.3.1]: one track without samples of its own; the fragments bring them."""
     audio = parameters.kind is Kind.AUDIO
     enabled_in_movie = 3
-    tkhd = _full_box(
+    tkhd = full_box(
         b"tkhd",
         enabled_in_movie,
         struct.pack(">5I8xHHHxx", 0, 0, TRACK_IDS[parameters.kind], 0, 0, 0, 0, 0x100 if audio else 0),
-        _MATRIX,
+        MATRIX,
         struct.pack(">II", parameters.width << 16, parameters.height << 16),
     )
-    mdhd = _full_box(b"mdhd", 0, struct.pack(">4IHH", 0, 0, parameters.timescale, 0, _LANGUAGE_UNDETERMINED, 0))
-    handler, name = (b"soun", b"SoundHandler\0") if audio else (b"vide", b"VideoHandler\0")
-    hdlr = _full_box(b"hdlr", 0, struct.pack(">I4s12x", 0, handler), name)
-    media_header = _full_box(b"smhd", 0, bytes(4)) if audio else _full_box(b"vmhd", 1, bytes(8))
-    self_contained = 1
-    dinf = _box(b"dinf", _full_box(b"dref", 0, struct.pack(">I", 1), _full_box(b"url ", self_contained)))
-    stbl = _box(
+    mdhd = full_box(b"mdhd", 0, struct.pack(">4IHH", 0, 0, parameters.timescale, 0, LANGUAGE_UNDETERMINED, 0))
+    hdlr = handler(b"soun", b"SoundHandler") if audio else handler(b"vide", b"VideoHandler")
+    media_header = full_box(b"smhd", 0, bytes(4)) if audio else full_box(b"vmhd", 1, bytes(8))
+    stbl = box(
         b"stbl",
-        _full_box(b"stsd", 0, struct.pack(">I", 1), _audio_entry(parameters) if audio else _video_entry(parameters)),
-        _full_box(b"stts", 0, bytes(4)),
-        _full_box(b"stsc", 0, bytes(4)),
-        _full_box(b"stsz", 0, bytes(8)),
-        _full_box(b"stco", 0, bytes(4)),
+        full_box(b"stsd", 0, struct.pack(">I", 1), sample_entry(parameters)),
+        full_box(b"stts", 0, bytes(4)),
+        full_box(b"stsc", 0, bytes(4)),
+        full_box(b"stsz", 0, bytes(8)),
+        full_box(b"stco", 0, bytes(4)),
     )
-    return _box(b"trak", tkhd, _box(b"mdia", mdhd, hdlr, _box(b"minf", media_header, dinf, stbl)))
+    return box(b"trak", tkhd, box(b"mdia", mdhd, hdlr, media_information(media_header, stbl)))
 
 
 def _video_entry(parameters: StreamParameters) -> bytes:
@@ -287,7 +302,7 @@ def _video_entry(parameters: StreamParameters) -> bytes:
     fields = struct.pack(
         ">6xH16xHHIIIH32xHh", 1, parameters.width, parameters.height, dots_per_inch, dots_per_inch, 0, 1, 24, -1
     )
-    return _box(b"avc1", fields, _box(b"avcC", parameters.extradata))
+    return box(b"avc1", fields, box(b"avcC", parameters.extradata))
 
 
 def _audio_entry(parameters: StreamParameters) -> bytes:
@@ -295,8 +310,8 @@ def _audio_entry(parameters: StreamParameters) -> bytes:
     bits_a_sample = 16
     fields = struct.pack(">6xH8xHH4xI", 1, parameters.channels, bits_a_sample, parameters.sample_rate << 16)
     if parameters.codec == "opus":
-        return _box(b"Opus", fields, _box(b"dOps", parameters.extradata))
-    return _box(b"mp4a", fields, _full_box(b"esds", 0, _es_descriptor(parameters.extradata)))
+        return box(b"Opus", fields, box(b"dOps", parameters.extradata))
+    return box(b"mp4a", fields, full_box(b"esds", 0, _es_descriptor(parameters.extradata)))
 
 
 def _es_descriptor(audio_specific_config: bytes) -> bytes:
@@ -317,4 +332,4 @@ def _descriptor(tag: int, *contents: bytes) -> bytes:
 
 def _trex(parameters: StreamParameters) -> bytes:
     """[8.8.3]: no defaults; every `trun` states duration, size and flags itself."""
-    return _full_box(b"trex", 0, struct.pack(">5I", TRACK_IDS[parameters.kind], 1, 0, 0, 0))
+    return full_box(b"trex", 0, struct.pack(">5I", TRACK_IDS[parameters.kind], 1, 0, 0, 0))
