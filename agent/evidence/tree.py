@@ -67,6 +67,11 @@ class DiskTree:
         self.open = self._storage.open
         self.size = self._storage.size
 
+    @property
+    def root(self) -> Path:
+        """The folder that paths are relative to."""
+        return self._root
+
     def entries(self, path: str) -> list[Entry]:
         """As `Tree.entries`."""
         try:

@@ -1,0 +1,211 @@
+"""`bwc-agent open`: from sealed segments to a film that plays everywhere."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.evidence.findings import Report
+    from agent.evidence.opened import Opened
+    from agent.evidence.recorded import Place
+    from agent.keys.trust import TrustDocument
+    from agent.seal.recipients import AnyRecipientKey
+
+MOST_TOLD = 10
+"""Findings, gaps and events of a kind that are told one by one; `--json` has them all."""
+
+LONG = 64 << 20
+"""Bytes from which on a person wants to see how far it came."""
+
+
+def open_command(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A recording's folder, or a folder with recordings below it.", show_default=False
+        ),
+    ],
+    key: Annotated[
+        Path,
+        typer.Option("--key", metavar="FILE", help="The private key of one of the recipients.", show_default=False),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE", help="The MP4 to be written: it must not exist.", show_default=False),
+    ],
+    segments: Annotated[
+        bool, typer.Option("--segments", help="Keep segments apart: FILE-0001.mp4 and so on, one for each.")
+    ] = False,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Open without checking; the text track says so all the time.")
+    ] = False,
+    trust: Annotated[
+        Path | None,
+        typer.Option("--trust", metavar="FILE", help="Your own copy of the trust document.", show_default=False),
+    ] = None,
+    recording: Annotated[
+        str | None,
+        typer.Option("--recording", metavar="ID", help="Which one, if there are several.", show_default=False),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--passphrase-file",
+            metavar="FILE",
+            help="Its first line is the key's passphrase. Else it is asked for on the terminal.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what it came to as JSON.")] = False,
+) -> None:
+    """Decrypt a recording and join its segments into one MP4, with nothing lost and nothing moved.
+
+    Pictures and sound are what the camera made, byte for byte, at their exact times. In gaps the last picture is held
+    and silence inserted. A text track shows device, time with its provenance, mode and marks, and names every gap.
+    Where stream parameters change another file begins: FILE-1.mp4, FILE-2.mp4.
+
+    Exit code 0: all that was recorded is in the files; 1: opened, but something is missing or cut, or the evidence is
+    not closed yet; 2: refused: evidence not intact, wrong key, or nothing to open. Then no file is left.
+
+    Example: bwc-agent open /media/card/evidence --key custodian.pem --trust trust.jws --out stop.mp4
+    """
+    from agent.evidence.opening import check_key, open_recording, refuse_existing
+
+    place = _choose(directory, recording)
+    refuse_existing(out)
+    private = _load_key(key, passphrase_file)
+    check_key(place, private)
+    notes: list[str] = []
+    closed = True
+    if not unverified:
+        closed, notes = _check(place, trust)
+    with _progress("opening") as progress:
+        opened = open_recording(place, private, out, verified=not unverified, apart=segments, progress=progress)
+    whole = opened.complete and closed
+    if as_json:
+        print(json.dumps({**opened.as_json(), "closed": closed, "complete": whole, "checked": notes}, indent=1))
+    else:
+        for line in told(opened, notes):
+            print(line)
+    if not whole:
+        raise typer.Exit(1)
+
+
+def told(opened: "Opened", notes: list[str]) -> Iterator[str]:
+    """What it came to, in lines."""
+    from agent.evidence.findings import printable
+    from agent.evidence.opened import event_sentence, file_sentence, gap_sentence
+
+    yield from (printable(file_sentence(file)) for file in opened.files)
+    yield from _some([f"gap: {gap_sentence(gap)}" for file in opened.files for gap in file.gaps])
+    yield from _some([f"event: {event_sentence(event)}" for event in opened.events])
+    yield from (f"note: {printable(note)}" for note in (*notes, *opened.notes))
+    yield from (f"MISSING: {printable(sentence)}" for sentence in opened.missing)
+    if not opened.verified:
+        yield "NOT VERIFIED: opened without checking where it comes from and whether it was altered"
+
+
+def _some(lines: list[str]) -> Iterator[str]:
+    from agent.evidence.findings import printable
+
+    yield from map(printable, lines[:MOST_TOLD])
+    if len(lines) > MOST_TOLD:
+        yield f"and {len(lines) - MOST_TOLD} more (--json has all)"
+
+
+def _choose(directory: Path, recording: str | None) -> "Place":
+    """The recording that is meant.
+
+    Raises:
+        EvidenceError: There is none, or it is not clear which.
+    """
+    from agent.errors import EvidenceError
+    from agent.evidence.recorded import recordings
+    from agent.evidence.tree import find
+
+    places = recordings(find(directory))
+    names = [place.recording for place in places]
+    if recording is not None:
+        places = [place for place in places if place.recording == recording]
+    if len(places) == 1:
+        return places[0]
+    if not names:
+        raise EvidenceError(f"expected a recording in {directory}, found none")
+    listed = ", ".join(sorted(set(names)))
+    if recording is None:
+        raise EvidenceError(f"there are {len(names)} recordings in {directory}; choose with --recording: {listed}")
+    if not places:
+        raise EvidenceError(f"there is no recording {recording} in {directory}, but {listed}")
+    folders = ", ".join(place.folder for place in places)
+    raise EvidenceError(f"recording {recording} is there more than once; name one of these folders: {folders}")
+
+
+def _load_key(path: Path, passphrase_file: Path | None) -> "AnyRecipientKey":
+    import sys
+
+    from agent.errors import KeyFileError
+    from agent.keys.files import load_recipient_key, needs_passphrase
+
+    if not needs_passphrase(path):
+        return load_recipient_key(path)
+    if passphrase_file is not None:
+        try:
+            lines = passphrase_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise KeyFileError(f"expected a passphrase in the first line of {passphrase_file}: {error}") from error
+        return load_recipient_key(path, lines[0] if lines else "")
+    if not sys.stdin.isatty():
+        raise KeyFileError(f"{path} is protected by a passphrase: name a file that holds it with --passphrase-file")
+    return load_recipient_key(path, typer.prompt(f"Passphrase of {path}", hide_input=True, err=True))
+
+
+def _check(place: "Place", trust: Path | None) -> tuple[bool, list[str]]:
+    """Check one recording; gives back whether it is closed, and what is to be told of the check.
+
+    Raises:
+        EvidenceError: It is not intact, or can't be checked.
+    """
+    from agent.errors import EvidenceError
+    from agent.evidence.findings import Verdict, number
+    from agent.evidence.verify import verify
+    from agent.keys.files import read_token
+    from agent.keys.trust import read_unpinned
+
+    given: TrustDocument | None = None if trust is None else read_unpinned(read_token(trust))
+    with _progress("checking") as progress:
+        report: Report = verify(place.path, given, progress=progress)
+    if report.verdict is Verdict.NOT_INTACT:
+        wrong = [f"  {finding.subject or '.'}: {finding.sentence}" for finding in report.bad]
+        if len(wrong) > MOST_TOLD:
+            wrong[MOST_TOLD:] = [f"  and {number(len(wrong) - MOST_TOLD, 'finding')} more: see bwc-agent verify"]
+        raise EvidenceError(
+            "\n".join(["this evidence is not intact, and is not opened (--unverified opens it all the same):", *wrong])
+        )
+    notes = [f"checked: {report.summary}"]
+    notes += [f"not closed: {finding.sentence}" for finding in report.bad]
+    return report.verdict is Verdict.INTACT, notes
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal's error stream while much is to be read; elsewhere nothing."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield lambda _done, _of: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+
+        def show(done: int, of: int) -> None:
+            bar.update(task, completed=done, total=of, visible=of >= LONG)
+
+        yield show

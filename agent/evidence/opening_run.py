@@ -1,0 +1,467 @@
+"""One opening of a recording, segment by segment: see `opening` for its rules."""
+
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from agent.clock import NS
+from agent.errors import EvidenceError, StorageError
+from agent.evidence.details import DetailsKey
+from agent.evidence.film import Break, Film, Story
+from agent.evidence.findings import number
+from agent.evidence.joining import MOST_HELD_NS, Line
+from agent.evidence.journalled import Span, Told, merged, read_journals, withheld_text
+from agent.evidence.manifest import Opening, track
+from agent.evidence.new_file import NewFile
+from agent.evidence.opened import Opened, OpenedEvent, OpenedFile, OpenedSegment, cut_sentence
+from agent.evidence.placing import BootClock, Placement, Timeline
+from agent.evidence.recorded import BootFacts, Recorded, SegmentStatements, segment_path
+from agent.evidence.reserve import reserved_bytes
+from agent.evidence.segment import manifest_details
+from agent.evidence.text_track import utc_or_empty
+from agent.media.fmp4_reader import Reader, Sample
+from agent.media.packet import Kind, StreamParameters
+from agent.seal.reader import Opened as Message
+from agent.seal.reader import open_bytes, open_message
+from agent.seal.recipients import RecipientKey
+from agent.strict_json import sha256_hex
+
+_CAUSES = {
+    "rolled": "",
+    "stopped": "",
+    "power_loss": "power loss",
+    "interrupted": "the recorder was told to end",
+    "storage_full": "storage full",
+    "fault": "storage or source fault",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is asked for: see `opening.open_recording`."""
+
+    out: Path
+    verified: bool
+    apart: bool
+
+
+class _Counted:
+    """A sealed file, and how much of it was read."""
+
+    def __init__(self, stream: BinaryIO, told: Callable[[int], None]) -> None:
+        self._stream = stream
+        self._told = told
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self._told(len(data))
+        return data
+
+
+class Run:
+    """One opening. Open all, publish; discard in any case.
+
+    Args:
+        recorded: What is to be opened, with at least one segment.
+        key: A private key.
+        options: What is asked for.
+        progress: Told how many of how many sealed bytes were read.
+    """
+
+    def __init__(
+        self, recorded: Recorded, key: RecipientKey, options: Options, progress: Callable[[int, int], None]
+    ) -> None:
+        self._recorded = recorded
+        self._place = recorded.place
+        self._key = key
+        self._options = options
+        self._progress = progress
+        self._read = 0
+        self._total = sum(segment.size or 0 for segment in recorded.segments)
+        self._details = details_keys(recorded.boots, key)
+        boots = {said.boot for said in recorded.openings}
+        self._told = read_journals(self._place.tree, self._place.device, self._place.recording, boots, self._details)
+        self._told.spans += _withheld(recorded.segments)
+        self._timeline = _timeline(recorded, self._told)
+        self._repeats = _repeats_from(recorded.segments)
+        self._film: Film | None = None
+        self._films: list[tuple[NewFile, OpenedFile]] = []
+        self._files: list[NewFile] = []
+        self._segments: list[OpenedSegment] = []
+        self._missing: list[str] = []
+        self._notes: list[str] = []
+        self._end_ns: int | None = None
+        self._cause = ""
+
+    def open_all(self) -> None:
+        """Open every segment there is, and finish the files.
+
+        Raises:
+            EvidenceError: Nothing could be opened.
+            StorageError: Evidence can't be read.
+            OSError: A file can't be written.
+        """
+        expected = 1
+        for index, said in enumerate(self._recorded.segments):
+            if said.number > expected:
+                which = f"{expected}" if said.number == expected + 1 else f"{expected} to {said.number - 1}"
+                self._cause = f"segment {which} missing"
+                self._missing.append(f"nothing is there of segment {which}")
+            expected = said.number + 1
+            self._segment(index, said)
+        self._finish_film(self._stop_ns())
+        if not self._films:
+            raise EvidenceError("; ".join(["nothing of this recording could be opened", *self._missing]))
+
+    # -- a segment ----------------------------------------------------------------------------------------------------
+
+    def _segment(self, index: int, said: SegmentStatements) -> None:
+        result = OpenedSegment(said.number, sealed_bytes=said.size or 0)
+        self._segments.append(result)
+        self._missing += [f"segment {said.number}: {problem}" for problem in said.problems]
+        if said.manifest is not None:
+            result.ended, result.recovered = said.manifest.ended, said.manifest.recovered
+        problem = ""
+        try:
+            if said.opening is None:
+                problem = "no opening statement says where it belongs"
+            elif said.size is None:
+                problem = "its sealed file is missing"
+            else:
+                with closing(self._place.tree.open(segment_path(self._place, said.number))) as stream:
+                    self._sealed(index, said.opening, stream, result)
+        except EvidenceError as error:
+            problem = str(error)
+        if problem:
+            self._missing.append(f"segment {said.number} could not be opened, or not to its end: {problem}")
+        self._compare(index, said, result, problem)
+        self._cause = _CAUSES.get(result.ended, result.ended) if said.manifest is not None else "never closed"
+        if problem or not result.packets:
+            self._cause = self._cause or f"segment {said.number} could not be opened"
+
+    def _sealed(self, index: int, opening: Opening, stream: BinaryIO, result: OpenedSegment) -> None:
+        sealed = open_message(_Counted(stream, self._count), [self._key])
+        if sha256_hex(sealed.header.serialize()) != opening.header:
+            raise EvidenceError("its opening statement signs the header of another sealed file")
+        reader = Reader(iter(sealed))
+        parameters = reader.tracks
+        declared = [track(one, said.base_ticks) for one, said in zip(parameters, opening.tracks, strict=False)]
+        if parameters and declared != list(opening.tracks):
+            raise EvidenceError("its tracks are not those that its opening statement declares")
+        self._join(index, opening, parameters, reader, result)
+        _sum_up(sealed, reader, result)
+
+    def _count(self, size: int) -> None:
+        self._read += size
+        self._progress(self._read, self._total)
+
+    def _join(
+        self,
+        index: int,
+        opening: Opening,
+        parameters: Sequence[StreamParameters],
+        reader: Reader,
+        result: OpenedSegment,
+    ) -> None:
+        """Put a segment's samples where they belong. A file is begun only when there is a sample for it."""
+        counts = dict.fromkeys((one.kind for one in parameters), 0)
+        newest: dict[Kind, Sample] = {}
+        film: Film | None = None
+        placement: Placement | None = None
+        try:
+            for sample in reader:
+                if film is None or placement is None:
+                    placement = self._timeline.place(opening, self._end_ns)
+                    film = self._begin(index, opening, parameters, placement)
+                if not film.take(sample):
+                    film = self._begin_after_gap(index, opening, parameters, placement, sample)
+                    film.take(sample)
+                counts[sample.kind] += 1
+                newest[sample.kind] = sample
+        finally:
+            timescales = {one.kind: one.timescale for one in parameters}
+            ends = [(last.ticks + last.duration) / timescales[kind] for kind, last in newest.items()]
+            result.seconds = max(ends, default=0.0)
+            result.packets = {kind: count for kind, count in counts.items() if count}
+            if film is not None:
+                self._end_ns = max(film.end_ns, self._end_ns or film.end_ns)
+
+    def _compare(self, index: int, said: SegmentStatements, result: OpenedSegment, problem: str) -> None:
+        """What opened, beside what the manifest says."""
+        manifest, name = said.manifest, f"segment {said.number}"
+        if manifest is None:
+            if not said.problems:
+                self._missing.append(f"{name} has no manifest: it is still being written, or was never closed")
+        else:
+            if manifest.recovered:
+                result.unattested_bytes = max(0, result.opened_bytes - manifest.attested_bytes)
+            if manifest.lost_packets:
+                lost = number(manifest.lost_packets, "packet")
+                self._missing.append(f"{name}: {lost} fell out of memory before storage took them")
+            if not problem and result.opened_bytes < manifest.attested_bytes:
+                lacking = number(manifest.attested_bytes - result.opened_bytes, "byte")
+                self._missing.append(f"{name} lacks {lacking} that the journal attests: it was cut afterwards")
+        if not result.complete and not problem:
+            self._missing.append(cut_sentence(result, self._lived_on_s(index, said, result)))
+
+    def _lived_on_s(self, index: int, said: SegmentStatements, result: OpenedSegment) -> float:
+        """How long a boot journalled after the last that was opened of its last segment; 0 if that is not known."""
+        following = [later.opening for later in self._recorded.segments[index + 1 :] if later.opening is not None]
+        if said.opening is None or (following and following[0].boot == said.opening.boot):
+            return 0.0
+        last_us = self._told.last_us.get(said.opening.boot, 0)
+        return max(0.0, (last_us - said.opening.start.mono_us) / 1_000_000 - result.seconds)
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _begin(
+        self, index: int, opening: Opening, parameters: Sequence[StreamParameters], placement: Placement
+    ) -> Film:
+        """The file that a segment goes into, ready for its samples."""
+        after = self._break(opening, placement)
+        film = self._film
+        if film is None or self._options.apart or film.parameters != tuple(parameters):
+            film = self._new_film(
+                index, opening, parameters, Line(opening.tracks, placement, placement.base_ticks), after
+            )
+        repeats_us = self._repeats[index]
+        remember_from_ns = None if repeats_us is None else self._timeline.line_ns(opening.boot, repeats_us)
+        film.begin_segment(
+            opening.segment, placement, overlaps=opening.overlap, remember_from_ns=remember_from_ns, after=after
+        )
+        return film
+
+    def _begin_after_gap(
+        self,
+        index: int,
+        opening: Opening,
+        parameters: Sequence[StreamParameters],
+        placement: Placement,
+        sample: Sample,
+    ) -> Film:
+        """Another file, for a sample that is too far off, and what follows it."""
+        # Of the other track there may be samples from just before this one.
+        declared = next(said for said in opening.tracks if said.kind is sample.kind)
+        begins = {sample.kind: declared.base_ticks + sample.ticks - declared.timescale // 4}
+        film = self._new_film(index, opening, parameters, Line(opening.tracks, placement, begins), None)
+        film.begin_segment(opening.segment, placement, overlaps=False, remember_from_ns=None, after=None)
+        return film
+
+    def _new_film(
+        self,
+        index: int,
+        opening: Opening,
+        parameters: Sequence[StreamParameters],
+        line: Line,
+        after: Break | None,
+    ) -> Film:
+        before = self._film
+        if before is not None:
+            dark_ns = line.zero_ns - before.end_ns
+            holds = not self._options.apart and 0 < dark_ns <= MOST_HELD_NS
+            self._finish_film(line.zero_ns if holds else None, after)
+            if not self._options.apart:
+                changed = before.parameters != tuple(parameters)
+                why = "its stream parameters are others" if changed else "no file can hold so long a gap"
+                lies = f"{dark_ns / NS:.3f} s after" if dark_ns >= 0 else f"{-dark_ns / NS:.3f} s before"
+                self._notes.append(
+                    f"segment {opening.segment} begins another file, {lies} the end of the one before: {why}"
+                )
+        file = NewFile(self._options.out.parent)
+        self._files.append(file)
+        segments = self._recorded.segments[index : index + 1 if self._options.apart else None]
+        silent = opening.pre_event is not None and opening.pre_event.silent
+        self._film = Film(
+            file,
+            parameters,
+            line,
+            self._story(),
+            silent_head=silent,
+            reserve=reserved_bytes(segments, parameters),
+        )
+        return self._film
+
+    def _story(self) -> Story:
+        first = self._recorded.openings[0]
+        caption = f"{first.agency}/{first.device} {first.recording}"
+        if not self._options.verified:
+            caption = f"NOT VERIFIED {caption}"
+        started_us = self._told.started_us.get(first.boot)
+        if started_us is None and first.pre_event is not None:
+            started_us = first.start.mono_us + first.pre_event.kept_ms * 1000
+        started_ns = None if started_us is None else self._timeline.line_ns(first.boot, started_us)
+        return Story(self._timeline, self._told, caption, started_ns)
+
+    def _break(self, opening: Opening, placement: Placement) -> Break | None:
+        """What explains a gap before a segment, if anything does."""
+        dark, cause = placement.dark, self._cause
+        if dark is None:
+            return Break(placement.start_ns, cause, dark=False, known=True) if cause else None
+        cause = cause or "the recorder did not run"
+        known = dark.basis != "unknown"
+        if known:
+            basis = "by the monotonic clock" if dark.basis == "same_kernel" else f"within {dark.within_ms} ms"
+            lasted = f"for {dark.ns / NS:.3f} s ({basis})"
+        else:
+            lasted = f"for a time that no clock tells, shown as {dark.ns / NS:.3f} s"
+        self._missing.append(f"nothing was recorded {lasted} before segment {opening.segment}: {cause}")
+        return Break(placement.start_ns, cause, dark=True, known=known)
+
+    def _finish_film(self, end_ns: int | None, after: Break | None = None) -> None:
+        film, self._film = self._film, None
+        if film is None:
+            return
+        if film.contradictions:
+            said = number(film.contradictions, "packet")
+            self._missing.append(
+                f"{said} contradict what was recorded before them, or go back in time: left out or moved"
+            )
+        self._films.append((film.file, film.finish(end_ns, after)))
+
+    def _stop_ns(self) -> int | None:
+        """When the recording was ended, on the line; None if it was not, or nobody says when."""
+        last = self._recorded.segments[-1]
+        manifest = last.manifest
+        if manifest is None or not manifest.final:
+            ended = (
+                f"its last segment ended by {_CAUSES.get(manifest.ended) or manifest.ended}"
+                if manifest
+                else "unfinished"
+            )
+            self._missing.append(f"the recording has no end that anybody granted: {ended}")
+            return None
+        if manifest.stop is None or last.opening is None or manifest.boot != last.opening.boot:
+            return None
+        return self._timeline.line_ns(manifest.boot, manifest.stop.mono_us)
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def publish(self) -> Opened:
+        """Give the files their names.
+
+        Raises:
+            StorageError: There is something of such a name already, or storage refuses.
+        """
+        out = self._options.out
+        names = [out]
+        if self._options.apart:
+            names = [out.with_name(f"{out.stem}-{opened.segments[0]:04d}{out.suffix}") for _, opened in self._films]
+        elif len(self._films) > 1:
+            names = [out.with_name(f"{out.stem}-{at}{out.suffix}") for at in range(1, len(self._films) + 1)]
+        for name in names:
+            if os.path.lexists(name):
+                raise StorageError(errno.EEXIST, f"{name} is there already, and is not overwritten: name another file")
+        files = []
+        for name, (file, opened) in zip(names, self._films, strict=True):
+            file.publish(name)
+            files.append(replace(opened, path=name))
+        first = self._recorded.openings[0]
+        return Opened(
+            agency=first.agency,
+            device=first.device,
+            recording=first.recording,
+            verified=self._options.verified,
+            files=files,
+            segments=self._segments,
+            events=self._events(),
+            missing=self._missing,
+            notes=[*self._notes, *self._remarks(files)],
+        )
+
+    def discard(self) -> None:
+        """Remove what has no name."""
+        for file in self._files:
+            file.discard()
+
+    def _events(self) -> list[OpenedEvent]:
+        events = []
+        for told in self._told.events:
+            at_ns = self._timeline.line_ns(told.boot, told.mono_us)
+            utc = "" if at_ns is None else utc_or_empty(self._timeline.wall(at_ns))
+            events.append(OpenedEvent(utc, told.text, told.details, told.problem))
+        for said in self._recorded.segments:
+            if said.manifest is None or not said.manifest.sealed:
+                continue
+            utc = said.manifest.stop.utc if said.manifest.stop else ""
+            key, details, problem = self._details.get(said.manifest.boot), {}, "no key that opens them"
+            if key is not None:
+                try:
+                    details, problem = manifest_details(said.manifest, key), ""
+                except EvidenceError as error:
+                    problem = str(error)
+            events.append(OpenedEvent(utc, f"manifest of segment {said.number}", details, problem))
+        return events
+
+    def _remarks(self, files: Sequence[OpenedFile]) -> list[str]:
+        remarks = []
+        if self._told.missing:
+            which = ", ".join(map(str, self._told.missing))
+            remarks.append(
+                f"no journal of boot {which} is beside the recording: marks and requests are not in the text"
+            )
+        if self._told.unreadable:
+            remarks.append(f"{number(self._told.unreadable, 'journal line')} could not be read")
+        pre_event = next((said.pre_event for said in self._recorded.openings if said.pre_event is not None), None)
+        if pre_event is not None and pre_event.short:
+            remarks.append(
+                f"{pre_event.kept_ms / 1000:.1f} s from before the start were kept, {pre_event.asked_ms / 1000:.1f} s "
+                f"were asked for: {pre_event.short.replace('_', ' ')}"
+            )
+        remarks += [f"{file.path} has its index at the end" for file in files if not file.index_in_front]
+        return remarks
+
+
+def details_keys(boots: Mapping[int, BootFacts], key: RecipientKey) -> dict[int, DetailsKey]:
+    """The details keys of those boots whose sealed one opens with this key."""
+    keys = {}
+    for boot, facts in boots.items():
+        try:
+            keys[boot] = DetailsKey(open_bytes(facts.details_key, [key])[1])
+        except EvidenceError:
+            continue  # each event says that its details did not open
+    return keys
+
+
+def _timeline(recorded: Recorded, told: Told) -> Timeline:
+    readings = merged([recorded.readings(), told.readings])
+    kernels = {boot: facts.kernel for boot, facts in recorded.boots.items()}
+    return Timeline({boot: BootClock(kernels.get(boot, ""), known) for boot, known in readings.items()})
+
+
+def _withheld(segments: Sequence[SegmentStatements]) -> list[Span]:
+    """What was withheld on purpose, as the manifests say, for where there is no journal."""
+    spans = []
+    for segment in segments:
+        if segment.manifest is not None:
+            for span in segment.manifest.withheld:
+                until_us = span.from_us if span.to_us is None else span.to_us
+                cause = withheld_text(span.request)
+                spans.append(Span(segment.manifest.boot, span.from_us, until_us, span.kind.value, cause))
+    return spans
+
+
+def _repeats_from(segments: Sequence[SegmentStatements]) -> list[int | None]:
+    """For each segment, from when on, on its boot's monotonic clock, later ones may repeat it; None if none does."""
+    repeats: list[int | None] = []
+    earliest: dict[int, int] = {}
+    for segment in reversed(segments):
+        if segment.opening is None:
+            repeats.append(None)
+            continue
+        boot, start_us = segment.opening.boot, segment.opening.start.mono_us
+        repeats.append(earliest.get(boot))
+        if segment.opening.overlap:
+            earliest[boot] = min(start_us, earliest.get(boot, start_us))
+    return repeats[::-1]
+
+
+def _sum_up(sealed: Message, reader: Reader, result: OpenedSegment) -> None:
+    report, ending = sealed.report, reader.ending
+    result.opened_bytes = report.message_bytes
+    result.torn_bytes = report.torn_bytes
+    result.partial_bytes = ending.cut_bytes
+    result.complete = report.ended == "whole" and ending.complete
