@@ -243,6 +243,31 @@ class LineGood:
 
 
 @dataclass(frozen=True, slots=True)
+class KeySwitched:
+    """The supervisor's key switch was turned: somebody with that key is there. It never counts as signed."""
+
+    at_ns: int
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DockContact:
+    """The contact of the dock has closed or opened. By itself it proves nothing: anybody can bridge it."""
+
+    at_ns: int
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunningLow:
+    """Something runs out: `what` is `storage` or `battery`, `left` how much of it is left, in its own words."""
+
+    at_ns: int
+    what: str
+    left: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tampered:
     """Something that no honest use of the device does: a covered lens, a muted microphone, a clock that was set."""
 
@@ -316,6 +341,9 @@ Event = (
     | StorageTakes
     | LineFaulty
     | LineGood
+    | KeySwitched
+    | DockContact
+    | RunningLow
     | Tampered
     | Unheard
     | PolicyChanged

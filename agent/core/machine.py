@@ -64,7 +64,7 @@ def step(state: State, event: Event) -> Step:
             return requests.durable(state, event)
         case on.MarkAsked():
             return _mark(state, event)
-        case on.Declared() | on.Measured() | on.SpeechMeasured() | on.Authorised():
+        case on.Declared() | on.Measured() | on.SpeechMeasured() | on.Authorised() | on.KeySwitched():
             return requests.told(state, event)
         case on.Classified():
             return _classified(state, event)
@@ -102,6 +102,7 @@ def _open(state: State, recording: str, at_ns: int, cause: on.Cause) -> Step:
         prompted_ns=-1,
         authorization=None,
         authorized_for="",
+        classification="",
         context=state.context + 1,
     )
     return state, [do.OpenRecording(recording, at_ns, cause), do.Show(Signal.STARTED)]
@@ -195,12 +196,8 @@ def _mark(state: State, event: on.MarkAsked) -> Step:
 def _classified(state: State, event: on.Classified) -> Step:
     if not state.recording:
         return state, [do.Show(Signal.STANDBY)]
-    entry = entries.Classified(state.recording, event.at_ns // US)
-    return state, [
-        do.Journal(entry, {"classification": event.classification}),
-        do.Reclassify(state.recording, event.classification),
-        do.Show(Signal.MARKED),
-    ]
+    state, commands = requests.classify(state, event.classification, event.at_ns)
+    return state, [*commands, do.Show(Signal.MARKED)]
 
 
 def _stealth(state: State) -> Step:

@@ -1,5 +1,6 @@
 """Requests: asked, decided, made durable, carried out or void. The rules are those of `agent.core.machine`."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.clock import NS
@@ -22,6 +23,9 @@ _PROMPTS = {
     "capture": Signal.CAPTURE_REQUEST,
     "authorise": Signal.AUTHORISE,
 }
+RESTRICTED = "restricted"
+RESTRICTING_REASONS = frozenset({"juvenile", "sexual_assault_victim", "medical_facility", "confidential_informant"})
+RESTRICTING_PEOPLE = frozenset({"minor", "sexual_assault_victim", "confidential_informant"})
 _NEEDS_RECORDING = frozenset({on.Action.STOP_RECORDING, on.Action.PRIVACY_PAUSE, on.Action.MUTE})
 
 Step = tuple[State, list[Command]]
@@ -158,7 +162,7 @@ def _power_off(state: State, granted: Pending, event: on.Durable) -> Step:
     return replace(state, ending=True), [*commands, do.ShutDown(power_off=True)]
 
 
-def told(state: State, event: on.Declared | on.Measured | on.SpeechMeasured | on.Authorised) -> Step:
+def told(state: State, event: on.Declared | on.Measured | on.SpeechMeasured | on.Authorised | on.KeySwitched) -> Step:
     """Something is known that was not: what was granted for another context is void, and what lasts is asked anew."""
     match event:
         case on.Declared():
@@ -170,6 +174,14 @@ def told(state: State, event: on.Declared | on.Measured | on.SpeechMeasured | on
                 do.Journal(entries.Declared(state.recording, event.at_ns // US), values),
                 do.Show(Signal.MARKED),
             ]
+            if _restricts(event.values):
+                new, more = classify(new, RESTRICTED, event.at_ns)
+                said += more
+        case on.KeySwitched():
+            if event.on == state.key_switch:
+                return state, []
+            new = replace(state, key_switch=event.on)
+            said = [do.Journal(entries.KeySwitched(event.on, event.at_ns // US))]
         case on.Measured():
             if all(state.measured.get(name) == fact for name, fact in event.facts.items()):
                 return state, []
@@ -219,10 +231,30 @@ def _authorised(state: State, event: on.Authorised) -> Step:
     return state, [entry, do.Show(Signal.GRANTED)]
 
 
-def _merged(known: "object", values: "object") -> dict[str, object]:
+def classify(state: State, classification: str, at_ns: int) -> Step:
+    """From now on the recording is sealed to the recipients of this classification. Once restricted it stays so."""
+    if classification == state.classification or (state.classification and classification != RESTRICTED):
+        return state, []
+    state = replace(state, classification=classification)
+    entry = entries.Classified(state.recording, at_ns // US)
+    return state, [
+        do.Journal(entry, {"classification": classification}),
+        do.Reclassify(state.recording, classification),
+    ]
+
+
+def _restricts(values: Mapping[str, object]) -> bool:
+    """True if what was declared says that somebody is on the recording whom fewer people should see."""
+    people = values.get("person_class")
+    return values.get("reason_code") in RESTRICTING_REASONS or (
+        isinstance(people, frozenset) and bool(people & RESTRICTING_PEOPLE)
+    )
+
+
+def _merged(known: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
     """Sets grow by what is added; everything else is replaced."""
-    merged: dict[str, object] = dict(known)  # type: ignore[call-overload]
-    for name, value in dict(values).items():  # type: ignore[call-overload]
+    merged = dict(known)
+    for name, value in values.items():
         before = merged.get(name)
         merged[name] = before | value if isinstance(before, frozenset) and isinstance(value, frozenset) else value
     return merged

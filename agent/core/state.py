@@ -98,6 +98,8 @@ class State:
         latched: A critical incident was declared by signature or trigger, and not released.
         spoken_ns: When the reason was last heard; -1 if it was not.
         prompted_ns: When the wearer was last prompted to speak; -1 if not, or if the window has been answered.
+        classification: Of the running recording; empty for none.
+        key_switch: The supervisor's key switch is on.
         authorization: A supervisor's leave that was given for this recording, and until when; `authorized_for` is the
             action it names.
         context: Counts every change of what requests are decided by.
@@ -125,6 +127,8 @@ class State:
     latched: bool = False
     spoken_ns: int = -1
     prompted_ns: int = -1
+    classification: str = ""
+    key_switch: bool = False
     authorization: Authorization | None = None
     authorized_for: str = ""
     authorized_until_ns: int = 0
@@ -163,6 +167,8 @@ def background(state: State) -> Background:
     return Background(state.mode)
 
 
+KEY_SWITCH_S = 60
+"""What a turned key switch counts as, in seconds of an authorisation that nobody signed."""
 SPOKEN_FOR_NS = 120 * NS
 """For how long a reason that was heard counts as said."""
 
@@ -178,6 +184,8 @@ def facts(state: State, now_ns: int) -> Mapping[str, Fact]:
         "triggers_active": state.live_triggers(now_ns),
         "critical_incident": state.latched,
         "reason_spoken": state.spoken_ns >= 0 and now_ns - state.spoken_ns < SPOKEN_FOR_NS,
+        # Docked is what a station attests; until one does, the device knows that it is not.
+        "dock_state": "undocked",
         "preevent_s": state.setup.pre_event_s,
         "preevent_audio": state.setup.pre_event_audio,
         "elapsed_s": max(0, now_ns - state.started_ns) // NS if state.recording else 0,
@@ -189,9 +197,12 @@ def facts(state: State, now_ns: int) -> Mapping[str, Fact]:
     return frozen(known)
 
 
+_PRESENT = Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=KEY_SWITCH_S)
+
+
 def _authorization(state: State, now_ns: int) -> Authorization:
     left_s = (state.authorized_until_ns - now_ns) // NS
     if state.authorization is None or left_s <= 0:
-        return Authorization()
+        return _PRESENT if state.key_switch else Authorization()
     given = state.authorization
     return Authorization(given.type, given.rank, given.signed, left_s)

@@ -15,6 +15,24 @@ class Entry(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields
     """What all entries have in common: they are immutable, and named by `kind`."""
 
 
+class Carried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What must not be forgotten by going dark: it stands in the boot line itself, so that no cut falls between.
+
+    Attributes:
+        latched: A critical incident was declared and not released.
+        policy_version: Of the newest policy bundle that was ever in force.
+        triggers: How long before the last line each trigger had its newest rising edge, in milliseconds, by name.
+        withheld_ms: For how long each action has withheld something in the recording that was running, by action.
+        asked: How often each action was asked for in it.
+    """
+
+    latched: bool = False
+    policy_version: int = 0
+    triggers: dict[str, int] = msgspec.field(default_factory=dict)
+    withheld_ms: dict[str, int] = msgspec.field(default_factory=dict)
+    asked: dict[str, int] = msgspec.field(default_factory=dict)
+
+
 class Boot(Entry, tag="boot", frozen=True):
     """The first line of each boot's file.
 
@@ -27,6 +45,7 @@ class Boot(Entry, tag="boot", frozen=True):
         dark_uncertainty_ms: Bound on the error of `dark_ms`; None if that is None.
         dark_basis: `first_boot`, `same_kernel` (monotonic clock), `trusted_clock`, `unknown`.
         interrupted: Recording that was running when the previous boot went dark; empty if none.
+        carried: What holds on from the boots before.
     """
 
     boot: int
@@ -38,6 +57,7 @@ class Boot(Entry, tag="boot", frozen=True):
     dark_uncertainty_ms: int | None
     dark_basis: str
     interrupted: str
+    carried: Carried = Carried()
 
 
 class Checkpoint(Entry, tag="checkpoint", frozen=True):
@@ -127,12 +147,19 @@ class Decided(Entry, tag="decided", frozen=True):
     allowed: bool
     policy: str
     declared_only: bool = False
+    at_us: int = 0
 
 
 class Voided(Entry, tag="voided", frozen=True):
-    """A grant that was not carried out: the situation had changed, or its limit was used up."""
+    """A request that nothing comes of any more, mostly a grant that was not carried out.
+
+    `why` is `changed` (the situation had, since it was asked), `limit` (what it may withhold is used up), `stopping` (a
+    stop was granted meanwhile), `late` (it could not be made durable in time), `resumed`, or what started a recording.
+    """
 
     request: int
+    at_us: int = 0
+    why: str = ""
 
 
 class PostRollBegan(Entry, tag="post_roll", frozen=True):
@@ -224,6 +251,28 @@ class Tampered(Entry, tag="tampered", frozen=True):
     """Something that no honest use does, such as `lens_covered`, `picture_frozen`, `microphone_muted`, `clock_set`."""
 
     what: str
+    at_us: int
+
+
+class KeySwitched(Entry, tag="key_switch", frozen=True):
+    """The supervisor's key switch was turned on or off."""
+
+    on: bool
+    at_us: int
+
+
+class DockContact(Entry, tag="dock_contact", frozen=True):
+    """The contact of the dock has closed or opened; without a station's attestation that permits nothing."""
+
+    closed: bool
+    at_us: int
+
+
+class RunningLow(Entry, tag="running_low", frozen=True):
+    """The wearer was warned that `what` (`storage` or `battery`) runs out; `left` says how much is left."""
+
+    what: str
+    left: str
     at_us: int
 
 
@@ -364,6 +413,9 @@ AnyEntry = (
     | Classified
     | StealthSet
     | Tampered
+    | KeySwitched
+    | DockContact
+    | RunningLow
     | PolicyChanged
     | SelfTested
     | Continued

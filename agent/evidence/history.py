@@ -10,8 +10,9 @@ from agent.clock import WallReading
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
 from agent.evidence.journal import CHECKPOINT_TYPE, HELD, MAX_LINE, Line, checkpoint_payload, parse_line, split_lines
-from agent.evidence.manifest import MANIFEST_TYPE
+from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE
 from agent.evidence.manifest import manifest as typed_manifest
+from agent.evidence.manifest import opening as typed_opening
 from agent.keys import jws
 from agent.storage.interface import Storage
 from agent.strict_json import sha256_hex
@@ -46,6 +47,7 @@ class Progress:
         previous: Hash of the last manifest: of that segment, or of the one before it if it is unfinished.
         unfinished: That segment has no manifest.
         attested_bytes: What the journal last attested of it as synced; 0 if nothing.
+        recipients: Opaque id of the recipient set it was sealed to: a restricted recording must go on as one.
     """
 
     recording: str
@@ -53,6 +55,7 @@ class Progress:
     previous: str = ""
     unfinished: bool = False
     attested_bytes: int = 0
+    recipients: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +260,26 @@ def _progress(storage: Storage, recording: str, story: _Story) -> Progress:
     last = max(parts, default=0)
     if not last:
         return Progress(recording)
+    recipients = _recipients(storage, recording, last)
     if "manifest.jws" in parts[last]:
-        return Progress(recording, last, _manifest_hash(storage, recording, last))
-    previous = _manifest_hash(storage, recording, last - 1) if last > 1 else ""
-    return Progress(recording, last, previous, unfinished=True, attested_bytes=story.attested.get((recording, last), 0))
+        return Progress(recording, last, _manifest_hash(storage, recording, last), recipients=recipients)
+    return Progress(
+        recording,
+        last,
+        _manifest_hash(storage, recording, last - 1) if last > 1 else "",
+        unfinished=True,
+        attested_bytes=story.attested.get((recording, last), 0),
+        recipients=recipients,
+    )
+
+
+def _recipients(storage: Storage, recording: str, segment: int) -> str:
+    """The recipient set that a segment's opening statement names. Its signature is not checked here."""
+    try:
+        token = storage.read(layout.opening(recording, segment)).decode("ascii")
+        return typed_opening(jws.peek(token, OPENING_TYPE)).recipients
+    except (StorageError, EvidenceError, UnicodeDecodeError):
+        return ""
 
 
 def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:

@@ -23,6 +23,7 @@ from agent.core.inputs_events import (
     InputEvent,
     LineFault,
     LineRecovered,
+    SwitchMoved,
     TriggerRaised,
 )
 from agent.core.inputs_lines import Edge
@@ -31,6 +32,9 @@ from agent.core.state import State
 from agent.policy.request import parse_declarations
 from agent.policy.schema import standard
 
+SUPERVISOR_KEY = "supervisor_key"
+DOCK_CONTACT = "dock_contact"
+"""Switches of these names are facts of the device, whatever the layout says."""
 TURN_S = 0.25
 """The loop turns at least this often, so that a watchdog can tell that it lives."""
 
@@ -179,6 +183,10 @@ class Control:
                 return [on.LineFaulty(event.at_ns, event.line, event.fault)]
             case LineRecovered():
                 return [on.LineGood(event.at_ns, event.line, event.presses)]
+            case SwitchMoved() if event.line == SUPERVISOR_KEY:
+                return [on.KeySwitched(event.at_ns, event.on)]
+            case SwitchMoved() if event.line == DOCK_CONTACT:
+                return [on.DockContact(event.at_ns, event.on)]
             case HoldReached():
                 self._effects.carry_out(do.Show(Signal.HOLD_REACHED), lambda: None)
                 return []

@@ -312,6 +312,7 @@ class Recorder:
                 self._listen(command)
             case do.Reclassify():
                 self._classification = command.classification
+                self.writer.roll(command.recording)
             case do.ShutDown():
                 self._ended()
         return None
@@ -334,6 +335,7 @@ class Recorder:
         if command.cause is on.Cause.RECOVERY:
             progress = self._ready().left.running
             assert progress is not None
+            self._classification = self._classification_of(progress)
 
             def resume() -> None:
                 job.previous = self._recover(progress, final=False)
@@ -345,6 +347,12 @@ class Recorder:
         return on.RecordingOpened(
             command.at_ns, command.recording, command.cause, asked_ms, kept_ms, gap_ms, found.short
         )
+
+    def _classification_of(self, progress: Progress) -> str:
+        """What a recording that goes on was sealed as."""
+        trust = self._owner.trust
+        known = (name for name in trust.sets if trust.set_id(name) == progress.recipients)
+        return next(known, self._options.classification)
 
     def turned(self, state: State, now_ns: int) -> float:
         """Bring the outputs up to date."""

@@ -135,6 +135,7 @@ class Job:
         lost: Packets that fell out of memory since the last manifest.
         stored: True once its first packets are durable.
         spans: What was or is withheld.
+        roll: A new segment is to begin at the next IDR picture, because it goes to other recipients.
     """
 
     recording: str
@@ -150,6 +151,7 @@ class Job:
     lost: int = 0
     stored: bool = False
     spans: list[Span] = field(default_factory=list)
+    roll: bool = False
 
 
 @dataclass(slots=True)
@@ -259,6 +261,12 @@ class Writer:
                 job.end_details = details
                 job.end_ns = end_ns
         self._feed.ring_bell()
+
+    def roll(self, recording: str) -> None:
+        """Begin a new segment at the next IDR picture: from there on others may open it."""
+        for job in self._jobs:
+            if job.recording == recording:
+                job.roll = True
 
     def withhold(self, recording: str, kinds: frozenset[Kind], request: int, at_ns: int) -> None:
         """Note that nothing of these kinds comes from `at_ns` on, so that no gap in evidence is without its reason."""
@@ -406,7 +414,7 @@ class Writer:
             video=video,
             audio=audio,
             first_ns=self._open.builder.first_ns,
-            segment_ns=self._settings.segment_ns,
+            segment_ns=0 if job.roll else self._settings.segment_ns,
             first_new=self._open.first_new,
             end_ns=job.end_ns,
             last=last,
@@ -484,6 +492,7 @@ class Writer:
         self._storage.publish(layout.opening(job.recording, number), builder.opening)
         file = self._storage.create(layout.segment(job.recording, number))
         job.segment = number
+        job.roll = False
         self._open = _Open(builder, file, first_new=job.cursor.written, unsynced_to=job.cursor.written)
         self._open.unsynced.append(builder.prologue)
         self._overlap = False

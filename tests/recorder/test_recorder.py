@@ -1,11 +1,28 @@
 import errno
 
 from agent.clock import NS
-from agent.core.events import Cause, StartAsked, Told
+from agent.core.events import (
+    Action,
+    Asked,
+    Cause,
+    Classified,
+    Declared,
+    DockContact,
+    KeySwitched,
+    StartAsked,
+    Told,
+)
+from agent.core.limits import Limits
+from agent.core.setup import Setup
 from agent.core.signals import Background, Signal
+from agent.core.state import Mode, facts
 from agent.evidence import entries, layout
+from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Opening, manifest, opening
+from agent.keys import jws
 from agent.media.packet import Kind
-from tests.support.device import Device
+from agent.policy.request import Authorization
+from agent.policy_unsafe import UnsafePermitEverything
+from tests.support.device import Device, trust
 from tests.support.storage import MemoryStorage, failing
 
 
@@ -244,3 +261,79 @@ def test_status_tells_what_is_going_on() -> None:
     assert status.tracks[Kind.VIDEO].codec == "h264"
     assert status.memory_bytes > 0
     assert status.time_left_s is not None
+
+
+def mode(device: Device) -> Mode:
+    return device.recorder.control.state.mode
+
+
+def opening_of(device: Device, recording: str, segment: int) -> Opening:
+    token = device.storage.read(layout.opening(recording, segment)).decode()
+    return opening(jws.peek(token, OPENING_TYPE))
+
+
+def test_restricted_recording_is_sealed_to_fewer_people_from_the_next_picture_on_and_after_a_power_cut() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    running = device.recording
+    device.recorder.control.handle(Classified(device.clocks.now_ns, "restricted"))
+    device.run(3)
+    default, restricted = (trust().set_id(name) for name in ("default", "restricted"))
+    assert opening_of(device, running, 1).recipients == default
+    assert opening_of(device, running, 2).recipients == restricted
+    storage = device.storage
+    assert isinstance(storage, MemoryStorage)
+    storage.cut_power()
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+    assert opening_of(device, running, 3).recipients == restricted
+    assert b"restricted" not in storage.read(layout.journal(1), limit=1 << 24)
+
+
+def test_declared_minor_restricts_the_recording() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    device.recorder.control.handle(Declared(device.clocks.now_ns, {"person_class": frozenset({"minor"})}))
+    device.run(3)
+    assert opening_of(device, device.recording, 2).recipients == trust().set_id("restricted")
+
+
+def test_withheld_picture_is_not_in_evidence_and_its_span_is_in_the_manifest() -> None:
+    device = Device(policy=UnsafePermitEverything(Setup(Limits(post_roll_s=0, pause_s=4))))
+    device.run(6)
+    device.press("record", times=2)
+    running = device.recording
+    device.recorder.control.handle(Asked(device.clocks.now_ns, Action.PRIVACY_PAUSE))
+    device.settle()
+    began = device.clocks.now_ns
+    assert mode(device) is Mode.PRIVACY
+    device.run(6)
+    assert mode(device) is Mode.RECORDING
+    device.press("record", hold_s=3.2)
+    token = device.storage.read(layout.manifest(running, 1)).decode()
+    statement = manifest(jws.peek(token, MANIFEST_TYPE))
+    assert {span.kind for span in statement.withheld} == {Kind.VIDEO, Kind.AUDIO}
+    for span in statement.withheld:
+        assert abs(span.from_us * 1000 - began) < NS // 10
+        assert span.to_us is not None
+        assert abs(span.to_us * 1000 - began - 4 * NS) < NS // 2
+    assert {gap.kind for gap in statement.gaps} == {Kind.VIDEO, Kind.AUDIO}
+
+
+def test_dock_contact_without_an_attestation_is_journalled_and_permits_nothing() -> None:
+    device = Device()
+    device.run(2)
+    device.recorder.control.handle(DockContact(device.clocks.now_ns, closed=True))
+    device.settle()
+    assert device.entries(entries.DockContact)
+    assert facts(device.recorder.control.state, device.clocks.now_ns)["dock_state"].value == "undocked"
+
+
+def test_key_switch_stands_for_presence_and_never_counts_as_signed() -> None:
+    device = Device()
+    device.recorder.control.handle(KeySwitched(device.clocks.now_ns, on=True))
+    given = facts(device.recorder.control.state, device.clocks.now_ns)["authorization"].value
+    assert given == Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=60)
