@@ -89,6 +89,11 @@ class Code(StrEnum):
     ENDED_WITHOUT_GRANT = "ended_without_grant"
     JOURNAL_CONTRADICTS = "journal_contradicts"
 
+    # annotations
+    ANNOTATION_SIGNED = "annotation_signed"
+    ANNOTATION_MISSING = "annotation_missing"
+    ANNOTATION_REFUSED = "annotation_refused"
+
     # files
     LEFTOVER = "leftover"
     OTHER_FILE = "other_file"
@@ -110,6 +115,7 @@ _OK = frozenset(
         Code.BOOT_INTACT,
         Code.SEGMENT_INTACT,
         Code.RECORDING_INTACT,
+        Code.ANNOTATION_SIGNED,
     }
 )
 _NOTES = frozenset(

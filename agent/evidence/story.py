@@ -107,6 +107,7 @@ class BootStory:
         shut_down: It ended in order: nothing that it did is missing from its journal.
         granted: Requests that the policy granted.
         first_utc, last_utc: Times of its first and its last line.
+        dark: What it says of the time before it, in words; empty for the first boot.
         clocks: Lines by the source of their time.
         untrusted: Lines without a bound on the error of their time.
         worst_within_s: The widest bound of the others, in seconds.
@@ -123,6 +124,7 @@ class BootStory:
     granted: set[int] = field(default_factory=set)
     first_utc: str = ""
     last_utc: str = ""
+    dark: str = ""
     clocks: Counter[str] = field(default_factory=Counter)
     untrusted: int = 0
     worst_within_s: float = 0.0

@@ -5,9 +5,9 @@ each recording against itself and against the journal (`verify_recording`, `veri
 of these modules states its rules. Every sealed byte is read once; memory does not grow with what is recorded but for
 what `story` keeps.
 
-What this can't see: whether lines at the very end of a journal whose boot did not end in order were cut off together
-with all that they tell of (compare its last line with the newest checkpoint that a dock has seen), and whether sealed
-bytes open (that takes a key).
+What this can't see: whether the newest boots' journals are missing together with all that they tell of, or the last
+lines of one that has no shutdown at its end (compare the newest line with the newest checkpoint that a dock has seen);
+and whether sealed bytes open (that takes a key).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -156,6 +156,9 @@ class _Checker:
             if place.only in ("", name):
                 folder = below(recordings, name)
                 self._recording(Scope(tree, folder, name, authority, journal, findings), lag)
+        for boot in sorted(lag.missing):
+            said = f"the journal of boot {boot}, which signed segments, is missing"
+            findings.add(Code.JOURNAL_MISSING, below(place.path, layout.journal(boot)), said)
         if journal is not None:
             self._missing(place, journal, folders)
             self._open_end(place, journal)

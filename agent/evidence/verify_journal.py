@@ -187,6 +187,7 @@ class _Reader:
             said = f"boot {boot.boot}'s file {what} with another line than it should: expected {expected}"
             self._findings.add(Code.JOURNAL_LINE_MISSING if first else Code.JOURNAL_LINE_MOVED, self._at(line.n), said)
         if first and isinstance(line.entry, entries.Boot):
+            boot.dark = _dark(line.entry)
             self._check_torn(line.n, line.entry)
             self._check_certificate(line, line.entry)
         elif first:
@@ -349,6 +350,15 @@ class _Reader:
             self._findings.add(Code.BOOT_INTACT, path, _intact(boot))
 
 
+def _dark(entry: entries.Boot) -> str:
+    if entry.dark_basis == "first_boot":
+        return ""
+    if entry.dark_ms is None:
+        return "dark before it for a time that no clock can tell; "
+    basis = entry.dark_basis.replace("_", " ")
+    return f"dark before it for {entry.dark_ms / 1000:.1f} s (by {basis}, within {entry.dark_uncertainty_ms} ms); "
+
+
 def _unsigned(boot: BootStory, *, newest: bool) -> str:
     what = f"{number(boot.unsigned, 'line')} after the last checkpoint of boot {boot.boot}"
     if newest:
@@ -369,5 +379,5 @@ def _intact(boot: BootStory) -> str:
     end = "shut down in order" if boot.shut_down else "no shutdown at its end"
     return (
         f"boot {boot.boot}: {number(boot.lines, 'line')} ({boot.first} to {boot.last}), "
-        f"{number(boot.checkpoints, 'checkpoint')}: chained, signed, in order; {time}; {end}"
+        f"{number(boot.checkpoints, 'checkpoint')}: chained, signed, in order; {boot.dark}{time}; {end}"
     )

@@ -1,8 +1,8 @@
 """Checks one recording: all that lies in its folder, in order, against itself and against the journal.
 
 The rules, in order:
-1. In the folder lie segments, statements about them, and copies of the certificates of those who signed these; nothing
-   else.
+1. In the folder lie segments, statements about them, copies of the certificates of those who signed these, and
+   annotations (see `verify_annotations`); nothing else.
 2. Segments are counted from 1 without gaps. Each statement names the hash of the manifest before it; a manifest names
    its opening statement; both say the same.
 3. `final` marks the last segment. A recording that ends without it must be explained by the journal.
@@ -22,6 +22,7 @@ from agent.evidence.findings import Code, number
 from agent.evidence.manifest import Manifest, Opening
 from agent.evidence.story import BootStory, SegmentStory
 from agent.evidence.tree import Kind
+from agent.evidence.verify_annotations import verify_annotations
 from agent.evidence.verify_segment import Statements, verify_sealed
 from agent.evidence.verify_statements import MANIFEST, OPENING, Scope, Signed, read_statement
 from agent.keys.records import utc_ns
@@ -33,10 +34,15 @@ _CUT_OFF = frozenset({"interrupted", "power_loss", "storage_full", "fault"})
 
 @dataclass(slots=True)
 class Lag:
-    """Rule 4: how many statements of each boot its journal does not name, over all recordings."""
+    """Rule 4: how many statements of each boot its journal does not name, over all recordings.
+
+    Attributes:
+        missing: Boots that signed something, and whose journals are missing after the newest one.
+    """
 
     openings: Counter[int] = field(default_factory=Counter)
     manifests: Counter[int] = field(default_factory=Counter)
+    missing: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class _Recording:
         self._device_copy = ""
         self._previous: str | None = ""
         self._boots: set[int] = set()
+        self._manifests: set[str] = set()
+        self._annotated = False
         self._final = 0
         self._first: Opening | None = None
         self._last: Manifest | None = None
@@ -84,6 +92,8 @@ class _Recording:
             expected = segment + 1
         self._check_missing()
         self._check_copies()
+        if self._annotated:
+            verify_annotations(scope, self._manifests)
         if self._parts:
             self._check_end(max(self._parts))
         if scope.findings.bad == bad and self._parts:
@@ -98,7 +108,9 @@ class _Recording:
         for entry in scope.tree.entries(scope.folder):
             part, boot = layout.segment_part(entry.name), _BOOT_COPY.fullmatch(entry.name)
             path = scope.path(entry.name)
-            if entry.kind is not Kind.FILE:
+            if entry.name == layout.ANNOTATIONS and entry.kind is Kind.FOLDER:
+                self._annotated = True
+            elif entry.kind is not Kind.FILE:
                 scope.say(Code.FOREIGN_FILE, path, f"a {entry.kind.value} does not belong into a recording's folder")
             elif part is not None and part[0] > 0 and entry.name == f"{part[0]:04d}.{part[1]}":
                 self._parts.setdefault(part[0], {})[part[1]] = entry.name
@@ -170,9 +182,11 @@ class _Recording:
             )
             self._bytes += verify_sealed(scope, path, statements)
         self._check_journal(segment, story, opening, manifest)
-        self._previous = manifest.sha256 if manifest else None
+        # What does not follow a manifest that is not believed was told with that one.
+        self._previous = manifest.sha256 if manifest and manifest.value else None
         if manifest and manifest.value:
             self._last = manifest.value
+            self._manifests.add(manifest.sha256)
             self._boots.add(manifest.value.boot)
         if opening and opening.value:
             self._first = self._first or opening.value
@@ -220,10 +234,10 @@ class _Recording:
         if manifest is None or manifest.value is None:
             return
         said = manifest.value
-        if opening is not None and said.opening != opening.sha256:
-            wrong = "it names another opening statement than the one that is there: one of the two was replaced"
-            scope.say(Code.STATEMENTS_CONTRADICT, manifest.path, wrong)
         if opening is not None and opening.value is not None:
+            if said.opening != opening.sha256:
+                wrong = "it names another opening statement than the one that is there: one of the two was replaced"
+                scope.say(Code.STATEMENTS_CONTRADICT, manifest.path, wrong)
             self._check_boots(opening.value.boot, said, manifest.path)
         if said.final and said.ended not in ("stopped", "power_loss", "storage_full", "fault"):
             wrong = f"it says that the recording ended with it, and that it ended by {said.ended}"
@@ -301,7 +315,10 @@ class _Recording:
         assert self._scope.journal is not None
         journal = self._scope.journal.boots.get(boot)
         if journal is None:
-            return  # that its journal is missing was told
+            newest = max(self._scope.journal.boots, default=0)
+            if boot > newest:  # a gap between two boots' files was told
+                self._lag.missing.add(boot)
+            return
         if journal.shut_down:
             said = f"boot {boot} signed it, but its journal, which ends in order, does not name it"
             self._scope.say(Code.JOURNAL_CONTRADICTS, path, said)

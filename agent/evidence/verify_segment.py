@@ -135,12 +135,13 @@ def _check_bytes(scope: Scope, path: str, said: Statements, seen: SealedFile) ->
     attested = said.attestations.last
     manifest = said.manifest
     if seen.size < attested or (manifest is not None and manifest.bytes < attested):
-        has = min(seen.size, manifest.bytes if manifest is not None else seen.size)
+        already = manifest is not None and manifest.bytes < attested
+        when = f", as there were when boot {manifest.boot} closed it" if manifest is not None and already else ""
         scope.say(
             Code.CUT_BELOW_ATTESTED,
             path,
-            f"altered after it was attested: the journal attests {attested:,} bytes on storage, of which {has:,} "
-            f"are left{'' if has == seen.size else f' when boot {manifest.boot} closed it' if manifest else ''}",
+            f"altered after it was attested: the journal attests {attested:,} bytes on storage, of which "
+            f"{min(seen.size, attested):,} are left{when}",
         )
     elif seen.differs is not None:
         by = f"line {seen.differs.line} of the journal attests" if seen.differs.line else "its manifest counts"
@@ -230,19 +231,17 @@ def _tell(scope: Scope, path: str, manifest: Manifest, seen: SealedFile, attesta
     whole = f"{number(seen.size, 'byte')}, {number(seen.whole_frames, 'whole frame')}"
     if torn:
         whole += f", {number(torn, 'byte')} of a torn one"
-    if manifest.recovered:
-        scope.say(
-            Code.SEGMENT_RECOVERED,
-            path,
-            f"cut by {_words(manifest.ended)} and closed by boot {manifest.boot} as it was found: {whole}",
-        )
+    agree = f", {number(attestations, 'attestation')} agree" if attestations else ""
     if manifest.lost_packets:
         lost = f"{number(manifest.lost_packets, 'packet')} fell out of memory before storage took them"
         scope.say(Code.PACKETS_LOST, path, f"the recorder itself says that {lost}")
     gaps = f", {number(len(manifest.gaps), 'gap')} of its source stated" if manifest.gaps else ""
-    agree = f", {number(attestations, 'attestation')} agree" if attestations else ""
-    said = f"intact: {whole}{agree}; ended by {_words(manifest.ended)}{gaps}"
-    scope.say(Code.SEGMENT_INTACT, path, said)
+    ended = f"{_words(manifest.ended)}{gaps}"
+    if manifest.recovered:
+        said = f"cut by {ended}, and closed by boot {manifest.boot} as it was found: {whole}{agree}"
+        scope.say(Code.SEGMENT_RECOVERED, path, said)
+    else:
+        scope.say(Code.SEGMENT_INTACT, path, f"intact: {whole}{agree}; ended by {ended}")
 
 
 _ENDED = {

@@ -25,8 +25,8 @@ class Form(Generic[S]):
     name: str
 
 
-OPENING = Form[Opening](OPENING_TYPE, opening, "opening statement")
-MANIFEST = Form[Manifest](MANIFEST_TYPE, manifest, "manifest")
+OPENING: Form[Opening] = Form(OPENING_TYPE, opening, "opening statement")
+MANIFEST: Form[Manifest] = Form(MANIFEST_TYPE, manifest, "manifest")
 
 
 @dataclass(frozen=True, slots=True)
