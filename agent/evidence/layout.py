@@ -6,9 +6,14 @@ DEVICE = "device.jws"
 TRUST = "trust.jws"
 JOURNAL = "journal"
 RECORDINGS = "recordings"
+ANNOTATIONS = "annotations"
+"""In a recording's folder."""
 POLICY = "policy"
+USED_AUTHORISATIONS = "state/used-authorisations.jws"
+"""No evidence: what the recorder must not forget, replaced as a whole."""
 
 _JOURNAL_NAME = re.compile(r"(\d{8})\.jsonl", re.ASCII)
+_ANNOTATION_NAME = re.compile(r"(\d{4})\.jws", re.ASCII)
 _SEGMENT_NAME = re.compile(r"(\d{4,6})\.(opening\.jws|seg|manifest\.jws)", re.ASCII)
 
 
@@ -57,3 +62,14 @@ def segment_part(name: str) -> tuple[int, str] | None:
     """Segment number and part (`opening.jws`, `seg`, `manifest.jws`) of a name in a recording; None for other files."""
     match = _SEGMENT_NAME.fullmatch(name)
     return (int(match[1]), match[2]) if match else None
+
+
+def annotation_name(number: int) -> str:
+    """The name of an annotation in a recording's `ANNOTATIONS`."""
+    return f"{number:04d}.jws"
+
+
+def annotation_number(name: str) -> int | None:
+    """The number, from 1, of a name in `ANNOTATIONS`; None if it is not an annotation's."""
+    match = _ANNOTATION_NAME.fullmatch(name)
+    return int(match[1]) or None if match else None
