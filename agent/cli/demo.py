@@ -11,7 +11,7 @@ def demo_command(
     out: Annotated[
         Path | None, typer.Option("--out", help="A folder that does not exist yet; a temporary one by default.")
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Length of the first recording.", min=2, max=600)] = 4.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of the first recording.", min=2, max=600)] = 3.0,
     camera: Annotated[str, typer.Option("--camera", help="The camera: pattern, or replay:FILE.")] = "pattern",
 ) -> None:
     """Tell the whole story: provision, record with the moment before, stop, lose power, recover, verify, open.

@@ -36,7 +36,7 @@ def ask(state: State, event: on.Asked) -> Step:
     number = state.requests + 1
     again = state.asked_again.get(event.action, 0) + 1
     state = replace(state, requests=number, asked_again=frozen({**state.asked_again, event.action: again}))
-    request = Request(event.principal, event.action, facts(state, event.at_ns))
+    request = Request(event.principal, event.action, facts(state, event.at_ns, event.action))
     entry = entries.Requested(number, event.action, event.at_ns // US, again)
     asked = do.Journal(entry, request.record())
     if event.action in _NEEDS_RECORDING and not state.recording:

@@ -67,7 +67,7 @@ def recheck(state: State, at_ns: int) -> Step:
     if withheld is None:
         return state, []
     number = state.requests + 1
-    request = Request(withheld.asked.principal, withheld.asked.action, facts(state, at_ns))
+    request = Request(withheld.asked.principal, withheld.asked.action, facts(state, at_ns, withheld.asked.action))
     state = replace(state, requests=number, withheld=replace(withheld, rechecking=number))
     entry = entries.Requested(number, withheld.asked.action, at_ns // US, again=0)
     return state, [do.Journal(entry, request.record()), do.Decide(number, request, at_ns)]

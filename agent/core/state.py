@@ -173,8 +173,8 @@ SPOKEN_FOR_NS = 120 * NS
 """For how long a reason that was heard counts as said."""
 
 
-def facts(state: State, now_ns: int) -> Mapping[str, Fact]:
-    """What a request is decided by: what was declared, measured and signed, and nothing that was not.
+def facts(state: State, now_ns: int, action: on.Action) -> Mapping[str, Fact]:
+    """What a request for `action` is decided by: what was declared, measured and signed, and nothing that was not.
 
     Attributes that nobody spoke of are left out: on the device silence is not a fact.
     """
@@ -193,16 +193,17 @@ def facts(state: State, now_ns: int) -> Mapping[str, Fact]:
     if state.raised:
         measured["seconds_since_last_trigger"] = max(0, now_ns - max(state.raised.values())) // NS
     known |= {name: Fact(value, Provenance.MEASURED) for name, value in measured.items()}
-    known["authorization"] = Fact(_authorization(state, now_ns), Provenance.SIGNED)
+    known["authorization"] = Fact(_authorization(state, now_ns, action), Provenance.SIGNED)
     return frozen(known)
 
 
 _PRESENT = Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=KEY_SWITCH_S)
 
 
-def _authorization(state: State, now_ns: int) -> Authorization:
+def _authorization(state: State, now_ns: int, action: on.Action) -> Authorization:
+    """The leave that was given for this very action; else what a turned key switch counts as."""
     left_s = (state.authorized_until_ns - now_ns) // NS
-    if state.authorization is None or left_s <= 0:
+    if state.authorization is None or state.authorized_for != action or left_s <= 0:
         return _PRESENT if state.key_switch else Authorization()
     given = state.authorization
     return Authorization(given.type, given.rank, given.signed, left_s)

@@ -8,10 +8,10 @@ import av
 
 from agent.demo.stage import DemoFailed, RecorderProcess, Transcript, run_json, run_tool
 
-PRE_EVENT_S = 5.0
+PRE_EVENT_S = 4.0
 HOLD_S = 3.2
 HOLD_MARK_S = 2.2
-PAUSE_S = 3
+PAUSE_S = 2
 POST_ROLL_S = 2
 PACK = "us-mo-kcpd"
 SETTINGS = f"""\
@@ -28,8 +28,8 @@ post_roll_s = {POST_ROLL_S}
 "triple:mark" = "declare:juvenile+person_class=minor+enforcement_mode=none"
 "double:mark" = "declare:encounter_state=concluded+enforcement_mode=none"
 """
-BEFORE_KILL_S = 4.0
-AFTER_KILL_S = 2.0
+BEFORE_KILL_S = 3.0
+AFTER_KILL_S = 1.0
 SECOND_BOOT = 2
 VERSION = 2
 REFUSALS = 2
@@ -174,7 +174,7 @@ class Story:
         recorder.press("record", times=2)
         status = recorder.until("it records", lambda status: bool(status["recording"]))
         recording = str(status["recording"])
-        status = recorder.until("4 s are recorded", lambda status: status["recording_s"] >= BEFORE_KILL_S)
+        status = recorder.until("a few seconds are recorded", lambda status: status["recording_s"] >= BEFORE_KILL_S)
         recorder.kill()
         say.say("recorder", f"killed {status['recording_s']:.1f} s into {recording}")
         return recording, float(status["recording_s"])
@@ -187,7 +187,7 @@ class Story:
             f"{took:.1f} s after the restart it records on, in the same recording, as boot 2",
             status["boot"] == SECOND_BOOT,
         )
-        recorder.until("2 s more are recorded", lambda status: status["recording_s"] >= AFTER_KILL_S)
+        recorder.until("a little more is recorded", lambda status: status["recording_s"] >= AFTER_KILL_S)
         recorder.press("mark", times=2)
         recorder.press("record", hold_s=HOLD_S)
         recorder.until("it stands by again", lambda status: not status["recording"])

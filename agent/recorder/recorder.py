@@ -19,14 +19,17 @@ from agent.core.inputs import Inputs
 from agent.core.setup import Setup
 from agent.core.signals import Background, Signal
 from agent.core.state import State, background
-from agent.errors import StorageError
+from agent.errors import EvidenceError, StorageError
 from agent.evidence.closing import certify, close_unfinished
 from agent.evidence.entries import Refused, SegmentRecovered, ShutDown
 from agent.evidence.history import Progress
 from agent.evidence.journal import Journal
 from agent.evidence.manifest import Ended, PreEventLength
 from agent.evidence.segment import Identity, Place
+from agent.keys.authorization import check
+from agent.keys.replay_guard import ReplayGuard
 from agent.policy.keeper import Event as PolicyEvent
+from agent.policy.request import Authorization
 from agent.recorder.boot import Owner, Prepared, prepare
 from agent.recorder.control import Control
 from agent.recorder.feed import Feed
@@ -49,6 +52,8 @@ from agent.storage.interface import GrowingFile, Storage
 from agent.strict_json import sha256_hex
 
 MS = 1_000_000
+LOW_STORAGE_S = (3600, 1800, 600, 120)
+"""The wearer is warned when this many seconds of recording are left."""
 LATE_NS = 2 * NS
 """A double press is recognised up to this long after its first contact, which is the moment it means."""
 
@@ -136,6 +141,7 @@ class Recorder:
         kernel_boot_id: The kernel's name for its boot.
         ended: Called once when the process is to end.
         listen: Has speech measured; answers with `events.SpeechMeasured`.
+        guard: Lets each authorisation in once; given whether this device never ran before.
     """
 
     def __init__(
@@ -154,6 +160,7 @@ class Recorder:
         kernel_boot_id: str,
         ended: Callable[[], None],
         listen: Callable[[do.Listen], None],
+        guard: Callable[[bool], ReplayGuard],
     ) -> None:
         self._owner = owner
         self._storage = storage
@@ -165,6 +172,9 @@ class Recorder:
         self._kernel_boot_id = kernel_boot_id
         self._ended = ended
         self._listen = listen
+        self._make_guard = guard
+        self._guard: ReplayGuard | None = None
+        self._warned: set[str] = set()
         self._started_ns = clocks.monotonic_ns()
         self._tag = random_bytes(6).hex()
         self._prepared: Prepared | None = None
@@ -206,6 +216,11 @@ class Recorder:
         self._prepared = prepared
         for progress in prepared.left.ended:
             self.writer.first(partial(self._recover, progress, final=True))
+        guard = self._make_guard(prepared.boot == 1)
+        lost = guard.load()
+        if lost:
+            self.control.put(on.Unheard(self._clocks.monotonic_ns(), "authorisation", lost))
+        self._guard = guard
         running = prepared.left.running
         self._policy_changed(self._policy.load(prepared.left.policy_version))
         self.control.put(on.Booted(self._clocks.monotonic_ns(), running.recording if running else ""))
@@ -232,6 +247,45 @@ class Recorder:
         event = self._policy.offer(token)
         self._policy_changed([event])
         return event
+
+    def authorize(self, token: str) -> str:
+        """Take a supervisor's signed leave; the action that it is for.
+
+        From any thread but the control thread, for it waits for storage: the token is used up before it takes effect.
+
+        Raises:
+            EvidenceError: It is refused; that is journalled.
+        """
+        now = self._clocks.monotonic_ns()
+        if self._guard is None:
+            raise EvidenceError("storage has not been read yet: no authorisation can be used up; try again")
+        try:
+            leave = check(
+                token,
+                trust=self._owner.trust,
+                device=self._owner.device,
+                recording=self.control.state.recording,
+                wall=self._clocks.wall(),
+                used=self._guard,
+            )
+        except EvidenceError as error:
+            self.control.put(on.Unheard(now, "authorisation", str(error)))
+            raise
+        given = Authorization(leave.type, leave.rank, signed=True, expires_in_s=leave.remaining_ns // NS)
+        who = {"authoriser": leave.authoriser, "office": leave.office, "kid": leave.kid, "jti": leave.jti}
+        self.control.put(on.Authorised(now, leave.action, leave.recording, given, who))
+        return leave.action
+
+    def warn(self) -> None:
+        """Warn the wearer, once for each step, when storage is running out; to be called now and then."""
+        left_s = self.status().time_left_s
+        if left_s is None or left_s > max(LOW_STORAGE_S):
+            self._warned.clear()
+            return
+        step = min(limit for limit in LOW_STORAGE_S if left_s <= limit)
+        if f"{step}" not in self._warned:
+            self._warned.add(f"{step}")
+            self.control.put(on.RunningLow(self._clocks.monotonic_ns(), "storage", f"{left_s // 60} min of recording"))
 
     def check_policy(self) -> None:
         """Notice that the bundle in force has expired; to be called now and then."""

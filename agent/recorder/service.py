@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from agent.errors import ControlError, KeyFileError
 from agent.evidence import layout
 from agent.keys import files
 from agent.keys.certificates import verify_device
+from agent.keys.replay_guard import ReplayGuard
+from agent.keys.signer import Signer
 from agent.keys.trust import read_unpinned, verify_trust
 from agent.media.sources.base import paced
 from agent.media.sources.spec import parse_spec
@@ -33,12 +36,13 @@ from agent.recorder.boot import Owner
 from agent.recorder.hardening import harden, kernel_boot_id
 from agent.recorder.local_socket import LocalServer
 from agent.recorder.recorder import Options, Policy, Recorder
+from agent.recorder.self_test import self_test
 from agent.recorder.signed_policy import SignedPolicy
 from agent.recorder.status import write_snapshot
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Settings
 from agent.seal.framing import frame_length_for
-from agent.storage.disk import DiskStorage
+from agent.storage.disk import DiskStorage, WholeFile
 
 HOUSEKEEPING_S = 0.1
 SNAPSHOT_EVERY = 10
@@ -120,6 +124,7 @@ class Service:
             kernel_boot_id=kernel_boot_id(),
             ended=self._ending.set,
             listen=self._listen,
+            guard=partial(_guard, storage_path, owner.signer),
         )
         self.recorder.locked_memory = hardening.locked
         supervisor = Supervisor(source, self.recorder.feed, self._clocks.monotonic_ns, self.recorder.control.put)
@@ -169,7 +174,7 @@ class Service:
 
     def _keep_house(self) -> None:
         recorder = self.recorder
-        ready = False
+        ready = tested = False
         turns, turned_ns, count = -1, self._clocks.monotonic_ns(), 0
         while not self._ending.wait(HOUSEKEEPING_S):
             now = self._clocks.monotonic_ns()
@@ -185,6 +190,11 @@ class Service:
             count += 1
             if count % SNAPSHOT_EVERY == 0:
                 recorder.check_policy()
+                recorder.warn()
+                if ready and not tested:
+                    tested = True
+                    status = recorder.status()
+                    recorder.control.put(self_test(status, now, microphone="audio" in status.tracks))
                 with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
                     write_snapshot(self._run_directory, recorder.status())
 
@@ -211,6 +221,8 @@ class Service:
                 return control.call(lambda: {"recording": control.state.recording}).result(ANSWER_S)
             case {"ask": "status"}:
                 return dict(msgspec.to_builtins(self.recorder.status()))
+            case {"ask": "authorize", "token": str(token)}:
+                return {"action": self.recorder.authorize(token)}
             case {"ask": "policy", "token": str(token)}:
                 event = self.recorder.offer_policy(token)
                 if event.kind is Happening.REFUSED:
@@ -230,3 +242,7 @@ def _camera(config: Config, config_file: Path) -> str:
     if colon and kind.startswith("replay"):
         return f"{kind}:{resolve(config_file, rest)}"
     return config.source.camera
+
+
+def _guard(evidence: Path, signer: Signer, fresh: bool) -> ReplayGuard:  # noqa: FBT001 - called by name of its place
+    return ReplayGuard(WholeFile(evidence / layout.USED_AUTHORISATIONS), signer, fresh=fresh)

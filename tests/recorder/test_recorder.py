@@ -1,4 +1,8 @@
 import errno
+import os
+
+import pytest
+from msgspec.structs import replace
 
 from agent.clock import NS
 from agent.core.events import (
@@ -16,13 +20,16 @@ from agent.core.limits import Limits
 from agent.core.setup import Setup
 from agent.core.signals import Background, Signal
 from agent.core.state import Mode, facts
+from agent.errors import EvidenceError
 from agent.evidence import entries, layout
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Opening, manifest, opening
-from agent.keys import jws
+from agent.keys import files, jws
+from agent.keys.authorization import issue
 from agent.media.packet import Kind
 from agent.policy.request import Authorization
 from agent.policy_unsafe import UnsafePermitEverything
-from tests.support.device import Device, trust
+from agent.recorder.self_test import self_test
+from tests.support.device import Device, agency, trust
 from tests.support.storage import MemoryStorage, failing
 
 
@@ -329,11 +336,107 @@ def test_dock_contact_without_an_attestation_is_journalled_and_permits_nothing()
     device.recorder.control.handle(DockContact(device.clocks.now_ns, closed=True))
     device.settle()
     assert device.entries(entries.DockContact)
-    assert facts(device.recorder.control.state, device.clocks.now_ns)["dock_state"].value == "undocked"
+    assert (
+        facts(device.recorder.control.state, device.clocks.now_ns, Action.STOP_RECORDING)["dock_state"].value
+        == "undocked"
+    )
 
 
 def test_key_switch_stands_for_presence_and_never_counts_as_signed() -> None:
     device = Device()
     device.recorder.control.handle(KeySwitched(device.clocks.now_ns, on=True))
-    given = facts(device.recorder.control.state, device.clocks.now_ns)["authorization"].value
+    given = facts(device.recorder.control.state, device.clocks.now_ns, Action.STOP_RECORDING)["authorization"].value
     assert given == Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=60)
+
+
+def leave(device: Device, *, recording: str = "", action: str = "StopRecording") -> str:
+    """A supervisor's signed leave for the running recording."""
+    return issue(
+        files.load_signer(f"file:{agency().supervisor}"),
+        agency="city",
+        device="cam-1",
+        recording=recording or device.recording,
+        action=action,
+        authority="supervisor_onscene",
+        rank="sergeant",
+        authoriser="Sgt. Example",
+        now_ns=device.clocks.wall().utc_ns,
+        valid_s=120,
+        random_bytes=os.urandom,
+    )
+
+
+def test_supervisors_leave_is_used_once_counts_for_its_action_and_names_nobody_in_clear() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    token = leave(device)
+    assert device.recorder.authorize(token) == "StopRecording"
+    device.settle()
+    state, now = device.recorder.control.state, device.clocks.now_ns
+    given = facts(state, now, Action.STOP_RECORDING)["authorization"].value
+    assert isinstance(given, Authorization)
+    assert (given.type, given.rank, given.signed) == ("supervisor_onscene", "sergeant", True)
+    assert facts(state, now, Action.POWER_OFF)["authorization"].value == Authorization()
+    with pytest.raises(EvidenceError):
+        device.recorder.authorize(token)
+    device.settle()
+    assert device.entries(entries.Authorised)
+    assert any(isinstance(e, entries.Refused) and e.what == "authorisation" for e in device.entries())
+    assert b"Example" not in device.storage.read(layout.journal(1), limit=1 << 24)
+
+
+def test_replayed_leave_is_refused_after_a_restart_too() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    token = leave(device)
+    device.recorder.authorize(token)
+    storage = device.storage
+    assert isinstance(storage, MemoryStorage)
+    storage.cut_power()
+    device.boot()
+    with pytest.raises(EvidenceError):
+        device.recorder.authorize(token)
+
+
+def test_leave_for_another_recording_or_by_a_clock_nobody_vouches_for_is_refused() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    with pytest.raises(EvidenceError):
+        device.recorder.authorize(leave(device, recording="another-0001"))
+    device.clocks.uncertainty_s = None
+    with pytest.raises(EvidenceError):
+        device.recorder.authorize(leave(device))
+
+
+def test_wearer_is_warned_once_for_each_step_when_storage_runs_out() -> None:
+    device = Device()
+    device.run(6)
+    storage = device.storage
+    assert isinstance(storage, MemoryStorage)
+    rate = device.recorder.feed.bytes_a_second()
+    for minutes, warned in ((300, 0), (50, 1), (45, 1), (25, 2), (1, 3)):
+        storage.free = int(rate * 60 * minutes) + (16 << 20)
+        device.recorder.warn()
+        device.recorder.warn()
+        device.settle()
+        assert len(device.entries(entries.RunningLow)) == warned
+    assert Signal.STORAGE_LOW in device.signals.shown
+
+
+def test_self_test_names_what_is_not_well() -> None:
+    device = Device()
+    device.run(3)
+    good = self_test(replace(device.recorder.status(), locked_memory=True), 1, microphone=True)
+    assert not good.failed
+    bad = self_test(
+        replace(device.recorder.status(), tracks={}, clock_within_ms=None, faulty_lines=["mark"]), 1, microphone=True
+    )
+    assert set(bad.failed) == {"camera", "microphone", "clock", "inputs", "memory"}
+    device.recorder.control.handle(bad)
+    device.settle()
+    entry = device.entries(entries.SelfTested)[0]
+    assert isinstance(entry, entries.SelfTested)
+    assert entry.failed == sorted(bad.failed)

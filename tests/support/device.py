@@ -20,6 +20,7 @@ from agent.evidence.journal import Line, parse_line, split_lines
 from agent.keys import files
 from agent.keys.certificates import verify_device
 from agent.keys.provision import Provisioned, provision
+from agent.keys.replay_guard import ReplayGuard
 from agent.keys.trust import TrustDocument, read_unpinned
 from agent.media.packet import Packet
 from agent.policy_unsafe import UnsafePermitEverything
@@ -76,6 +77,19 @@ class Watched:
         return 1.0
 
 
+class Kept:
+    """A small file in memory, as `WholeFile` keeps one."""
+
+    def __init__(self) -> None:
+        self.data: bytes | None = None
+
+    def load(self) -> bytes | None:
+        return self.data
+
+    def save(self, data: bytes) -> None:
+        self.data = data
+
+
 @dataclass
 class Device:
     """One boot of the recorder after another, on the same storage."""
@@ -90,6 +104,7 @@ class Device:
     kernel_boot_id: str = "kernel-1"
 
     def __post_init__(self) -> None:
+        self.used = Kept()
         self.boot()
 
     def boot(self) -> None:
@@ -119,6 +134,7 @@ class Device:
             kernel_boot_id=self.kernel_boot_id,
             ended=self._end,
             listen=self.prompts.append,
+            guard=lambda fresh: ReplayGuard(self.used, owner().signer, fresh=fresh),
         )
         self.recorder.feed.declare(video_stream(), audio_stream())
         self.settle()
