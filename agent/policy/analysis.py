@@ -3,7 +3,8 @@
 Method. Whether a rule can fire is decided over finitely many requests. An attribute matters only by the values that the
 rules at hand name; so for each attribute the search tries those and one that no rule names, for numbers each constant
 that it is compared with and as many values above it as there are numbers in comparison (and zero), for sets all subsets
-of the named elements and one other, for authorisations every type, rank and signature. The parameters are the pack's.
+of the named elements and one other, for authorisations every type, rank and signature. No two attributes share an
+enumeration, so no rule can compare two of them. The parameters are the pack's.
 Conditions are evaluated with values missing (`syntax.evaluate`), so that a branch is left as soon as a condition has
 failed. A permit counts as alive only if it fires while no forbid does.
 
@@ -111,14 +112,6 @@ class _Candidates:
         self._numbers = sorted({each for each in (*literals, *parameters.values()) if _is_number(each)})
         reads = {(each.name, each.part) for each in parts if isinstance(each, syntax.Read)}
         self._counts = sum(1 for name, part in reads if _is_count(name, part))
-        # Where two attributes of one enumeration are compared with each other, every value can matter.
-        self._compared = {
-            ATTRIBUTES[each.name].type
-            for op in parts
-            if isinstance(op, syntax.Op) and sum(isinstance(arg, syntax.Read) for arg in op.args) > 1
-            for each in op.args
-            if isinstance(each, syntax.Read)
-        }
 
     def of(self, name: str) -> Iterator[Value]:
         """The values to try for an attribute."""
@@ -139,8 +132,6 @@ class _Candidates:
 
     def _choices(self, enumeration: str) -> list[str]:
         values = self._vocabulary.values(enumeration)
-        if enumeration in self._compared:
-            return list(values)
         named = [value for value in values if (enumeration, value) in self._named]
         return named + [value for value in values if value not in named][:1]
 

@@ -7,6 +7,7 @@ from agent.policy import analysis
 from agent.policy.analysis import dead_rules, witness
 from agent.policy.engine import Engine
 from agent.policy.packs import Pack, load_pack, shipped
+from agent.policy.schema import ATTRIBUTES
 from tests.support.policy import ALL_PACKS
 
 
@@ -100,6 +101,11 @@ def test_a_parameter_that_silences_a_rule_is_seen() -> None:
     assert dead_rules(dataclasses.replace(pack, parameters={**pack.parameters, "min_inactivity_s": 1 << 53})) == (
         "us-ut.inactivity",
     )
+
+
+def test_no_two_attributes_share_an_enumeration_as_the_search_for_dead_rules_takes_for_granted() -> None:
+    kinds = [attribute.type for attribute in ATTRIBUTES.values() if attribute.type]
+    assert len(set(kinds)) == len(kinds)
 
 
 def test_a_search_that_would_take_too_long_refuses_the_pack(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,7 @@ def test_the_law_differs_for_one_and_the_same_situation() -> None:
         # Here only a fact would do, and a device does not suggest facts.
         ("us-il", {"request_by": "none"}, ()),
         ("us-dc", {"location_class": "public"}, ()),
+        ("us-mo-kcpd", {"reason_code": "none", "encounter_state": "none", "civilians_present": False}, ()),
         ("us-co", {"reason_code": "none", "civilians_present": False}, ()),
         ("us-ut", {"request_by": "victim", "request_on_recording": False}, ()),
     ],
@@ -138,6 +139,29 @@ def test_in_the_field_a_refusal_names_procedures_and_never_a_fact_to_claim(
     pack: str, context: dict[str, Any], missing: tuple[str, ...]
 ) -> None:
     decision = engine(pack).decide(asked("wearer", "StopRecording", {**QUIET, **context}, field=True))
+    assert not decision.allow
+    assert decision.missing == missing
+
+
+@pytest.mark.parametrize(
+    ("condition", "context", "missing"),
+    [
+        # Saying something does not help where nothing may be said.
+        ("!context.reason_spoken", {"reason_spoken": True}, ()),
+        (
+            "context.request_on_recording == context.exigent",
+            {"request_on_recording": False, "exigent": True},
+            ("capture",),
+        ),
+        ("context.request_on_recording == context.exigent", {"request_on_recording": True, "exigent": False}, ()),
+        ('context.reason_code == Reason::"admin"', {"reason_code": "none"}, ()),
+    ],
+)
+def test_a_procedure_is_named_only_where_it_would_turn_the_refusal(
+    condition: str, context: dict[str, Any], missing: tuple[str, ...]
+) -> None:
+    text = f'@id("our.it") @source("x") permit (principal, action == Action::"Mute", resource) when {{ {condition} }};'
+    decision = Engine(load_pack("our", text)).decide(asked("wearer", "Mute", {**QUIET, **context}, field=True))
     assert not decision.allow
     assert decision.missing == missing
 

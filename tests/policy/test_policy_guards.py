@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.policy.analysis import witness
 from agent.policy.cedar import RuleSet
 from agent.policy.engine import Engine
 from agent.policy.packs import load_pack
-from agent.policy.request import Fact, Request, resolve
+from agent.policy.request import Fact, Request, check_value, resolve
 from agent.policy.schema import ATTRIBUTES, FACTS, Kind, Provenance, standard
+from agent.policy.syntax import reads, to_text
 from tests.support.policy import ALL_PACKS, ENDING, actions, asked, contexts, engine, own_cases, principals, values
 
 QUIET: dict[str, Any] = {"triggers_active": frozenset(), "critical_incident": False}
@@ -64,6 +66,33 @@ def _all_values(name: str) -> list[Any]:
             return [True, False]
         case _:
             return [0, 1, attribute.largest]
+
+
+@pytest.mark.parametrize("pack", ALL_PACKS)
+def test_an_unknown_attribute_satisfies_no_permit_that_reads_it_however_favourable_its_placeholder(pack: str) -> None:
+    decider = engine(pack)
+    for rule in decider.pack.rules:
+        request = witness(decider.pack, rule)
+        if not rule.permit or request is None or "||" in to_text(rule.condition):
+            continue
+        resolved = resolve(request, decider.pack.parameters, decider.pack.vocabulary)
+        assert rule.id in decider._all.verdict(resolved).rules
+        for name in reads(rule.condition) & set(FACTS):
+            assert rule.id not in decider._all.verdict(resolved.without([name])).rules, (rule.id, name)
+
+
+@pytest.mark.parametrize("pack", ALL_PACKS)
+def test_an_unknown_attribute_lifts_no_forbid_that_reads_it_however_favourable_its_placeholder(pack: str) -> None:
+    decider = engine(pack)
+    for rule in decider.pack.rules:
+        request = witness(decider.pack, rule)
+        if rule.permit or request is None:
+            continue
+        resolved = resolve(request, decider.pack.parameters, decider.pack.vocabulary)
+        for name in reads(rule.condition) & set(FACTS):
+            for value in _all_values(name):
+                silent = resolved.knowing({name: check_value(ATTRIBUTES[name], value, standard())}).without([name])
+                assert rule.id in decider._all.verdict(silent).rules, (rule.id, name, value)
 
 
 @settings(max_examples=60, deadline=None)
