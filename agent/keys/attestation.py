@@ -17,7 +17,7 @@ from agent.errors import EvidenceError
 from agent.keys import jws
 from agent.keys.records import Name, Record, as_record
 from agent.keys.signer import Signer
-from agent.keys.trust import TrustDocument
+from agent.keys.trust import Role, TrustDocument
 from agent.seal.writer import RandomBytes
 from agent.strict_json import b64
 
@@ -26,6 +26,7 @@ LIFE_NS = 60 * NS
 RENEW_NS = 20 * NS
 """A new nonce is shown this often, so that a station can renew in good time."""
 NONCE_BYTES = 16
+_ROLES: tuple[Role, ...] = ("station",)
 
 
 class _Payload(Record, frozen=True, forbid_unknown_fields=True):
@@ -80,7 +81,7 @@ class Nonces:
         Raises:
             EvidenceError: It breaks one of the rules at the top of this module; the text says which.
         """
-        listed = trust.listed(jws.kid_of(token, TYP), ("station",), wall.utc_ns if wall.trusted else None)
+        listed = trust.listed(jws.kid_of(token, TYP), _ROLES, wall.utc_ns if wall.trusted else None)
         record = as_record(jws.verify(token, TYP, listed.key), _Payload, "attestation")
         if (record.agency, record.device) != (agency, device):
             raise EvidenceError(
