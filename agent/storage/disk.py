@@ -5,13 +5,15 @@ new name is durable only once its folder is synced too (fsync(2), NOTES). Eviden
 `WholeFile` is for what a device has to remember and may forget again.
 """
 
+import contextlib
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from agent.errors import StorageError
 
@@ -52,6 +54,8 @@ class DiskFile:
         with _refusals(self._path):
             while view:
                 written = os.pwrite(self._handle, view, offset)
+                if not written:
+                    raise OSError(errno.EIO, "not a byte was taken")
                 offset += written
                 view = view[written:]
 
@@ -84,11 +88,13 @@ def _make_folders(folder: Path) -> None:
 def _write_whole(target: Path, data: bytes) -> None:
     """What is at `target` is now `data`, durably; before that it is what it was, and never anything between.
 
-    A rest of an earlier, cut attempt is written over.
+    A rest of an earlier, cut attempt is removed first: opened as it is, it could lead elsewhere, or be a pipe that
+    blocks.
     """
     _make_folders(target.parent)
     unfinished = target.with_name(f".{target.name}.unfinished")
-    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    unfinished.unlink(missing_ok=True)
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     file = DiskFile(unfinished, handle)
     try:
         file.write_at(0, data)
@@ -99,13 +105,31 @@ def _write_whole(target: Path, data: bytes) -> None:
     sync_folder(target.parent)
 
 
-def _open_regular(target: Path) -> BinaryIO:
-    """A stream over a regular file; links, pipes and devices are refused, so that reading can't be led astray."""
-    handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+class _Reading(io.FileIO):
+    """Reads that fail as all else here does: a card may be pulled out in the middle of a file."""
+
+    def readinto(self, buffer: Any) -> int | None:
+        """As read(2)."""
+        with _refusals("a file under reading"):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        """Up to the end."""
+        with _refusals("a file under reading"):
+            return super().readall() or b""
+
+
+def _regular(target: Path, flags: int) -> int:
+    """A handle on a regular file; links, pipes and devices are refused, so that nobody can be led astray or kept."""
+    handle = os.open(target, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise StorageError(errno.EINVAL, f"expected a regular file at {target}, got something else")
-    return os.fdopen(handle, "rb")
+    return handle
+
+
+def _open_regular(target: Path) -> BinaryIO:
+    return io.BufferedReader(_Reading(_regular(target, os.O_RDONLY), "rb"))
 
 
 class WholeFile:
@@ -147,6 +171,13 @@ class WholeFile:
             _write_whole(self._path, data)
 
 
+def _parts(path: str) -> list[str]:
+    parts = path.split("/")
+    if any(part in {"", ".", ".."} or "\0" in part for part in parts):
+        raise StorageError(errno.EINVAL, f"expected a path below the evidence folder, got {path!r}")
+    return parts
+
+
 class DiskStorage:
     """Evidence below one folder, readable by its owner alone."""
 
@@ -159,10 +190,18 @@ class DiskStorage:
         return self._root
 
     def _path(self, path: str) -> Path:
-        parts = path.split("/")
-        if any(part in {"", ".", ".."} for part in parts):
-            raise StorageError(errno.EINVAL, f"expected a path below the evidence folder, got {path!r}")
-        return self._root.joinpath(*parts)
+        *folders, name = _parts(path)
+        return self._folder(folders) / name
+
+    def _folder(self, parts: list[str]) -> Path:
+        folder = self._root
+        for part in parts:
+            folder /= part
+            if folder.is_symlink():
+                raise StorageError(
+                    errno.ELOOP, f"expected a folder at {folder}, got a link; evidence lies in one place"
+                )
+        return folder
 
     def create(self, path: str) -> DiskFile:
         """A new file, mode 0600, its name durable on return."""
@@ -175,16 +214,36 @@ class DiskStorage:
                 sync_folder(target.parent)
             except OSError:
                 os.close(handle)
+                with contextlib.suppress(OSError):  # empty, and never given out: the next attempt is to find its place
+                    target.unlink()
                 raise
             return DiskFile(target, handle)
 
-    def publish(self, path: str, data: bytes) -> None:
-        """A new small file, whole or not there at all; a rest of an earlier, cut attempt is written over."""
+    def reopen(self, path: str) -> DiskFile:
+        """A file that was created before, to go on writing."""
         target = self._path(path)
         with _refusals(target):
-            if os.path.lexists(target):
+            return DiskFile(target, _regular(target, os.O_WRONLY))
+
+    def publish(self, path: str, data: bytes) -> None:
+        """A new small file, whole or not there at all; a rest of an earlier, cut attempt is no hindrance."""
+        target = self._path(path)
+        with _refusals(target):
+            if not os.path.lexists(target):
+                _write_whole(target, data)
+            elif self._holds(target, data):
+                sync_folder(target.parent)
+            else:
                 raise StorageError(errno.EEXIST, f"{target} exists already: evidence is never overwritten")
-            _write_whole(target, data)
+
+    @staticmethod
+    def _holds(target: Path, data: bytes) -> bool:
+        """True if an attempt whose end nobody knows had come as far as the name: a sync of the folder failed."""
+        try:
+            with _open_regular(target) as stream:
+                return stream.read(len(data) + 1) == data
+        except OSError:
+            return False
 
     def read(self, path: str, limit: int = 1 << 20) -> bytes:
         """The bytes of a regular file of at most `limit` bytes."""
@@ -202,7 +261,7 @@ class DiskStorage:
 
     def names(self, path: str) -> list[str]:
         """The sorted names in a folder, unfinished ones left out; empty if there is no such folder."""
-        target = self._path(path) if path else self._root
+        target = self._folder(_parts(path) if path else [])
         try:
             with _refusals(target):
                 return sorted(entry.name for entry in target.iterdir() if not entry.name.endswith(".unfinished"))

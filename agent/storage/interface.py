@@ -37,14 +37,23 @@ class Storage(Protocol):
         """A new file, its name durable on return; folders on the way are made.
 
         Raises:
-            StorageError: It exists already (EEXIST), or storage refuses.
+            StorageError: It exists already (EEXIST), or storage refuses; then it was not made.
+        """
+
+    def reopen(self, path: str) -> GrowingFile:
+        """A file that was created before, to go on writing after storage was gone.
+
+        Raises:
+            StorageError: It is missing or not a regular file.
         """
 
     def publish(self, path: str, data: bytes) -> None:
         """A new small file, whole or not there at all, durable on return (write, sync, rename, sync the folder).
 
+        The same bytes may be published again: after an error nobody knows how far it came.
+
         Raises:
-            StorageError: It exists already (EEXIST), or storage refuses.
+            StorageError: Another one exists already (EEXIST), or storage refuses.
         """
 
     def read(self, path: str, limit: int = 1 << 20) -> bytes:

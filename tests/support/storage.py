@@ -38,7 +38,8 @@ class MemoryStorage:
     """Files by path. `fault` is asked before every operation and may raise a `StorageError`.
 
     Attributes:
-        fault: Called with operation (`create`, `publish`, `write`, `sync`, `read`) and path.
+        fault: Called with operation (`create`, `publish`, `name`, `write`, `sync`, `read`, `reopen`) and path. A fault
+            of `name` comes when a new file has its name already, but not for good.
         free: What `free_bytes` says.
     """
 
@@ -59,14 +60,27 @@ class MemoryStorage:
         self.check("create", path)
         if path in self.files:
             raise StorageError(errno.EEXIST, f"{path} exists")
-        self.files[path] = MemoryFile(self, path)
+        file = MemoryFile(self, path)
+        self.check("name", path)
+        self.files[path] = file
+        return file
+
+    def reopen(self, path: str) -> MemoryFile:
+        self.check("reopen", path)
+        if path not in self.files:
+            raise StorageError(errno.ENOENT, f"no {path}")
         return self.files[path]
 
     def publish(self, path: str, data: bytes) -> None:
         self.check("publish", path)
-        file = self.create(path)
-        file.data[:] = data
-        file.durable = bytes(data)
+        if path not in self.files:
+            self.check("create", path)
+            file = self.files[path] = MemoryFile(self, path)
+            file.data[:] = data
+            file.durable = bytes(data)
+        elif self.files[path].data != data:
+            raise StorageError(errno.EEXIST, f"{path} exists")
+        self.check("name", path)
 
     def read(self, path: str, limit: int = 1 << 20) -> bytes:
         with self.open(path) as stream:
