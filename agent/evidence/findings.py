@@ -33,6 +33,11 @@ class Code(StrEnum):
     KEY_NOT_VALID = "key_not_valid"
     RECIPIENTS_UNLISTED = "recipients_unlisted"
 
+    # policies
+    POLICY_ALTERED = "policy_altered"
+    POLICY_MISSING = "policy_missing"
+    POLICY_UNVERIFIED = "policy_unverified"
+
     # the journal
     BOOT_INTACT = "boot_intact"
     BOOT_EMPTY = "boot_empty"
@@ -123,6 +128,7 @@ _NOTES = frozenset(
         Code.TRUST_UNPINNED,
         Code.TRUST_COPY_DIFFERS,
         Code.RECIPIENTS_UNLISTED,
+        Code.POLICY_UNVERIFIED,
         Code.BOOT_EMPTY,
         Code.JOURNAL_UNAVAILABLE,
         Code.JOURNAL_TORN,

@@ -131,9 +131,16 @@ class BootStory:
 
 
 class JournalStory:
-    """What all journals of a device say."""
+    """What all journals of a device say.
+
+    Attributes:
+        boots: By number.
+        recordings: By id.
+        policies: Signed policies that were in force, by their SHA-256: version, and the first line that says so.
+    """
 
     def __init__(self) -> None:
+        self.policies: dict[str, tuple[int, int]] = {}
         self.boots: dict[int, BootStory] = {}
         self.recordings: dict[str, RecordingStory] = {}
         self._heads = array("Q")

@@ -1,9 +1,9 @@
 """Checks all evidence in a folder without any private key, and says what is intact, missing, cut or altered.
 
-The order: what lies where (`tree`), whom to believe (`verify_authority`), the journals (`verify_journal`), and then
-each recording against itself and against the journal (`verify_recording`, `verify_statements`, `verify_segment`). Each
-of these modules states its rules. Every sealed byte is read once; memory does not grow with what is recorded but for
-what `story` keeps.
+The order: what lies where (`tree`), whom to believe (`verify_authority`), the journals (`verify_journal`), each
+recording against itself and against the journal (`verify_recording`, `verify_statements`, `verify_segment`), and the
+policies that decided (`verify_policies`). Each of these modules states its rules. Every sealed byte is read once;
+memory does not grow with what is recorded but for what `story` keeps.
 
 What this can't see: whether the newest boots' journals are missing together with all that they tell of, or the last
 lines of one that has no shutdown at its end (compare the newest line with the newest checkpoint that a dock has seen);
@@ -23,6 +23,7 @@ from agent.evidence.story import JournalStory
 from agent.evidence.tree import DevicePlace, Kind, Tree, below, find
 from agent.evidence.verify_authority import Authority, check_validity, find_device, find_trust, text
 from agent.evidence.verify_journal import verify_journals
+from agent.evidence.verify_policies import verify_policies
 from agent.evidence.verify_recording import Lag, verify_recording
 from agent.evidence.verify_statements import Scope
 from agent.keys import jws
@@ -162,6 +163,8 @@ class _Checker:
         if journal is not None:
             self._missing(place, journal, folders)
             self._open_end(place, journal)
+        if not place.only:
+            verify_policies(tree, place.path, trust, journal, findings)
         check_validity(authority, place.path, findings)
 
     def _anchor(self, folder: str, *, whole: bool) -> TrustDocument | None:
@@ -183,7 +186,7 @@ class _Checker:
                 folders.append(entry.name)
             elif not place.only:
                 self._findings.add(Code.FOREIGN_FILE, below(path, entry.name), "does not belong among recordings")
-        known = {layout.DEVICE, layout.TRUST, layout.JOURNAL, layout.RECORDINGS}
+        known = {layout.DEVICE, layout.TRUST, layout.JOURNAL, layout.RECORDINGS, layout.POLICY}
         for entry in self.tree.entries(place.path):
             if entry.name not in known and not place.only:
                 leftover = entry.name.endswith(".unfinished")

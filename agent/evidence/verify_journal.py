@@ -264,6 +264,8 @@ class _Reader:
                 self._ended(line.n, entry)
             case entries.Continued():
                 self.story.recording(entry.recording, line.n).continued_by = entry.by
+            case entries.PolicyChanged() if entry.what == "policy_in_force":
+                self.story.policies.setdefault(entry.policy, (entry.version, line.n))
             case entries.SegmentOpened():
                 segment = self.story.recording(entry.recording, line.n).segment(entry.segment)
                 if segment.opened is not None:
