@@ -48,7 +48,7 @@ class Frame(NamedTuple):
         segment_ns: Its length.
         first_new: Number of the first packet that no earlier segment holds.
         end_ns: End of the recording; None while it runs.
-        last: True if nothing more will come: a fragment need not be full.
+        last: True if nothing more will come, or must not be waited for: a fragment need not be full.
         now_ns: The monotonic clock.
     """
 

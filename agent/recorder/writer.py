@@ -134,6 +134,7 @@ class Job:
         over: Kinds of which a packet after the end was seen.
         lost: Packets that fell out of memory since the last manifest.
         stored: True once its first packets are durable.
+        caught_up: True once all that was in memory was sealed.
         spans: What was or is withheld.
         roll: A new segment is to begin at the next IDR picture, because it goes to other recipients.
     """
@@ -150,6 +151,7 @@ class Job:
     over: set[Kind] = field(default_factory=set)
     lost: int = 0
     stored: bool = False
+    caught_up: bool = False
     spans: list[Span] = field(default_factory=list)
     roll: bool = False
 
@@ -390,6 +392,7 @@ class Writer:
                 if last and not packets:
                     self._finish(job, "interrupted" if job.end_ns is None else "stopped")
                     return True
+                job.caught_up = self._open is not None
                 self._rest = self._until_next(job, decision)
                 return False
             self._carry_out(job, decision, packets)
@@ -410,6 +413,8 @@ class Writer:
         if self._open is None:
             return Plan(Step.WAIT)
         video, audio = self._open.builder.parameters
+        # What came before the start is made durable at once: its newest packets do not wait for a full fragment.
+        before_start = not job.caught_up and bool(packets) and packets[0].time_ns < job.at_ns
         frame = Frame(
             video=video,
             audio=audio,
@@ -417,7 +422,7 @@ class Writer:
             segment_ns=0 if job.roll else self._settings.segment_ns,
             first_new=self._open.first_new,
             end_ns=job.end_ns,
-            last=last,
+            last=last or before_start,
             now_ns=self._clocks.monotonic_ns(),
         )
         return plan(packets, job.position, frame)

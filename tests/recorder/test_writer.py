@@ -69,6 +69,19 @@ def test_nothing_but_the_last_fragment_waits_for_its_sync() -> None:
         assert cut_ns / NS - newest <= 0.25
 
 
+def test_what_came_before_a_start_is_durable_without_waiting_for_more() -> None:
+    rig = Rig()
+    packets = [p for p in scene(12.1) if p.time_ns < 12.1 * NS]
+    rig.declare(packets)
+    rig.play(packets)
+    job = rig.start(12.1)
+    assert_exactly(rig, [p for p in packets if p.time_ns >= 7 * NS])
+    fragments = rig.storage.syncs
+    later = [p for p in scene(12.25) if p.time_ns >= 12.1 * NS]
+    rig.play(later)
+    assert (job.caught_up, rig.storage.syncs) == (True, fragments)
+
+
 def test_segments_roll_at_idr_pictures_and_lose_nothing() -> None:
     rig = Rig(settings=Settings(segment_ns=3 * NS))
     packets = scene(20, gop_s=2)
