@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from agent.core.setup import Setup
+from agent.evidence.entries import Carried
 from agent.policy.request import Authorization, Fact
 
 
@@ -36,10 +37,15 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """Storage was read: `interrupted` is the recording that was running when the boot before ended; empty if none."""
+    """Storage was read: `interrupted` is the recording that was running when the boot before ended; empty if none.
+
+    Attributes:
+        carried: What holds on from the boots before.
+    """
 
     at_ns: int
     interrupted: str = ""
+    carried: Carried = field(default_factory=Carried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +265,15 @@ class DockContact:
 
 
 @dataclass(frozen=True, slots=True)
+class Attested:
+    """A station has signed this device's fresh nonce: it is where it says, until `until_ns` at the latest."""
+
+    at_ns: int
+    until_ns: int
+    station: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunningLow:
     """Something runs out: `what` is `storage` or `battery`, `left` how much of it is left, in its own words."""
 
@@ -343,6 +358,7 @@ Event = (
     | LineGood
     | KeySwitched
     | DockContact
+    | Attested
     | RunningLow
     | Tampered
     | Unheard

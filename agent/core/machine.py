@@ -5,30 +5,39 @@ The rules, in order:
 2. A recording ends, is darkened or silenced only by a request that the policy granted, and only once the journal line
    that says so is on storage. Silence of the policy, or of storage, leaves the recording as it is.
 3. A grant is for one recording and one context: if a trigger rose, the wearer said something else, or another
-   recording runs by then, the grant is void.
+   recording runs by then, the grant is void. So is one that storage made durable too late to be meant any more.
 4. A granted stop takes effect after a post-roll, in which the wearer, a trigger or any change of context takes it back.
+   A granted power-off takes effect at once.
 5. What is withheld is bounded: each time and summed over the recording. It ends at its limit, at a trigger, when it is
-   asked for, and when the policy, asked anew after a change of context, no longer grants it.
-6. Resuming is never refused, as a start is not.
+   asked for, and when the policy, asked anew after a change of context, no longer grants it. What was said and signed
+   for it counts for as long as it lasts. Nothing is withheld any more once a stop was granted.
+6. Resuming is never refused, as a start is not. Both also withdraw whatever was asked for and is not carried out yet.
 7. A recording that another boot left running goes on, in the same recording, as soon as storage was read; unless a new
-   one was begun before that, which then counts as its continuation.
+   one was begun before that, which then counts as its continuation. What was latched, raised, used up of a limit or
+   classified before the dark still is.
 8. SIGTERM ends the process, not the recording: it is stored, said to be interrupted, and goes on after the next start.
 9. A mark never changes anything. Outside of a recording there is nothing to mark, and the wearer is told.
 10. A trigger is live for its hold time from its rising edge on, not while its level stays high.
 11. A critical incident latches until a supervisor or an investigator releases it, signed.
 12. Failures of sources, storage and inputs are journalled and signalled; they change no recording.
-13. Time never goes back: an event from before is taken as of now.
+13. Docked is contact and a station's attestation, both; it is an attribute, ends no recording and starts none.
+14. Time never goes back: an event from before is taken as of now. What was due by the time of an event happens before
+    it. Time has the microseconds of the journal, so that a replay of its lines sees the same.
 """
 
 from dataclasses import replace
 
+from msgspec import to_builtins
+
 from agent.clock import NS
 from agent.core import commands as do
 from agent.core import events as on
+from agent.core import machine_docking as docking
 from agent.core import machine_requests as requests
 from agent.core import machine_withholding as withholding
 from agent.core.commands import Command
 from agent.core.events import Event
+from agent.core.machine_beginning import begin, booted
 from agent.core.machine_observations import observed
 from agent.core.signals import Signal
 from agent.core.state import State, frozen
@@ -36,20 +45,26 @@ from agent.evidence import entries
 
 US = 1000
 MOST_TRIGGERS = 64
+_POLICY_STAYS = frozenset({"policy_refused", "policy_expired"})
+"""What may happen to a policy without another one coming into force."""
 
 Step = tuple[State, list[Command]]
 
 
 def step(state: State, event: Event) -> Step:
     """The next state, and what is to be done, in order. Never raises, whatever the event in whatever state."""
-    if event.at_ns < state.now_ns:
-        event = replace(event, at_ns=state.now_ns)
-    state = replace(state, now_ns=event.at_ns)
+    at_ns = max(event.at_ns // US * US, state.now_ns)
+    if at_ns != event.at_ns:
+        event = replace(event, at_ns=at_ns)
+    state, due = _due(replace(state, now_ns=at_ns), at_ns)
+    state, commands = _handled(state, event)
+    return state, [*due, *commands] if due else commands
+
+
+def _handled(state: State, event: Event) -> Step:
     match event:
         case on.Booted():
-            return _booted(state, event)
-        case on.Tick():
-            return _tick(state, event.at_ns)
+            return booted(state, event)
         case on.StartAsked():
             return _start(state, event.at_ns, event.cause)
         case on.TriggerRose():
@@ -66,6 +81,10 @@ def step(state: State, event: Event) -> Step:
             return _mark(state, event)
         case on.Declared() | on.Measured() | on.SpeechMeasured() | on.Authorised() | on.KeySwitched():
             return requests.told(state, event)
+        case on.DockContact():
+            return _docking(state, docking.contact(state, event), event.at_ns)
+        case on.Attested():
+            return _docking(state, docking.attested(state, event), event.at_ns)
         case on.Classified():
             return _classified(state, event)
         case on.StealthAsked():
@@ -80,43 +99,11 @@ def step(state: State, event: Event) -> Step:
             return observed(state, event)
 
 
-def _booted(state: State, event: on.Booted) -> Step:
-    if not event.interrupted:
-        return state, [] if state.recording else [do.Journal(entries.StandbyEntered()), do.Show(Signal.READY)]
-    if state.recording:
-        return state, [do.Journal(entries.Continued(event.interrupted, state.recording))]
-    return _open(state, event.interrupted, event.at_ns, on.Cause.RECOVERY)
-
-
-def _open(state: State, recording: str, at_ns: int, cause: on.Cause) -> Step:
-    """A recording begins with a clean slate: what was said before belongs to another encounter."""
-    state = replace(
-        state,
-        recording=recording,
-        started_ns=at_ns,
-        reminded_ns=at_ns,
-        declared=frozen({}),
-        used_ns=frozen({}),
-        asked_again=frozen({}),
-        spoken_ns=-1,
-        prompted_ns=-1,
-        authorization=None,
-        authorized_for="",
-        classification="",
-        context=state.context + 1,
-    )
-    return state, [do.OpenRecording(recording, at_ns, cause), do.Show(Signal.STARTED)]
-
-
 def _start(state: State, at_ns: int, cause: on.Cause) -> Step:
-    if state.post_roll is not None:
-        return requests.take_back(state, at_ns, f"start by {cause}")
-    if state.withheld is not None:
-        return withholding.release(state, at_ns, f"start by {cause}")
     if state.recording:
-        return state, [do.Show(Signal.RECORDING)]
+        return requests.go_on(state, at_ns, f"start by {cause}")
     number = state.recordings + 1
-    return _open(replace(state, recordings=number), f"{state.tag}-{number:04d}", at_ns, cause)
+    return begin(replace(state, recordings=number), f"{state.tag}-{number:04d}", at_ns, cause)
 
 
 def _trigger(state: State, event: on.TriggerRose) -> Step:
@@ -136,24 +123,21 @@ def _resume(state: State, event: on.Asked) -> Step:
     state = replace(state, requests=number)
     entry = entries.Requested(number, event.action, event.at_ns // US, again=1)
     asked = do.Journal(entry, {"principal": event.principal})
-    if state.post_roll is not None:
-        state, commands = requests.take_back(state, event.at_ns, "resumed")
-    elif state.withheld is not None:
-        state, commands = withholding.release(state, event.at_ns, "resumed")
-    else:
-        commands = [do.Show(Signal.RECORDING if state.recording else Signal.STANDBY)]
+    state, commands = requests.go_on(state, event.at_ns, "resumed")
     return state, [asked, *commands]
 
 
-def _tick(state: State, now_ns: int) -> Step:
-    """Whatever is due: the end of a post-roll, of what is withheld, of an announce window; reminders."""
-    commands: list[Command] = []
+def _due(state: State, now_ns: int) -> Step:
+    """Whatever is due: the end of a post-roll, of what is withheld, of what waits for too long; reminders."""
+    state, commands = requests.lapse(state, now_ns)
     if state.post_roll is not None and now_ns >= state.post_roll.until_ns:
         state, more = requests.stop(state)
         commands += more
     if state.withheld is not None and now_ns >= state.withheld.until_ns:
         state, more = withholding.release(state, now_ns, "limit")
         commands += more
+    state, more = _docking(state, docking.settle(state, now_ns), now_ns)
+    commands += more
     every_ns = state.setup.limits.reminder_s * NS
     if state.recording and now_ns - state.reminded_ns >= every_ns:
         state = replace(state, reminded_ns=now_ns)
@@ -163,7 +147,7 @@ def _tick(state: State, now_ns: int) -> Step:
 
 def next_deadline_ns(state: State) -> int | None:
     """When the core next wants a tick; None if nothing is due by itself."""
-    due = []
+    due = [pending.asked.at_ns + requests.GRANT_NS for pending in state.pending.values()]
     if state.post_roll is not None:
         due.append(state.post_roll.until_ns)
     if state.withheld is not None:
@@ -193,6 +177,14 @@ def _mark(state: State, event: on.MarkAsked) -> Step:
     return state, [do.Journal(entries.Marked(state.recording, event.at_ns // US)), do.Show(Signal.MARKED)]
 
 
+def _docking(before: State, change: Step, at_ns: int) -> Step:
+    """Docked or no longer docked is a change of what requests are decided by."""
+    state, commands = change
+    if state.docked_told == before.docked_told:
+        return state, commands
+    return requests.context_changed(state, commands, at_ns)
+
+
 def _classified(state: State, event: on.Classified) -> Step:
     if not state.recording:
         return state, [do.Show(Signal.STANDBY)]
@@ -210,10 +202,12 @@ def _stealth(state: State) -> Step:
 def _policy(state: State, event: on.PolicyChanged) -> Step:
     """Another policy is another context: what the one before granted is void, and what lasts is asked anew."""
     entry = entries.PolicyChanged(event.what, event.version, event.policy)
-    journalled: list[Command] = [do.Journal(entry, {"detail": event.detail[:300]} if event.detail else {})]
-    if event.setup == state.setup and event.what != "policy_in_force":
+    details = {"detail": event.detail[:300], "setup": to_builtins(event.setup), "before": to_builtins(state.setup)}
+    journalled: list[Command] = [do.Journal(entry, details)]
+    if event.setup == state.setup and event.what in _POLICY_STAYS:
         return state, journalled
-    return requests.context_changed(replace(state, setup=event.setup), journalled, event.at_ns)
+    state = withholding.shortened(replace(state, setup=event.setup))
+    return requests.context_changed(state, journalled, event.at_ns)
 
 
 def _told(state: State) -> Step:

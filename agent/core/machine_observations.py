@@ -39,8 +39,6 @@ def observed(state: State, event: Event) -> tuple[State, list[Command]]:
         case on.RunningLow():
             signal = Signal.BATTERY_LOW if event.what == "battery" else Signal.STORAGE_LOW
             return state, [do.Journal(entries.RunningLow(event.what, event.left, event.at_ns // US)), do.Show(signal)]
-        case on.DockContact():
-            return state, [do.Journal(entries.DockContact(event.closed, event.at_ns // US))]
         case on.Tampered():
             entry = entries.Tampered(event.what, event.at_ns // US)
             return state, [do.Journal(entry, {"detail": event.detail}), do.Show(Signal.FAULT)]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from msgspec import to_builtins
+
 from agent.clock import NS
 from agent.core import commands as do
 from agent.core import events as on
@@ -17,6 +19,8 @@ from agent.policy.request import Request
 US = 1000
 MOST_PENDING = 8
 """Requests that may wait at once; what comes beyond is refused at once, and journalled."""
+GRANT_NS = 30 * NS
+"""A request that was not carried out by then is not meant any more: the wearer has seen that nothing came of it."""
 _PROMPTS = {
     "speak": Signal.SAY_REASON,
     "give_reason": Signal.SAY_REASON,
@@ -36,15 +40,16 @@ def ask(state: State, event: on.Asked) -> Step:
     number = state.requests + 1
     again = state.asked_again.get(event.action, 0) + 1
     state = replace(state, requests=number, asked_again=frozen({**state.asked_again, event.action: again}))
-    request = Request(event.principal, event.action, facts(state, event.at_ns, event.action))
+    known = facts(state, event.at_ns, event.action)
+    request = Request(event.principal, event.action, known)
     entry = entries.Requested(number, event.action, event.at_ns // US, again)
     asked = do.Journal(entry, request.record())
     if event.action in _NEEDS_RECORDING and not state.recording:
         return state, [asked, do.Show(Signal.STANDBY)]
     if len(state.pending) >= MOST_PENDING:
-        refused = entries.Decided(number, allowed=False, policy="")
+        refused = entries.Decided(number, allowed=False, policy="", at_us=event.at_ns // US)
         return state, [asked, do.Journal(refused, {"error": "too many requests at once"}), do.Show(Signal.REFUSED)]
-    waiting = Pending(event, state.recording, state.context)
+    waiting = Pending(event, known, state.recording, state.context)
     state = replace(state, pending=frozen({**state.pending, number: waiting}))
     return state, [asked, do.Decide(number, request, event.at_ns)]
 
@@ -65,12 +70,12 @@ def _details(asked: on.Asked, event: on.Decided) -> Details:
 
 def decided(state: State, event: on.Decided) -> Step:
     """Signal a refusal; have a grant made durable before anything follows from it."""
-    if state.withheld is not None and event.request == state.withheld.rechecking:
+    if state.withheld is not None and event.request == state.withheld.rechecking != 0:
         return withholding.rechecked(state, event)
     asked = state.pending.get(event.request)
     if asked is None or asked.decided is not None:
         return state, []
-    entry = entries.Decided(event.request, event.allowed, event.policy, event.declared_only)
+    entry = entries.Decided(event.request, event.allowed, event.policy, event.declared_only, event.at_ns // US)
     details = _details(asked.asked, event)
     if not event.allowed:
         state = _settled(state, event.request)
@@ -92,17 +97,59 @@ def durable(state: State, event: on.Durable) -> Step:
     if granted is None or granted.decided is None:
         return state, []
     state = _settled(state, event.token)
-    if granted.context != state.context or granted.recording != state.recording:
-        return state, [do.Journal(entries.Voided(event.token)), do.Show(Signal.REFUSED)]
+    why = _void(state, granted)
+    if why:
+        return state, [do.Journal(entries.Voided(event.token, event.at_ns // US, why)), do.Show(Signal.REFUSED)]
+    if state.authorized_for == granted.asked.action:
+        state = replace(state, authorization=None, authorized_for="")
     match granted.asked.action:
         case on.Action.STOP_RECORDING:
             return _begin_post_roll(state, granted, event)
         case on.Action.PRIVACY_PAUSE | on.Action.MUTE:
-            return withholding.withhold(state, event.token, granted.asked, granted.decided, event.at_ns)
+            return withholding.withhold(state, event.token, granted, event.at_ns)
         case on.Action.POWER_OFF:
             return _power_off(state, granted, event)
         case _:
             return state, []
+
+
+def _void(state: State, granted: Pending) -> str:
+    """Why a grant is not carried out; empty if it is."""
+    action = granted.asked.action
+    if granted.context != state.context or granted.recording != state.recording:
+        return "changed"
+    if action in withholding.KINDS and state.post_roll is not None:
+        return "stopping"
+    if action in withholding.KINDS and withholding.used_up(state, action):
+        return "limit"
+    return ""
+
+
+def lapse(state: State, now_ns: int) -> Step:
+    """Give up what has waited too long, for the policy's answer or for storage."""
+    commands: list[Command] = []
+    for number, waiting in state.pending.items():
+        if now_ns - waiting.asked.at_ns < GRANT_NS:
+            continue
+        state = _settled(state, number)
+        if waiting.decided is None:
+            unanswered = entries.Decided(number, allowed=False, policy="", at_us=now_ns // US)
+            commands.append(do.Journal(unanswered, {"error": "the policy did not answer"}))
+        else:
+            commands.append(do.Journal(entries.Voided(number, now_ns // US, "late")))
+        commands.append(do.Show(Signal.REFUSED))
+    return state, commands
+
+
+def go_on(state: State, at_ns: int, why: str) -> Step:
+    """Somebody or something wants the recording as it is: withdraw what ends, darkens or silences it, or soon may."""
+    commands: list[Command] = [do.Journal(entries.Voided(number, at_ns // US, why)) for number in state.pending]
+    state = replace(state, pending=frozen({}))
+    state, taken_back = take_back(state, at_ns, why)
+    state, released = withholding.release(state, at_ns, why)
+    if not taken_back and not released:
+        commands.append(do.Show(Signal.RECORDING if state.recording else Signal.STANDBY))
+    return state, [*commands, *taken_back, *released]
 
 
 def _begin_post_roll(state: State, granted: Pending, event: on.Durable) -> Step:
@@ -211,21 +258,27 @@ def context_changed(state: State, commands: list[Command], at_ns: int) -> Step:
 
 def _speech(state: State, event: on.SpeechMeasured) -> Step:
     """Speech that was heard makes nothing void: it was prompted for, and can only satisfy what asks for it."""
-    if event.prompt_ns != state.prompted_ns:
+    if state.prompted_ns < 0 or event.prompt_ns != state.prompted_ns:
         return state, []
-    entry = entries.SpeechMeasured(event.at_ns // US, event.heard, round(event.confidence * 100))
+    confidence = event.confidence if 0 <= event.confidence <= 1 else 0.0
+    entry = entries.SpeechMeasured(event.at_ns // US, event.heard, round(confidence * 100))
     state = replace(state, prompted_ns=-1, spoken_ns=event.at_ns if event.heard else state.spoken_ns)
     return state, [do.Journal(entry)]
 
 
 def _authorised(state: State, event: on.Authorised) -> Step:
-    entry = do.Journal(entries.Authorised(event.action, event.at_ns // US), {"who": dict(event.who)})
-    if event.action == "ReleaseCriticalIncident":
-        return replace(state, latched=False), [entry, do.Show(Signal.GRANTED)]
+    details = {
+        "who": dict(event.who),
+        "recording": event.recording,
+        "authorization": to_builtins(event.authorization),
+    }
+    entry = do.Journal(entries.Authorised(event.action, event.at_ns // US), details)
     if event.action == "LatchCriticalIncident":
         return replace(state, latched=True), [entry, do.Show(Signal.GRANTED)]
     if event.recording != state.recording:
-        return state, [entry]
+        return state, [entry, do.Show(Signal.REFUSED)]
+    if event.action == "ReleaseCriticalIncident":
+        return replace(state, latched=False), [entry, do.Show(Signal.GRANTED)]
     until_ns = event.at_ns + event.authorization.expires_in_s * NS
     state = replace(state, authorization=event.authorization, authorized_for=event.action, authorized_until_ns=until_ns)
     return state, [entry, do.Show(Signal.GRANTED)]
@@ -261,4 +314,4 @@ def _merged(known: Mapping[str, object], values: Mapping[str, object]) -> dict[s
 
 
 def _plain(value: object) -> object:
-    return sorted(value) if isinstance(value, frozenset) else value
+    return sorted(map(str, value)) if isinstance(value, frozenset) else value

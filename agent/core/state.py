@@ -37,11 +37,13 @@ class Pending:
     """A request that is not settled: asked, or granted and waiting for its journal line to be durable.
 
     Attributes:
+        facts: What it is decided by.
         recording: The recording it was asked in.
         context: `State.context` when it was asked: a grant for a context that has since changed is void.
     """
 
     asked: on.Asked
+    facts: Mapping[str, Fact]
     recording: str
     context: int
     decided: on.Decided | None = None
@@ -65,6 +67,7 @@ class Withheld:
         asked: What was asked for.
         since_ns: From then on nothing of `kinds` enters memory.
         until_ns: It ends by itself then.
+        done: What was said and signed for it, which counts for as long as it lasts.
         rechecking: Number under which the policy is asked whether it still holds; 0 if it is not being asked.
     """
 
@@ -74,6 +77,7 @@ class Withheld:
     kinds: frozenset[Kind]
     since_ns: int
     until_ns: int
+    done: Mapping[str, Fact] = field(default_factory=_nothing)
     rechecking: int = 0
 
 
@@ -100,6 +104,9 @@ class State:
         prompted_ns: When the wearer was last prompted to speak; -1 if not, or if the window has been answered.
         classification: Of the running recording; empty for none.
         key_switch: The supervisor's key switch is on.
+        contact: The dock's contact is closed. `contact_ns` is when it last closed.
+        attested_until_ns: Until when a station's attestation holds; 0 for none. `station` names it.
+        docked_told: The journal says that it is docked. `spoof_told`: that the contact was closed without a station.
         authorization: A supervisor's leave that was given for this recording, and until when; `authorized_for` is the
             action it names.
         context: Counts every change of what requests are decided by.
@@ -129,6 +136,12 @@ class State:
     prompted_ns: int = -1
     classification: str = ""
     key_switch: bool = False
+    contact: bool = False
+    contact_ns: int = 0
+    attested_until_ns: int = 0
+    station: str = ""
+    docked_told: bool = False
+    spoof_told: bool = False
     authorization: Authorization | None = None
     authorized_for: str = ""
     authorized_until_ns: int = 0
@@ -149,6 +162,10 @@ class State:
         if self.withheld is not None:
             return Mode.PRIVACY if Kind.VIDEO in self.withheld.kinds else Mode.MUTED
         return Mode.POST_ROLL if self.post_roll is not None else Mode.RECORDING
+
+    def docked(self, now_ns: int) -> bool:
+        """Contact closed and attested: one without the other is no dock."""
+        return self.contact and now_ns < self.attested_until_ns
 
     def live_triggers(self, now_ns: int) -> frozenset[str]:
         """Triggers within the hold time of their rising edge."""
@@ -184,8 +201,7 @@ def facts(state: State, now_ns: int, action: on.Action) -> Mapping[str, Fact]:
         "triggers_active": state.live_triggers(now_ns),
         "critical_incident": state.latched,
         "reason_spoken": state.spoken_ns >= 0 and now_ns - state.spoken_ns < SPOKEN_FOR_NS,
-        # Docked is what a station attests; until one does, the device knows that it is not.
-        "dock_state": "undocked",
+        "dock_state": "docked" if state.docked(now_ns) else "undocked",
         "preevent_s": state.setup.pre_event_s,
         "preevent_audio": state.setup.pre_event_audio,
         "elapsed_s": max(0, now_ns - state.started_ns) // NS if state.recording else 0,

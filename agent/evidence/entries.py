@@ -24,6 +24,7 @@ class Carried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         triggers: How long before the last line each trigger had its newest rising edge, in milliseconds, by name.
         withheld_ms: For how long each action has withheld something in the recording that was running, by action.
         asked: How often each action was asked for in it.
+        classified: It was classified.
     """
 
     latched: bool = False
@@ -31,6 +32,7 @@ class Carried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     triggers: dict[str, int] = msgspec.field(default_factory=dict)
     withheld_ms: dict[str, int] = msgspec.field(default_factory=dict)
     asked: dict[str, int] = msgspec.field(default_factory=dict)
+    classified: bool = False
 
 
 class Boot(Entry, tag="boot", frozen=True):
@@ -268,6 +270,14 @@ class DockContact(Entry, tag="dock_contact", frozen=True):
     at_us: int
 
 
+class Docked(Entry, tag="docked", frozen=True):
+    """Contact closed *and* attested by a station (`docked`), or no longer both; `station` names who attested it."""
+
+    docked: bool
+    station: str
+    at_us: int
+
+
 class RunningLow(Entry, tag="running_low", frozen=True):
     """The wearer was warned that `what` (`storage` or `battery`) runs out; `left` says how much is left."""
 
@@ -415,6 +425,7 @@ AnyEntry = (
     | Tampered
     | KeySwitched
     | DockContact
+    | Docked
     | RunningLow
     | PolicyChanged
     | SelfTested

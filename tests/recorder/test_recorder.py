@@ -8,6 +8,7 @@ from agent.clock import NS
 from agent.core.events import (
     Action,
     Asked,
+    Attested,
     Cause,
     Classified,
     Declared,
@@ -340,6 +341,35 @@ def test_dock_contact_without_an_attestation_is_journalled_and_permits_nothing()
         facts(device.recorder.control.state, device.clocks.now_ns, Action.STOP_RECORDING)["dock_state"].value
         == "undocked"
     )
+
+
+def test_docked_is_contact_and_attestation_and_ends_by_itself() -> None:
+    device = Device()
+    device.run(2)
+    control = device.recorder.control
+
+    def dock_state() -> object:
+        return facts(control.state, device.clocks.now_ns, Action.POWER_OFF)["dock_state"].value
+
+    control.handle(Attested(device.clocks.now_ns, device.clocks.now_ns + 60 * NS, "station-1"))
+    assert dock_state() == "undocked"
+    control.handle(DockContact(device.clocks.now_ns, closed=True))
+    assert dock_state() == "undocked"
+    control.handle(Attested(device.clocks.now_ns, device.clocks.now_ns + 60 * NS, "station-1"))
+    assert dock_state() == "docked"
+    device.press("record", times=2)
+    assert device.recording
+    device.clocks.advance(61)
+    control.turn()
+    assert dock_state() == "undocked"
+    control.handle(Attested(device.clocks.now_ns, device.clocks.now_ns + 60 * NS, "station-1"))
+    control.handle(DockContact(device.clocks.now_ns, closed=False))
+    assert dock_state() == "undocked"
+    device.settle()
+    told = [entry.docked for entry in device.entries(entries.Docked) if isinstance(entry, entries.Docked)]
+    assert told == [True, False, True, False]
+    assert any(isinstance(e, entries.Refused) and e.what == "attestation" for e in device.entries())
+    assert device.recording
 
 
 def test_key_switch_stands_for_presence_and_never_counts_as_signed() -> None:

@@ -1,0 +1,80 @@
+"""How a recording begins, and what a boot takes over from those before. The rules are those of `agent.core.machine`."""
+
+from dataclasses import replace
+
+from agent.core import commands as do
+from agent.core import events as on
+from agent.core import machine_requests as requests
+from agent.core.commands import Command
+from agent.core.signals import Signal
+from agent.core.state import State, frozen
+from agent.evidence import entries
+
+_MS = 1_000_000
+_ACTIONS = frozenset(on.Action)
+
+Step = tuple[State, list[Command]]
+
+
+def begin(state: State, recording: str, at_ns: int, cause: on.Cause) -> Step:
+    """A recording begins with a clean slate: what was said before belongs to another encounter."""
+    state = replace(
+        state,
+        recording=recording,
+        started_ns=at_ns,
+        reminded_ns=at_ns,
+        declared=frozen({}),
+        used_ns=frozen({}),
+        asked_again=frozen({}),
+        spoken_ns=-1,
+        prompted_ns=-1,
+        authorization=None,
+        authorized_for="",
+        classification="",
+        context=state.context + 1,
+    )
+    commands: list[Command] = [do.OpenRecording(recording, at_ns, cause), do.Show(Signal.STARTED)]
+    if state.ending:
+        commands.append(do.Journal(entries.Interrupted(recording)))
+    return state, commands
+
+
+def booted(state: State, event: on.Booted) -> Step:
+    """Storage was read: what another boot left running goes on."""
+    state = _remembered(state, event)
+    if not event.interrupted:
+        return state, [] if state.recording else [do.Journal(entries.StandbyEntered()), do.Show(Signal.READY)]
+    if state.recording:
+        commands: list[Command] = [do.Journal(entries.Continued(event.interrupted, state.recording))]
+    else:
+        state, commands = begin(state, event.interrupted, event.at_ns, on.Cause.RECOVERY)
+    state = _continued(state, event.carried)
+    if event.carried.classified:
+        # As what, is sealed, and this boot can't read it: the narrowest circle is the one that leaks nothing.
+        state, more = requests.classify(state, requests.RESTRICTED, event.at_ns)
+        commands += more
+    return state, commands
+
+
+def _remembered(state: State, event: on.Booted) -> State:
+    """The latch, and triggers: nobody knows how much of their hold time passed in the dark, so none of it did."""
+    raised = {name: event.at_ns - age_ms * _MS for name, age_ms in event.carried.triggers.items()}
+    return replace(
+        state,
+        latched=state.latched or event.carried.latched,
+        raised=frozen({**raised, **state.raised}),
+        context=state.context + 1,
+    )
+
+
+def _continued(state: State, carried: entries.Carried) -> State:
+    """What the recording has used up of its limits, in this boot and before."""
+    used = dict(state.used_ns)
+    for action, ms in carried.withheld_ms.items():
+        if action in _ACTIONS:
+            used[on.Action(action)] = used.get(on.Action(action), 0) + ms * _MS
+    asked = dict(state.asked_again)
+    for action, times in carried.asked.items():
+        if action in _ACTIONS:
+            asked[on.Action(action)] = asked.get(on.Action(action), 0) + times
+    return replace(state, used_ns=frozen(used), asked_again=frozen(asked))
