@@ -3,6 +3,7 @@
 Read, not checked: that is the business of checking. What is not readable is passed over and counted.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -191,7 +192,7 @@ class _Reader:
         match entry:
             case entries.Requested():
                 again = f", asked again ({entry.again})" if entry.again else ""
-                self._event(line, f"{entry.action} requested{again}", entry.at_us)
+                self._event(line, f"{_words(entry.action)} requested{again}", entry.at_us)
             case entries.Decided():
                 declared = ", on declarations alone" if entry.declared_only and entry.allowed else ""
                 self._event(line, f"request {entry.request} {'granted' if entry.allowed else 'refused'}{declared}")
@@ -206,7 +207,7 @@ class _Reader:
             case entries.Declared():
                 self._event(line, "declaration by the wearer", entry.at_us)
             case entries.Authorised():
-                self._event(line, f"authorisation to {entry.action} used", entry.at_us)
+                self._event(line, f"authorisation to {_words(entry.action)} used", entry.at_us)
             case entries.Classified():
                 self._event(line, "classified", entry.at_us)
             case entries.SpeechMeasured():
@@ -264,6 +265,11 @@ class _Reader:
 def withheld_text(request: int) -> str:
     """Why there is nothing where it was withheld."""
     return f"withheld on granted request {request}"
+
+
+def _words(action: str) -> str:
+    """`StopRecording` as `stop recording`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", action).lower()
 
 
 def _kinds(kinds: Sequence[str]) -> str:

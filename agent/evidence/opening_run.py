@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -38,6 +39,9 @@ _CAUSES = {
     "storage_full": "storage full",
     "fault": "storage or source fault",
 }
+
+_FRAGMENTS_A_LOOK = 8
+"""After that many the text is made for what they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,26 +172,28 @@ class Run:
         result: OpenedSegment,
     ) -> None:
         """Put a segment's samples where they belong. A file is begun only when there is a sample for it."""
-        counts = dict.fromkeys((one.kind for one in parameters), 0)
-        newest: dict[Kind, Sample] = {}
+        counts: Counter[Kind] = Counter()
         film: Film | None = None
         placement: Placement | None = None
+        take: Mapping[Kind, Callable[[Sample], bool]] = {}
         try:
-            for sample in reader:
+            for looks, samples in enumerate(reader.fragments()):
                 if film is None or placement is None:
                     placement = self._timeline.place(opening, self._end_ns)
                     film = self._begin(index, opening, parameters, placement)
-                if not film.take(sample):
-                    film = self._begin_after_gap(index, opening, parameters, placement, sample)
-                    film.take(sample)
-                counts[sample.kind] += 1
-                newest[sample.kind] = sample
+                    take = film.takers
+                for sample in samples:
+                    if not take[sample.kind](sample):
+                        film = self._begin_after_gap(index, opening, parameters, placement, sample)
+                        take = film.takers
+                        take[sample.kind](sample)
+                counts.update([sample.kind for sample in samples])
+                if looks % _FRAGMENTS_A_LOOK == 0:
+                    film.look()
         finally:
-            timescales = {one.kind: one.timescale for one in parameters}
-            ends = [(last.ticks + last.duration) / timescales[kind] for kind, last in newest.items()]
-            result.seconds = max(ends, default=0.0)
-            result.packets = {kind: count for kind, count in counts.items() if count}
-            if film is not None:
+            result.packets = dict(counts)
+            if film is not None and placement is not None:
+                result.seconds = (film.end_ns - placement.start_ns) / NS
                 self._end_ns = max(film.end_ns, self._end_ns or film.end_ns)
 
     def _compare(self, index: int, said: SegmentStatements, result: OpenedSegment, problem: str) -> None:
@@ -224,7 +230,8 @@ class Run:
         """The file that a segment goes into, ready for its samples."""
         after = self._break(opening, placement)
         film = self._film
-        if film is None or self._options.apart or film.parameters != tuple(parameters):
+        too_far = film is not None and placement.start_ns - film.end_ns > MOST_HELD_NS
+        if film is None or too_far or self._options.apart or film.parameters != tuple(parameters):
             film = self._new_film(
                 index, opening, parameters, Line(opening.tracks, placement, placement.base_ticks), after
             )

@@ -27,12 +27,13 @@ def written(
     """A file with these samples, whose last ones last for 1000 ticks, and whether its index is in front."""
     file = io.BytesIO()
     writer = Mp4Writer(file, parameters, reserve=reserve)
+    adders = {one.kind: writer.adder(one.kind) for one in parameters}
     timescales = {one.kind: one.timescale for one in parameters}
     merged = [
         (ticks / timescales[kind], kind, ticks, data, key) for kind, own in samples.items() for ticks, data, key in own
     ]
     for _, kind, ticks, data, key in sorted(merged, key=lambda sample: sample[0]):
-        writer.add(kind, ticks, data, key=key)
+        adders[kind](ticks, data, key)
     for at, text in texts or []:
         writer.add_text(at, text)
     ends = {kind: own[-1][0] + 1000 for kind, own in samples.items() if own}
@@ -192,15 +193,16 @@ def test_time_of_recording_is_stated_where_it_is_known() -> None:
 @pytest.mark.parametrize("step", [-1, MOST_TICKS + 1])
 def test_times_that_the_format_can_not_hold_are_refused(step: int) -> None:
     writer = Mp4Writer(io.BytesIO(), [VIDEO], reserve=1000)
-    writer.add(Kind.VIDEO, 5000, b"a", key=True)
+    add = writer.adder(Kind.VIDEO)
+    add(5000, b"a", True)
     with pytest.raises(EvidenceError, match="ticks from one sample to the next"):
-        writer.add(Kind.VIDEO, 5000 + step, b"b", key=False)
+        add(5000 + step, b"b", False)
 
 
 def test_file_is_written_piece_by_piece() -> None:
     """What is held back is half a second or a megabyte, whichever is less."""
     file = io.BytesIO()
-    writer = Mp4Writer(file, [VIDEO], reserve=1000)
+    add = Mp4Writer(file, [VIDEO], reserve=1000).adder(Kind.VIDEO)
     for number in range(1000):
-        writer.add(Kind.VIDEO, number * 1000, b"x" * 10_000, key=number == 0)
+        add(number * 1000, b"x" * 10_000, number == 0)
         assert (number + 1) * 10_000 - len(file.getvalue()) <= 16 * 10_000
