@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from agent.clock import WallReading
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
+from agent.evidence.carried import Carry
+from agent.evidence.entries import Carried
 from agent.evidence.journal import CHECKPOINT_TYPE, HELD, MAX_LINE, Line, checkpoint_payload, parse_line, split_lines
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE
 from agent.evidence.manifest import manifest as typed_manifest
@@ -66,13 +68,13 @@ class Left:
         running: The recording that no granted stop has ended; None if the recorder was in standby.
         ended: Recordings that were ended, but whose last segment was not closed any more.
         storage_full: Storage had no room when the journal ends.
-        policy_version: Of the newest policy bundle that was in force.
+        carried: What must not be forgotten by going dark.
     """
 
     running: Progress | None = None
     ended: tuple[Progress, ...] = ()
     storage_full: bool = False
-    policy_version: int = 0
+    carried: Carried = field(default_factory=Carried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ def left_behind(storage: Storage, tail: Tail) -> Left:
                 ended.append(progress)
         elif progress.unfinished or not progress.segment or not _is_final(storage, recording, progress.segment):
             running = progress
-    return Left(running, tuple(ended), story.storage_full, story.policy_version)
+    return Left(running, tuple(ended), story.storage_full, story.carried)
 
 
 @dataclass(slots=True)
@@ -182,7 +184,7 @@ class _Story:
     ended: set[str] = field(default_factory=set)
     attested: dict[tuple[str, int], int] = field(default_factory=dict)
     storage_full: bool = False
-    policy_version: int = 0
+    carried: Carried = field(default_factory=Carried)
 
     def follow(self, entry: entries.AnyEntry) -> None:
         match entry:
@@ -203,8 +205,6 @@ class _Story:
                     self.attested[payload.recording, payload.segment] = payload.bytes
             case entries.StorageFailed():
                 self.storage_full = entry.problem == "ENOSPC"
-            case entries.PolicyChanged() if entry.what in {"policy_in_force", "policy_rolled_back"}:
-                self.policy_version = max(self.policy_version, entry.version)
             case entries.StorageBack():
                 self.storage_full = False
             case _:
@@ -219,7 +219,7 @@ class _Story:
             ended=self.ended | later.ended,
             attested=self.attested | later.attested,
             storage_full=later.storage_full if later.tags else self.storage_full,
-            policy_version=max(self.policy_version, later.policy_version),
+            carried=later.carried if later.tags else self.carried,
         )
 
 
@@ -242,12 +242,16 @@ def _told(storage: Storage, boot: int) -> _Story:
     path = layout.journal(boot)
     if storage.size(path) is None:
         return story
+    carry = Carry()
     with storage.open(path) as stream:
         for raw in iter(lambda: stream.readline(MAX_LINE + 1), b""):
             try:
-                story.follow(parse_line(raw.rstrip(b"\n")).entry)
+                line = parse_line(raw.rstrip(b"\n"))
+                story.follow(line.entry)
             except EvidenceError:
                 break
+            carry.follow(line)
+    story.carried = carry.carried
     return story
 
 

@@ -122,6 +122,7 @@ def prepare(
         dark_uncertainty_ms=span.uncertainty_ms,
         dark_basis=span.basis,
         interrupted=left.running.recording if left.running else "",
+        carried=left.carried,
     )
     file = storage.create(layout.journal(boot))
     first_line = journal.line(first)

@@ -222,8 +222,10 @@ class Recorder:
             self.control.put(on.Unheard(self._clocks.monotonic_ns(), "authorisation", lost))
         self._guard = guard
         running = prepared.left.running
-        self._policy_changed(self._policy.load(prepared.left.policy_version))
-        self.control.put(on.Booted(self._clocks.monotonic_ns(), running.recording if running else ""))
+        self._policy_changed(self._policy.load(prepared.left.carried.policy_version))
+        self.control.put(
+            on.Booted(self._clocks.monotonic_ns(), running.recording if running else "", carried=prepared.left.carried)
+        )
         self.feed.ring_bell()
         return prepared.journal, prepared.file, prepared.first_line
 
