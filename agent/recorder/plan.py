@@ -28,7 +28,8 @@ class Plan:
 
     Attributes:
         count: How many packets it is about.
-        until_ns: While waiting for a fragment to become full: no packet before that time makes it so.
+        until_ns: There is nothing to do before a packet of that time: while waiting, for this fragment to become full;
+            after writing all there was, for the next one to become almost so.
         stale_ns: While waiting: when the clock shows that, the fragment is to be stored as it is.
     """
 
@@ -89,7 +90,7 @@ def plan(packets: Sequence[Packet], number: int, frame: Frame) -> Plan:
     full = packets[-1].time_ns + 2 * lasts - first_ns > FRAGMENT_NS
     stale = frame.now_ns - first_ns >= STALE_NS
     if full or stale or frame.last:
-        return Plan(Step.WRITE, len(packets))
+        return Plan(Step.WRITE, len(packets), until_ns=packets[-1].time_ns + FRAGMENT_NS - shortest)
     return Plan(Step.WAIT, until_ns=first_ns + FRAGMENT_NS - 2 * shortest, stale_ns=first_ns + STALE_NS)
 
 

@@ -165,7 +165,7 @@ class _Open:
         offset: Bytes that are durable.
         unsynced: Sealed bytes that are to follow, in pieces as they were made; they hold the packets before number
             `unsynced_to`.
-        newest_ns: Time of the last packet sealed.
+        until_ns: Once all packets are sealed: there is nothing to do before a packet of that time.
         refused: True after storage refused this file once for another reason than room.
     """
 
@@ -176,7 +176,7 @@ class _Open:
     offset: int = 0
     unsynced: list[bytes | bytearray] = field(default_factory=list)
     attested_ns: int = 0
-    newest_ns: int = 0
+    until_ns: int = 0
     refused: bool = False
 
 
@@ -400,14 +400,14 @@ class Writer:
     def _until_next(self, job: Job, decision: Plan) -> Rest:
         """How long there is nothing to do for a recording.
 
-        A fragment that has begun is due once it is full or stale. Where none has, the next one can't be full for most
-        of its length after the last packet written, nor can it be stale before `STALE_NS` from now.
+        A fragment that has begun is due once it is full or stale. One that has not begun can't be stale before
+        `STALE_NS` from now.
         """
         if self._open is None or job.end_ns is not None:
             return Rest(_LOOK_AGAIN_S, 0)
         if decision.stale_ns:
             return Rest((decision.stale_ns - self._clocks.monotonic_ns()) / NS, decision.until_ns)
-        return Rest(STALE_NS / NS, self._open.newest_ns + FRAGMENT_NS * 3 // 4)
+        return Rest(STALE_NS / NS, self._open.until_ns)
 
     def _plan(self, job: Job, packets: list[Packet], *, last: bool) -> Plan:
         if self._open is None:
@@ -439,7 +439,7 @@ class Writer:
                 size = sum(len(packet.data) for packet in batch)
                 self._count_lost(job, [Lost(len(batch), size, batch[0].time_ns, batch[-1].time_ns)])
             self._open.unsynced_to = job.position
-            self._open.newest_ns = batch[-1].time_ns
+            self._open.until_ns = decision.until_ns
             self._count_lost(job, self._feed.taken(job.cursor, job.position))
             backlog = packets[-1].time_ns - batch[0].time_ns > BACKLOG_NS
             if not backlog or sum(map(len, self._open.unsynced)) > MOST_UNSYNCED:
