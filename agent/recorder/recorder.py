@@ -267,7 +267,8 @@ class Recorder:
                 trust=self._owner.trust,
                 device=self._owner.device,
                 recording=self.control.state.recording,
-                wall=self._clocks.wall(),
+                # The journal's clock never goes back, which the guard relies on after its record was lost.
+                wall=self._ready().journal.wall(),
                 used=self._guard,
             )
         except EvidenceError as error:
