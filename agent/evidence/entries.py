@@ -250,10 +250,14 @@ class StealthSet(Entry, tag="stealth", frozen=True):
 
 
 class Tampered(Entry, tag="tampered", frozen=True):
-    """Something that no honest use does, such as `lens_covered`, `picture_frozen`, `microphone_muted`, `clock_set`."""
+    """Something that no honest use does, or its end (`ended`).
+
+    `what` is `lens_covered`, `picture_frozen`, `microphone_muted`, `clock_set`, `dock_without_station`, …
+    """
 
     what: str
     at_us: int
+    ended: bool = False
 
 
 class KeySwitched(Entry, tag="key_switch", frozen=True):

@@ -36,14 +36,19 @@ class Feed:
             for stream in streams:
                 self._declared[stream.parameters.kind] = stream
 
-    def put(self, packet: Packet) -> None:
-        """Take a packet in; wakes the writer only if it waits for one of that time (see `wait`)."""
+    def put(self, packet: Packet) -> bool:
+        """Take a packet in; wakes the writer only if it waits for one of that time (see `wait`).
+
+        Returns:
+            False if nothing of its kind may be kept or looked at now.
+        """
         with self._lock:
             self._packets += 1
             self._newest[packet.stream.parameters.kind] = packet.time_ns
             if self._ring.append(packet) and packet.time_ns >= self._wake_ns:
                 self._rung = True
                 self._bell.notify_all()
+            return self._ring.lets_in(packet.stream.parameters.kind)
 
     def ring_bell(self) -> None:
         """Wake the writer."""

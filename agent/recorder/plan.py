@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from agent.evidence.segment import FRAGMENT_NS
-from agent.media.packet import NS, Kind, Packet, StreamParameters
+from agent.media.packet import NS, Kind, Packet, Stream, StreamParameters
 
 STALE_NS = FRAGMENT_NS + FRAGMENT_NS // 4
 """A fragment that is not full by then is stored as it is: the source has fallen silent."""
@@ -76,9 +76,20 @@ def plan(packets: Sequence[Packet], number: int, frame: Frame) -> Plan:
     if frame.end_ns is not None:
         fits_ns = min(fits_ns, frame.end_ns)
     video, audio = frame.video, frame.audio
+    pictures: Stream | None = None
+    sound: Stream | None = None
     lasts, shortest = 0, FRAGMENT_NS
     for count, packet in enumerate(packets):
-        parameters = packet.stream.parameters
+        stream = packet.stream
+        parameters = stream.parameters
+        if stream is not pictures and stream is not sound:
+            before = pictures if parameters.kind is Kind.VIDEO else sound
+            if before is not None and before != stream:
+                return Plan(Step.WRITE, count)  # the source was opened again: these ticks count from another moment
+            if parameters.kind is Kind.VIDEO:
+                pictures = stream
+            else:
+                sound = stream
         if packet.time_ns >= fits_ns or (parameters is not video and parameters is not audio):
             step = _misfit(packet, number + count, frame)
             if step is not None:

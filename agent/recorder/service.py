@@ -19,7 +19,6 @@ from agent.clock import NS, Clocks, SystemClocks
 from agent.config import Config, resolve
 from agent.controls.shell import Hands
 from agent.core import events as on
-from agent.core.commands import Listen
 from agent.core.inputs import Inputs
 from agent.errors import ControlError, KeyFileError
 from agent.evidence import layout
@@ -28,6 +27,8 @@ from agent.keys.certificates import verify_device
 from agent.keys.replay_guard import ReplayGuard
 from agent.keys.signer import Signer
 from agent.keys.trust import read_unpinned, verify_trust
+from agent.media.measurements import Fact
+from agent.media.measurer import Measurer
 from agent.media.sources.base import paced
 from agent.media.sources.spec import parse_spec
 from agent.policy.keeper import Happening, Keeper, StorageShelf
@@ -35,6 +36,7 @@ from agent.policy_unsafe import WARNING, UnsafePermitEverything
 from agent.recorder.boot import Owner
 from agent.recorder.hardening import harden, kernel_boot_id
 from agent.recorder.local_socket import LocalServer
+from agent.recorder.measuring import Reporter
 from agent.recorder.recorder import Options, Policy, Recorder
 from agent.recorder.self_test import self_test
 from agent.recorder.signed_policy import SignedPolicy
@@ -92,6 +94,8 @@ class Service:
         self._clocks = clocks or SystemClocks()
         self._run_directory = resolve(config_file, config.run.directory)
         self._ending = threading.Event()
+        self._reporter = Reporter()
+        self._measurer = Measurer(self._measured, self._clocks.monotonic_ns)
         self._notifier = sdnotify.SystemdNotifier()
         hardening = harden()
         storage_path = resolve(config_file, config.storage.path)
@@ -123,11 +127,17 @@ class Service:
             layout=self.hands.layout,
             kernel_boot_id=kernel_boot_id(),
             ended=self._ending.set,
-            listen=self._listen,
+            listen=lambda prompt: self._measurer.listen(prompt.prompt_ns, prompt.prompt_ns + prompt.window_ns),
             guard=partial(_guard, storage_path, owner.signer),
         )
         self.recorder.locked_memory = hardening.locked
-        supervisor = Supervisor(source, self.recorder.feed, self._clocks.monotonic_ns, self.recorder.control.put)
+        supervisor = Supervisor(
+            source,
+            self.recorder.feed,
+            self._clocks.monotonic_ns,
+            self.recorder.control.put,
+            tap=self._measurer.put,
+        )
         self.recorder.supervisors.append(supervisor)
         self._server = LocalServer(self._run_directory, self._answer, self._turned_away)
 
@@ -155,6 +165,7 @@ class Service:
             threading.Thread(target=self._keep_house, name="housekeeping", daemon=True),
             threading.Thread(target=recorder.control.run, name="control", daemon=True),
         ]
+        self._measurer.start()
         recorder.keeper.start()
         recorder.writer.start()
         for thread in threads:
@@ -167,6 +178,7 @@ class Service:
         while not self._ending.wait(3600.0):
             continue
         self._notifier.notify("STOPPING=1")
+        self._measurer.close()
         recorder.close()
         recorder.control.stop()
         self.hands.close()
@@ -198,10 +210,9 @@ class Service:
                 with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
                     write_snapshot(self._run_directory, recorder.status())
 
-    def _listen(self, prompt: Listen) -> None:
-        """Measure speech after a prompt. Without a meter nothing was heard, and that is what the core is told."""
-        now = self._clocks.monotonic_ns()
-        self.recorder.control.put(on.SpeechMeasured(now, prompt.prompt_ns, heard=False, confidence=0.0))
+    def _measured(self, fact: Fact) -> None:
+        for event in self._reporter.events(fact, self._clocks.monotonic_ns()):
+            self.recorder.control.put(event)
 
     def _turned_away(self, why: str) -> None:
         self.recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "socket", why))

@@ -49,17 +49,26 @@ class Supervisor:
         feed: Where packets go.
         monotonic: The recorder's clock.
         tell: Takes events for the core; called from several threads, must only enqueue.
+        tap: Gets each packet that may be kept, to measure it; must only enqueue.
         live: False for a source that comes as fast as it is read: its packets' times are not compared with the clock.
     """
 
     def __init__(
-        self, source: Source, feed: Feed, monotonic: Monotonic, tell: Callable[[Event], None], *, live: bool = True
+        self,
+        source: Source,
+        feed: Feed,
+        monotonic: Monotonic,
+        tell: Callable[[Event], None],
+        *,
+        live: bool = True,
+        tap: Callable[[Packet], None] | None = None,
     ) -> None:
         self._source = source
         self._feed = feed
         self._monotonic = monotonic
         self._tell = tell
         self._live = live
+        self._tap = tap
         self._generation = 0
         self._run: _Run | None = None
         self._attempts = 0
@@ -149,7 +158,8 @@ class Supervisor:
             raise SourceError(f"time of {kind} jumped: {(packet.time_ns - now) / NS:+.1f} s off the clock")
         track.last_ticks = packet.ticks
         track.last_ns = now
-        self._feed.put(packet)
+        if self._feed.put(packet) and self._tap is not None:
+            self._tap(packet)
         down_ns = self._down_ns.pop(kind, None)
         if down_ns is not None or track.silent:
             track.silent = False
