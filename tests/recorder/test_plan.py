@@ -8,7 +8,7 @@ from agent.clock import NS
 from agent.evidence.segment import FRAGMENT_NS
 from agent.media.packet import Kind, Packet, Stream
 from agent.recorder.plan import STALE_NS, Frame, Plan, Step, plan
-from tests.support.packets import AUDIO, VIDEO, audio, scene, video, video_stream
+from tests.support.packets import AUDIO, VIDEO, audio, video, video_stream
 
 OPEN = Frame(
     video=VIDEO,
