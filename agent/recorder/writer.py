@@ -312,8 +312,10 @@ class Writer:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while not (self._closing and not self._jobs):
-            self._feed.wait(*self.step())
+        rest = self.step()
+        while self._jobs or not self._closing:
+            self._feed.wait(*rest)
+            rest = self.step()
 
     def step(self) -> Rest:
         """Do all that can be done now; gives back how long nothing more can be."""

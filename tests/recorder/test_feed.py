@@ -147,6 +147,18 @@ def test_source_that_falls_silent_has_its_last_packets_stored_within_a_quarter_o
     assert newest_durable_ns(rig) == packets[-1].time_ns
 
 
+def test_writer_that_is_closed_ends_as_soon_as_all_is_stored() -> None:
+    rig = Rig()
+    packets = scene(2)
+    rig.declare(packets)
+    rig.play(packets, step=False)
+    rig.start(2)
+    rig.writer.start()
+    rig.writer.close(PATIENCE_S)
+    assert not [thread for thread in threading.enumerate() if thread.name == "writer"]
+    assert rig.manifest(1).ended == "interrupted"
+
+
 def test_writer_without_a_recording_is_not_woken_by_packets() -> None:
     rig = Rig()
     writer = SleepyWriter(rig)
