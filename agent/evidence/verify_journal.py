@@ -196,7 +196,8 @@ class _Reader:
     def _check_torn(self, n: int, entry: entries.Boot) -> None:
         if entry.torn_bytes == self._loose or self._head is None:
             if entry.torn_bytes:
-                said = f"{number(entry.torn_bytes, 'byte')} before it are an unfinished line, torn by the loss of power"
+                torn = number(entry.torn_bytes, "byte")
+                said = f"{torn} before it are an unfinished line, torn by the loss of power; nothing counts on them"
                 self._findings.add(Code.JOURNAL_TORN, self._at(n), said)
             return
         self._findings.add(
