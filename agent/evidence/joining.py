@@ -197,10 +197,6 @@ class JoinedTrack:
             self._fill(end, at)
         return at
 
-    def _put_silence(self, at: int, data: bytes) -> None:
-        self._put(at, data, True)  # noqa: FBT003 - as every sound frame
-        self._last = at
-
     def _fill(self, start: int, end: int) -> None:
         """Treat the gap between two ticks: silence for sound; pictures hold by themselves."""
         frames = 0
@@ -208,13 +204,21 @@ class JoinedTrack:
             frames = math.floor((end - start) / self._frame)
             # At the head silence ends where sound begins; elsewhere it begins where sound ends.
             begin = end - frames * self._frame if self.end is None else Fraction(start)
-            for number in range(frames):
-                self._put_silence(math.floor(begin + number * self._frame), self._silence.data)
-            self.silent_frames += frames
+            self._put_silence(begin, self._frame, frames, self._silence.data)
         timescale = self.parameters.timescale
         if frames or (end - start) * NS > GAP_NS * timescale:
             kind = self.parameters.kind
             self._sink.gap(Gap(kind, start * NS // timescale, end * NS // timescale, frames))
+
+    def _put_silence(self, begin: Fraction, frame: Fraction, frames: int, data: bytes) -> None:
+        # In whole numbers, because hours of it can be missing.
+        parts = frame.denominator
+        first, step, put = int(begin * parts), frame.numerator, self._put
+        for number in range(frames):
+            put((first + number * step) // parts, data, True)  # noqa: FBT003 - a key, as every sound frame
+        if frames:
+            self._last = (first + (frames - 1) * step) // parts
+        self.silent_frames += frames
 
     def finish(self, end_ns: int) -> int:
         """Nothing more comes, and the file lasts until `end_ns`; gives back where the last sample ends, in ticks."""

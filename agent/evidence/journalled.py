@@ -191,8 +191,7 @@ class _Reader:
         """What happened while the recording ran, and names no recording."""
         match entry:
             case entries.Requested():
-                again = f", asked again ({entry.again})" if entry.again else ""
-                self._event(line, f"{_words(entry.action)} requested{again}", entry.at_us)
+                self._event(line, _requested(entry), entry.at_us)
             case entries.Decided():
                 declared = ", on declarations alone" if entry.declared_only and entry.allowed else ""
                 self._event(line, f"request {entry.request} {'granted' if entry.allowed else 'refused'}{declared}")
@@ -265,6 +264,13 @@ class _Reader:
 def withheld_text(request: int) -> str:
     """Why there is nothing where it was withheld."""
     return f"withheld on granted request {request}"
+
+
+def _requested(entry: entries.Requested) -> str:
+    asked = f"{_words(entry.action)} requested"
+    if not entry.again:
+        return f"{asked} anew by the recorder"
+    return asked if entry.again == 1 else f"{asked}, time {entry.again}"
 
 
 def _words(action: str) -> str:

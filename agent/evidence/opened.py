@@ -9,6 +9,9 @@ from agent.evidence.findings import number
 from agent.media.packet import Kind
 from agent.strict_json import encode_json
 
+_MOST_DETAILS = 300
+"""Characters of an event's details in a sentence."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedGap:
@@ -194,5 +197,6 @@ def event_sentence(event: OpenedEvent) -> str:
     when = f"{event.utc[11:23]} UTC " if event.utc else ""
     said = f"{when}{event.text}"
     if event.details:
-        said += f" {encode_json(event.details).decode()}"
+        details = encode_json(event.details).decode()
+        said += f" {details}" if len(details) <= _MOST_DETAILS else f" {details[:_MOST_DETAILS]}..."
     return f"{said} ({event.problem})" if event.problem else said

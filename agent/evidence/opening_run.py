@@ -11,23 +11,22 @@ from typing import BinaryIO
 
 from agent.clock import NS
 from agent.errors import EvidenceError, StorageError
-from agent.evidence.details import DetailsKey
 from agent.evidence.film import Break, Film, Story
 from agent.evidence.findings import number
 from agent.evidence.joining import MOST_HELD_NS, Line
-from agent.evidence.journalled import Span, Told, merged, read_journals, withheld_text
+from agent.evidence.journalled import read_journals
 from agent.evidence.manifest import Opening, track
 from agent.evidence.new_file import NewFile
-from agent.evidence.opened import Opened, OpenedEvent, OpenedFile, OpenedSegment, cut_sentence
-from agent.evidence.placing import BootClock, Placement, Timeline
-from agent.evidence.recorded import BootFacts, Recorded, SegmentStatements, segment_path
+from agent.evidence.opened import Opened, OpenedFile, OpenedSegment, cut_sentence
+from agent.evidence.opening_facts import details_keys, repeats_from, timeline, whole_bytes, withheld
+from agent.evidence.opening_report import opened_events, remarks
+from agent.evidence.placing import Placement
+from agent.evidence.recorded import Recorded, SegmentStatements, segment_path
 from agent.evidence.reserve import reserved_bytes
-from agent.evidence.segment import manifest_details
-from agent.evidence.text_track import utc_or_empty
 from agent.media.fmp4_reader import Reader, Sample
 from agent.media.packet import Kind, StreamParameters
 from agent.seal.reader import Opened as Message
-from agent.seal.reader import open_bytes, open_message
+from agent.seal.reader import open_message
 from agent.seal.recipients import RecipientKey
 from agent.strict_json import sha256_hex
 
@@ -53,15 +52,17 @@ class Options:
     apart: bool
 
 
-class _Counted:
-    """A sealed file, and how much of it was read."""
+class _Whole:
+    """A sealed file up to the end of its last whole frame: after it storage may have left anything at a power cut."""
 
-    def __init__(self, stream: BinaryIO, told: Callable[[int], None]) -> None:
+    def __init__(self, stream: BinaryIO, size: int, told: Callable[[int], None]) -> None:
         self._stream = stream
+        self._left = size
         self._told = told
 
     def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
+        data = self._stream.read(min(size, self._left))
+        self._left -= len(data)
         self._told(len(data))
         return data
 
@@ -89,9 +90,9 @@ class Run:
         self._details = details_keys(recorded.boots, key)
         boots = {said.boot for said in recorded.openings}
         self._told = read_journals(self._place.tree, self._place.device, self._place.recording, boots, self._details)
-        self._told.spans += _withheld(recorded.segments)
-        self._timeline = _timeline(recorded, self._told)
-        self._repeats = _repeats_from(recorded.segments)
+        self._told.spans += withheld(recorded.segments)
+        self._timeline = timeline(recorded, self._told)
+        self._repeats = repeats_from(recorded.segments)
         self._film: Film | None = None
         self._films: list[tuple[NewFile, OpenedFile]] = []
         self._files: list[NewFile] = []
@@ -137,7 +138,8 @@ class Run:
                 problem = "its sealed file is missing"
             else:
                 with closing(self._place.tree.open(segment_path(self._place, said.number))) as stream:
-                    self._sealed(index, said.opening, stream, result)
+                    whole = whole_bytes(said, stream)
+                    self._sealed(index, said.opening, _Whole(stream, whole, self._count), result)
         except EvidenceError as error:
             problem = str(error)
         if problem:
@@ -147,8 +149,8 @@ class Run:
         if problem or not result.packets:
             self._cause = self._cause or f"segment {said.number} could not be opened"
 
-    def _sealed(self, index: int, opening: Opening, stream: BinaryIO, result: OpenedSegment) -> None:
-        sealed = open_message(_Counted(stream, self._count), [self._key])
+    def _sealed(self, index: int, opening: Opening, stream: _Whole, result: OpenedSegment) -> None:
+        sealed = open_message(stream, [self._key])
         if sha256_hex(sealed.header.serialize()) != opening.header:
             raise EvidenceError("its opening statement signs the header of another sealed file")
         reader = Reader(iter(sealed))
@@ -203,6 +205,8 @@ class Run:
             if not said.problems:
                 self._missing.append(f"{name} has no manifest: it is still being written, or was never closed")
         else:
+            if said.size is not None and said.size != manifest.bytes:
+                self._missing.append(f"{name} has {said.size:,} bytes, its manifest says {manifest.bytes:,}: altered")
             if manifest.recovered:
                 result.unattested_bytes = max(0, result.opened_bytes - manifest.attested_bytes)
             if manifest.lost_packets:
@@ -374,9 +378,9 @@ class Run:
             verified=self._options.verified,
             files=files,
             segments=self._segments,
-            events=self._events(),
+            events=opened_events(self._recorded, self._told, self._timeline, self._details),
             missing=self._missing,
-            notes=[*self._notes, *self._remarks(files)],
+            notes=[*self._notes, *remarks(self._recorded, self._told, files)],
         )
 
     def discard(self) -> None:
@@ -384,91 +388,10 @@ class Run:
         for file in self._files:
             file.discard()
 
-    def _events(self) -> list[OpenedEvent]:
-        events = []
-        for told in self._told.events:
-            at_ns = self._timeline.line_ns(told.boot, told.mono_us)
-            utc = "" if at_ns is None else utc_or_empty(self._timeline.wall(at_ns))
-            events.append(OpenedEvent(utc, told.text, told.details, told.problem))
-        for said in self._recorded.segments:
-            if said.manifest is None or not said.manifest.sealed:
-                continue
-            utc = said.manifest.stop.utc if said.manifest.stop else ""
-            key, details, problem = self._details.get(said.manifest.boot), {}, "no key that opens them"
-            if key is not None:
-                try:
-                    details, problem = manifest_details(said.manifest, key), ""
-                except EvidenceError as error:
-                    problem = str(error)
-            events.append(OpenedEvent(utc, f"manifest of segment {said.number}", details, problem))
-        return events
-
-    def _remarks(self, files: Sequence[OpenedFile]) -> list[str]:
-        remarks = []
-        if self._told.missing:
-            which = ", ".join(map(str, self._told.missing))
-            remarks.append(
-                f"no journal of boot {which} is beside the recording: marks and requests are not in the text"
-            )
-        if self._told.unreadable:
-            remarks.append(f"{number(self._told.unreadable, 'journal line')} could not be read")
-        pre_event = next((said.pre_event for said in self._recorded.openings if said.pre_event is not None), None)
-        if pre_event is not None and pre_event.short:
-            remarks.append(
-                f"{pre_event.kept_ms / 1000:.1f} s from before the start were kept, {pre_event.asked_ms / 1000:.1f} s "
-                f"were asked for: {pre_event.short.replace('_', ' ')}"
-            )
-        remarks += [f"{file.path} has its index at the end" for file in files if not file.index_in_front]
-        return remarks
-
-
-def details_keys(boots: Mapping[int, BootFacts], key: RecipientKey) -> dict[int, DetailsKey]:
-    """The details keys of those boots whose sealed one opens with this key."""
-    keys = {}
-    for boot, facts in boots.items():
-        try:
-            keys[boot] = DetailsKey(open_bytes(facts.details_key, [key])[1])
-        except EvidenceError:
-            continue  # each event says that its details did not open
-    return keys
-
-
-def _timeline(recorded: Recorded, told: Told) -> Timeline:
-    readings = merged([recorded.readings(), told.readings])
-    kernels = {boot: facts.kernel for boot, facts in recorded.boots.items()}
-    return Timeline({boot: BootClock(kernels.get(boot, ""), known) for boot, known in readings.items()})
-
-
-def _withheld(segments: Sequence[SegmentStatements]) -> list[Span]:
-    """What was withheld on purpose, as the manifests say, for where there is no journal."""
-    spans = []
-    for segment in segments:
-        if segment.manifest is not None:
-            for span in segment.manifest.withheld:
-                until_us = span.from_us if span.to_us is None else span.to_us
-                cause = withheld_text(span.request)
-                spans.append(Span(segment.manifest.boot, span.from_us, until_us, span.kind.value, cause))
-    return spans
-
-
-def _repeats_from(segments: Sequence[SegmentStatements]) -> list[int | None]:
-    """For each segment, from when on, on its boot's monotonic clock, later ones may repeat it; None if none does."""
-    repeats: list[int | None] = []
-    earliest: dict[int, int] = {}
-    for segment in reversed(segments):
-        if segment.opening is None:
-            repeats.append(None)
-            continue
-        boot, start_us = segment.opening.boot, segment.opening.start.mono_us
-        repeats.append(earliest.get(boot))
-        if segment.opening.overlap:
-            earliest[boot] = min(start_us, earliest.get(boot, start_us))
-    return repeats[::-1]
-
 
 def _sum_up(sealed: Message, reader: Reader, result: OpenedSegment) -> None:
     report, ending = sealed.report, reader.ending
     result.opened_bytes = report.message_bytes
-    result.torn_bytes = report.torn_bytes
+    result.torn_bytes = result.sealed_bytes - report.message_bytes
     result.partial_bytes = ending.cut_bytes
     result.complete = report.ended == "whole" and ending.complete
