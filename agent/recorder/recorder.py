@@ -346,6 +346,7 @@ class Recorder:
                 return self._open(command)
             case do.CloseRecording():
                 self._job = None
+                self.feed.ends(command.end_ns)
                 self.writer.end(command.recording, command.end_ns, command.details)
             case do.Withhold():
                 self.feed.withhold(command.kinds)

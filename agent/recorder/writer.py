@@ -578,7 +578,7 @@ class Writer:
         elif self._abandoned is not None:
             self._close_abandoned(job, self._abandoned, ended)
         self._let_go(job, job.position)
-        self._feed.end(job.cursor, standby=len(self._jobs) == 1)
+        self._feed.end(job.cursor)
         if ended == "stopped":
             self._notify(RecordingClosed(job.recording))
 
