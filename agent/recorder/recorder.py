@@ -4,6 +4,7 @@ No thread, file or clock is made here: all come in, so that tests run a whole re
 """
 
 import errno
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from agent.evidence.closing import certify, close_unfinished
 from agent.evidence.entries import Refused, SegmentRecovered, ShutDown
 from agent.evidence.history import Progress
 from agent.evidence.journal import Journal
+from agent.evidence.layout import journal as journal_path
 from agent.evidence.manifest import Ended, PreEventLength
 from agent.evidence.segment import Identity, Place
 from agent.keys.authorization import check
@@ -181,12 +183,17 @@ class Recorder:
         self._classification = options.classification
         self._job: Job | None = None
         self._refused = 0
+        self._outage = threading.Lock()
+        self._refusing: set[str] = set()
+        self._refused_ns = 0
         self._missing: tuple[str, ...] = ()
         self._stumbles: set[str] = set()
         self.locked_memory = False
         ring = Ring(options.pre_event_ns, options.max_bytes, late_ns=LATE_NS)
         self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio)
-        self.keeper = Keeper(self._prepare, clocks, failed=self._journal_failed)
+        self.keeper = Keeper(
+            self._prepare, clocks, failed=partial(self._storage_said, "journal"), reopen=self._journal_again
+        )
         self.writer = Writer(
             feed=self.feed,
             storage=storage,
@@ -302,6 +309,10 @@ class Recorder:
         return self._prepared
 
     def _identity(self) -> Identity:
+        path = journal_path(self._ready().boot)
+        if self._storage.size(path) is None:
+            # Without its card a mount point is an ordinary folder: what were stored there would vanish below the card.
+            raise StorageError(errno.ENODEV, f"expected {path} beside the recordings; this is not the same storage")
         return self._ready().identity(self._classification, self._policy.digest)
 
     def _certificates(self) -> tuple[bytes, bytes]:
@@ -426,20 +437,37 @@ class Recorder:
     # -- what the other threads tell ----------------------------------------------------------------------------------
 
     def _written(self, event: WriterEvent) -> None:
-        now = self._clocks.monotonic_ns()
         match event:
             case StorageRefused():
-                self.control.put(on.StorageRefused(now, _name(event.error)))
+                self._storage_said("segments", event.error)
             case StorageTakes():
-                self.control.put(on.StorageTakes(now, event.outage_ns))
+                self._storage_said("segments", None)
             case WriterFault():
                 self.keeper.post(Refused("writer", event.problem[:300]))
             case FirstStored() | RecordingClosed():
                 return
 
-    def _journal_failed(self, error: StorageError | None) -> None:
-        if error is not None:
-            self.control.put(on.StorageRefused(self._clocks.monotonic_ns(), _name(error)))
+    def _storage_said(self, part: str, error: StorageError | None) -> None:
+        """One outage: from the first refusal, of the journal or of segments, until both are taken again."""
+        now = self._clocks.monotonic_ns()
+        with self._outage:
+            before = bool(self._refusing)
+            if error is not None:
+                self._refusing.add(part)
+            else:
+                self._refusing.discard(part)
+            if error is not None and not before:
+                self._refused_ns = now
+                self.control.put(on.StorageRefused(now, _name(error)))
+            elif before and not self._refusing:
+                self.control.put(on.StorageTakes(now, now - self._refused_ns))
+
+    def _journal_again(self, offset: int) -> GrowingFile:
+        """This boot's journal, opened anew after storage was gone: it holds what was synced, or it is another's."""
+        path = journal_path(self._ready().boot)
+        if (self._storage.size(path) or 0) < offset:
+            raise StorageError(errno.ENODEV, f"expected {path} with what was synced; this is not the same storage")
+        return self._storage.reopen(path)
 
     @property
     def standing_by(self) -> bool:
