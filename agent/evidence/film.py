@@ -177,7 +177,10 @@ class Film:
     def gap(self, gap: Gap) -> None:
         """As `Sink.gap`: name it in the text, and keep it for the summary."""
         from_ns, to_ns = self._zero_ns + gap.from_ns, self._zero_ns + gap.to_ns
-        broken = next((b for b in self._breaks if from_ns <= b.at_ns + _BREAK_SLACK_NS and b.at_ns <= to_ns), None)
+        broken = next(
+            (b for b in self._breaks if from_ns <= b.at_ns + _BREAK_SLACK_NS and b.at_ns - _BREAK_SLACK_NS <= to_ns),
+            None,
+        )
         if gap.ns <= GAP_NS and broken is None:
             self._short_gap(gap.kind, from_ns, to_ns, gap.silent_frames)
             return
@@ -217,14 +220,17 @@ class Film:
     def _cause(self, kind: Kind, from_ns: int, to_ns: int, broken: Break | None) -> str:
         if broken is not None and broken.cause:
             return broken.cause
-        causes = set()
+        causes: dict[str, None] = {}
+        explained = False
         for span in self._story.told.spans:
             start_ns, end_ns = (self._story.timeline.line_ns(span.boot, at) for at in (span.from_us, span.to_us))
             concerns = span.track in (kind.value, "both")
             if concerns and start_ns is not None and end_ns is not None and start_ns <= to_ns and end_ns >= from_ns:
-                causes.add(span.cause)
+                causes[span.cause] = None
+                explained = explained or start_ns <= from_ns + GAP_NS
         if causes:
-            return " and ".join(sorted(causes))
+            # What begins in the middle of a gap does not explain its beginning.
+            return " and ".join([*([] if explained else ["source gap"]), *causes])
         if kind is Kind.AUDIO and self._silent_head and from_ns == self._zero_ns:
             return "no sound is kept from before the start"
         return "source gap"

@@ -198,7 +198,8 @@ class _Reader:
             case entries.Voided():
                 self._event(line, f"request {entry.request} was granted, but is not carried out")
             case entries.PostRollBegan():
-                self._event(line, f"request {entry.request} takes effect later")
+                later_s = max(0.0, (entry.until_us - line.mono_us) / 1_000_000)
+                self._event(line, f"request {entry.request} takes effect in {later_s:.1f} s")
             case entries.StopTakenBack():
                 self._event(line, "the stop is taken back: recording goes on", entry.at_us)
             case entries.TriggerRaised():

@@ -1,16 +1,54 @@
-"""What is known of a recording before it is opened: keys for details, clocks, what was withheld, what is repeated."""
+"""What is known of a recording before it is opened: whom it is sealed to, clocks, what was withheld or repeated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
 
-from agent.errors import EvidenceError
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
 from agent.evidence.details import DetailsKey
+from agent.evidence.findings import printable
 from agent.evidence.journalled import Span, Told, merged, withheld_text
 from agent.evidence.placing import BootClock, Timeline
-from agent.evidence.recorded import BootFacts, Recorded, SegmentStatements
+from agent.evidence.recorded import BootFacts, Place, Recorded, SegmentStatements
+from agent.evidence.tree import below
+from agent.keys.trust import read_unpinned
 from agent.seal import message
 from agent.seal.reader import open_bytes
 from agent.seal.recipients import RecipientKey
+
+
+def sealed_to(stream: BinaryIO) -> list[str]:
+    """Kids of those whom a sealed file is for; none if its header is not whole. The stream stands at its beginning."""
+    try:
+        header = message.read_header(stream)
+    except EvidenceError:
+        return []
+    finally:
+        stream.seek(0)
+    return [wrapped.provider_info.decode("utf-8", "replace") for wrapped in header.recipients]
+
+
+def names(kids: Iterable[str], place: Place) -> str:
+    """Kids with what the trust document beside the evidence calls their holders; only to help to find the key."""
+    labels: dict[str, str] = {}
+    if place.device is not None:
+        try:
+            token = place.tree.read(below(place.device, layout.TRUST)).decode("ascii").removesuffix("\n")
+            labels = {entry.kid: entry.label for entry in read_unpinned(token).recipient_keys}
+        except (EvidenceError, StorageError, UnicodeDecodeError):
+            labels = {}
+    return ", ".join(printable(f"{labels[kid]} ({kid})" if kid in labels else kid) for kid in kids)
+
+
+def refuse_others(stream: BinaryIO, place: Place, key: RecipientKey) -> None:
+    """See whether a key is one of those that a segment is sealed to; the stream stands at its beginning, then too.
+
+    Raises:
+        EvidenceError: It is not.
+    """
+    kids = sealed_to(stream)
+    if kids and key.recipient.kid not in kids:
+        raise EvidenceError(f"it is sealed to others than the holder of this key: {names(kids, place)}")
 
 
 def details_keys(boots: Mapping[int, BootFacts], key: RecipientKey) -> dict[int, DetailsKey]:

@@ -17,8 +17,8 @@ from agent.evidence.joining import MOST_HELD_NS, Line
 from agent.evidence.journalled import read_journals
 from agent.evidence.manifest import Opening, track
 from agent.evidence.new_file import NewFile
-from agent.evidence.opened import Opened, OpenedFile, OpenedSegment, cut_sentence
-from agent.evidence.opening_facts import details_keys, repeats_from, timeline, whole_bytes, withheld
+from agent.evidence.opened import Opened, OpenedFile, OpenedSegment, cut_sentence, segments_text
+from agent.evidence.opening_facts import details_keys, refuse_others, repeats_from, timeline, whole_bytes, withheld
 from agent.evidence.opening_report import opened_events, remarks
 from agent.evidence.placing import Placement
 from agent.evidence.recorded import Recorded, SegmentStatements, segment_path
@@ -101,6 +101,7 @@ class Run:
         self._notes: list[str] = []
         self._end_ns: int | None = None
         self._cause = ""
+        self._unopened: list[int] = []
 
     def open_all(self) -> None:
         """Open every segment there is, and finish the files.
@@ -113,12 +114,14 @@ class Run:
         expected = 1
         for index, said in enumerate(self._recorded.segments):
             if said.number > expected:
-                which = f"{expected}" if said.number == expected + 1 else f"{expected} to {said.number - 1}"
-                self._cause = f"segment {which} missing"
-                self._missing.append(f"nothing is there of segment {which}")
+                which = segments_text(expected, said.number - 1)
+                self._cause = f"{which} missing"
+                self._missing.append(f"nothing is there of {which}")
             expected = said.number + 1
             self._segment(index, said)
-        self._finish_film(self._stop_ns())
+        stop_ns = self._stop_ns()
+        unopened = Break(stop_ns, self._cause, dark=False, known=True) if stop_ns is not None and self._cause else None
+        self._finish_film(stop_ns, unopened)
         if not self._films:
             raise EvidenceError("; ".join(["nothing of this recording could be opened", *self._missing]))
 
@@ -138,6 +141,7 @@ class Run:
                 problem = "its sealed file is missing"
             else:
                 with closing(self._place.tree.open(segment_path(self._place, said.number))) as stream:
+                    refuse_others(stream, self._place, self._key)
                     whole = whole_bytes(said, stream)
                     self._sealed(index, said.opening, _Whole(stream, whole, self._count), result)
         except EvidenceError as error:
@@ -146,8 +150,11 @@ class Run:
             self._missing.append(f"segment {said.number} could not be opened, or not to its end: {problem}")
         self._compare(index, said, result, problem)
         self._cause = _CAUSES.get(result.ended, result.ended) if said.manifest is not None else "never closed"
-        if problem or not result.packets:
-            self._cause = self._cause or f"segment {said.number} could not be opened"
+        self._unopened = [] if result.packets else [*self._unopened, said.number]
+        if self._unopened:
+            self._cause = f"{segments_text(self._unopened[0], said.number)} could not be opened"
+        elif problem:
+            self._cause = f"segment {said.number} could not be opened to its end"
 
     def _sealed(self, index: int, opening: Opening, stream: _Whole, result: OpenedSegment) -> None:
         sealed = open_message(stream, [self._key])
