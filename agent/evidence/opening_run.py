@@ -89,6 +89,7 @@ class Run:
         self._total = sum(segment.size or 0 for segment in recorded.segments)
         self._details = details_keys(recorded.boots, key)
         boots = {said.boot for said in recorded.openings}
+        boots |= {segment.manifest.boot for segment in recorded.segments if segment.manifest is not None}
         self._told = read_journals(self._place.tree, self._place.device, self._place.recording, boots, self._details)
         self._told.spans += withheld(recorded.segments)
         self._timeline = timeline(recorded, self._told)

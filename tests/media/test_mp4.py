@@ -1,6 +1,7 @@
 import io
 import struct
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -206,3 +207,31 @@ def test_file_is_written_piece_by_piece() -> None:
     for number in range(1000):
         add(number * 1000, b"x" * 10_000, number == 0)
         assert (number + 1) * 10_000 - len(file.getvalue()) <= 16 * 10_000
+
+
+class Sparse(io.FileIO):
+    """A file in which large writes leave holes: more than 4 GiB in no time."""
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        if len(data) < 1 << 19:
+            return super().write(data)
+        self.seek(len(data), io.SEEK_CUR)
+        return len(data)
+
+
+def test_file_of_more_than_4_gib_is_found_to_its_last_sample(tmp_path: Path) -> None:
+    path = tmp_path / "large.mp4"
+    with Sparse(path, "wb") as file:
+        writer = Mp4Writer(file, [VIDEO], reserve=1 << 17)
+        add = writer.adder(Kind.VIDEO)
+        large = bytes(1 << 20)
+        for number in range(4200):
+            add(number * 1000, large, True)
+        add(4_200_000, b"\0\0\0\4\x65\x88\x84\x00", True)
+        assert writer.finish({Kind.VIDEO: 4_201_000}, text_end_ms=0, created_ns=None)
+    assert path.stat().st_size > 1 << 32
+    with open_input(path) as container:
+        stream = stream_of(container, Kind.VIDEO)
+        container.seek(4_200_000, stream=stream)
+        last = next(packet for packet in container.demux(stream) if packet.pts == 4_200_000)
+        assert bytes(last) == b"\0\0\0\4\x65\x88\x84\x00"
