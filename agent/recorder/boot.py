@@ -124,12 +124,13 @@ def prepare(
         interrupted=left.running.recording if left.running else "",
         carried=left.carried,
     )
-    file = storage.create(layout.journal(boot))
-    first_line = journal.line(first)
+    # The journal comes last: its name uses up a boot number, which an attempt that fails on the way must not do.
     if storage.size(layout.DEVICE) is None:
         storage.publish(layout.DEVICE, owner.certificate)
     if storage.size(layout.TRUST) is None:
         storage.publish(layout.TRUST, owner.trust.token.encode("ascii"))
+    file = storage.create(layout.journal(boot))
+    first_line = journal.line(first)
 
     def identity(classification: str, policy: str) -> Identity:
         chosen, recipients = recipients_of(owner.trust, classification, clocks)

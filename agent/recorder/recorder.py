@@ -212,17 +212,18 @@ class Recorder:
     # -- what waits for storage ---------------------------------------------------------------------------------------
 
     def _prepare(self) -> tuple[Journal, GrowingFile, bytes]:
-        prepared = prepare(
-            self._storage,
-            self._owner,
-            self._clocks,
-            self._random_bytes,
-            kernel_boot_id=self._kernel_boot_id,
-            tag=self._tag,
-        )
-        self._prepared = prepared
-        for progress in prepared.left.ended:
-            self.writer.first(partial(self._recover, progress, final=True))
+        prepared = self._prepared
+        if prepared is None:
+            prepared = self._prepared = prepare(
+                self._storage,
+                self._owner,
+                self._clocks,
+                self._random_bytes,
+                kernel_boot_id=self._kernel_boot_id,
+                tag=self._tag,
+            )
+            for progress in prepared.left.ended:
+                self.writer.first(partial(self._recover, progress, final=True))
         guard = self._make_guard(prepared.boot == 1)
         lost = guard.load()
         if lost:
