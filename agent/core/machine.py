@@ -56,7 +56,9 @@ def step(state: State, event: Event) -> Step:
     at_ns = max(event.at_ns // US * US, state.now_ns)
     if at_ns != event.at_ns:
         event = replace(event, at_ns=at_ns)
-    state, due = _due(replace(state, now_ns=at_ns), at_ns)
+    if at_ns != state.now_ns:
+        state = replace(state, now_ns=at_ns)
+    state, due = _due(state, at_ns)
     state, commands = _handled(state, event)
     return state, [*due, *commands] if due else commands
 
