@@ -175,6 +175,21 @@ class AnyEvents(RuleBasedStateMachine):
     def observe(self, event: on.Event) -> None:
         self.send(event)
 
+    @rule(action=st.sampled_from(["StopRecording", "PrivacyPause", "PrivacyPause", "Mute", "PowerOff"]))
+    def be_granted(self, action: str) -> None:
+        """What seldom happens by chance alone: a request that is granted and carried out."""
+        if not self.judge.running:
+            self.send(on.StartAsked(self.now_ns, on.Cause.BUTTON))
+        self.send(on.Asked(self.now_ns, Action(action)))
+        self.send(on.Decided(self.now_ns, self.state.requests, True, "p"))
+        self.send(on.Durable(self.now_ns, self.state.requests))
+
+    @precondition(lambda self: self.judge.dark is not None)
+    @rule(values=declarations, allowed=truths)
+    def situation_changes_while_something_is_withheld(self, values: Mapping[str, object], allowed: bool) -> None:
+        self.send(on.Declared(self.now_ns, values))
+        self.send(on.Decided(self.now_ns, self.state.requests, allowed, "p"))
+
     # -- policy and storage: any answer, any time, any number of times -----------------------------------------------
 
     @rule(pick=st.integers(0, 9), allowed=truths, missing=st.sampled_from([(), ("speak",), ("capture", "?")]))
@@ -232,6 +247,6 @@ class AnyEvents(RuleBasedStateMachine):
 
 
 AnyEvents.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 test_promises_hold_whatever_happens = AnyEvents.TestCase

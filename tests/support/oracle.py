@@ -148,9 +148,9 @@ def _told(judge: Judge, event: on.Event) -> Judge:
         case on.DockContact():
             judge = replace(judge, contact=event.closed, attested_ns=judge.attested_ns if event.closed else 0)
         case on.Attested() if judge.contact:
-            until_ns = min(event.until_ns, judge.now_ns + ATTESTATION_NS)
+            until_ns = min(event.until_ns // 1000 * 1000, judge.now_ns + ATTESTATION_NS)
             judge = replace(judge, attested_ns=max(until_ns, judge.attested_ns))
-        case on.Decided() if judge.dark is not None and event.request == judge.dark.rechecking:
+        case on.Decided() if judge.dark is not None and event.request == judge.dark.rechecking != 0:
             judge = replace(judge, dark=replace(judge.dark, rechecking=0))
         case on.Decided() if event.request in judge.asks and judge.asks[event.request].allowed is None:
             judge = _ask(judge, event.request, allowed=event.allowed)
@@ -401,5 +401,5 @@ def _decided(before: Judge, judge: Judge, event: on.Event, commands: list[do.Com
         decided = [(entry.request, entry.allowed) for entry in said if isinstance(entry, entries.Decided)]
         promise(decided == [(event.request, event.allowed)], "a decision went unsaid")
         promise(event.allowed or do.Show(Signal.REFUSED) in commands, "a refusal that the wearer was not told")
-    if before.dark is not None and before.dark.rechecking == event.request and not event.allowed:
+    if before.dark is not None and before.dark.rechecking == event.request != 0 and not event.allowed:
         promise(judge.dark is None, "the exception has ended, and it is still withheld")
