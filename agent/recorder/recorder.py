@@ -180,7 +180,7 @@ class Recorder:
         self._started_ns = clocks.monotonic_ns()
         self._tag = random_bytes(6).hex()
         self._prepared: Prepared | None = None
-        self._classification = options.classification
+        self._classifications: dict[str, str] = {}
         self._job: Job | None = None
         self._refused = 0
         self._outage = threading.Lock()
@@ -223,7 +223,7 @@ class Recorder:
                 tag=self._tag,
             )
             for progress in prepared.left.ended:
-                self.writer.first(partial(self._recover, progress, final=True))
+                self.writer.first(_recovery_of(progress), partial(self._recover, progress, final=True))
         guard = self._make_guard(prepared.boot == 1)
         lost = guard.load()
         if lost:
@@ -309,12 +309,14 @@ class Recorder:
             raise StorageError(errno.EAGAIN, "storage has not been read yet in this boot")
         return self._prepared
 
-    def _identity(self) -> Identity:
+    def _identity(self, recording: str) -> Identity:
         path = journal_path(self._ready().boot)
         if self._storage.size(path) is None:
             # Without its card a mount point is an ordinary folder: what were stored there would vanish below the card.
             raise StorageError(errno.ENODEV, f"expected {path} beside the recordings; this is not the same storage")
-        return self._ready().identity(self._classification, self._policy.digest)
+        # Of this very recording: the next one may have begun already, and may be for more people.
+        classification = self._classifications.get(recording, self._options.classification)
+        return self._ready().identity(classification, self._policy.digest)
 
     def _certificates(self) -> tuple[bytes, bytes]:
         return self._owner.certificate, self._ready().certificate
@@ -328,7 +330,7 @@ class Recorder:
         certify(self._storage, progress.recording, self._ready().boot, self._certificates())
         closed = close_unfinished(
             self._storage,
-            self._identity(),
+            self._identity(progress.recording),
             Place(progress.recording, progress.segment, progress.previous),
             ended=ended,
             attested_bytes=progress.attested_bytes,
@@ -381,7 +383,7 @@ class Recorder:
             case do.Listen():
                 self._listen(command)
             case do.Reclassify():
-                self._classification = command.classification
+                self._classifications[command.recording] = command.classification
                 self.writer.roll(command.recording)
             case do.ShutDown():
                 self._ended()
@@ -389,7 +391,6 @@ class Recorder:
 
     def _open(self, command: do.OpenRecording) -> on.RecordingOpened:
         """Give a recording its place in the ring and have it written."""
-        self._classification = self._options.classification
         cursor = self.feed.start(command.at_ns)
         found = cursor.pre_event
         asked_ms, kept_ms, gap_ms = (ns // MS for ns in (found.asked_ns, found.kept_ns, found.gap_ns))
@@ -405,13 +406,14 @@ class Recorder:
         if command.cause is on.Cause.RECOVERY:
             progress = self._ready().left.running
             assert progress is not None
-            self._classification = self._classification_of(progress)
+            self._classifications[command.recording] = self._classification_of(progress)
+
+            job.segment, job.previous = progress.segment, progress.previous
 
             def resume() -> None:
                 job.previous = self._recover(progress, final=False)
-                job.segment = progress.segment
 
-            self.writer.first(resume)
+            self.writer.first(_recovery_of(progress), resume)
         self._job = job
         self.writer.begin(job)
         return on.RecordingOpened(
@@ -445,7 +447,9 @@ class Recorder:
                 self._storage_said("segments", None)
             case WriterFault():
                 self.keeper.post(Refused("writer", event.problem[:300]))
-            case FirstStored() | RecordingClosed():
+            case RecordingClosed():
+                self._classifications.pop(event.recording, None)
+            case FirstStored():
                 return
 
     def _storage_said(self, part: str, error: StorageError | None) -> None:
@@ -504,6 +508,7 @@ class Recorder:
                     stream.parameters.codec, None if newest is None else max(0, now - newest) // MS
                 )
         rate = self.feed.bytes_a_second()
+        room = None if free is None else max(0, free - self._options.settings.reserve_bytes)
         return Status(
             version=__version__,
             agency=self._owner.agency,
@@ -522,7 +527,7 @@ class Recorder:
             memory_bytes=self.feed.bytes,
             backlog_ms=self.feed.backlog_ns(job.cursor) // MS if job is not None else 0,
             storage_free_bytes=free,
-            time_left_s=int(max(0, free - self._options.settings.reserve_bytes) / rate) if free and rate else None,
+            time_left_s=int(room / rate) if room is not None and rate else None,
             storage_failing=self.writer.failing or state.storage_failing,
             slowest_sync_ms=self.writer.slowest_sync_ns // MS,
             journal_line=self.keeper.number,
@@ -534,6 +539,10 @@ class Recorder:
             missing=list(self._missing),
             locked_memory=self.locked_memory,
         )
+
+
+def _recovery_of(progress: Progress) -> str:
+    return f"recovery of {progress.recording}, segment {progress.segment:04d},"
 
 
 def _name(error: StorageError) -> str:
