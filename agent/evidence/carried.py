@@ -26,7 +26,7 @@ class Carry:
         self._used_us: dict[str, int] = {}
         self._asked: dict[str, int] = {}
         self._classified = False
-        self._withheld: tuple[int, str, int, int] | None = None
+        self._withheld: tuple[str, int, int] | None = None
         self._last_us = 0
 
     def follow(self, line: Line) -> None:
@@ -52,7 +52,7 @@ class Carry:
                 self._asked[entry.action] = max(entry.again, self._asked.get(entry.action, 0))
             case entries.Withheld() as entry:
                 action = _PAUSE if "video" in entry.kinds else _MUTE
-                self._withheld = (entry.request, action, entry.from_us, entry.until_us)
+                self._withheld = (action, entry.from_us, entry.until_us)
             case entries.Released() as entry:
                 self._release(entry.to_us)
             case entries.Classified():
@@ -87,17 +87,20 @@ class Carry:
 
     def _release(self, to_us: int) -> None:
         if self._withheld is not None:
-            _, action, from_us, _ = self._withheld
+            action, from_us, _ = self._withheld
             self._used_us[action] = self._used_us.get(action, 0) + max(0, to_us - from_us)
             self._withheld = None
 
     @property
     def carried(self) -> Carried:
-        """What the next boot has to know. What was withheld when it went dark was until the last line, at least."""
+        """What the next boot has to know.
+
+        Nobody can tell how much of a span that was on when it went dark had passed: all of it counts as used.
+        """
         used = dict(self._used_us)
         if self._withheld is not None:
-            _, action, from_us, until_us = self._withheld
-            used[action] = used.get(action, 0) + max(0, min(self._last_us, until_us) - from_us)
+            action, from_us, until_us = self._withheld
+            used[action] = used.get(action, 0) + max(0, until_us - from_us)
         ages = {name: max(0, self._last_us - at_us) // 1000 for name, at_us in self._raised_us.items()}
         recent = sorted(ages, key=lambda name: ages[name])[:MOST_TRIGGERS]
         return Carried(

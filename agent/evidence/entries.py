@@ -22,7 +22,8 @@ class Carried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         latched: A critical incident was declared and not released.
         policy_version: Of the newest policy bundle that was ever in force.
         triggers: How long before the last line each trigger had its newest rising edge, in milliseconds, by name.
-        withheld_ms: For how long each action has withheld something in the recording that was running, by action.
+        withheld_ms: For how long each action has withheld something in the recording that was running, by action; of a
+            span that was on, all that it might have lasted.
         asked: How often each action was asked for in it.
         classified: It was classified.
     """
