@@ -1,7 +1,7 @@
 """Keeps a source delivering: opens it, hands its packets over, opens it again when it fails, ends or falls silent.
 
-A source runs in a thread of its own, which can't be killed if the library in it hangs; then it is closed, left behind,
-and another one opened. What a left-behind thread still delivers is not taken.
+A source is opened, read and closed in threads of its own, which can't be killed if the library in them hangs; then it
+is left behind, and another one opened. What a left-behind thread still delivers is not taken.
 """
 
 import threading
@@ -19,6 +19,14 @@ SILENCE_NS = 1 * NS
 """Pictures or sound that stay away for longer than this have failed."""
 BACKOFF_NS = (NS // 10, NS // 4, NS // 2, NS)
 """How long to wait before the first, second, … opening in a row that brings no packet; the last one for all further."""
+STEADY_NS = 2 * NS
+"""A source that delivers for so long is well again; one that fails sooner is opened again ever more slowly."""
+HANGING_NS = 10 * NS
+"""An opening that takes longer hangs."""
+MOST_HANGING = 3
+"""So many openings may hang at once; then nothing more is tried until one of them ends."""
+CLOSING_S = 1.0
+"""How long the end of the process waits for a source to be closed."""
 JUMP_NS = 2 * NS
 """A packet's time further than this from the moment it comes in is a jump of the source's clock."""
 
@@ -33,10 +41,10 @@ class _Track:
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """One opening of a source."""
+    """One opening of a source; `source` is None until it has returned."""
 
-    source: OpenSource
     opened_ns: int
+    source: OpenSource | None = None
     tracks: dict[Kind, _Track] = field(default_factory=dict)
     ended: str = ""
 
@@ -76,13 +84,15 @@ class Supervisor:
         self._down_ns: dict[Kind, int] = {}
         self._failed_told = False
         self._closed = False
-        self._lock = threading.Lock()
+        self._hanging: set[int] = set()
 
     @property
     def delivering(self) -> bool:
         """True while a source is open and no track of it is silent."""
         run = self._run
-        return run is not None and not run.ended and not any(track.silent for track in run.tracks.values())
+        if run is None or run.source is None or run.ended:
+            return False
+        return not any(track.silent for track in tuple(run.tracks.values()))
 
     @property
     def name(self) -> str:
@@ -101,48 +111,53 @@ class Supervisor:
         if self._closed:
             return
         if run is None:
-            if now >= self._next_ns:
+            if now >= self._next_ns and len(self._hanging) < MOST_HANGING:
                 self._open(now)
             return
         if run.ended:
             self._fail("both" if len(run.tracks) != 1 else str(next(iter(run.tracks))), run.ended, now)
             return
-        for kind, track in run.tracks.items():
+        if run.source is None:
+            if now - run.opened_ns > HANGING_NS:
+                self._fail("both", f"opening it hangs for {HANGING_NS // NS} s", now)
+            return
+        tracks = dict(run.tracks)  # the source's own thread may add one
+        for kind, track in tracks.items():
             if not track.silent and now - track.last_ns > SILENCE_NS:
                 track.silent = True
                 self._down_ns.setdefault(kind, track.last_ns)
                 self._tell(SourceFailed(now, kind, f"silent for {SILENCE_NS // 10**9} s"))
-        if all(track.silent for track in run.tracks.values()) or (
-            Kind.VIDEO in run.tracks and run.tracks[Kind.VIDEO].silent
-        ):
+        if all(track.silent for track in tracks.values()) or (Kind.VIDEO in tracks and tracks[Kind.VIDEO].silent):
             self._reopen(now)
 
     def _open(self, now: int) -> None:
         self._generation += 1
-        try:
-            source = self._source.open(self._generation)
-        except SourceError as error:
-            self._fail("both", str(error), now)
-            return
-        except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the recorder goes on
-            self._fail("both", f"{type(error).__name__}: {error}", now)
-            return
-        run = _Run(source, now)
-        run.tracks = {stream.parameters.kind: _Track(stream, now) for stream in source.streams}
-        self._feed.declare(*source.streams)
-        self._run = run
-        threading.Thread(target=self._deliver, args=(run,), name=f"source-{self._generation}", daemon=True).start()
+        self._hanging.add(self._generation)
+        run = self._run = _Run(now)
+        name = f"source-{self._generation}"
+        threading.Thread(target=self._deliver, args=(run, self._generation), name=name, daemon=True).start()
 
-    def _deliver(self, run: _Run) -> None:
+    def _deliver(self, run: _Run, generation: int) -> None:
         try:
-            for packet in run.source:
+            try:
+                source = self._source.open(generation)
+            finally:
+                self._hanging.discard(generation)
+            if run is not self._run:
+                source.close()  # it hung for so long that it was left behind
+                return
+            now = self._monotonic()
+            run.tracks = {stream.parameters.kind: _Track(stream, now) for stream in source.streams}
+            self._feed.declare(*source.streams)
+            run.source = source
+            for packet in source:
                 if run is not self._run:
                     return
                 self._take(run, packet)
             run.ended = run.ended or "ended"
         except SourceError as error:
-            run.ended = str(error)
-        except Exception as error:  # noqa: BLE001 - as above
+            run.ended = str(error) or "failed"
+        except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the recorder goes on
             run.ended = f"{type(error).__name__}: {error}"
 
     def _take(self, run: _Run, packet: Packet) -> None:
@@ -165,8 +180,9 @@ class Supervisor:
             track.silent = False
             self._tell(SourceBack(packet.time_ns, kind, down_ns if down_ns is not None else packet.time_ns))
         if kind is Kind.VIDEO or Kind.VIDEO not in run.tracks:
-            self._attempts = 0
             self._failed_told = False
+            if now - run.opened_ns >= STEADY_NS:
+                self._attempts = 0
 
     def _fail(self, track: str, problem: str, now: int) -> None:
         if not self._failed_told:
@@ -177,15 +193,24 @@ class Supervisor:
     def _reopen(self, now: int) -> None:
         run, self._run = self._run, None
         if run is not None:
-            for kind, track in run.tracks.items():
+            for kind, track in dict(run.tracks).items():
                 self._down_ns.setdefault(kind, track.last_ns)
-            threading.Thread(target=run.source.close, name="source-close", daemon=True).start()
+            self._close(run)
         self._next_ns = now + BACKOFF_NS[min(self._attempts, len(BACKOFF_NS) - 1)]
         self._attempts += 1
 
+    @staticmethod
+    def _close(run: _Run) -> threading.Thread | None:
+        if run.source is None:
+            return None  # its own thread closes it once it is open
+        thread = threading.Thread(target=run.source.close, name="source-close", daemon=True)
+        thread.start()
+        return thread
+
     def close(self) -> None:
-        """Close the source for good."""
+        """Close the source for good. A library that hangs in it is left behind: what is in memory waits for storage."""
         self._closed = True
         run, self._run = self._run, None
-        if run is not None:
-            run.source.close()
+        closing = self._close(run) if run is not None else None
+        if closing is not None:
+            closing.join(CLOSING_S)

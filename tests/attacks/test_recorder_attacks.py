@@ -81,7 +81,7 @@ def test_classification_given_while_a_segment_is_being_opened_is_not_lost() -> N
     device = Device()
     device.run(6)
     storage = memory(device)
-    told = []
+    told: list[str] = []
 
     def classify(operation: str, path: str) -> None:
         if operation == "create" and path.endswith("0001.seg") and not told:
