@@ -29,7 +29,7 @@ test: $(STAMP) lint ## lint, types and tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
-	BWC_KILLS=200 $(BIN)/python -m pytest --timeout 3000 -s tests/kill $(ARGS)
+	BWC_KILLS=200 $(BIN)/python -m pytest --timeout 3000 -o faulthandler_timeout=0 -s tests/kill $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
