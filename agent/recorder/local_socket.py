@@ -4,11 +4,13 @@ What comes over it can start a recording, mark a moment and ask how things are. 
 request for it, so that no mistake in a rule could grant one.
 """
 
+import errno
 import os
 import socket
 import stat
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ NAME = "recorder.sock"
 MAX_REQUEST = 1 << 16
 MAX_ANSWER = 1 << 20
 TIMEOUT_S = 5.0
+AGAIN_S = 0.2
+"""How long to wait after a connection could not be accepted."""
 _CREDENTIALS = struct.Struct("3i")
 
 Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -45,6 +49,7 @@ class LocalServer:
         self._handler = handler
         self._refused = refused
         self._listener: socket.socket | None = None
+        self._closed = threading.Event()
 
     def start(self) -> None:
         """Bind and serve in a thread of its own.
@@ -54,6 +59,7 @@ class LocalServer:
         """
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_directory()
             if self._path.exists():
                 self._clear_stale()
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -66,6 +72,17 @@ class LocalServer:
             ) from error
         self._listener = listener
         threading.Thread(target=self._serve, args=(listener,), name="socket", daemon=True).start()
+
+    def _check_directory(self) -> None:
+        """Who may write in it could put a socket of their own in place of ours, or a link in place of the snapshot."""
+        facts = self._path.parent.stat()
+        others = stat.S_IWOTH | (0 if facts.st_gid == os.getegid() else stat.S_IWGRP)
+        if facts.st_uid not in {0, os.geteuid()} or facts.st_mode & others:
+            raise ControlError(
+                errno.EPERM,
+                f"expected the directory {self._path.parent} to be the recorder's own and writable by nobody else; "
+                "chmod 700 it, or name another one as [run] directory",
+            )
 
     def _clear_stale(self) -> None:
         if not stat.S_ISSOCK(self._path.lstat().st_mode):
@@ -85,7 +102,9 @@ class LocalServer:
             try:
                 connection, _ = listener.accept()
             except OSError:
-                return
+                if self._closed.wait(AGAIN_S):  # else it is only for now, such as that no file handle is left
+                    return
+                continue
             with connection:
                 connection.settimeout(TIMEOUT_S)
                 try:
@@ -104,10 +123,16 @@ class LocalServer:
             answer = self._handler(request)
         except (EvidenceError, ControlError) as error:
             answer = {"error": str(error)}
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - no request may end the thread that answers all others
+            self._refused(f"a request failed: {type(error).__name__}")
+            answer = {"error": f"this request could not be handled: {type(error).__name__}"}
         _send(connection, answer)
 
     def close(self) -> None:
         """Stop listening and remove the socket."""
+        self._closed.set()
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -115,8 +140,11 @@ class LocalServer:
 
 
 def _receive(connection: socket.socket, limit: int) -> bytes:
+    """A message, which comes within `TIMEOUT_S` as a whole."""
     data = bytearray()
+    until = time.monotonic() + TIMEOUT_S
     while not data.endswith(b"\n"):
+        connection.settimeout(max(0.001, until - time.monotonic()))
         chunk = connection.recv(1 << 16)
         if not chunk:
             break

@@ -56,6 +56,8 @@ from agent.strict_json import sha256_hex
 MS = 1_000_000
 LOW_STORAGE_S = (3600, 1800, 600, 120)
 """The wearer is warned when this many seconds of recording are left."""
+MOST_STUMBLES = 64
+"""Kinds of mistakes that are journalled: some texts hold a number, and are new each time."""
 LATE_NS = 2 * NS
 """A double press is recognised up to this long after its first contact, which is the moment it means."""
 
@@ -433,7 +435,7 @@ class Recorder:
 
     def stumbled(self, problem: str) -> None:
         """Journal an exception, each kind once: a mistake that repeats must not fill the storage."""
-        if problem not in self._stumbles:
+        if problem not in self._stumbles and len(self._stumbles) < MOST_STUMBLES:
             self._stumbles.add(problem)
             self.keeper.post(Refused("control", problem[:300]))
 
@@ -481,12 +483,13 @@ class Recorder:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
+    def close(self, timeout_s: float = 5.0) -> None:
         """Store what is in memory and close the journal; sources first, so that nothing more comes in."""
         for supervisor in self.supervisors:
             supervisor.close()
-        self.writer.close()
-        self.keeper.post(ShutDown())
+        if self.writer.close(timeout_s):
+            # Else what the writer still signs would come after an end that was said to be in order.
+            self.keeper.post(ShutDown())
         self.keeper.close()
 
     def status(self) -> Status:

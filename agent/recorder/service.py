@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ class Service:
         while not self._ending.wait(HOUSEKEEPING_S):
             now = self._clocks.monotonic_ns()
             for supervisor in recorder.supervisors:
-                supervisor.watch()
+                self._try(supervisor.watch)
             if recorder.control.turns != turns:
                 turns, turned_ns = recorder.control.turns, now
             if not ready and recorder.standing_by:
@@ -201,14 +201,28 @@ class Service:
                 self._notifier.notify("WATCHDOG=1")
             count += 1
             if count % SNAPSHOT_EVERY == 0:
-                recorder.check_policy()
-                recorder.warn()
+                self._try(recorder.check_policy)
+                self._try(recorder.warn)
                 if ready and not tested:
                     tested = True
-                    status = recorder.status()
-                    recorder.control.put(self_test(status, now, microphone="audio" in status.tracks))
-                with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
-                    write_snapshot(self._run_directory, recorder.status())
+                    self._try(self._test_itself)
+                self._try(self._snapshot)
+
+    def _try(self, work: Callable[[], object]) -> None:
+        """A mistake in one of them must not end the thread that reopens cameras and answers the watchdog."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - journalled, once each
+            self.recorder.stumbled(f"{type(error).__name__}: {error}")
+
+    def _test_itself(self) -> None:
+        status = self.recorder.status()
+        now = self._clocks.monotonic_ns()
+        self.recorder.control.put(self_test(status, now, microphone="audio" in status.tracks))
+
+    def _snapshot(self) -> None:
+        with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
+            write_snapshot(self._run_directory, self.recorder.status())
 
     def _measured(self, fact: Fact) -> None:
         for event in self._reporter.events(fact, self._clocks.monotonic_ns()):

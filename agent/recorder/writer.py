@@ -313,14 +313,19 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Store what is in memory, close the open segment as `interrupted`, end the thread if there is one."""
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Store what is in memory, close the open segment as `interrupted`, end the thread if there is one.
+
+        Returns:
+            False if storage takes so long that the thread still works: it may sign something more.
+        """
         self._closing = True
         self._feed.ring_bell()
         if self._thread is None:
             self.step()
-        else:
-            self._thread.join(timeout_s)
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         rest = self.step()

@@ -1,6 +1,7 @@
 """Attempts at the shell around the core: races between threads, mistakes in one effect, doors that stay shut."""
 
 import errno
+import threading
 from collections import deque
 
 from agent.clock import NS
@@ -10,7 +11,7 @@ from agent.core.limits import Limits
 from agent.core.setup import Setup
 from agent.core.signals import Signal
 from agent.core.state import Mode
-from agent.evidence import layout
+from agent.evidence import entries, layout
 from agent.evidence.manifest import OPENING_TYPE, opening
 from agent.keys import jws
 from agent.policy_unsafe import UnsafePermitEverything
@@ -145,3 +146,29 @@ def test_stop_that_races_with_the_end_of_the_recording_before_is_not_lost() -> N
         rig.writer._jobs.append(Job(recording, rig.feed.start(6 * NS), 6 * NS, None))
     rig.writer.end("r2", 8 * NS, None)
     assert [(job.recording, job.end_ns) for job in rig.writer._jobs] == [("r2", 8 * NS)]
+
+
+def test_slow_card_at_shutdown_makes_no_contradiction_of_what_it_takes_afterwards() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    card = threading.Event()
+
+    def slow(operation: str, path: str) -> None:
+        if operation == "sync" and path.endswith(".seg"):
+            card.wait(10)
+
+    memory(device).fault = slow
+    device.recorder.feed.put(scene(20)[-1])
+    device.recorder.writer.start()
+    device.recorder.close(timeout_s=0.1)
+    assert not device.entries(entries.ShutDown), "the journal says that all is over, and the writer still signs"
+    card.set()
+
+
+def test_mistakes_whose_texts_differ_each_time_fill_no_journal() -> None:
+    device = Device()
+    for number in range(1000):
+        device.recorder.stumbled(f"RuntimeError: {number}")
+    device.settle()
+    assert len(device.entries(entries.Refused)) <= 64
