@@ -80,7 +80,7 @@ def prepare(
         StorageError: Storage can't be read or written; nothing is lost by trying again.
     """
     tail = read_tail(storage)
-    left = left_behind(storage, tail)
+    left = left_behind(storage, tail, owner.signer.public_key)
     boot = tail.boot + 1
     reading = clocks.wall()
     signer = KeySigner.generate()
