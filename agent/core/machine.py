@@ -206,7 +206,7 @@ def _stealth(state: State) -> Step:
 
 def _policy(state: State, event: on.PolicyChanged) -> Step:
     """Another policy is another context: what the one before granted is void, and what lasts is asked anew."""
-    entry = entries.PolicyChanged(event.what, event.version, event.policy)
+    entry = entries.PolicyChanged(event.what, event.version, event.policy, event.at_ns // US)
     details = {"detail": event.detail[:300], "setup": to_builtins(event.setup), "before": to_builtins(state.setup)}
     journalled: list[Command] = [do.Journal(entry, details)]
     if event.setup == state.setup and event.what in _POLICY_STAYS:

@@ -72,6 +72,8 @@ class Checkpoint(Entry, tag="checkpoint", frozen=True):
 class StandbyEntered(Entry, tag="standby", frozen=True):
     """The recorder listens: encoded pictures run through memory, nothing is kept."""
 
+    at_us: int = 0
+
 
 class RecordingStarted(Entry, tag="recording_started", frozen=True):
     """A recording began. `cause` is `button`, `trigger`, `socket` or `recovery` (the same recording goes on)."""
@@ -297,6 +299,7 @@ class PolicyChanged(Entry, tag="policy", frozen=True):
     what: str
     version: int
     policy: str
+    at_us: int = 0
 
 
 class SelfTested(Entry, tag="self_test", frozen=True):
@@ -311,6 +314,7 @@ class Continued(Entry, tag="continued", frozen=True):
 
     recording: str
     by: str
+    at_us: int = 0
 
 
 class Marked(Entry, tag="marked", frozen=True):

@@ -546,7 +546,7 @@ def test_interrupted_recording_goes_on_under_its_own_id(desk: Desk) -> None:
 
 def test_recording_begun_before_storage_was_read_is_the_continuation(recording: Desk) -> None:
     recording.send(on.Booted(recording.now_ns, "old-0007"))
-    assert recording.entry(entries.Continued) == entries.Continued("old-0007", "tag-0001")
+    assert recording.entry(entries.Continued) == entries.Continued("old-0007", "tag-0001", recording.now_ns // 1000)
     assert not recording.commanded(do.CloseRecording)
     assert recording.state.recording == "tag-0001"
 
@@ -583,7 +583,7 @@ def test_pulled_battery_opens_no_restricted_recording_to_more_people(desk: Desk)
 
 def test_boot_into_standby_says_so(desk: Desk) -> None:
     desk.send(on.Booted(desk.now_ns))
-    assert desk.did == [do.Journal(entries.StandbyEntered()), do.Show(Signal.READY)]
+    assert desk.did == [do.Journal(entries.StandbyEntered(desk.now_ns // 1000)), do.Show(Signal.READY)]
 
 
 # -- 8 and 9: SIGTERM and marks ---------------------------------------------------------------------------------------
