@@ -4,6 +4,7 @@ A source is opened, read and closed in threads of its own, which can't be killed
 is left behind, and another one opened. What a left-behind thread still delivers is not taken.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,8 +34,11 @@ JUMP_NS = 2 * NS
 
 @dataclass(slots=True)
 class _Track:
+    """A track; `last_ns` is when its newest packet came in, `until_ns` where that packet's own time ends."""
+
     stream: Stream
     last_ns: int
+    until_ns: int
     last_ticks: int = -1
     silent: bool = False
 
@@ -83,6 +87,7 @@ class Supervisor:
         self._next_ns = 0
         self._down_ns: dict[Kind, int] = {}
         self._failed_told = False
+        self._silence_told: set[Kind] = set()
         self._closed = False
         self._hanging: set[int] = set()
 
@@ -125,8 +130,10 @@ class Supervisor:
         for kind, track in tracks.items():
             if not track.silent and now - track.last_ns > SILENCE_NS:
                 track.silent = True
-                self._down_ns.setdefault(kind, track.last_ns)
-                self._tell(SourceFailed(now, kind, f"silent for {SILENCE_NS // 10**9} s"))
+                self._down_ns.setdefault(kind, track.until_ns)
+                if kind not in self._silence_told:  # also if it is opened again and again, and stays silent
+                    self._silence_told.add(kind)
+                    self._tell(SourceFailed(now, kind, f"silent for {SILENCE_NS // 10**9} s"))
         if all(track.silent for track in tracks.values()) or (Kind.VIDEO in tracks and tracks[Kind.VIDEO].silent):
             self._reopen(now)
 
@@ -144,10 +151,10 @@ class Supervisor:
             finally:
                 self._hanging.discard(generation)
             if run is not self._run:
-                source.close()  # it hung for so long that it was left behind
+                _close(source)  # it hung for so long that it was left behind
                 return
             now = self._monotonic()
-            run.tracks = {stream.parameters.kind: _Track(stream, now) for stream in source.streams}
+            run.tracks = {stream.parameters.kind: _Track(stream, now, now) for stream in source.streams}
             self._feed.declare(*source.streams)
             run.source = source
             for packet in source:
@@ -165,7 +172,7 @@ class Supervisor:
         kind = packet.stream.parameters.kind
         track = run.tracks.get(kind)
         if track is None or track.stream is not packet.stream:
-            track = run.tracks[kind] = _Track(packet.stream, now)
+            track = run.tracks[kind] = _Track(packet.stream, now, now)
             self._feed.declare(packet.stream)
         if packet.ticks <= track.last_ticks:
             raise SourceError(f"time of {kind} went back from tick {track.last_ticks} to {packet.ticks}")
@@ -173,8 +180,10 @@ class Supervisor:
             raise SourceError(f"time of {kind} jumped: {(packet.time_ns - now) / NS:+.1f} s off the clock")
         track.last_ticks = packet.ticks
         track.last_ns = now
+        track.until_ns = packet.time_ns + packet.duration * NS // packet.stream.parameters.timescale
         if self._feed.put(packet) and self._tap is not None:
             self._tap(packet)
+        self._silence_told.discard(kind)
         down_ns = self._down_ns.pop(kind, None)
         if down_ns is not None or track.silent:
             track.silent = False
@@ -194,7 +203,7 @@ class Supervisor:
         run, self._run = self._run, None
         if run is not None:
             for kind, track in dict(run.tracks).items():
-                self._down_ns.setdefault(kind, track.last_ns)
+                self._down_ns.setdefault(kind, track.until_ns)
             self._close(run)
         self._next_ns = now + BACKOFF_NS[min(self._attempts, len(BACKOFF_NS) - 1)]
         self._attempts += 1
@@ -203,7 +212,7 @@ class Supervisor:
     def _close(run: _Run) -> threading.Thread | None:
         if run.source is None:
             return None  # its own thread closes it once it is open
-        thread = threading.Thread(target=run.source.close, name="source-close", daemon=True)
+        thread = threading.Thread(target=_close, args=(run.source,), name="source-close", daemon=True)
         thread.start()
         return thread
 
@@ -214,3 +223,10 @@ class Supervisor:
         closing = self._close(run) if run is not None else None
         if closing is not None:
             closing.join(CLOSING_S)
+
+
+def _close(source: OpenSource) -> None:
+    try:
+        source.close()
+    except Exception as error:  # noqa: BLE001 - as above; whether it closes or not, it is not read any more
+        logging.getLogger(__name__).warning("closing a source failed: %s: %s", type(error).__name__, error)
