@@ -170,6 +170,8 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
     names = storage.names(layout.RECORDINGS)
     for tag in story.tags:
         begun.update(dict.fromkeys(name for name in names if name.startswith(f"{tag}-")))
+    if story.silent:
+        begun.update(dict.fromkeys(name for name in names if _certified(storage, name, story.silent)))
     running: Progress | None = None
     ended = []
     for recording in begun:
@@ -195,6 +197,7 @@ class _Story:
     carried: Carried = field(default_factory=Carried)
     grants: "_Grants | None" = None
     keys: "list[PublicKey] | None" = None
+    silent: list[int] = field(default_factory=list)
 
     def follow(self, line: Line) -> None:
         entry = line.entry
@@ -236,6 +239,7 @@ class _Story:
             attested=self.attested | later.attested,
             storage_full=later.storage_full if later.tags else self.storage_full,
             carried=later.carried if later.tags else self.carried,
+            silent=self.silent + later.silent,
             keys=None if later.keys is None else [*(self.keys or []), *later.keys],
         )
 
@@ -312,6 +316,8 @@ def _told(storage: Storage, boot: int, identity: PublicKey | None) -> _Story:
                 break
             carry.follow(line)
     story.carried = carry.carried
+    if not story.tags:
+        story.silent.append(boot)  # storage took its segments, perhaps, and not its first line
     if story.grants is not None:
         story.keys = [story.grants.key] if story.grants.key is not None else []
     return story
@@ -353,6 +359,11 @@ def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
         return sha256_hex(storage.read(layout.manifest(recording, segment)))
     except StorageError:
         return ""
+
+
+def _certified(storage: Storage, recording: str, boots: list[int]) -> bool:
+    """True if one of these boots, which no line of a journal names, has signed in a recording."""
+    return any(storage.size(layout.boot_certificate(recording, boot)) is not None for boot in boots)
 
 
 def _signed_by(token: str, key: PublicKey) -> bool:

@@ -1,5 +1,6 @@
 """A wearer with the card in their hand, and no key: battery out, a few lines chained on, card and battery in again."""
 
+import errno
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from agent.evidence.journal import parse_line, split_lines
 from agent.evidence.verify import verify
 from agent.strict_json import encode_json, sha256_hex
 from tests.support.device import Device
-from tests.support.storage import MemoryStorage
+from tests.support.storage import MemoryStorage, failing
 
 
 def memory(device: Device) -> MemoryStorage:
@@ -139,3 +140,19 @@ def test_final_manifest_that_the_wearer_lays_beside_the_segment_ends_no_recordin
     device.boot()
     device.run(2)
     assert device.recording == running
+
+
+def test_recording_of_a_boot_whose_journal_never_reached_storage_goes_on() -> None:
+    storage = MemoryStorage()
+    storage.fault = failing({"sync", "write"}, errno.EIO, only="journal")
+    device = Device(storage=storage)
+    device.run(6)
+    device.press("record", times=2)
+    device.run(4)
+    running = device.recording
+    storage.cut_power()
+    storage.fault = failing(set(), 0)
+    device.boot()
+    device.run(3)
+    assert device.recording == running
+    assert "0001.manifest.jws" in storage.names(layout.recording(running))
