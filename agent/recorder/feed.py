@@ -50,7 +50,7 @@ class Feed:
             if self._silent_from_ns is not None and kind is Kind.AUDIO and packet.time_ns >= self._silent_from_ns:
                 self._silent_from_ns = None
                 self._ring.set_gate(Kind.AUDIO, open_=False)
-            if self._ring.append(packet) and packet.time_ns >= self._wake_ns:
+            if self._ring.append(packet) and packet.time_ns >= self._wake_ns and not self._rung:
                 self._rung = True
                 self._bell.notify_all()
             return self._ring.lets_in(kind)
