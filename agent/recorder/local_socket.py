@@ -4,6 +4,7 @@ What comes over it can start a recording, mark a moment and ask how things are. 
 request for it, so that no mistake in a rule could grant one.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -22,6 +23,10 @@ NAME = "recorder.sock"
 MAX_REQUEST = 1 << 16
 MAX_ANSWER = 1 << 20
 TIMEOUT_S = 5.0
+MOST_AT_ONCE = 16
+"""So many connections are listened to at once: one that says nothing takes a place, and holds nobody up."""
+LONGEST_PATH = 107
+"""Bytes of a socket's path (unix(7), sun_path)."""
 AGAIN_S = 0.2
 """How long to wait after a connection could not be accepted."""
 _CREDENTIALS = struct.Struct("3i")
@@ -40,7 +45,7 @@ class LocalServer:
 
     Args:
         directory: Of the socket; only its owner can reach it.
-        handler: Answers a request; runs in the server's thread and must not block.
+        handler: Answers a request; runs in a thread of the connection, so several may run at once.
         refused: Told about connections that were turned away, and why.
     """
 
@@ -50,6 +55,7 @@ class LocalServer:
         self._refused = refused
         self._listener: socket.socket | None = None
         self._closed = threading.Event()
+        self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
 
     def start(self) -> None:
         """Bind and serve in a thread of its own.
@@ -57,15 +63,21 @@ class LocalServer:
         Raises:
             ControlError: Another recorder is there, or the directory is not ours.
         """
+        if len(os.fsencode(self._path)) > LONGEST_PATH:
+            raise ControlError(
+                errno.ENAMETOOLONG,
+                f"expected a socket's path of at most {LONGEST_PATH} bytes, got {self._path}; "
+                "name a shorter [run] directory",
+            )
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_directory()
-            if self._path.exists():
+            if os.path.lexists(self._path):
                 self._clear_stale()
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             listener.bind(str(self._path))
             self._path.chmod(0o600)
-            listener.listen(8)
+            listener.listen(4 * MOST_AT_ONCE)
         except OSError as error:
             raise ControlError(
                 error.errno, f"can't listen on {self._path}: {error.strerror}; name a [run] directory of your own"
@@ -87,15 +99,16 @@ class LocalServer:
     def _clear_stale(self) -> None:
         if not stat.S_ISSOCK(self._path.lstat().st_mode):
             raise ControlError(17, f"expected a socket or nothing at {self._path}, found another file; remove it")
-        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            probe.connect(str(self._path))
-        except OSError:
-            self._path.unlink()  # its process is gone
-        else:
-            raise ControlError(98, f"a recorder is running already: {self._path} answers")
-        finally:
-            probe.close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(TIMEOUT_S)
+            try:
+                probe.connect(str(self._path))
+            except ConnectionRefusedError:
+                self._path.unlink()  # its process is gone
+            except (TimeoutError, BlockingIOError):  # somebody listens, and has no time
+                raise ControlError(98, f"a recorder is running already: {self._path} is taken") from None
+            else:
+                raise ControlError(98, f"a recorder is running already: {self._path} answers")
 
     def _serve(self, listener: socket.socket) -> None:
         while True:
@@ -105,12 +118,25 @@ class LocalServer:
                 if self._closed.wait(AGAIN_S):  # else it is only for now, such as that no file handle is left
                     return
                 continue
-            with connection:
+            if not self._places.acquire(blocking=False):
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(AGAIN_S)
+                    _send(connection, {"error": "too many connections at once; try again"})
+                continue
+            try:
+                threading.Thread(target=self._converse, args=(connection,), name="socket-peer", daemon=True).start()
+            except RuntimeError:  # no thread is left
+                self._places.release()
+                connection.close()
+
+    def _converse(self, connection: socket.socket) -> None:
+        # The caller may go away; what it asked for was done or was not, and stands in the journal.
+        try:
+            with connection, contextlib.suppress(OSError):
                 connection.settimeout(TIMEOUT_S)
-                try:
-                    self._answer(connection)
-                except OSError:
-                    continue  # the caller went away; what it asked for was done or was not, and stands in the journal
+                self._answer(connection)
+        finally:
+            self._places.release()
 
     def _answer(self, connection: socket.socket) -> None:
         uid = peer_uid(connection)
@@ -120,12 +146,16 @@ class LocalServer:
             return
         try:
             request = strict_json(_receive(connection, MAX_REQUEST))
+        except (EvidenceError, ControlError) as error:
+            _send(connection, {"error": _text(error)})
+            return
+        try:
             answer = self._handler(request)
         except (EvidenceError, ControlError) as error:
-            answer = {"error": str(error)}
-        except OSError:
-            raise
-        except Exception as error:  # noqa: BLE001 - no request may end the thread that answers all others
+            answer = {"error": _text(error)}
+        except TimeoutError:
+            answer = {"error": "the recorder is busy and did not answer in time; what was asked may still be done"}
+        except Exception as error:  # noqa: BLE001 - no request may end anything
             self._refused(f"a request failed: {type(error).__name__}")
             answer = {"error": f"this request could not be handled: {type(error).__name__}"}
         _send(connection, answer)
@@ -134,6 +164,8 @@ class LocalServer:
         """Stop listening and remove the socket."""
         self._closed.set()
         if self._listener is not None:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a connection
             self._listener.close()
             self._listener = None
             self._path.unlink(missing_ok=True)
@@ -152,6 +184,11 @@ def _receive(connection: socket.socket, limit: int) -> bytes:
         if len(data) > limit:
             raise ControlError(90, f"expected a message of at most {limit} bytes")
     return bytes(data).rstrip(b"\n")
+
+
+def _text(error: EvidenceError | ControlError) -> str:
+    """What an error says, without the number that Python puts before it."""
+    return str(error.strerror if isinstance(error, ControlError) and error.strerror else error)
 
 
 def _send(connection: socket.socket, message: Mapping[str, Any]) -> None:
