@@ -11,6 +11,7 @@ from agent.evidence.journal import Line
 
 MOST_TRIGGERS = 64
 _PAUSE, _MUTE = "PrivacyPause", "Mute"
+_PERMITS = (entries.RecordingStarted, entries.RecordingEnded, entries.Released, entries.Boot)
 _FORGETTABLE_MS = 24 * 3600 * 1000
 """No trigger is held for longer."""
 
@@ -21,6 +22,7 @@ class Carry:
     def __init__(self) -> None:
         self._base = Carried()
         self._latched = False
+        self._release_asked = False
         self._policy_version = 0
         self._raised_us: dict[str, int] = {}
         self._used_us: dict[str, int] = {}
@@ -29,9 +31,22 @@ class Carry:
         self._withheld: tuple[str, int, int] | None = None
         self._last_us = 0
 
-    def follow(self, line: Line) -> None:
-        """The next line."""
-        self._last_us = line.mono_us
+    def follow(self, line: Line, *, vouched: bool = True, damaged: bool = False) -> None:
+        """The next line.
+
+        What restricts is taken from any line; what permits only over the boot's signature, and never behind damage:
+        whoever had the card may have added lines, or broken one.
+
+        Args:
+            line: It, read back.
+            vouched: A checkpoint by the boot's key that covers what stands before it.
+            damaged: A line before it could not be read.
+        """
+        self._last_us = max(self._last_us, line.mono_us)
+        if damaged and isinstance(line.entry, _PERMITS):
+            return
+        if vouched and self._release_asked and not damaged:
+            self._latched = self._release_asked = False
         match line.entry:
             case entries.Boot() as entry:
                 self._begin(line, entry.carried)
@@ -71,8 +86,9 @@ class Carry:
     def _authorised(self, entry: entries.Authorised) -> None:
         if entry.action == "LatchCriticalIncident":
             self._latched = True
+            self._release_asked = False
         elif entry.action == "ReleaseCriticalIncident":
-            self._latched = False
+            self._release_asked = True
 
     def _forget_recording(self) -> None:
         self._used_us, self._asked, self._classified, self._withheld = {}, {}, False, None

@@ -245,29 +245,41 @@ class _Story:
 
 
 class _Grants:
-    """Which requests a boot granted over its signature, as it does before it acts on one."""
+    """Which requests a boot granted over its signature, as it does before it acts on one.
+
+    Attributes:
+        vouched: The newest line is a checkpoint by the boot's key, over a grant or a leave that stands before it.
+    """
 
     def __init__(self, identity: PublicKey) -> None:
         self.signed: set[int] = set()
+        self.vouched = False
         self._identity = identity
         self.key: PublicKey | None = None
         self._promised: set[int] = set()
+        self._waits = False
         self._head = ""
 
     def follow(self, line: Line) -> None:
         """The next line of the boot's journal."""
         if line.prev != self._head:
             self._promised.clear()  # it does not follow: what stands before is under no later signature
+            self._waits = False
         self._head = line.hash
+        self.vouched = False
         match line.entry:
             case entries.Boot() as entry:
                 self.key = self._of(entry.certificate)
             case entries.Decided(allowed=True) as entry:
                 self._promised.add(entry.request)
-            case entries.Checkpoint() as entry if self._promised:
-                if self._vouches(entry, line):
+            case entries.Authorised():
+                self._waits = True
+            case entries.Checkpoint() as entry if self._promised or self._waits:
+                self.vouched = self._vouches(entry, line)
+                if self.vouched:
                     self.signed |= self._promised
                 self._promised.clear()
+                self._waits = False
             case _:
                 return
 
@@ -307,14 +319,18 @@ def _told(storage: Storage, boot: int, identity: PublicKey | None) -> _Story:
     if storage.size(path) is None:
         return story
     carry = Carry()
+    damaged = False
     with storage.open(path) as stream:
         for raw in iter(lambda: stream.readline(MAX_LINE + 1), b""):
             try:
                 line = parse_line(raw.rstrip(b"\n"))
-                story.follow(line)
+                if not damaged:
+                    story.follow(line)
             except EvidenceError:
-                break
-            carry.follow(line)
+                damaged = True
+                continue
+            vouched = story.grants is None or story.grants.vouched
+            carry.follow(line, vouched=vouched, damaged=damaged)
     story.carried = carry.carried
     if not story.tags:
         story.silent.append(boot)  # storage took its segments, perhaps, and not its first line

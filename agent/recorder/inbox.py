@@ -1,6 +1,6 @@
 """The inbox: the only way in which anything that came over a network reaches the recorder, and it is only looked at.
 
-A message is a small file that the dock service laid there. Whatever lies there, links, pipes, huge, old or forged files,
+A message is a small file that the dock service laid there. Whatever lies there, links, pipes, huge or forged files,
 it is opened without following links and without waiting, must be regular and small, is read whole and taken away.
 What it says must be signed, and the recorder itself checks the signature.
 """
