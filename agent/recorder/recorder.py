@@ -180,7 +180,6 @@ class Recorder:
         self._make_guard = guard
         self._guard: ReplayGuard | None = None
         self._warned: set[str] = set()
-        self._clock_watch = ClockWatch()
         self._started_ns = clocks.monotonic_ns()
         self._tag = random_bytes(6).hex()
         self._prepared: Prepared | None = None
@@ -310,12 +309,6 @@ class Recorder:
         change = self._clock_watch.look()
         if change is not None:
             self.keeper.post(change)
-
-    def watch_clock(self) -> None:
-        """Journal a wall clock that was set, or that is trusted from now on or no longer; to be called now and then."""
-        changed = self._clock_watch.look(self._clocks.wall(), self._clocks.monotonic_ns())
-        if changed is not None:
-            self.keeper.post(changed)
 
     def check_policy(self) -> None:
         """Notice that the bundle in force has expired; to be called now and then."""

@@ -203,7 +203,6 @@ class Service:
                 self._notifier.notify("WATCHDOG=1")
             count += 1
             if count % SNAPSHOT_EVERY == 0:
-                self._try(recorder.watch_clock)
                 self._try(recorder.check_policy)
                 self._try(recorder.warn)
                 if ready and not tested:

@@ -154,17 +154,6 @@ def test_clock_set_back_never_takes_the_journal_below_its_last_time() -> None:
     assert device.lines()[-1].wall.source == "held"
 
 
-def test_clock_that_is_set_while_running_is_journalled() -> None:
-    device = Device()
-    device.recorder.watch_clock()
-    device.run(2)
-    device.clocks.utc_offset_ns += 7200 * NS
-    device.recorder.watch_clock()
-    device.settle()
-    changed = device.entries(entries.ClockChanged)
-    assert [entry.step_ms for entry in changed if isinstance(entry, entries.ClockChanged)] == [7_200_000]
-
-
 def test_sigterm_while_recording_saves_says_so_and_comes_back_recording() -> None:
     device = Device()
     device.run(6)
