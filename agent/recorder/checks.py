@@ -60,8 +60,7 @@ class _Check:
         try:
             said, mend = self.look()
         except BwcError as error:
-            strerror = error.strerror if isinstance(error, OSError) else None
-            return Finding(self.name, str(strerror or error), self.mend)
+            return Finding(self.name, str(error), self.mend)
         except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the other checks go on
             return Finding(self.name, f"{type(error).__name__}: {error}", self.mend)
         return Finding(self.name, said, mend)

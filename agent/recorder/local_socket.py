@@ -147,12 +147,12 @@ class LocalServer:
         try:
             request = strict_json(_receive(connection, MAX_REQUEST))
         except (EvidenceError, ControlError) as error:
-            _send(connection, {"error": _text(error)})
+            _send(connection, {"error": str(error)})
             return
         try:
             answer = self._handler(request)
         except (EvidenceError, ControlError) as error:
-            answer = {"error": _text(error)}
+            answer = {"error": str(error)}
         except TimeoutError:
             answer = {"error": "the recorder is busy and did not answer in time; what was asked may still be done"}
         except Exception as error:  # noqa: BLE001 - no request may end anything
@@ -184,11 +184,6 @@ def _receive(connection: socket.socket, limit: int) -> bytes:
         if len(data) > limit:
             raise ControlError(90, f"expected a message of at most {limit} bytes")
     return bytes(data).rstrip(b"\n")
-
-
-def _text(error: EvidenceError | ControlError) -> str:
-    """What an error says, without the number that Python puts before it."""
-    return str(error.strerror if isinstance(error, ControlError) and error.strerror else error)
 
 
 def _send(connection: socket.socket, message: Mapping[str, Any]) -> None:

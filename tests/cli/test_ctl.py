@@ -1,0 +1,215 @@
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli import main
+from agent.errors import ControlError
+from agent.recorder.local_socket import LocalServer
+
+STATUS: dict[str, Any] = {
+    "version": "0.1.0",
+    "agency": "city",
+    "device": "cam-1",
+    "mode": "recording",
+    "recording": "abc-0001",
+    "recording_s": 12.3,
+    "boot": 2,
+    "boot_tag": "abc",
+    "uptime_s": 60.0,
+    "policy": "us-mo-kcpd, version 1",
+    "tracks": {"video": {"codec": "h264", "age_ms": 20}, "audio": {"codec": "aac", "age_ms": 20}},
+    "source": "pattern",
+    "source_delivering": True,
+    "openings": 1,
+    "memory_bytes": 5_000_000,
+    "backlog_ms": 200,
+    "storage_free_bytes": 32_000_000_000,
+    "time_left_s": 64_000,
+    "storage_failing": False,
+    "slowest_sync_ms": 12,
+    "journal_line": 99,
+    "clock": "ntp",
+    "clock_within_ms": 12,
+    "faulty_lines": [],
+    "requests": 3,
+    "refused": 1,
+    "missing": [],
+    "locked_memory": True,
+}
+
+
+class Recorder:
+    """What answers at the socket: a running recorder's part, said by the test."""
+
+    def __init__(self) -> None:
+        self.asked: list[Mapping[str, Any]] = []
+        self.recording = "abc-0001"
+        self.status = STATUS
+        self.refusal = ""
+
+    def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.asked.append(request)
+        if self.refusal:
+            raise ControlError(1, self.refusal)
+        match request["ask"]:
+            case "status":
+                return self.status
+            case "press":
+                return {"presses": request["times"]}
+            case _:
+                return {"recording": self.recording}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="bwc-") as name:
+        (Path(name) / "config.toml").write_text(
+            '[device]\nkey = "file:k"\ncertificate = "c"\ntrust = "t"\nroot = "r"\n'
+            '[storage]\npath = "evidence"\n[run]\ndirectory = "run"\n'
+        )
+        yield Path(name)
+
+
+@pytest.fixture
+def recorder(folder: Path) -> Iterator[Recorder]:
+    made = Recorder()
+    server = LocalServer(folder / "run", made.answer, lambda _why: None)
+    server.start()
+    try:
+        yield made
+    finally:
+        server.close()
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["bwc-agent", *arguments, "--config", str(folder / "config.toml")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_start_names_the_recording(
+    folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(folder, monkeypatch, "ctl", "start") == 0
+    assert capsys.readouterr().out == "recording abc-0001\n"
+    assert run(folder, monkeypatch, "ctl", "start", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"recording": "abc-0001"}
+    assert recorder.asked == [{"ask": "start"}] * 2
+
+
+def test_mark_says_whether_there_was_anything_to_mark(
+    folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(folder, monkeypatch, "ctl", "mark") == 0
+    assert capsys.readouterr().out == "marked in abc-0001\n"
+    recorder.recording = ""
+    assert run(folder, monkeypatch, "ctl", "mark") == 1
+    assert "nothing to mark" in capsys.readouterr().out
+    assert run(folder, monkeypatch, "ctl", "mark", "--json") == 1
+    assert json.loads(capsys.readouterr().out) == {"recording": ""}
+
+
+def test_status_is_told_in_words_and_as_json(
+    folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(folder, monkeypatch, "ctl", "status") == 0
+    said = capsys.readouterr().out
+    for words in (
+        "cam-1 of city, boot 2",
+        "recording abc-0001, 12 s",
+        "us-mo-kcpd",
+        "delivers",
+        "32.0 GB free, 17.8 h",
+    ):
+        assert words in said
+    assert "ntp, within 12 ms" in said
+    assert "requests  3, refused 1" in said
+    assert run(folder, monkeypatch, "ctl", "status", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == recorder.status
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"source_delivering": False}, "DOWN"),
+        ({"storage_failing": True}, "REFUSES"),
+        ({"faulty_lines": ["record"]}, "record is not trusted"),
+    ],
+)
+@pytest.mark.usefixtures("recorder")
+def test_status_of_a_recorder_that_is_not_well_ends_with_exit_code_one(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+    said: str,
+) -> None:
+    for name, value in change.items():
+        monkeypatch.setitem(STATUS, name, value)
+    assert run(folder, monkeypatch, "ctl", "status") == 1
+    assert said in capsys.readouterr().out
+
+
+def test_status_of_a_recorder_that_knows_little_says_so(
+    folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.status = STATUS | {
+        "mode": "standby",
+        "recording": "",
+        "tracks": {},
+        "storage_free_bytes": None,
+        "time_left_s": None,
+        "clock": "unsynchronised",
+        "clock_within_ms": None,
+    }
+    assert run(folder, monkeypatch, "ctl", "status") == 0
+    said = capsys.readouterr().out
+    assert "no track yet" in said
+    assert "unsynchronised, not to be trusted" in said
+    assert "GB free" not in said
+
+
+def test_time_left_of_zero_is_said(
+    folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.status = STATUS | {"storage_free_bytes": 0, "time_left_s": 0}
+    run(folder, monkeypatch, "ctl", "status")
+    assert "0.0 h left" in capsys.readouterr().out
+
+
+def test_press_works_a_simulated_button(
+    folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(folder, monkeypatch, "press", "record", "--times", "2", "--hold", "0.2") == 0
+    assert capsys.readouterr().out == "2 x record\n"
+    assert recorder.asked == [{"ask": "press", "name": "record", "hold_s": 0.2, "times": 2}]
+
+
+@pytest.mark.parametrize("command", [["ctl", "start"], ["ctl", "mark"], ["ctl", "status"], ["press", "record"]])
+def test_recorders_refusal_is_one_line_and_exit_code_two(
+    folder: Path,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+) -> None:
+    recorder.refusal = "not on this device"
+    assert run(folder, monkeypatch, *command) == 2
+    assert capsys.readouterr() == ("", "bwc-agent: not on this device\n")
+
+
+@pytest.mark.parametrize("command", [["ctl", "start"], ["ctl", "mark"], ["ctl", "status"], ["press", "record"]])
+def test_recorder_that_does_not_run_is_said_not_to(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert run(folder, monkeypatch, *command) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "start it with: bwc-agent run" in said.err

@@ -1,0 +1,89 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.cli import main
+from agent.recorder import checks
+from agent.recorder.checks import Finding
+from agent.recorder.hardening import Hardening
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(
+        '[device]\nkey = "file:k"\ncertificate = "c"\ntrust = "t"\nroot = "r"\n[storage]\npath = "evidence"\n'
+    )
+    return path
+
+
+def run(config: Path, monkeypatch: pytest.MonkeyPatch, findings: list[Finding] | None, *arguments: str) -> int:
+    if findings is not None:
+        monkeypatch.setattr(checks, "check_all", lambda *_: iter(findings))
+    monkeypatch.setattr(sys, "argv", ["bwc-agent", "doctor", "--config", str(config), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+GOOD = [Finding("clock", "ntp, within 12 ms"), Finding("swap", "none in clear (0 areas)")]
+BAD = [*GOOD, Finding("key file", "device.pem has mode 0644", "chmod 600 device.pem")]
+
+
+def test_fit_device_is_one_line_a_check_and_exit_code_zero(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, monkeypatch, GOOD) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("ok") for line in lines[:2])
+    assert "fit for a shift" in lines[2]
+
+
+def test_device_that_is_not_well_is_told_the_mend_and_exit_code_one(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(config, monkeypatch, BAD) == 1
+    said = capsys.readouterr().out
+    assert "BAD  key file" in said
+    assert "mend: chmod 600 device.pem" in said
+    assert "3 checks, 1 not well" in said
+
+
+@pytest.mark.parametrize(("findings", "code"), [(GOOD, 0), (BAD, 1)])
+def test_findings_as_json(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    findings: list[Finding],
+    code: int,
+) -> None:
+    assert run(config, monkeypatch, findings, "--json") == code
+    said = json.loads(capsys.readouterr().out)
+    assert said["fit"] is (code == 0)
+    assert [finding["check"] for finding in said["findings"]] == [finding.check for finding in findings]
+    assert [finding["good"] for finding in said["findings"]] == [finding.good for finding in findings]
+
+
+def test_configuration_that_can_not_be_read_is_exit_code_two(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(config.read_text() + "[buffer]\npre_event = 3\n")
+    assert run(config, monkeypatch, None) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "line 9: buffer.pre_event: unknown key" in said.err
+
+
+def test_doctor_of_an_empty_device_names_all_that_is_missing_and_makes_nothing(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checks, "harden", lambda: Hardening(not_dumpable=True, no_core=True, locked=True))
+    assert run(config, monkeypatch, None, "--json") == 1
+    findings = {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]}
+    for name in ("evidence folder", "storage room", "storage speed", "keys", "key file", "policy"):
+        assert not findings[name]["good"]
+        assert findings[name]["mend"]
+    assert [path.name for path in config.parent.iterdir()] == ["config.toml"]

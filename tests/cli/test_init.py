@@ -1,0 +1,108 @@
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent import config as configuration
+from agent.cli import main
+from agent.keys.files import load_signer, needs_passphrase
+from agent.recorder.service import load_owner
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, said: str = "") -> int:
+    monkeypatch.setattr(sys, "argv", ["bwc-agent", "init", *arguments])
+    answers = iter([said, said])
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: next(answers))
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_made_device_is_whole_and_its_configuration_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pilot = tmp_path / "pilot"
+    assert run(monkeypatch, str(pilot), "--agency", "city-pd", "--device", "camera-7") == 0
+    said = capsys.readouterr().out
+    assert "agency city-pd" in said
+    file = pilot / "device" / "config.toml"
+    assert f"bwc-agent run --config {file}" in said
+    config = configuration.load(file)
+    owner = load_owner(config, file)
+    assert (owner.agency, owner.device) == ("city-pd", "camera-7")
+    assert len(owner.trust.recipients("default", None)) == 3
+    for key in pilot.rglob("*.pem"):
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert {path.name for path in (pilot / "device").iterdir()} == {
+        "config.toml",
+        "device.jws",
+        "device.pem",
+        "evidence",
+        "trust.jws",
+    }
+
+
+def test_no_key_that_opens_recordings_or_signs_for_the_agency_lies_on_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pilot = tmp_path / "pilot"
+    run(monkeypatch, str(pilot))
+    assert [path.name for path in (pilot / "device").rglob("*.pem")] == ["device.pem"]
+    held = (pilot / "device" / "device.pem").read_bytes()
+    assert all(path.read_bytes() != held for path in (pilot / "agency").rglob("*.pem"))
+
+
+def test_nothing_is_ever_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pilot = tmp_path / "pilot"
+    assert run(monkeypatch, str(pilot)) == 0
+    before = {path: path.read_bytes() for path in pilot.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run(monkeypatch, str(pilot)) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "never overwritten" in said.err
+    assert {path: path.read_bytes() for path in pilot.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--pack", "no-such-pack"], ["--agency", ""], ["--device", "a/b"], ["--agency", "x" * 300]]
+)
+def test_refused_init_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(monkeypatch, str(tmp_path / "pilot"), *arguments) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("bwc-agent: expected")
+    assert said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_can_not_be_made_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "/proc/pilot") == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("bwc-agent: ")
+    assert said.err.count("\n") == 1
+
+
+def test_passphrase_protects_the_agencys_keys_and_not_the_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pilot = tmp_path / "pilot"
+    assert run(monkeypatch, str(pilot), "--passphrase", said="correct horse") == 0
+    for key in (pilot / "agency").rglob("*.pem"):
+        assert needs_passphrase(key)
+    assert not needs_passphrase(pilot / "device" / "device.pem")
+    load_signer(f"file:{pilot / 'agency' / 'root' / 'root.pem'}", "correct horse")
+
+
+def test_camera_is_written_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pilot = tmp_path / "pilot"
+    assert run(monkeypatch, str(pilot), "--camera", 'replay:/clips/a "b".mp4') == 0
+    assert configuration.load(pilot / "device" / "config.toml").source.camera == 'replay:/clips/a "b".mp4'

@@ -1,0 +1,163 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import __version__, cli
+from agent.cli import COMMANDS, main
+from agent.errors import BwcError, EvidenceError, StorageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of a command."""
+    monkeypatch.setattr(sys, "argv", ["bwc-agent", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    code = ended.value.code
+    return code if isinstance(code, int) else 0
+
+
+def groups(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, ...]]:
+    """Every command there is, with those of groups."""
+    for name, command in COMMANDS.items():
+        if not command.group:
+            yield (name,)
+            continue
+        assert run(monkeypatch, name, "--help") == 0
+        listed = capsys.readouterr().out.partition("Commands:")[2]
+        subcommands = [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2:3].isalpha()]
+        assert subcommands
+        yield from ((name, subcommand) for subcommand in subcommands)
+
+
+def test_help_of_every_command_shows_what_it_does_and_an_example(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every = list(groups(monkeypatch, capsys))
+    assert {("run",), ("ctl", "start"), ("ctl", "mark"), ("ctl", "status"), ("verify",), ("open",)} <= set(every)
+    for command in every:
+        assert run(monkeypatch, *command, "--help") == 0
+        said = capsys.readouterr().out
+        example = " ".join(said.split()).partition("Example: ")[2]
+        assert f"bwc-agent {' '.join(command)}" in example, f"{command} shows no example"
+        assert "--help" in said
+
+
+def test_help_of_all_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--help") == 0
+    said = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"\n  {name}" in said
+
+
+def test_nothing_can_be_asked_for_that_stops_a_recording(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {word for command in groups(monkeypatch, capsys) for word in command}
+    assert not words & {"stop", "pause", "mute", "off", "poweroff", "power-off", "privacy", "kill", "end", "delete"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["ctl", "nonsense"],
+        ["ctl", "stop"],
+        ["run", "--nonsense"],
+        ["run"],
+        ["run", "extra", "--config", "x"],
+        ["init"],
+        ["press"],
+        ["press", "record", "--config", "x", "--times", "0"],
+        ["press", "record", "--config", "x", "--times", "many"],
+        ["press", "record", "--config", "x", "--hold", "-1"],
+        ["press", "record", "--config", "x", "--hold", "nan"],
+        ["demo", "--seconds", "0"],
+        ["--nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_unknown_command_or_option_is_refused_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    said = capsys.readouterr()
+    assert "Error" in said.err or "expected" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"bwc-agent {__version__}\n"
+
+
+def test_no_argument_shows_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch) == 2
+    assert "Commands:" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (EvidenceError("expected this,\n  got that"), "bwc-agent: expected this, got that\n"),
+        (StorageError(28, "storage is full"), "bwc-agent: storage is full\n"),
+        (PermissionError(13, "Permission denied", "/x"), "bwc-agent: [Errno 13] Permission denied: '/x'\n"),
+        (BwcError("plain"), "bwc-agent: plain\n"),
+    ],
+)
+def test_refusal_is_one_line_and_exit_code_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
+    def refuse(_asked: str) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_app", refuse)
+    assert run(monkeypatch, "verify", "x") == 2
+    assert capsys.readouterr() == ("", said)
+
+
+def test_interrupted_tool_ends_with_the_shells_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_asked: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_app", interrupt)
+    assert run(monkeypatch, "verify", "x") == cli.EXIT_INTERRUPTED
+
+
+def loaded_by(statements: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after some statements."""
+    script = f"{statements}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    return set(json.loads(done.stdout))
+
+
+def test_recorder_starts_without_loading_what_only_other_commands_need() -> None:
+    modules = loaded_by("from agent.cli import _app; _app('run'); import agent.recorder.service")
+    others = {command.module for name, command in COMMANDS.items() if name != "run"}
+    assert not modules & others
+    assert not [name for name in modules if name.partition(".")[0] in {"rich", "asyncio", "http", "ssl", "hypothesis"}]
+    assert "agent.demo" not in modules
+
+
+def test_recorder_loads_nothing_that_speaks_to_a_network() -> None:
+    modules = loaded_by("import agent.recorder.service")
+    assert not modules & {"ssl", "http.client", "urllib.request", "socketserver", "ftplib", "smtplib", "paho"}
