@@ -35,6 +35,7 @@ from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy_unsafe import WARNING, UnsafePermitEverything
 from agent.recorder.boot import Owner
 from agent.recorder.hardening import harden, kernel_boot_id
+from agent.recorder.heartbeat import Heartbeat
 from agent.recorder.local_socket import LocalServer
 from agent.recorder.measuring import Reporter
 from agent.recorder.recorder import Options, Policy, Recorder
@@ -48,7 +49,6 @@ from agent.storage.disk import DiskStorage, WholeFile
 
 HOUSEKEEPING_S = 0.1
 SNAPSHOT_EVERY = 10
-WATCHDOG_NS = 5 * NS
 ANSWER_S = 2.0
 
 
@@ -187,25 +187,20 @@ class Service:
 
     def _keep_house(self) -> None:
         recorder = self.recorder
-        ready = tested = False
-        turns, turned_ns, count = -1, self._clocks.monotonic_ns(), 0
+        heart = Heartbeat(self._clocks.monotonic_ns())
+        tested, count = False, 0
         while not self._ending.wait(HOUSEKEEPING_S):
-            now = self._clocks.monotonic_ns()
             for supervisor in recorder.supervisors:
                 self._try(supervisor.watch)
             self._try(recorder.watch_clock)
-            if recorder.control.turns != turns:
-                turns, turned_ns = recorder.control.turns, now
-            if not ready and recorder.standing_by:
-                ready = True
-                self._notifier.notify("READY=1")
-            if now - turned_ns < WATCHDOG_NS:
-                self._notifier.notify("WATCHDOG=1")
+            now = self._clocks.monotonic_ns()
+            for told in heart.beat(now, turns=recorder.control.turns, standing_by=recorder.standing_by):
+                self._notifier.notify(told)
             count += 1
             if count % SNAPSHOT_EVERY == 0:
                 self._try(recorder.check_policy)
                 self._try(recorder.warn)
-                if ready and not tested:
+                if heart.ready and not tested:
                     tested = True
                     self._try(self._test_itself)
                 self._try(self._snapshot)

@@ -1,0 +1,27 @@
+from agent.clock import NS
+from agent.recorder.heartbeat import ALIVE, PATIENCE_NS, READY, STUCK_NS, Heartbeat
+
+
+def test_recorder_is_ready_once_it_stands_by_and_says_so_once() -> None:
+    heart = Heartbeat(0)
+    assert heart.beat(NS // 10, turns=1, standing_by=False) == [ALIVE]
+    assert not heart.ready
+    assert heart.beat(NS // 5, turns=2, standing_by=True) == [READY, ALIVE]
+    assert heart.beat(NS // 2, turns=3, standing_by=True) == [ALIVE]
+    assert heart.ready
+
+
+def test_recorder_without_camera_or_card_is_not_killed_for_it() -> None:
+    heart = Heartbeat(0)
+    said = [heart.beat(n * NS // 10, turns=n, standing_by=False) for n in range(200)]
+    ready = [n for n, words in enumerate(said) if READY in words]
+    assert ready == [PATIENCE_NS * 10 // NS]
+    assert all(ALIVE in words for words in said)
+
+
+def test_control_loop_that_hangs_is_let_be_restarted() -> None:
+    heart = Heartbeat(0)
+    heart.beat(0, turns=1, standing_by=True)
+    said = [heart.beat(n * NS // 10, turns=1, standing_by=True) for n in range(1, 200)]
+    assert sum(ALIVE in words for words in said) == STUCK_NS * 10 // NS - 1
+    assert heart.beat(21 * NS, turns=2, standing_by=True) == [ALIVE]
