@@ -9,8 +9,8 @@ import typer
 from agent.cli.asking import PassphraseFileOption, RecordingOption, choose_recording, login_name, passphrase_of
 
 if TYPE_CHECKING:
-    from agent.evidence.recorded import Place
     from agent.keys.trust import TrustDocument
+    from agent.opening.recorded import Place
 
 
 def annotate_command(
@@ -102,10 +102,10 @@ def _trust(place: "Place", trust: Path | None) -> "TrustDocument":
     """Not pinned: whoever reads the annotation checks it against their own."""
     from agent.errors import KeyFileError
     from agent.evidence import layout
-    from agent.evidence.tree import below
-    from agent.evidence.verify_authority import text
     from agent.keys.files import read_token
     from agent.keys.trust import read_unpinned
+    from agent.verification.authority import text
+    from agent.verification.tree import below
 
     if trust is not None:
         return read_unpinned(read_token(trust))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from agent.evidence.recorded import Place
+    from agent.opening.recorded import Place
 
 
 PassphraseFileOption = Annotated[
@@ -72,8 +72,8 @@ def choose_recording(directory: Path, recording: str | None) -> "Place":
         EvidenceError: There is none, or it is not clear which.
     """
     from agent.errors import EvidenceError
-    from agent.evidence.recorded import recordings
-    from agent.evidence.tree import find
+    from agent.opening.recorded import recordings
+    from agent.verification.tree import find
 
     places = recordings(find(directory))
     names = [place.recording for place in places]

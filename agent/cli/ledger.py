@@ -1,145 +1,302 @@
-"""`bwc-agent ledger`: what the camera did, every second of a shift, from its journal alone."""
+"""`bwc-agent ledger`: what the camera did all shift, second by second, and what nobody can account for."""
 
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import EXIT_BAD
-from agent.cli.asking import PassphraseFileOption
+from agent.cli.asking import PassphraseFileOption, passphrase_of
 
 if TYPE_CHECKING:
-    from agent.evidence.ledger import Ledger
-    from agent.evidence.replay import Replay
+    from rich.console import Console
+    from rich.table import Table
+
+    from agent.ledger.ledger import Ledger
+    from agent.ledger.replay import Replay
+    from agent.ledger.rows import Event, Request
+    from agent.ledger.timekeeping import Span
+    from agent.seal.recipients import RecipientKey
+    from agent.verification.tree import Tree
+
+WIDTH = 140
+"""Columns where there is no terminal to ask."""
+HOLES = frozenset({"chain_broken", "unreadable", "journal_missing", "dark_unknown", "left_out"})
+"""What keeps a part of the shift from being accounted for; the rest only has to be known."""
+_QUIET = frozenset(
+    {
+        "recording_started",
+        "recording_ended",
+        "withheld",
+        "released",
+        "declared",
+        "speech",
+        "marked",
+        "slow_sync",
+        "input_recovered",
+        "dock_contact",
+        "stealth",
+        "shut_down",
+    }
+)
+"""Kinds of events that are told only with `--all`, unless they stand out: states and requests tell the rest."""
+_COLOURS = {
+    "off": "dim",
+    "standby": "default",
+    "recording": "green",
+    "privacy": "magenta",
+    "muted": "yellow",
+    "fault": "bold red",
+    "granted": "green",
+    "refused": "bold red",
+    "void": "yellow",
+    "taken_back": "yellow",
+    "not_carried_out": "yellow",
+}
 
 
 def ledger_command(
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A device's evidence, or a folder above it.", show_default=False)
-    ],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A device's evidence folder.", show_default=False)],
     key: Annotated[
         Path | None,
-        typer.Option("--key", metavar="FILE", help="A recipient's private key: then also who and why."),
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            help="The private key of one of the agency's recipients: then also who asked, why, and under which rules.",
+            show_default=False,
+        ),
     ] = None,
     passphrase_file: PassphraseFileOption = None,
     replay: Annotated[
-        bool,
-        typer.Option("--replay", help="Run the journal through the recorder's core again, and compare. Needs --key."),
+        bool, typer.Option("--replay", help="Replay the journal through the recorder's core, too; needs --key.")
     ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Tell everything that happened, marks and all.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON.")] = False,
 ) -> None:
-    """Account for every second of a shift: off, standby, recording, privacy, muted or fault, each second in one.
+    """Tell what a camera did all shift, from its journal alone: every second in exactly one state.
 
-    Refused requests and gaps stand out, and what can't be accounted for is named. With a key of the agency also who
-    asked, why, and by which rules. No signature is checked here: that is what `bwc-agent verify` is for.
+    Refused requests and gaps stand out, and what can't be accounted for is named: dark times whose length no clock
+    tells, breaks in the chain, lines that nobody signed. It follows the chain but checks no signature; verify does.
+    With --replay the same events are given to the same rules again, which must lead to the same decisions.
 
-    Exit code 0: all is accounted for; 1: something is not, or the replay came out differently; 2: there is no journal.
+    Exit code 0: told, and nothing is unaccounted for; 1: told, but there are holes, sealed details that did not open,
+    or a replay that differs; 2: there is no journal, or the key can't be read.
 
-    Example: bwc-agent ledger /media/card/evidence --key custodian.pem
+    Example: bwc-agent ledger /media/card/evidence --key custodian.pem --replay
     """
-    from agent.cli.asking import passphrase_of
     from agent.errors import EvidenceError
-    from agent.evidence.ledger import read_ledger
-    from agent.evidence.replay import replay as run_again
-    from agent.evidence.replay_policies import policies_at_hand
-    from agent.evidence.tree import find
     from agent.keys.files import load_recipient_key
+    from agent.ledger.ledger import read_ledger
+    from agent.verification.tree import find
 
-    opened = None if key is None else load_recipient_key(key, passphrase_of(key, passphrase_file))
-    if replay and opened is None:
-        raise EvidenceError("expected --key with --replay: what requests were decided by is sealed")
+    if replay and key is None:
+        raise typer.BadParameter("a replay needs the sealed details: give --key", param_hint="--replay")
     found = find(directory)
     if len(found.devices) != 1:
-        raise EvidenceError(f"expected the evidence of one device at {directory}, found that of {len(found.devices)}")
+        listed = ", ".join(place.path or "." for place in found.devices) or "none"
+        raise EvidenceError(f"expected one device's evidence in {directory}, found {listed}: name its folder")
     folder = found.devices[0].path
-    ledger = read_ledger(found.tree, folder, opened)
-    again = None
-    if replay and opened is not None:
-        again = run_again(found.tree, folder, opened, policies_at_hand(found.tree, folder))
+    private = None if key is None else load_recipient_key(key, passphrase_of(key, passphrase_file))
+    ledger = read_ledger(found.tree, folder, private)
+    replayed = _replayed(found.tree, folder, private) if replay and private is not None else None
     if as_json:
-        print(json.dumps(_as_json(ledger, again), indent=1))
+        more = {} if replayed is None else {"replay": asdict(replayed)}
+        print(json.dumps({**ledger.as_json(), **more}, indent=1))
     else:
-        for line in _told(ledger, again):
-            print(line)
-    if ledger.unaccounted or (again is not None and again.differences):
-        raise typer.Exit(EXIT_BAD)
+        told(ledger, _console(), opened=private is not None, everything=everything)
+        if replayed is not None:
+            _tell_replay(replayed, _console())
+    holes = any(broken.kind in HOLES for broken in ledger.unaccounted)
+    unopened = private is not None and ledger.opened < ledger.sealed
+    if holes or unopened or (replayed is not None and replayed.differences):
+        raise typer.Exit(1)
 
 
-def _as_json(ledger: "Ledger", again: "Replay | None") -> dict[str, Any]:
-    return ledger.as_json() | ({} if again is None else {"replay": asdict(again)})
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=False)
 
 
-def _told(ledger: "Ledger", again: "Replay | None") -> Iterator[str]:
-    from agent.evidence.ledger import NOTICE
+def told(ledger: "Ledger", console: "Console", *, opened: bool = False, everything: bool = False) -> None:
+    """A ledger for people.
 
-    said = ledger.as_json()
-    shift = said["shift"]
-    yield f"{ledger.device or 'a device'} of {ledger.agency or 'an agency that is not named'}: {NOTICE}"
-    yield f"from {shift['from']['utc']} to {shift['to']['utc']} ({shift['from']['clock']}): {_long(ledger.length_us)}"
-    for state, us in said["states"].items():
-        if us:
-            share = 100 * us / max(1, ledger.length_us)
-            yield f"  {state:<10} {_long(us):>14}  {share:5.1f} %"
-    yield ""
-    for at, line in sorted([*_spans(said), *_requests(said), *_events(said)], key=lambda row: row[0]):
-        yield f"{at[1]}  {line}"
-    for row in said["unaccounted"]:
-        yield f"UNACCOUNTED  boot {row['boot']}: {row['text']}"
-    if ledger.sealed and ledger.opened < ledger.sealed:
-        yield f"{ledger.sealed - ledger.opened} lines have details that no key here opens {ledger.problem}".rstrip()
-    if again is not None:
-        yield from _replayed(again)
-
-
-_Row = tuple[tuple[int, str], str]
-
-
-def _at(moment: Mapping[str, Any]) -> tuple[int, str]:
-    return (moment["boot"] * 10**15 + moment["mono_us"], moment["utc"][:23].replace("T", " "))
+    Args:
+        ledger: What is to be told.
+        console: Where.
+        opened: A key was given.
+        everything: Tell all events, not only those that matter.
+    """
+    _tell_head(ledger, console)
+    console.print(_spans(ledger))
+    if ledger.requests:
+        console.print(_requests(ledger, opened=opened))
+    events = [event for event in ledger.events if everything or event.stands_out or event.kind not in _QUIET]
+    if events:
+        console.print(_events(ledger, events))
+    if ledger.unaccounted:
+        table = _table("not accounted for", "what", "in words")
+        for broken in ledger.unaccounted:
+            style = "bold red" if broken.kind in HOLES else "default"
+            table.add_row(*_texts((broken.kind.replace("_", " "), broken.sentence), style))
+        console.print(table)
+    if opened and ledger.opened < ledger.sealed:
+        said = f"{ledger.sealed - ledger.opened} of {ledger.sealed} sealed details did not open: {ledger.problem}"
+        console.print(*_texts((said,), "bold red"))
 
 
-def _spans(said: Mapping[str, Any]) -> Iterator[_Row]:
-    for span in said["spans"]:
-        length = _long(span["length_us"]) if span["known"] else "for an unknown time"
-        what = span["phase"] or span["state"]
-        basis = f" ({span['basis']})" if span["basis"] else ""
-        yield _at(span["from"]), f"{what:<10} {length}{basis} {span['recording']}".rstrip()
+def _tell_head(ledger: "Ledger", console: "Console") -> None:
+    from agent.ledger.ledger import NOTICE
+    from agent.ledger.timekeeping import POST_ROLL
+
+    first, last = ledger.first, ledger.last
+    who = " ".join(filter(None, (ledger.agency, ledger.device))) or "a device without a certificate"
+    unknown = sum(not span.known for span in ledger.spans)
+    more = f", and {unknown} dark times of unknown length" if unknown else ""
+    console.print(*_texts((f"{who}: {_clock(first)} to {_clock(last)}, {_length(ledger.length_us)}{more}",), "bold"))
+    parts = [f"{state.value} {_length(us)}" for state, us in ledger.states.items() if us]
+    post_roll = sum(span.us for span in ledger.spans if span.phase == POST_ROLL)
+    if post_roll:
+        parts.append(f"post-roll {_length(post_roll)}, within recording")
+    if ledger.docked_us:
+        parts.append(f"docked {_length(ledger.docked_us)}, within any")
+    refused = len(ledger.refused)
+    parts.append(f"{len(ledger.requests)} requests, {refused} refused or void")
+    console.print(*_texts(("; ".join(parts),), "default"))
+    console.print(*_texts((NOTICE,), "yellow"))
 
 
-def _requests(said: Mapping[str, Any]) -> Iterator[_Row]:
-    for row in said["requests"]:
-        mark = "REFUSED" if row["outcome"] in {"refused", "void"} else row["outcome"].replace("_", " ")
-        asked = f"asked {row['again']} times by now" if row["again"] > 1 else ("asked" if row["again"] else "rechecked")
-        word = ", on the wearer's word alone" if row["declared_only"] else ""
-        sealed = row["sealed"]
-        rules = f", by {', '.join(sealed['rules'])}" if sealed.get("rules") else ""
-        missing = f", missing: {', '.join(sealed['missing'])}" if sealed.get("missing") else ""
-        yield _at(row["at"]), f"  {row['action']} {asked}: {mark}{word}{rules}{missing}"
+def _table(title: str, *columns: str) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
-def _events(said: Mapping[str, Any]) -> Iterator[_Row]:
-    for event in said["events"]:
-        sealed = f" {json.dumps(event['sealed'])}" if event["sealed"] else ""
-        yield _at(event["at"]), f"  {'! ' if event['stands_out'] else ''}{event['text']}{sealed}"
+def _texts(cells: Iterable[str], style: str) -> list[Any]:
+    """Cells as they are: journals may hold anything, terminal commands and mark-up too."""
+    from rich.text import Text
+
+    from agent.verification.findings import printable
+
+    return [Text(printable(cell), style="" if style == "default" else style) for cell in cells]
 
 
-def _replayed(again: "Replay") -> Iterator[str]:
-    yield ""
-    if not again.differences:
-        yield (
-            f"replayed: {again.lines} lines of {again.boots} boots came out the same, "
-            f"{again.redecided} of {again.requests} decisions made anew by their policy, the same"
+def _spans(ledger: "Ledger") -> "Table":
+    table = _table("states", "from", "for", "state", "recording", "")
+    for span in ledger.spans:
+        name = span.state.value + (f" ({span.phase.replace('_', '-')})" if span.phase else "")
+        length = _length(span.us) if span.known else "unknown"
+        style = _COLOURS[span.state.value] if span.known else "bold red"
+        table.add_row(*_texts((_clock(ledger.moment(span)), length, name, span.recording, _basis(span)), style))
+    return table
+
+
+def _basis(span: "Span") -> str:
+    if not span.basis:
+        return ""
+    told = {
+        "same_kernel": "exactly: the kernel ran on",
+        "trusted_clock": "by a clock trusted at both ends",
+        "later_clock": "by clocks that were trusted later",
+        "journal_missing": "the journal of what was between is missing",
+    }.get(span.basis, "no clock tells")
+    within = "" if not span.known or span.basis == "same_kernel" else f", within {_length(span.uncertainty_us or 0)}"
+    return f"before boot {span.boot}; {told}{within}"
+
+
+def _requests(ledger: "Ledger", *, opened: bool) -> "Table":
+    table = _table("requests", "at", "request", "outcome", "by whom, why, under which rules" if opened else "")
+    for row in ledger.requests:
+        again = "asked anew by the recorder" if not row.again else f"time {row.again}" if row.again > 1 else ""
+        request = f"{row.number} {row.action}" + (f" ({again})" if again else "")
+        outcome = row.outcome.replace("_", " ") + (f": {row.why}" if row.why else "")
+        if row.declared_only and row.outcome != "refused":
+            outcome += " (declared only)"
+        cells = (_clock(ledger.moment(row)), request, outcome, _reasons(row))
+        table.add_row(*_texts(cells, _COLOURS.get(row.outcome, "default")))
+    return table
+
+
+def _reasons(row: "Request") -> str:
+    """The sealed part of a request in words: what was declared, the rules, and what was missing."""
+    said = row.sealed
+    parts = [str(said["principal"])] if said.get("principal") else []
+    facts = said.get("facts")
+    if isinstance(facts, Mapping):
+        declared = (
+            f"{name}={_value(fact.get('value'))}"
+            for name, fact in facts.items()
+            if isinstance(fact, Mapping) and fact.get("provenance") == "declared"
         )
-    for difference in again.differences:
-        yield f"DIFFERENT  boot {difference.boot}, line {difference.line}: {difference.text}"
-    for policy, count in again.unknown.items():
-        yield f"{count} decisions by policy {policy[:12]}, which is not at hand, were not made anew"
+        parts += [f"said {', '.join(declared)}"] if facts else []
+    for name, words in (("rules", "by"), ("obligations", "owes"), ("missing", "missing"), ("error", "error")):
+        value = said.get(name)
+        if value:
+            parts.append(f"{words} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    return "; ".join(part for part in parts if part != "said ")
 
 
-def _long(us: int) -> str:
+def _value(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value).lower()
+
+
+def _events(ledger: "Ledger", events: Iterable["Event"]) -> "Table":
+    table = _table("what happened", "at", "for", "what")
+    for event in events:
+        lasted = "" if event.from_us is None else _length(max(0, event.at_us - event.from_us))
+        style = "bold red" if event.stands_out else "default"
+        table.add_row(*_texts((_clock(ledger.moment(event)), lasted, event.text), style))
+    return table
+
+
+def _clock(moment: Any) -> str:
+    """Time of day in UTC, with `~` where nobody vouches for it."""
+    from agent.clock import utc_text
+
+    utc = utc_text(moment.utc_ns)
+    return f"{'' if moment.line.wall.trusted else '~'}{utc[:10]} {utc[11:23]}"
+
+
+def _length(us: int) -> str:
+    """A duration to the millisecond, such as `1 h 02 min 03.456 s`."""
     seconds, rest = divmod(us, 1_000_000)
-    hours, seconds = divmod(seconds, 3600)
-    return f"{hours}:{seconds // 60:02d}:{seconds % 60:02d}.{rest // 1000:03d}"
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{seconds:02d}.{rest // 1000:03d} s" if minutes or hours else f"{seconds}.{rest // 1000:03d} s"
+    if minutes or hours:
+        text = f"{minutes:02d} min {text}" if hours else f"{minutes} min {text}"
+    return f"{hours} h {text}" if hours else text
+
+
+# -- replay -----------------------------------------------------------------------------------------------------------
+
+
+def _replayed(tree: "Tree", folder: str, key: "RecipientKey") -> "Replay":
+    from agent.ledger.replay import replay
+    from agent.ledger.replay_policies import policies_at_hand
+
+    return replay(tree, folder, key, policies_at_hand(tree, folder))
+
+
+def _tell_replay(replayed: "Replay", console: "Console") -> None:
+    said = (
+        f"replayed {replayed.lines} lines of {replayed.boots} boots through the core: "
+        f"{replayed.requests} decisions, {replayed.redecided} of them made again by their policy"
+    )
+    if replayed.differences:
+        for each in replayed.differences:
+            text = f"REPLAY DIFFERS at line {each.line} (boot {each.boot}): {each.text}"
+            console.print(*_texts((text,), "bold red"))
+        console.print(*_texts((said,), "default"))
+    else:
+        console.print(*_texts((f"{said}; all the same",), "green"))
+    for digest, count in replayed.unknown.items():
+        text = f"the policy {digest[:12]}… is not at hand: {count} decisions could not be made again"
+        console.print(*_texts((text,), "yellow"))

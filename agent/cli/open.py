@@ -11,10 +11,10 @@ import typer
 from agent.cli.asking import PassphraseFileOption, RecordingOption, choose_recording, passphrase_of
 
 if TYPE_CHECKING:
-    from agent.evidence.findings import Report
-    from agent.evidence.opened import Opened
-    from agent.evidence.recorded import Place
     from agent.keys.trust import TrustDocument
+    from agent.opening.opened import Opened
+    from agent.opening.recorded import Place
+    from agent.verification.findings import Report
 
 MOST_TOLD = 10
 """Findings, gaps and events of a kind that are told one by one; `--json` has them all."""
@@ -63,8 +63,8 @@ def open_command(
 
     Example: bwc-agent open /media/card/evidence --key custodian.pem --trust trust.jws --out stop.mp4
     """
-    from agent.evidence.opening import check_key, open_recording, refuse_existing
     from agent.keys.files import load_recipient_key
+    from agent.opening.opening import check_key, open_recording, refuse_existing
 
     place = choose_recording(directory, recording)
     refuse_existing(out)
@@ -88,8 +88,8 @@ def open_command(
 
 def told(opened: "Opened", notes: list[str]) -> Iterator[str]:
     """What it came to, in lines."""
-    from agent.evidence.findings import printable
-    from agent.evidence.opened import event_sentence, file_sentence, gap_sentence
+    from agent.opening.opened import event_sentence, file_sentence, gap_sentence
+    from agent.verification.findings import printable
 
     yield from (printable(file_sentence(file)) for file in opened.files)
     yield from _some([f"gap: {gap_sentence(gap)}" for file in opened.files for gap in file.gaps])
@@ -101,7 +101,7 @@ def told(opened: "Opened", notes: list[str]) -> Iterator[str]:
 
 
 def _some(lines: list[str]) -> Iterator[str]:
-    from agent.evidence.findings import printable
+    from agent.verification.findings import printable
 
     yield from map(printable, lines[:MOST_TOLD])
     if len(lines) > MOST_TOLD:
@@ -115,10 +115,10 @@ def _check(place: "Place", trust: Path | None) -> tuple[bool, list[str]]:
         EvidenceError: It is not intact, or can't be checked.
     """
     from agent.errors import EvidenceError
-    from agent.evidence.findings import Verdict, number
-    from agent.evidence.verify import verify
     from agent.keys.files import read_token
     from agent.keys.trust import read_unpinned
+    from agent.verification.findings import Verdict, number
+    from agent.verification.verify import verify
 
     given: TrustDocument | None = None if trust is None else read_unpinned(read_token(trust))
     with _progress("checking") as progress:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from agent.evidence.findings import Finding, Report
+    from agent.verification.findings import Finding, Report
 
 LONG = 64 << 20
 """Bytes from which on a person wants to see how far it came."""
@@ -46,10 +46,10 @@ def verify_command(
     Example: bwc-agent verify /media/card/evidence --trust agency/trust.jws
     """
     from agent.errors import BwcError
-    from agent.evidence.findings import Verdict
-    from agent.evidence.verify import verify
     from agent.keys.files import read_token
     from agent.keys.trust import read_unpinned
+    from agent.verification.findings import Verdict
+    from agent.verification.verify import verify
 
     try:
         given = None if trust is None else read_unpinned(read_token(trust))
@@ -71,7 +71,7 @@ def verify_command(
 
 def told(report: "Report") -> Iterator[str]:
     """A report in lines, the summary last. Intact segments are told with their recording, not one by one."""
-    from agent.evidence.findings import Code
+    from agent.verification.findings import Code
 
     hidden = {Code.SEGMENT_INTACT}
     shown = [finding for finding in report.findings if finding.code not in hidden]

@@ -7,8 +7,6 @@ from agent.errors import EvidenceError
 from agent.evidence import layout
 from agent.evidence.annotation import MOST, Content, Subject, annotate
 from agent.evidence.manifest import MANIFEST_TYPE, Manifest, manifest
-from agent.evidence.tree import below
-from agent.evidence.verify_authority import believe_device, text
 from agent.keys import jws
 from agent.keys.certificates import verify_boot
 from agent.keys.signer import Signer
@@ -16,6 +14,8 @@ from agent.keys.trust import TrustDocument
 from agent.seal.writer import RandomBytes
 from agent.storage.interface import Storage
 from agent.strict_json import sha256_hex
+from agent.verification.authority import believe_device, text
+from agent.verification.tree import below
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from agent.evidence.entries import (
     Requested,
     StandbyEntered,
 )
-from agent.evidence.findings import Code
 from agent.evidence.journal import parse_line, split_lines
-from agent.evidence.verify import verify
 from agent.strict_json import encode_json, sha256_hex
+from agent.verification.findings import Code
+from agent.verification.verify import verify
 from tests.support.device import Device
 from tests.support.storage import MemoryStorage, failing
 

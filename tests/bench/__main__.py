@@ -16,7 +16,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a minute instead of several; the figures mean little")
     parser.add_argument("--json", action="store_true", help="everything that was measured, as JSON")
     parser.add_argument("--clip", type=Path, metavar="FILE", help="an MP4 file with H.264 without B frames, and AAC")
-    parser.add_argument("--seconds", type=float, help="of the stream in each run")
     parser.add_argument("--rounds", type=int, help="how often everything takes its turn")
     parser.add_argument("--folder", type=Path, default=rounds.ROOT / "build", help="on the storage to be measured")
     return parser.parse_args()
@@ -29,8 +28,8 @@ def main() -> int:
         print(f"expected {', '.join(missing)} to be installed: run `make bench`", file=sys.stderr)
         return 2
     amount = rounds.QUICK if options.quick else rounds.Amount()
-    changes = {name: value for name in ("seconds", "rounds") if (value := getattr(options, name)) is not None}
-    amount = replace(amount, **changes)
+    if options.rounds is not None:
+        amount = replace(amount, rounds=options.rounds)
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as name:
         folder = Path(name)

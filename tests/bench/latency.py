@@ -76,7 +76,7 @@ def start_to_durable(
     ahead = [packet for packet in packets if packet.time_ns < start_ns]
     recording = Recording(root, keys, clocks, pre_event_ns=round(pre_event_s * NS))
     shifted = _shifted(packets, clocks.monotonic_ns() + NS // 10 - ahead[-1].time_ns)
-    recording.feed.declare(*{packet.stream: None for packet in shifted})
+    recording.feed.declare(*{packet.stream for packet in shifted})
     for packet in shifted[: len(ahead)]:
         recording.feed.put(packet)
     live = threading.Thread(target=_play, args=(recording, shifted[len(ahead) :], clocks), daemon=True)

@@ -9,6 +9,7 @@ journal line, their sync) happens once for each second of media.
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from agent.storage.interface import GrowingFile
 RECORDING = "bench"
 MAX_BYTES = 64 << 20
 SLOT_NS = 2 * FRAGMENT_NS
-"""Two of them are less than what the writer takes for a backlog, which it would store under fewer syncs."""
+"""The source is at most two ahead: less than what the writer takes for a backlog and stores with fewer syncs."""
 PATIENCE_S = 60.0
 
 
@@ -54,9 +55,10 @@ class MediaClocks:
 
 
 class WatchedFile:
-    """A file on disk whose syncs may be left out or held up."""
+    """A file on disk whose syncs are counted, and may be left out or held up."""
 
-    def __init__(self, file: GrowingFile, storage: "WatchedStorage") -> None:
+    def __init__(self, path: str, file: GrowingFile, storage: "WatchedStorage") -> None:
+        self._path = path
         self._file = file
         self._storage = storage
 
@@ -65,7 +67,7 @@ class WatchedFile:
 
     def sync(self) -> None:
         self._storage.gate.wait()
-        self._storage.syncs += 1
+        self._storage.syncs[self._path] += 1
         if self._storage.sync:
             self._file.sync()
 
@@ -82,22 +84,22 @@ class WatchedStorage:
             stay, a few for each segment.
 
     Attributes:
-        syncs: How many were asked for.
+        syncs: How many were asked for, by path.
         gate: Syncs wait while it is cleared, as on a card that stalls.
     """
 
     def __init__(self, root: Path, *, sync: bool = True) -> None:
         self._disk = DiskStorage(root)
         self.sync = sync
-        self.syncs = 0
+        self.syncs: Counter[str] = Counter()
         self.gate = threading.Event()
         self.gate.set()
 
     def create(self, path: str) -> GrowingFile:
-        return WatchedFile(self._disk.create(path), self)
+        return WatchedFile(path, self._disk.create(path), self)
 
     def reopen(self, path: str) -> GrowingFile:
-        return WatchedFile(self._disk.reopen(path), self)
+        return WatchedFile(path, self._disk.reopen(path), self)
 
     def publish(self, path: str, data: bytes) -> None:
         self._disk.publish(path, data)
@@ -123,25 +125,33 @@ class WatchedFeed(Feed):
 
     def __init__(self, ring: Ring) -> None:
         super().__init__(ring)
-        self._progress = threading.Event()
+        self.faults: list[object] = []
+        self._awaited = 0
+        self._reached = threading.Event()
+
+    def fail(self, fault: object) -> None:
+        """Note that something went wrong on the way: whoever waits is told."""
+        self.faults.append(fault)
+        self._reached.set()
 
     def written(self, cursor: Cursor, number: int) -> list[Lost]:
         lost = super().written(cursor, number)
-        self._progress.set()
+        if number >= self._awaited:
+            self._reached.set()
         return lost
 
     def wait_written(self, cursor: Cursor, number: int) -> None:
         """Wait until all packets before `number` are on storage.
 
         Raises:
-            TimeoutError: Nothing happens any more.
+            RuntimeError: Something went wrong on the way, or nothing happens any more.
         """
-        while True:
-            self._progress.clear()
-            if cursor.written >= number:
-                return
-            if not self._progress.wait(PATIENCE_S):
-                raise TimeoutError(f"expected progress on storage within {PATIENCE_S} s, none came")
+        self._awaited = number
+        self._reached.clear()
+        if cursor.written < number and not self.faults and not self._reached.wait(PATIENCE_S):
+            raise RuntimeError(f"expected packet {number} on storage within {PATIENCE_S} s, it is not")
+        if self.faults:
+            raise RuntimeError(f"expected a recording without faults, got {self.faults}")
 
 
 class Recording:
@@ -173,18 +183,17 @@ class Recording:
         self.feed = WatchedFeed(Ring(pre_event_ns, MAX_BYTES))
         self.first_stored_ns = 0
         self._closed = threading.Event()
-        self._faults: list[object] = []
         signer, details = KeySigner.generate(), DetailsKey(os.urandom(32))
         recipients = [key.recipient for key in keys]
         identity = Identity("bench", "cam-1", 1, "00" * 32, signer, details, recipients, "set-1", "00" * 32)
         journal = Journal(device="cam-1", boot=1, signer=signer, details=details, clocks=clocks, head="00" * 32)
         journal_file = self.storage.create(layout.journal(1))
-        self._keeper = Keeper(lambda: (journal, journal_file, b""), clocks, failed=self._faults.append)
+        self._keeper = Keeper(lambda: (journal, journal_file, b""), clocks, failed=self.feed.fail)
         self._writer = Writer(
             feed=self.feed,
             storage=self.storage,
             ledger=self._keeper,
-            identity=lambda: identity,
+            identity=lambda _recording: identity,
             certificates=lambda: (b"device", b"boot"),
             clocks=clocks,
             random_bytes=os.urandom,
@@ -202,7 +211,7 @@ class Recording:
             case RecordingClosed():
                 self._closed.set()
             case _:
-                self._faults.append(event)
+                self.feed.fail(event)
 
     def start(self, at_ns: int) -> Job:
         """Ask for the recording."""
@@ -226,17 +235,20 @@ class Recording:
         closed = self._closed.wait(PATIENCE_S)
         self._writer.close()
         self._keeper.close()
-        if self._faults or not closed:
-            raise RuntimeError(f"expected a recording without faults, closed in time; got {closed=}, {self._faults}")
+        if self.feed.faults or not closed:
+            raise RuntimeError(f"expected a recording without faults, closed in time; {closed=}, {self.feed.faults}")
 
     def segments(self) -> list[str]:
         """Paths of the sealed segments."""
         folder = layout.recording(RECORDING)
         return [f"{folder}/{name}" for name in self.storage.names(folder) if name.endswith(".seg")]
 
-    def sealed_bytes(self) -> int:
-        """Bytes of all segments."""
-        return sum(self.storage.size(path) or 0 for path in self.segments())
+    def recorded(self, counts: "Counts", ring_bytes: int) -> "Recorded":
+        """What came of it."""
+        paths, syncs = self.segments(), self.storage.syncs
+        sealed_bytes = sum(self.storage.size(path) or 0 for path in paths)
+        journal_syncs = syncs[layout.journal(1)]
+        return Recorded(counts, sealed_bytes, sum(syncs[path] for path in paths), journal_syncs, ring_bytes)
 
 
 @dataclass(slots=True)
@@ -258,20 +270,21 @@ class Recorded:
     """What a run took in and wrote.
 
     Attributes:
-        syncs: Of segments and journal.
+        syncs, journal_syncs: Of segments, and of the journal.
         ring_bytes: The most that was in memory, looked at once in each `SLOT_NS`.
     """
 
     counts: Counts
     sealed_bytes: int
     syncs: int
+    journal_syncs: int
     ring_bytes: int
 
 
 def record(root: Path, keys: Sequence[HpkeRecipientKey], source: OpenSource, media_ns: int, *, sync: bool) -> Recorded:
     """Record the first `media_ns` of a source that does not wait and whose first packet is at time 0.
 
-    The source is held back once in each `SLOT_NS`, until what came before the slot that has just ended is on storage.
+    After each `SLOT_NS` the source waits until all that came before the slot is on storage.
     """
     clocks = MediaClocks()
     # How long a sync takes can't be told from a clock that shows the media's time.
@@ -279,25 +292,25 @@ def record(root: Path, keys: Sequence[HpkeRecipientKey], source: OpenSource, med
     recording.feed.declare(*source.streams)
     job = recording.start(0)
     counts = Counts()
-    waited_for = slot_began = ring_bytes = 0
+    slot_began = ring_bytes = 0
     slot_end_ns = SLOT_NS
     for packet in source:
         time_ns = packet.time_ns
         if time_ns >= media_ns:
             break
         if time_ns >= slot_end_ns:
-            recording.feed.wait_written(job.cursor, waited_for)
-            waited_for, slot_began = slot_began, counts.packets
+            recording.feed.wait_written(job.cursor, slot_began)
+            slot_began = counts.packets
             ring_bytes = max(ring_bytes, recording.feed.bytes)
             # All before this is on storage: a clock further on would make fragments stale that only wait their turn.
-            clocks.now_ns = slot_end_ns - 2 * SLOT_NS
+            clocks.now_ns = slot_end_ns - SLOT_NS
             slot_end_ns += SLOT_NS
         recording.feed.put(packet)
         counts.add(packet)
     source.close()
     clocks.now_ns = media_ns + 2 * NS
     recording.stop(media_ns)
-    return Recorded(counts, recording.sealed_bytes(), recording.storage.syncs, ring_bytes)
+    return recording.recorded(counts, ring_bytes)
 
 
 def record_live(root: Path, keys: Sequence[HpkeRecipientKey], source: OpenSource, media_ns: int) -> Recorded:
@@ -315,4 +328,4 @@ def record_live(root: Path, keys: Sequence[HpkeRecipientKey], source: OpenSource
     source.close()
     ring_bytes = recording.feed.bytes
     recording.stop(began_ns + media_ns)
-    return Recorded(counts, recording.sealed_bytes(), recording.storage.syncs, ring_bytes)
+    return recording.recorded(counts, ring_bytes)

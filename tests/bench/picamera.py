@@ -6,6 +6,7 @@ line. What is written is plain, and without CircularOutput2's own way to close (
 is stopped, so that all packets are in the file.
 """
 
+import math
 import os
 import sys
 import types
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import av
 from av.bitstream import BitStreamFilterContext
 
-from tests.bench.piped import FRAGMENTED, SYNCS_A_SECOND
+from tests.bench.piped import FRAGMENTED
 
 VERSION = "0.3.38"
 FOLDER = Path(sys.prefix) / "bench-peers"
@@ -108,8 +109,8 @@ def drain(feed: Feed, seconds: float) -> Ran:
     return Ran(frames, packets, size, 0)
 
 
-def record(feed: Feed, seconds: float, target: Path, *, sync: bool) -> Ran:
-    """Record into a fragmented MP4, synced after each fifth of a second of media if asked."""
+def record(feed: Feed, seconds: float, target: Path, *, syncs_a_second: float = 0.0) -> Ran:
+    """Record into a fragmented MP4, synced so many times a second of media."""
     circular_output, pyav_output = outputs()
     circular = circular_output(buffer_duration_ms=BUFFER_MS)
     circular._add_stream(  # how an encoder tells it its streams
@@ -121,7 +122,7 @@ def record(feed: Feed, seconds: float, target: Path, *, sync: bool) -> Ran:
     circular.open_output(pyav_output(str(target), format="mp4", options=dict(FRAGMENTED)))
     handle = -1
     frames = packets = size = syncs = 0
-    slot_us = MICROSECONDS // SYNCS_A_SECOND
+    slot_us = MICROSECONDS / syncs_a_second if syncs_a_second else math.inf
     slot_end_us = slot_us
     for fed in feed:
         if fed.time_us >= seconds * MICROSECONDS:
@@ -130,7 +131,7 @@ def record(feed: Feed, seconds: float, target: Path, *, sync: bool) -> Ran:
             slot_end_us += slot_us
             if handle < 0 and target.exists():  # PyAV makes it with the first packet that leaves the buffer
                 handle = os.open(target, os.O_RDONLY)
-            if sync and handle >= 0:
+            if handle >= 0:
                 os.fdatasync(handle)
                 syncs += 1
         circular.outputframe(*fed)

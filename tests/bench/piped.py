@@ -1,9 +1,9 @@
 """FFmpeg's fragmented MP4 piped into age, on the same looped file.
 
 Without syncs age writes to the file itself. With syncs it writes into a pipe, and a reader here writes what comes to
-the file and syncs it (fdatasync) five times for each second of media: whenever as many bytes have come as a fifth of a
-second has on average, because sealed bytes do not show where a fragment ends. Of the reader only its syncs count (CPU
-of its thread inside fdatasync): its writes to the file stand for those that age now makes into the pipe, and its
+the file and syncs it (fdatasync) so many times for each second of media: whenever as many bytes have come as there are
+between two syncs on average, because sealed bytes do not show where a fragment ends. Of the reader only its syncs count
+(CPU of its thread inside fdatasync): its writes to the file stand for those that age now makes into the pipe, and its
 Python is nobody's cost.
 """
 
@@ -15,12 +15,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SYNCS_A_SECOND = 5
+FRAGMENT_US = 200_000
 PIPE = 1 << 16
 LOOK_S = 0.02
 FRAGMENTED = {
     "movflags": "frag_keyframe+empty_moov+default_base_moof",
-    "frag_duration": str(1_000_000 // SYNCS_A_SECOND),
+    "frag_duration": str(FRAGMENT_US),
     "flush_packets": "1",
 }
 """Options of FFmpeg's MP4 muxer: a fragment for each 0.2 s, written out at once."""

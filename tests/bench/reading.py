@@ -9,14 +9,14 @@ from typing import TypeVar
 
 from agent.clock import NS
 from agent.core import events as on
-from agent.evidence.opening import open_recording
-from agent.evidence.recorded import recordings
-from agent.evidence.tree import find
-from agent.evidence.verify import verify
 from agent.keys import files
+from agent.opening.opening import open_recording
+from agent.opening.recorded import recordings
 from agent.seal.reader import open_message
 from agent.seal.recipients import RecipientKey
 from agent.storage.disk import DiskStorage
+from agent.verification.tree import find
+from agent.verification.verify import verify
 from tests.bench.stream import opened
 from tests.support.device import Device, agency, trust
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.piped import SYNCS_A_SECOND, new_recipients
+from tests.bench.piped import new_recipients
 from tests.bench.stream import Described
 
 START_S = 0.2
@@ -25,11 +25,24 @@ class MeasurementError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much is measured: seconds of media a run, rounds, seconds and rounds at the stream's own pace, and so on."""
+    """How much is measured.
 
-    seconds: float = 60.0
+    Attributes:
+        file_s: Of media in a sealed file: our segments' length, and how often `ffmpeg | age` are started anew.
+        files: Of them in a run.
+        rounds: How often everything takes its turn.
+        live_s, live_rounds: Of runs at the stream's own pace.
+        starts, long_starts: With 5 s and with 30 s before them.
+        stall_s: Of media, for which storage stalls.
+        evidence_s: Of media, to be checked and opened.
+        service_starts: Of the real recorder.
+        raw_s: CPU time for each raw speed.
+    """
+
+    file_s: float = 60.0
+    files: int = 4
     rounds: int = 9
-    live_s: float = 10.0
+    live_s: float = 20.0
     live_rounds: int = 3
     starts: int = 9
     long_starts: int = 5
@@ -38,8 +51,13 @@ class Amount:
     service_starts: int = 5
     raw_s: float = 1.0
 
+    @property
+    def seconds(self) -> float:
+        """Of media in a run."""
+        return self.file_s * self.files
 
-QUICK = Amount(6.0, 1, 2.0, 1, 2, 1, 10.0, 20.0, 1, 0.1)
+
+QUICK = Amount(6.0, 1, 1, 2.0, 1, 2, 1, 10.0, 20.0, 1, 0.1)
 """Enough to see that everything works; the figures mean little."""
 
 
@@ -89,19 +107,28 @@ def run_all(clip: Path, described: Described, folder: Path, amount: Amount, say:
     source = {"clip": str(clip), "seconds": amount.seconds}
     live = {"clip": str(clip), "seconds": amount.live_s}
     start = {"clip": str(clip), "seconds": START_S}
-    sync_after = described.bytes_a_second / SYNCS_A_SECOND
+    say("whether what is measured opens again")
+    checked = worker("ours", folder, clip=str(clip), seconds=amount.file_s, sync=True, check=True)
+    if checked["more"]["opened_frames"] != checked["frames"]:
+        raise MeasurementError(f"expected to open what was recorded, got {checked}")
+    figures.single["checked"] = checked
+    syncs_a_second = checked["syncs"] / amount.file_s
+    sync_after = described.bytes_a_second / syncs_a_second
+    files = {"clip": str(clip), "seconds": amount.file_s, "times": amount.files, "recipients": age}
     runs: list[tuple[str, str, dict[str, Any]]] = [
         ("a", "ours", {**source, "sync": False}),
-        ("b", "ffmpeg_age", {**source, "recipients": age}),
-        ("c", "picamera2", {**source, "sync": False}),
+        ("b", "ffmpeg_age", files),
+        ("b long", "ffmpeg_age", {**source, "recipients": age}),
+        ("c", "picamera2", source),
         ("a source", "ours_source", source),
         ("b start", "ffmpeg_age", {**start, "recipients": age}),
         ("b source", "ffmpeg_source", source),
         ("b source start", "ffmpeg_source", start),
         ("c source", "picamera2_source", source),
         ("a synced", "ours", {**source, "sync": True}),
-        ("b synced", "ffmpeg_age", {**source, "recipients": age, "sync_after": sync_after}),
-        ("c synced", "picamera2", {**source, "sync": True}),
+        ("b synced", "ffmpeg_age", {**files, "sync_after": sync_after}),
+        ("b long synced", "ffmpeg_age", {**source, "recipients": age, "sync_after": sync_after}),
+        ("c synced", "picamera2", {**source, "syncs_a_second": syncs_a_second}),
     ]
     live_runs: list[tuple[str, str, dict[str, Any]]] = [
         ("a live", "ours_live", live),

@@ -57,14 +57,14 @@ class Table:
         rounds = self._rounds
         rows: list[Sequence[str]] = []
         for synced, words in (("", ", no syncs"), (" synced", ", synced")):
-            started = rounds.piped(f"b{synced}", "b source", with_start=False)
+            started = rounds.piped(f"b long{synced}", "b source", with_start=False)
             whole = rounds.piped(f"b{synced}", "b source", with_start=True)
             ours = rounds.less(f"a{synced}", "a source")
             theirs = rounds.less(f"c{synced}", "c source")
             rows += [
                 self._row(f"(a) ours: ring, mux, seal, hash{words}", f"a{synced}", ours, whole, started),
                 self._row(f"(b) ffmpeg -c copy, age{words}", f"b{synced}", whole, whole, started),
-                self._row("    the same, both started already", f"b{synced}", started, whole, started, memory=False),
+                self._row("    the same, both started already", f"b long{synced}", started, whole, started),
                 self._row(f"(c) picamera2, plain{words}", f"c{synced}", theirs, whole, started),
             ]
         rows += [
@@ -73,11 +73,10 @@ class Table:
             self._row("    source of (c): PyAV, Annex B", "c source", rounds.raw("c source")),
         ]
         started = rounds.piped("b live", "b live source", with_start=False)
-        whole = rounds.piped("b live", "b live source", with_start=True)
+        ours = rounds.less("a live", "a live source")
         rows += [
-            self._row("(a) at its own pace, synced", "a live", rounds.less("a live", "a live source"), whole, started),
-            self._row("(b) at its own pace, synced", "b live", whole, whole, started),
-            self._row("    the same, both started already", "b live", started, whole, started, memory=False),
+            self._row("(a) at its own pace, synced", "a live", ours, None, started),
+            self._row("(b) at its own pace, synced, started already", "b live", started, None, started),
             self._row("    source of (a) at its own pace", "a live source", rounds.raw("a live source")),
             self._row("    source of (b) at its own pace", "b live source", self._ffmpeg_source("b live source")),
         ]
@@ -96,8 +95,6 @@ class Table:
         values: list[float] | None,
         whole: list[float] | None = None,
         started: list[float] | None = None,
-        *,
-        memory: bool = True,
     ) -> Sequence[str]:
         if not values:
             return (words, "not measured", *[NONE] * (len(HEAD) - 2))
@@ -107,13 +104,13 @@ class Table:
         speed = Spread.of([s["frames"] / self._described.frame_rate / s["wall_s"] for s in samples])
         rate = NONE if "live" in name else f"{speed.median * self._described.bytes_a_second / MB:.0f}"
         peak, above = NONE, NONE
-        if memory and "source" not in name:
+        if "source" not in name:
             peak = f"{Spread.of([s['peak_bytes'] for s in samples]).median / MB:.0f}"
             if samples[0]["base_bytes"]:
                 above = f"{Spread.of([s['peak_bytes'] - s['base_bytes'] for s in samples]).median / MB:.1f}"
         limits = f"{_number(spread.least)}-{_number(spread.most)}"
         ratios = (_ratio(ratio(values, whole)), _ratio(ratio(values, started)))
-        return (words, _number(spread.median), limits, *ratios, rate if memory else NONE, peak, above)
+        return (words, _number(spread.median), limits, *ratios, rate, peak, above)
 
     # -- everything else ----------------------------------------------------------------------------------------------
 
@@ -204,21 +201,21 @@ class Table:
 
 
 NOTES = """\
-Each figure is the median of {rounds} rounds over {seconds:g} s of the stream ({live_rounds} of {live_s:g} s at its own
-pace). In a round all take turns, each run in a process of its own; ratios are within a round. CPU is user and system
-time of all threads, without that of the source, which has lines of its own. Memory is VmHWM.
+Each figure is the median of {rounds} rounds over {seconds:g} s of the stream, and of {live_rounds} over {live_s:g} s
+at its own pace. In a round all take turns, each run in a process of its own; ratios are within a round. CPU is user
+and system time of all threads, without that of the source, which has lines of its own. Memory is VmHWM.
 
-Written to {sealed_on}. Synced (fdatasync): (a) each fragment and the journal, as in the field, here {ours:.1f} a second
-of media; (b) {theirs:.1f} a second of media, by a reader behind age, of which only the CPU inside fdatasync is counted;
-(c) its file, 5 a second of media. Without syncs, (a) still makes new names durable, a few times for each segment.
+Written to {sealed_on}. Synced (fdatasync) on all sides {ours:.1f} times a second of media, which is (a)'s fragments:
+(b) by a reader behind age, of which only the CPU inside fdatasync is counted; (c) its file. On top of that (a) syncs
+its journal, {journal:.1f} times a second. Without syncs, (a) still makes new names durable, a few for each segment.
 
 (a) is warmed up, as a recorder that runs all day. Its clock follows the media, so that attestation, journal and
-checkpoint happen once a second of media. A segment is opened, signed and closed for each 60 s. Two recipients,
-ML-KEM-1024 + P-384.
+checkpoint happen once a second of media. A segment for each 60 s, with its opening statement and manifest. Two
+recipients, ML-KEM-1024 + P-384.
 
-(b) includes the start of both programs for each recording of {seconds:g} s; the line below it and the column
-"x (b) started" leave it out (what the same commands use for 0.2 s). Fragments of 0.2 s, two X25519 recipients. age
-seals with ChaCha20-Poly1305 in pieces of 64 KiB; nothing is hashed, signed or journalled. Its memory is that of both.
+(b) makes a file for each {file_s:g} s too: both programs are started for it. "Started already" is one file of
+{seconds:g} s without what the same commands use for 0.2 s. Fragments of 0.2 s, two X25519 recipients. age seals with
+ChaCha20-Poly1305 in pieces of 64 KiB; nothing is hashed, signed or journalled. Its memory is that of both.
 
 (c) is picamera2 {picamera2}: CircularOutput2 (5 s) with PyavOutput into fragmented MP4 of 0.2 s. Nothing is sealed.
 
@@ -230,17 +227,16 @@ Start to durable: all that came before the start is on storage, synced."""
 
 def notes(amount: Amount, figures: Figures, sealed_on: str) -> list[str]:
     """How it was measured: what was synced where, and what is counted."""
-    ours, theirs = (
-        figures.samples.get(name, [{}])[0].get("syncs", 0) / amount.seconds for name in ("a synced", "b synced")
-    )
+    checked = figures.single.get("checked", {})
     said = NOTES.format(
         rounds=amount.rounds,
         seconds=amount.seconds,
         live_rounds=amount.live_rounds,
         live_s=amount.live_s,
         sealed_on=sealed_on,
-        ours=ours,
-        theirs=theirs,
+        file_s=amount.file_s,
+        ours=checked.get("syncs", 0) / amount.file_s,
+        journal=checked.get("more", {}).get("journal_syncs", 0) / amount.file_s,
         picamera2=picamera.VERSION,
     )
     missing = [f"Not measured: {name}: {why}" for name, why in figures.missing.items()]

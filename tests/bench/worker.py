@@ -80,7 +80,11 @@ def _counted(sample: Sample, done: path.Recorded, base: int, opened: int | None)
     counts = done.counts
     sample.frames, sample.packets, sample.media_bytes = counts.frames, counts.packets, counts.media_bytes
     sample.syncs, sample.base_bytes = done.syncs, base
-    sample.more = {"sealed_bytes": done.sealed_bytes, "ring_bytes": done.ring_bytes}
+    sample.more = {
+        "sealed_bytes": done.sealed_bytes,
+        "journal_syncs": done.journal_syncs,
+        "ring_bytes": done.ring_bytes,
+    }
     if opened is not None:
         sample.more["opened_frames"] = opened
     return sample
@@ -106,21 +110,30 @@ def ours_source(folder: Path, clip: Path, seconds: float, *, live: bool = False)
 
 
 def ffmpeg_age(
-    folder: Path, clip: Path, seconds: float, *, sync_after: float = 0.0, live: bool = False, recipients: list[str]
+    folder: Path,
+    clip: Path,
+    seconds: float,
+    *,
+    recipients: list[str],
+    sync_after: float = 0.0,
+    live: bool = False,
+    times: int = 1,
 ) -> Sample:
-    """`ffmpeg -c copy` piped into age; its start and its source included."""
+    """`ffmpeg -c copy` piped into age, so many times one after the other; start and source included."""
+    sample = Sample(more=dict.fromkeys(("ffmpeg_cpu_s", "age_cpu_s", "sync_cpu_s", "reader_cpu_s"), 0.0))
     began = time.monotonic()
-    done = piped.seal(clip, seconds, folder / "b.age", recipients, sync_after=sync_after, live=live)
-    more = {
-        "ffmpeg_cpu_s": done.ffmpeg.cpu_s,
-        "age_cpu_s": done.age.cpu_s,
-        "sync_cpu_s": done.sync_cpu_s,
-        "reader_cpu_s": done.reader_cpu_s,
-        "sealed_bytes": done.sealed_bytes,
-    }
-    return Sample(
-        done.cpu_s, time.monotonic() - began, done.frames, syncs=done.syncs, peak_bytes=done.peak_bytes, more=more
-    )
+    for number in range(times):
+        done = piped.seal(clip, seconds, folder / f"{number}.age", recipients, sync_after=sync_after, live=live)
+        sample.cpu_s += done.cpu_s
+        sample.frames += done.frames
+        sample.syncs += done.syncs
+        sample.peak_bytes = max(sample.peak_bytes, done.peak_bytes)
+        sample.more["ffmpeg_cpu_s"] += done.ffmpeg.cpu_s
+        sample.more["age_cpu_s"] += done.age.cpu_s
+        sample.more["sync_cpu_s"] += done.sync_cpu_s
+        sample.more["reader_cpu_s"] += done.reader_cpu_s
+    sample.wall_s = time.monotonic() - began
+    return sample
 
 
 def ffmpeg_source(folder: Path, clip: Path, seconds: float, *, live: bool = False) -> Sample:  # noqa: ARG001
@@ -130,13 +143,13 @@ def ffmpeg_source(folder: Path, clip: Path, seconds: float, *, live: bool = Fals
     return Sample(done.cpu_s, time.monotonic() - began, done.frames, peak_bytes=done.peak_bytes)
 
 
-def picamera2(folder: Path, clip: Path, seconds: float, *, sync: bool) -> Sample:
+def picamera2(folder: Path, clip: Path, seconds: float, *, syncs_a_second: float = 0.0) -> Sample:
     """CircularOutput2 and PyavOutput; the source included, warmed up like ours."""
     base = piped.resident_peak("self")
     # It holds back its buffer's seconds: less would write nothing.
-    picamera.record(picamera.Feed(clip), min(WARM_UP_S + 5, seconds), folder / "warm-up.mp4", sync=sync)
+    picamera.record(picamera.Feed(clip), min(WARM_UP_S + 5, seconds), folder / "warm-up.mp4")
     with _measured() as sample:
-        ran = picamera.record(picamera.Feed(clip), seconds, folder / "c.mp4", sync=sync)
+        ran = picamera.record(picamera.Feed(clip), seconds, folder / "c.mp4", syncs_a_second=syncs_a_second)
     sample.frames, sample.packets, sample.media_bytes, sample.syncs = ran
     sample.base_bytes = base
     return sample

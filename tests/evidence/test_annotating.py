@@ -11,13 +11,13 @@ from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.annotating import Added, add_annotation
 from agent.evidence.annotation import TYP, Content, Subject, annotate, check_annotation
-from agent.evidence.findings import Code, Verdict
 from agent.evidence.manifest import MANIFEST_TYPE
-from agent.evidence.verify import verify
 from agent.keys import files
 from agent.keys.signer import KeySigner, Signer
 from agent.seal.recipients import AnyRecipientKey
 from agent.strict_json import sha256_hex
+from agent.verification.findings import Code, Verdict
+from agent.verification.verify import verify
 from tests.support.clocks import FakeClocks
 from tests.support.device import agency, trust
 from tests.support.evidence import Files, check, codes, crashed, files_of, found, signed_by, storage_of, whole, write

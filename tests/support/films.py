@@ -5,15 +5,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from agent.clock import NS
-from agent.evidence.opened import Opened
-from agent.evidence.opening import open_recording
-from agent.evidence.recorded import Place, recordings
-from agent.evidence.tree import find
 from agent.media.packet import Kind, Packet
 from agent.media.sources import Source
 from agent.media.sources.base import unpaced
 from agent.media.sources.replay import ReplaySource
+from agent.opening.opened import Opened
+from agent.opening.opening import open_recording
+from agent.opening.recorded import Place, recordings
 from agent.storage.interface import Storage
+from agent.verification.tree import find
 from tests.support.clips import clip
 from tests.support.containers import open_input, stream_of
 from tests.support.rig import KEY, Rig

@@ -16,9 +16,9 @@ from agent.core.state import State
 from agent.evidence import entries, layout
 from agent.evidence.details import KEY_BYTES, DetailsKey
 from agent.evidence.journal import Journal, Line, parse_line
-from agent.evidence.replay_events import Told
 from agent.keys import files
 from agent.keys.signer import KeySigner
+from agent.ledger.replay_events import Told
 from agent.policy.bundle import sign_bundle
 from agent.policy.keeper import Keeper, StorageShelf
 from agent.policy.packs import shipped

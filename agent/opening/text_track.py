@@ -1,0 +1,154 @@
+"""The text that runs beside picture and sound: device, wall-clock time with its provenance, mode, and what happened.
+
+Pure: what is known of the recording goes in, cues come out in order. A cue lasts a second of the recorder's wall clock,
+or until something begins or ends. Times are nanoseconds on the recording's line (see `placing`).
+"""
+
+import heapq
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.clock import NS, WallReading, utc_text
+from agent.verification.findings import printable
+
+SHOWN_NS = 3 * NS
+"""How long what has no length of its own is shown."""
+
+_ROUNDING_NS = 10_000_000
+"""The wall clock may be disciplined by this much between two readings without a cue of its own."""
+_MOST_LINES = 8
+_MOST_CHARACTERS = 240
+_MS = 1_000_000
+_NEVER = 1 << 100
+
+Wall = Callable[[int], WallReading | None]
+
+
+@dataclass(order=True, slots=True)
+class Note:
+    """Something to be told for a while.
+
+    Attributes:
+        dark: True if no clock ran meanwhile, so that no time is shown.
+    """
+
+    from_ns: int
+    until_ns: int = field(compare=False)
+    text: str = field(compare=False)
+    dark: bool = field(default=False, compare=False)
+
+
+def time_text(reading: WallReading | None) -> str:
+    """Time of day with milliseconds, such as `23:40:00.123`; `?` where no clock tells."""
+    text = utc_or_empty(reading)
+    return text[11:23] if text else "?"
+
+
+def utc_or_empty(reading: WallReading | None) -> str:
+    """RFC 3339 text in UTC; empty where no clock tells, or one tells what no calendar holds."""
+    if reading is None:
+        return ""
+    try:
+        return utc_text(reading.utc_ns)
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def provenance(reading: WallReading) -> str:
+    """Where a wall-clock time comes from, and how far it is to be trusted."""
+    if reading.uncertainty_s is None:
+        return f"{printable(reading.source)}, error unknown"
+    if reading.uncertainty_s < 1:
+        return f"{printable(reading.source)}, within {reading.uncertainty_s * 1000:.0f} ms"
+    return f"{printable(reading.source)}, within {reading.uncertainty_s:.1f} s"
+
+
+class TextTrack:
+    """Makes the cues of one file.
+
+    Args:
+        put: Takes each cue: milliseconds from the file's beginning, and its text.
+        wall: The recorder's wall clock on the line.
+        zero_ns: The file's beginning.
+        caption: What begins each cue, such as the device's name.
+        mode: What the camera did at the beginning, in a word or two.
+    """
+
+    def __init__(
+        self,
+        put: Callable[[int, str], None],
+        wall: Wall,
+        *,
+        zero_ns: int,
+        caption: str,
+        mode: str,
+    ) -> None:
+        self._put = put
+        self._wall = wall
+        self._zero_ns = zero_ns
+        self._at_ns = zero_ns
+        self._caption = caption
+        self._modes = [(zero_ns, mode)]
+        self._coming: list[Note] = []
+        self._active: list[Note] = []
+        self._pending: tuple[int, str] | None = None
+
+    def note(self, note: Note) -> None:
+        """Tell of something; what lies before the cues that are out already is told late, or not at all."""
+        heapq.heappush(self._coming, note)
+
+    def mode(self, from_ns: int, name: str) -> None:
+        """From then on the camera did something else."""
+        insort(self._modes, (from_ns, name), key=lambda mode: mode[0])
+
+    def until(self, at_ns: int) -> None:
+        """All that is to be told up to then is known: make the cues that end by then."""
+        while (following := self._following()) <= at_ns:
+            self._cue()
+            self._at_ns = following
+
+    def finish(self, end_ns: int) -> int:
+        """Make the last cues; gives back where the last one ends, in milliseconds from the file's beginning."""
+        self.until(end_ns - 1)
+        self._cue()
+        if self._pending is not None:
+            self._put(*self._pending)
+        return max(-(-(end_ns - self._zero_ns) // _MS), 0 if self._pending is None else self._pending[0])
+
+    def _following(self) -> int:
+        """When the cue that begins now ends; `_NEVER` while nobody knows."""
+        now = self._at_ns
+        while self._coming and self._coming[0].from_ns <= now:
+            self._active.append(heapq.heappop(self._coming))
+        self._active = [note for note in self._active if note.until_ns > now]
+        edges = [note.until_ns for note in self._active]
+        edges += [self._coming[0].from_ns] if self._coming else []
+        edges += [from_ns for from_ns, _ in self._modes if from_ns > now]
+        reading = None if self._is_dark() else self._wall(now)
+        if reading is not None:
+            edges.append(now + NS - (reading.utc_ns + _ROUNDING_NS) % NS + _ROUNDING_NS)
+        return min(edges, default=_NEVER)
+
+    def _is_dark(self) -> bool:
+        return any(note.dark for note in self._active)
+
+    def _cue(self) -> None:
+        at_ms = (self._at_ns - self._zero_ns + _MS // 2) // _MS
+        if self._pending is not None and self._pending[0] != at_ms:
+            self._put(*self._pending)
+        self._pending = (at_ms, self._text())
+
+    def _text(self) -> str:
+        dark = self._is_dark()
+        mode = ["not recording"] if dark else [name for from_ns, name in self._modes if from_ns <= self._at_ns]
+        reading = None if dark else self._wall(self._at_ns)
+        parts = [self._caption]
+        if reading is not None:
+            utc = utc_or_empty(WallReading(reading.utc_ns + _ROUNDING_NS, reading.source, reading.uncertainty_s))
+            parts.append(f"{utc[:10]} {utc[11:19]} UTC ({provenance(reading)})" if utc else "time unknown")
+        parts += mode[-1:]
+        lines = [" | ".join(parts), *(note.text for note in sorted(self._active))]
+        if len(lines) > _MOST_LINES:
+            lines[_MOST_LINES - 1 :] = [f"and {len(lines) - _MOST_LINES + 1} more"]
+        return "\n".join(printable(line)[:_MOST_CHARACTERS] for line in lines)

@@ -1,0 +1,393 @@
+"""Checks the journals of a device, line by line, and gathers what they tell.
+
+The rules, in order (the format is that of `agent.evidence.journal`):
+1. Boots are counted from 1 without gaps, one file each. A file without a line is a boot that went dark before its
+   first one. A file's first line is a `boot` entry, which no other line is.
+2. Lines are canonical, numbered without gaps over all files, and each names the hash of the one before; the very first
+   names the device certificate.
+3. What follows the last whole line of a file was torn by the loss of power if the next boot says so to the byte. At the
+   very end nobody has said so yet: the journal is cut there.
+4. Each checkpoint is signed by its boot's key, over the number and hash of the line before it and the times of its own.
+   Lines that were altered and chained anew do not get past the next checkpoint.
+5. Neither clock ever goes back, except that the monotonic one begins anew with a boot.
+6. A recording ends only by a request that was granted in the same boot, by a line that a checkpoint signs: the
+   recorder signs a grant before it acts on it, and whoever has the card can chain a line on.
+
+After anything wrong, reading goes on with the next line, so that one alteration is told once and hides no other.
+"""
+
+from agent.clock import utc_text
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import entries, layout
+from agent.evidence.journal import CHECKPOINT_TYPE, HELD, CheckpointPayload, Line, checkpoint_payload, parse_line
+from agent.keys import jws
+from agent.strict_json import sha256_hex
+from agent.verification.authority import Authority
+from agent.verification.findings import Code, Findings, number, short
+from agent.verification.lines import Torn, Whole, raw_lines
+from agent.verification.story import Attestation, BootStory, JournalStory
+from agent.verification.tree import Kind, Tree, below
+
+
+def verify_journals(tree: Tree, folder: str, authority: Authority, findings: Findings) -> JournalStory:
+    """All journals of a device's folder.
+
+    Args:
+        tree: Where it lies.
+        folder: The device's folder.
+        authority: Whom to believe; it learns the boots' certificates.
+        findings: Told what is wrong, and what is not.
+    """
+    path = below(folder, layout.JOURNAL)
+    boots = {}
+    for entry in tree.entries(path):
+        boot = layout.journal_boot(entry.name)
+        if boot is not None and entry.kind is Kind.FILE and boot > 0:
+            boots[boot] = below(path, entry.name)
+        elif entry.name.endswith(".unfinished"):
+            findings.add(Code.LEFTOVER, below(path, entry.name), "the rest of a cut write; nothing counts on it")
+        else:
+            findings.add(Code.FOREIGN_FILE, below(path, entry.name), "does not belong into a journal's folder")
+    reader = _Reader(tree, authority, findings)
+    newest = max(boots, default=0)
+    expected = 1
+    for boot in sorted(boots):
+        if boot > expected:
+            _missing(path, expected, boot - 1, findings)
+            reader.lose_track()
+        reader.read(boot, boots[boot], newest=boot == newest)
+        expected = boot + 1
+    reader.finish()
+    return reader.story
+
+
+def _missing(path: str, first: int, last: int, findings: Findings) -> None:
+    which = f"boot {first}" if first == last else f"boots {first} to {last}"
+    findings.add(Code.JOURNAL_MISSING, below(path, f"{first:08d}.jsonl"), f"the journal of {which} is missing")
+
+
+class _Reader:
+    """Reads one file after the other and knows where the chain stands.
+
+    `_number` and `_head` are of the last line that is in its place; `_head` is None where a file is missing, so that
+    nobody can tell what the next line follows. `_loose` counts bytes after that line that are no line.
+    """
+
+    def __init__(self, tree: Tree, authority: Authority, findings: Findings) -> None:
+        self.story = JournalStory()
+        self._tree = tree
+        self._authority = authority
+        self._findings = findings
+        self._head: str | None = sha256_hex(authority.certificate)
+        self._number = 0
+        self._loose = 0
+        self._unread = 0
+        self._torn_path = ""
+        self._utc_ns = -(1 << 100)
+        self._mono_us = 0
+        self._boot = BootStory(0)
+        self._path = ""
+
+    def lose_track(self) -> None:
+        """A file is missing: the chain begins anew with the next line."""
+        self._head = None
+        self._loose = self._unread = 0
+
+    def read(self, boot: int, path: str, *, newest: bool) -> None:
+        """One boot's file."""
+        self._boot = self.story.boots[boot] = BootStory(boot)
+        self._path = path
+        self._mono_us = 0
+        bad = self._findings.bad
+        try:
+            with self._tree.open(path) as stream:
+                for item in raw_lines(stream):
+                    if isinstance(item, Whole):
+                        self._line(item.raw)
+                    elif isinstance(item, Torn):
+                        self._loose += item.size
+                        self._torn_path = path
+                    else:
+                        self._no_line(item.size, "it is longer than any line of a journal")
+        except StorageError as error:
+            self._findings.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+            self.lose_track()
+            return
+        self._sum_up(path, newest=newest, intact=self._findings.bad == bad)
+
+    def finish(self) -> None:
+        """There is no further file."""
+        if self._loose and not self._unread:
+            self._findings.add(
+                Code.JOURNAL_CUT,
+                self._torn_path,
+                f"cut within its last line, {number(self._loose, 'byte')} of which are there: the power was lost while "
+                "it was written, or the recorder is writing it now. The next boot will say so",
+            )
+
+    def _at(self, line: int) -> str:
+        return f"{self._path} line {line}"
+
+    def _no_line(self, size: int, why: str) -> None:
+        """Bytes that end like a line and are none."""
+        self._loose += size
+        self._unread += 1
+        place = self._at(self._number + self._unread)
+        self._findings.add(Code.JOURNAL_LINE_ALTERED, place, f"altered: {why}")
+
+    def _line(self, raw: bytes) -> None:
+        try:
+            line = parse_line(raw)
+        except EvidenceError as error:
+            self._no_line(len(raw) + 1, str(error))
+            return
+        if not self._in_place(line):
+            return
+        self._begin(line)
+        self._check_times(line)
+        self._number, self._head = line.n, line.hash
+        self._loose = self._unread = 0
+        self.story.note_line(line.hash)
+        self._take(line)
+
+    def _in_place(self, line: Line) -> bool:
+        """Rule 2; False if the line belongs elsewhere."""
+        expected = self._number + 1
+        if self._head is None:
+            if line.n > self._number:
+                return True
+        elif line.n == expected and line.prev == self._head:
+            return True
+        elif self._unread and line.n == expected + self._unread:
+            return True  # what stands between was told already
+        elif line.n == expected:
+            what = f"line {self._number}" if self._number else "the device certificate"
+            said = f"does not follow {what} as it stands: one of the two was altered"
+            self._findings.add(Code.JOURNAL_LINE_ALTERED, self._at(line.n), said)
+            return True
+        if line.n > expected:
+            last = line.n - 1
+            which = f"line {expected} is" if last == expected else f"lines {expected} to {last} are"
+            self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(expected), f"{which} missing before line {line.n}")
+            return True
+        said = f"stands after line {self._number}: it was repeated or moved"
+        self._findings.add(Code.JOURNAL_LINE_MOVED, self._at(line.n), said)
+        return False
+
+    # -- the first line of a file -------------------------------------------------------------------------------------
+
+    def _begin(self, line: Line) -> None:
+        """Rules 1 and 3."""
+        boot = self._boot
+        first = not boot.lines
+        if first:
+            boot.first, boot.first_utc = line.n, utc_text(line.wall.utc_ns)
+        if isinstance(line.entry, entries.Boot) is not first:
+            what = "begins" if first else "goes on"
+            expected = "a boot entry" if first else "no other boot entry"
+            said = f"boot {boot.boot}'s file {what} with another line than it should: expected {expected}"
+            self._findings.add(Code.JOURNAL_LINE_MISSING if first else Code.JOURNAL_LINE_MOVED, self._at(line.n), said)
+        if first and isinstance(line.entry, entries.Boot):
+            boot.dark = _dark(line.entry)
+            self._check_torn(line.n, line.entry)
+            self._check_certificate(line, line.entry)
+        elif first:
+            boot.certificate = self._authority.boot(boot.boot)
+
+    def _check_torn(self, n: int, entry: entries.Boot) -> None:
+        if entry.torn_bytes == self._loose or self._head is None:
+            if entry.torn_bytes:
+                torn = number(entry.torn_bytes, "byte")
+                said = f"{torn} before it are an unfinished line, torn by the loss of power; nothing counts on them"
+                self._findings.add(Code.JOURNAL_TORN, self._at(n), said)
+            return
+        self._findings.add(
+            Code.JOURNAL_TORN_UNEXPLAINED,
+            self._at(n),
+            f"this boot found {number(entry.torn_bytes, 'byte')} of an unfinished line before its own, now there are "
+            f"{self._loose:,}: what came before was altered afterwards",
+        )
+
+    def _check_certificate(self, line: Line, entry: entries.Boot) -> None:
+        boot = self._boot
+        problem = ""
+        try:
+            certificate = self._authority.accept(entry.certificate, boot.boot)
+        except EvidenceError as error:
+            problem = str(error)
+        else:
+            if entry.boot != boot.boot:
+                problem = f"expected boot {boot.boot}, the line says boot {entry.boot}"
+            elif certificate.prev != (line.prev if line.n > 1 else None):
+                problem = "expected a certificate that names the line before, it names another"
+        if problem:
+            self._findings.add(Code.CERTIFICATE_REFUSED, self._at(line.n), f"boot certificate: {problem}")
+        boot.certificate = self._authority.boot(boot.boot)
+        if boot.certificate is not None and boot.certificate.time.trusted:
+            self._authority.vouched(boot.boot, boot.certificate.time.utc_ns)
+
+    # -- every line ---------------------------------------------------------------------------------------------------
+
+    def _check_times(self, line: Line) -> None:
+        """Rule 5."""
+        boot = self._boot
+        utc = utc_text(line.wall.utc_ns)
+        if line.wall.utc_ns < self._utc_ns:
+            said = f"its time, {utc}, lies before that of the line before, {utc_text(self._utc_ns)}"
+            self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), said)
+        if line.mono_us < self._mono_us:
+            self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), "its monotonic clock lies before the last line's")
+        self._utc_ns = max(self._utc_ns, line.wall.utc_ns)
+        self._mono_us = line.mono_us
+        boot.lines += 1
+        boot.last, boot.last_utc = line.n, utc
+        boot.clocks[line.wall.source] += 1
+        if line.wall.uncertainty_s is None:
+            boot.untrusted += 1
+        else:
+            boot.worst_within_s = max(boot.worst_within_s, line.wall.uncertainty_s)
+            self._authority.vouched(boot.boot, line.wall.utc_ns)
+
+    def _take(self, line: Line) -> None:
+        boot = self._boot
+        boot.unsigned += 1
+        entry = line.entry
+        if not isinstance(entry, entries.Checkpoint):
+            boot.shut_down = isinstance(entry, entries.ShutDown)
+        match entry:
+            case entries.Checkpoint():
+                self._checkpoint(line, entry)
+            case entries.Decided():
+                if entry.allowed:
+                    boot.promised.add(entry.request)
+            case entries.RecordingStarted():
+                self.story.recording(entry.recording, line.n).boots.append(boot.boot)
+            case entries.RecordingEnded():
+                self._ended(line.n, entry)
+            case entries.Continued():
+                self.story.recording(entry.recording, line.n).continued_by = entry.by
+            case entries.PolicyChanged() if entry.what == "policy_in_force":
+                self.story.policies.setdefault(entry.policy, (entry.version, line.n))
+            case entries.SegmentOpened():
+                segment = self.story.recording(entry.recording, line.n).segment(entry.segment)
+                if segment.opened is not None:
+                    self._contradicts(line.n, f"segment {entry.segment} is opened a second time", entry.recording)
+                segment.opened, segment.opened_boot = entry, boot.boot
+            case entries.SegmentClosed() | entries.SegmentRecovered():
+                segment = self.story.recording(entry.recording, line.n).segment(entry.segment)
+                if segment.closed is not None:
+                    self._contradicts(line.n, f"segment {entry.segment} is closed a second time", entry.recording)
+                segment.closed, segment.closed_boot = entry, boot.boot
+            case _:
+                return
+
+    def _contradicts(self, n: int, said: str, recording: str) -> None:
+        self._findings.add(Code.JOURNAL_CONTRADICTS, self._at(n), said, recording=recording)
+
+    def _ended(self, n: int, entry: entries.RecordingEnded) -> None:
+        """Rule 6."""
+        story = self.story.recording(entry.recording, n)
+        story.ended_line, story.ended_boot = n, self._boot.boot
+        if entry.request not in self._boot.granted:
+            unsigned = entry.request in self._boot.promised
+            grants = "signed line of this boot grants: whoever had the card can have written it" if unsigned else ""
+            grants = grants or "line of this boot grants"
+            said = f"the recording was ended by request {entry.request}, which no {grants}"
+            self._findings.add(Code.ENDED_WITHOUT_GRANT, self._at(n), said, recording=entry.recording)
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, line: Line, entry: entries.Checkpoint) -> None:
+        """Rule 4."""
+        boot = self._boot
+        if boot.certificate is None:
+            return  # why it is not believed was told where it stands
+        try:
+            payload = checkpoint_payload(jws.verify(entry.jws, CHECKPOINT_TYPE, boot.certificate.key))
+        except EvidenceError as error:
+            said = f"the checkpoint is not signed by boot {boot.boot}: {error}"
+            self._findings.add(Code.CHECKPOINT_FORGED, self._at(line.n), said)
+            return
+        boot.checkpoints += 1
+        boot.unsigned = 0
+        if problem := self._disagrees(line, payload):
+            self._findings.add(Code.CHECKPOINT_CONTRADICTS, self._at(line.n), problem)
+            return
+        boot.granted |= boot.promised
+        boot.promised.clear()
+        if payload.recording:
+            self._attestation(line.n, payload)
+
+    def _disagrees(self, line: Line, payload: CheckpointPayload) -> str:
+        certificate = self._boot.certificate
+        assert certificate is not None
+        if (payload.device, payload.boot) != (certificate.device, certificate.boot):
+            return f"the checkpoint is of boot {payload.boot} of {payload.device}: it was moved here"
+        if (payload.n, payload.head) != (line.n - 1, line.prev):
+            return (
+                f"the checkpoint signs line {payload.n} as {short(payload.head)}, the journal has line {line.n - 1} as "
+                f"{short(line.prev)}: lines before it were altered and chained anew"
+            )
+        signed = (payload.utc, payload.clock, payload.within_ms, payload.mono_us)
+        if signed != (utc_text(line.wall.utc_ns), line.wall.source, line.within_ms, line.mono_us):
+            return "the line's times are not those that its checkpoint signs: the line was altered"
+        return ""
+
+    def _attestation(self, n: int, payload: CheckpointPayload) -> None:
+        segment = self.story.recording(payload.recording, n).segment(payload.segment)
+        try:
+            digest = bytes.fromhex(payload.sha256)
+            fits = len(digest) == 32 and segment.attestations.add(Attestation(payload.bytes, n, digest))  # noqa: PLR2004
+        except ValueError:
+            fits = False
+        if not fits:
+            said = f"attests {payload.bytes} bytes of segment {payload.segment} after {segment.attestations.last}"
+            self._contradicts(n, said, payload.recording)
+
+    # -- the end of a file --------------------------------------------------------------------------------------------
+
+    def _sum_up(self, path: str, *, newest: bool, intact: bool) -> None:
+        boot = self._boot
+        if not boot.lines:
+            if intact:
+                self._findings.add(Code.BOOT_EMPTY, path, f"boot {boot.boot} went dark before its first whole line")
+            return
+        if boot.unsigned:
+            self._findings.add(Code.LINES_UNSIGNED, path, _unsigned(boot, newest=newest))
+        if boot.untrusted:
+            self._findings.add(Code.CLOCK_UNTRUSTED, path, _untrusted(boot))
+        if intact:
+            self._findings.add(Code.BOOT_INTACT, path, _intact(boot))
+
+
+def _dark(entry: entries.Boot) -> str:
+    if entry.dark_basis == "first_boot":
+        return ""
+    if entry.dark_ms is None:
+        return "dark before it for a time that no clock can tell; "
+    basis = entry.dark_basis.replace("_", " ")
+    return f"dark before it for {entry.dark_ms / 1000:.1f} s (by {basis}, within {entry.dark_uncertainty_ms} ms); "
+
+
+def _unsigned(boot: BootStory, *, newest: bool) -> str:
+    what = f"{number(boot.unsigned, 'line')} after the last checkpoint of boot {boot.boot}"
+    if newest:
+        return f"{what}: chained, but not signed by anybody"
+    return f"{what}: this boot never signed them, the next one signs how it found them"
+
+
+def _untrusted(boot: BootStory) -> str:
+    sources = ", ".join(f"{count:,} {source}" for source, count in sorted(boot.clocks.items()))
+    said = f"no clock vouches for the time of {boot.untrusted:,} of {number(boot.lines, 'line')} ({sources})"
+    return f"{said}; held lines repeat the last journalled time" if boot.clocks[HELD] else said
+
+
+def _intact(boot: BootStory) -> str:
+    time = f"{boot.first_utc} to {boot.last_utc}"
+    if boot.untrusted < boot.lines:
+        time += f", where trusted within {boot.worst_within_s:.3f} s"
+    end = "shut down in order" if boot.shut_down else "no shutdown at its end"
+    return (
+        f"boot {boot.boot}: {number(boot.lines, 'line')} ({boot.first} to {boot.last}), "
+        f"{number(boot.checkpoints, 'checkpoint')}: chained, signed, in order; {boot.dark}{time}; {end}"
+    )
