@@ -45,8 +45,6 @@ class Carry:
         self._last_us = max(self._last_us, line.mono_us)
         if damaged and isinstance(line.entry, _PERMITS):
             return
-        if vouched and self._release_asked and not damaged:
-            self._latched = self._release_asked = False
         match line.entry:
             case entries.Boot() as entry:
                 self._begin(line, entry.carried)
@@ -73,7 +71,9 @@ class Carry:
             case entries.Classified():
                 self._classified = True
             case _:
-                return
+                pass
+        if vouched and self._release_asked and not damaged:
+            self._latched = self._release_asked = False
 
     def _begin(self, line: Line, carried: Carried) -> None:
         self._base = carried
