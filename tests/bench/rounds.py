@@ -136,12 +136,15 @@ def run_all(clip: Path, described: Described, folder: Path, amount: Amount, say:
         ("a live source", "ours_source", {**live, "live": True}),
         ("b live source", "ffmpeg_source", {**live, "live": True}),
     ]
+    cores = sorted(os.sched_getaffinity(0))
     for number in range(amount.rounds):
         say(f"round {number + 1} of {amount.rounds}")
-        _round(figures, runs[number % len(runs) :] + runs[: number % len(runs)], folder)
+        # On one core, so that what threads and programs cost does not depend on where they happen to meet.
+        on_core = {"core": cores[number % len(cores)]}
+        _round(figures, runs[number % len(runs) :] + runs[: number % len(runs)], folder, on_core)
     for number in range(amount.live_rounds):
         say(f"at the stream's own pace, round {number + 1} of {amount.live_rounds}")
-        _round(figures, live_runs, folder)
+        _round(figures, live_runs, folder, {})
     say("without AES instructions")
     slow = without_aes()
     _once(figures, "limits", lambda: worker("limits", folder, budget_s=amount.raw_s))
@@ -160,11 +163,13 @@ def run_all(clip: Path, described: Described, folder: Path, amount: Amount, say:
     return figures
 
 
-def _round(figures: Figures, runs: Sequence[tuple[str, str, dict[str, Any]]], folder: Path) -> None:
+def _round(
+    figures: Figures, runs: Sequence[tuple[str, str, dict[str, Any]]], folder: Path, common: dict[str, Any]
+) -> None:
     for name, what, job in runs:
         if name not in figures.missing:
             try:
-                figures.samples.setdefault(name, []).append(worker(what, folder, **job))
+                figures.samples.setdefault(name, []).append(worker(what, folder, **job, **common))
             except MeasurementError as error:
                 figures.missing[name] = str(error)
 

@@ -202,8 +202,9 @@ class Table:
 
 NOTES = """\
 Each figure is the median of {rounds} rounds over {seconds:g} s of the stream, and of {live_rounds} over {live_s:g} s
-at its own pace. In a round all take turns, each run in a process of its own; ratios are within a round. CPU is user
-and system time of all threads, without that of the source, which has lines of its own. Memory is VmHWM.
+at its own pace. In a round all take turns, each run in a process of its own and on one core (at its own pace on all);
+ratios are within a round. CPU is user and system time of all threads, without that of the source, which has lines of
+its own. MB/s is of encoded media. Memory is VmHWM.
 
 Written to {sealed_on}. Synced (fdatasync) on all sides {ours:.1f} times a second of media, which is (a)'s fragments:
 (b) by a reader behind age, of which only the CPU inside fdatasync is counted; (c) its file. On top of that (a) syncs

@@ -5,6 +5,7 @@ interpreter's start left out; memory is VmHWM, with what it was before the work 
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -216,6 +217,8 @@ MEASUREMENTS: dict[str, Callable[..., Any]] = {
 def main() -> None:
     job: dict[str, Any] = json.loads(sys.argv[1])
     work = MEASUREMENTS[job.pop("what")]
+    if (core := job.pop("core", None)) is not None:
+        os.sched_setaffinity(0, {core})
     if "clip" in job:
         job["clip"] = Path(job["clip"])
     with tempfile.TemporaryDirectory(dir=job.pop("folder")) as folder:
