@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import typer
+from typer.testing import CliRunner, Result
+
+from agent.cli.ledger import ledger_command
+from agent.evidence import layout
+from tests.ledger.test_ledger import _acted_out, journal, with_journal
+from tests.support.device import agency
+from tests.support.evidence import write
+
+app = typer.Typer()
+app.command()(ledger_command)
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200"})
+
+
+def test_shift_is_told_in_tables_and_says_that_nobody_verified_it(tmp_path: Path) -> None:
+    result = run(write(_acted_out(), tmp_path))
+    assert result.exit_code == 0
+    assert "not verified; run bwc-agent verify" in result.stdout
+    for word in ("privacy", "recording (post-roll)", "refused", "declared only", "exactly: the kernel ran on"):
+        assert word in result.stdout
+    assert "base.force" not in result.stdout
+
+
+def test_with_the_key_the_rules_are_told_and_the_replay_is_the_same(tmp_path: Path) -> None:
+    result = run(write(_acted_out(), tmp_path), "--key", agency().custodian, "--replay")
+    assert result.exit_code == 0
+    assert "base.force" in result.stdout
+    assert "all the same" in result.stdout
+
+
+def test_replay_without_a_key_is_refused(tmp_path: Path) -> None:
+    assert run(write(_acted_out(), tmp_path), "--replay").exit_code == 2
+
+
+def test_json_has_the_replay_only_if_it_was_asked_for(tmp_path: Path) -> None:
+    evidence = write(_acted_out(), tmp_path)
+    plain = json.loads(run(evidence, "--json").stdout)
+    assert "replay" not in plain
+    replayed = json.loads(run(evidence, "--json", "--replay", "--key", agency().custodian).stdout)
+    assert replayed["replay"]["differences"] == []
+    assert replayed["replay"]["redecided"] == replayed["replay"]["requests"] == 4
+
+
+def test_broken_chain_ends_with_one(tmp_path: Path) -> None:
+    raw = journal(1)
+    result = run(write(with_journal(1, raw[:3] + raw[4:]), tmp_path))
+    assert result.exit_code == 1
+    assert "chain broken" in result.stdout
+
+
+def test_decision_altered_on_the_card_ends_with_one_and_is_shown(tmp_path: Path) -> None:
+    raw = [line.replace(b'"allowed":false', b'"allowed":true') for line in journal(1)]
+    result = run(write(with_journal(1, raw), tmp_path), "--key", agency().custodian, "--replay")
+    assert result.exit_code == 1
+    assert "REPLAY DIFFERS" in result.stdout
+
+
+def test_terminal_commands_in_a_journal_reach_no_terminal(tmp_path: Path) -> None:
+    raw = [line.replace(b'"name":"siren"', b'"name":"\\u001b[2J[bold]siren"') for line in journal(1)]
+    result = run(write(with_journal(1, raw), tmp_path), "--all")
+    assert "\x1b" not in result.stdout
+    assert "[bold]siren" in result.stdout
+
+
+def test_folder_without_a_journal_is_refused(tmp_path: Path) -> None:
+    assert run(tmp_path).exit_code != 0
+    assert not (tmp_path / layout.JOURNAL).exists()
