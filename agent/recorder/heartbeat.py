@@ -13,6 +13,8 @@ from agent.clock import NS
 PATIENCE_NS = 10 * NS
 STUCK_NS = 5 * NS
 """A control loop that has not turned for so long hangs. The unit's watchdog waits twice as long."""
+ALIVE_NS = NS
+"""So often it is said that it lives."""
 
 READY = "READY=1"
 ALIVE = "WATCHDOG=1"
@@ -31,6 +33,7 @@ class Heartbeat:
     def __init__(self, now_ns: int) -> None:
         self._began_ns = now_ns
         self._turns = -1
+        self._alive_ns = now_ns - ALIVE_NS
         self._turned_ns = now_ns
         self.ready = False
 
@@ -48,6 +51,7 @@ class Heartbeat:
         if not self.ready and (standing_by or now_ns - self._began_ns >= PATIENCE_NS):
             self.ready = True
             said.append(READY)
-        if now_ns - self._turned_ns < STUCK_NS:
+        if now_ns - self._turned_ns < STUCK_NS and now_ns - self._alive_ns >= ALIVE_NS:
+            self._alive_ns = now_ns
             said.append(ALIVE)
         return said

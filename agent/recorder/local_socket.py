@@ -201,7 +201,8 @@ def ask(directory: Path, request: Mapping[str, Any]) -> dict[str, Any]:
         connection.settimeout(TIMEOUT_S)
         try:
             connection.connect(str(path))
-            _send(connection, request)
+            with contextlib.suppress(BrokenPipeError):  # turned away before it was heard: the answer says why
+                _send(connection, request)
             data = _receive(connection, MAX_ANSWER)
         except PermissionError as error:
             raise ControlError(

@@ -9,7 +9,7 @@ from agent.core.gestures_layout import Layout
 from agent.core.limits import Limits
 from agent.core.setup import Setup
 from agent.policy.answer import answer
-from agent.policy.keeper import Event, Keeper
+from agent.policy.keeper import Event, Happening, Keeper
 
 
 class SignedPolicy:
@@ -29,6 +29,7 @@ class SignedPolicy:
     ) -> None:
         self._make = make
         self._keeper = make(0)
+        self._loaded = False
         self._clocks = clocks
         self._pre_event_s = int(pre_event_s)
         self._pre_event_audio = pre_event_audio
@@ -38,6 +39,7 @@ class SignedPolicy:
         keeper = self._make(seen_version)
         events = keeper.load()
         self._keeper = keeper
+        self._loaded = True
         return events
 
     @property
@@ -47,7 +49,12 @@ class SignedPolicy:
         return None if bundle is None else bundle.gestures
 
     def offer(self, token: str) -> Event:
-        """Take a new bundle, or say why not."""
+        """Take a new bundle, or say why not.
+
+        Not before `load`: until the journal was read nobody knows which version is the newest that was ever in force.
+        """
+        if not self._loaded:
+            return Event(Happening.REFUSED, 0, "storage has not been read yet, so that it can't be kept; try again")
         return self._keeper.offer(token, self._clocks.wall())
 
     def check(self) -> Event | None:

@@ -7,6 +7,7 @@ new name is durable only once its folder is synced too (fsync(2), NOTES). Eviden
 
 import contextlib
 import errno
+import fcntl
 import io
 import os
 import stat
@@ -183,6 +184,7 @@ class DiskStorage:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._claim = -1
 
     @property
     def root(self) -> Path:
@@ -280,6 +282,21 @@ class DiskStorage:
             if error.errno == errno.ENOENT:
                 return None
             raise
+
+    def claim(self) -> None:
+        """Keep all others that claim this folder off it until this process ends, however it ends (flock(2)).
+
+        Raises:
+            StorageError: Another process has claimed it (EWOULDBLOCK), or storage refuses.
+        """
+        with _refusals(self._root):
+            handle = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(handle)
+                raise
+            self._claim = handle
 
     def free_bytes(self) -> int:
         """Bytes that an unprivileged writer may still write (statvfs(3), f_bavail)."""

@@ -469,6 +469,23 @@ def test_folder_without_permission_is_storage_that_refuses(storage: DiskStorage,
     assert left_in(tmp_path / "evidence") == set()
 
 
+def test_folder_can_be_claimed_by_one_process_at_a_time(storage: DiskStorage) -> None:
+    with pytest.raises(StorageError) as refused:
+        storage.claim()
+    assert refused.value.errno == errno.ENOENT
+    storage.root.mkdir()
+    storage.claim()
+    other = DiskStorage(storage.root)
+    before = handles()
+    with pytest.raises(StorageError) as refused:
+        other.claim()
+    assert refused.value.errno == errno.EWOULDBLOCK
+    assert handles() == before
+    os.close(storage._claim)  # as when its process ends
+    other.claim()
+    os.close(other._claim)
+
+
 def test_device_full_is_storage_that_refuses() -> None:
     full = Path("/dev/full")
     if not full.exists():

@@ -1,0 +1,225 @@
+import errno
+from dataclasses import dataclass, field
+
+import pytest
+
+from agent.clock import NS
+from agent.core.commands import Decide
+from agent.core.gestures_layout import TWO_BUTTONS
+from agent.core.limits import Limits
+from agent.evidence import entries, layout
+from agent.keys.signer import KeySigner
+from agent.policy.bundle import digest_of, sign_bundle
+from agent.policy.keeper import Happening, Keeper, StorageShelf
+from agent.policy.packs import BUILT_IN, shipped
+from agent.policy.request import Fact, Request
+from agent.policy.schema import Provenance
+from agent.recorder.signed_policy import SignedPolicy
+from tests.support.clocks import FakeClocks
+from tests.support.device import Device
+from tests.support.storage import MemoryStorage, failing
+
+KEY = KeySigner.generate()
+NOW = 1_795_000_000 * NS
+DAY = 86_400 * NS
+
+
+def made(version: int, pack: str = "us-il", *, days: int = 30, key: KeySigner = KEY) -> str:
+    return sign_bundle(
+        key,
+        agency="city",
+        version=version,
+        not_before_ns=NOW - DAY,
+        expires_ns=NOW + days * DAY,
+        pack=(pack, shipped(pack).text),
+        gestures=TWO_BUTTONS,
+    )
+
+
+@dataclass
+class Bench:
+    storage: MemoryStorage = field(default_factory=MemoryStorage)
+    clocks: FakeClocks = field(default_factory=FakeClocks)
+
+    def policy(self) -> SignedPolicy:
+        def make(seen_version: int) -> Keeper:
+            return Keeper(StorageShelf(self.storage, layout.POLICY), [KEY.public_key], "city", seen_version)
+
+        return SignedPolicy(make, self.clocks, pre_event_s=5.0, pre_event_audio=False)
+
+
+def stop(number: int = 1) -> Decide:
+    return Decide(number, Request("wearer", "StopRecording", {}, field=True), 10 * NS)
+
+
+# -- what is in force -------------------------------------------------------------------------------------------------
+
+
+def test_policy_is_the_strictest_until_storage_was_read_and_where_there_is_no_bundle() -> None:
+    bench = Bench()
+    StorageShelf(bench.storage, layout.POLICY).keep(1, made(1))
+    policy = bench.policy()
+    assert policy.name == f"{BUILT_IN} (built in)"
+    assert policy.layout is None
+    assert not policy.decide(stop()).allowed
+    assert [event.kind for event in policy.load(0)] == [Happening.IN_FORCE]
+    assert policy.name == "us-il, version 1"
+    assert [event.kind for event in Bench().policy().load(0)] == [Happening.BUILT_IN]
+
+
+def test_bundle_in_force_gives_gestures_limits_and_parameters() -> None:
+    bench = Bench()
+    policy = bench.policy()
+    policy.load(0)
+    token = made(1)
+    assert policy.offer(token).kind is Happening.IN_FORCE
+    assert policy.layout == TWO_BUTTONS
+    setup = policy.setup
+    assert setup.limits == Limits()
+    assert (setup.pre_event_s, setup.pre_event_audio) == (5, False)
+    assert setup.trigger_hold_ns == shipped("us-il").parameters["trigger_hold_s"] * NS  # type: ignore[operator]
+    assert policy.digest == digest_of(token)
+
+
+def test_decision_names_the_policy_that_made_it_and_what_is_missing() -> None:
+    bench = Bench()
+    policy = bench.policy()
+    policy.load(0)
+    decided = policy.decide(stop(7))
+    assert (decided.request, decided.allowed, decided.policy) == (7, False, policy.digest)
+    assert decided.at_ns == 10 * NS
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("wearer", "NoSuchAction", {}, field=True),
+        Request("nobody", "StopRecording", {}, field=True),
+        Request("wearer", "StopRecording", {"no_such": Fact(1, Provenance.DECLARED)}, field=True),
+        Request("wearer", "StopRecording", {"elapsed_s": Fact("long", Provenance.MEASURED)}, field=True),
+        Request("wearer", "StopRecording", {"elapsed_s": Fact(10**30, Provenance.MEASURED)}, field=True),
+    ],
+)
+def test_malformed_request_is_denied_and_raises_nothing(request_: Request) -> None:
+    policy = Bench().policy()
+    policy.load(0)
+    decided = policy.decide(Decide(1, request_, 0))
+    assert not decided.allowed
+    assert decided.error
+
+
+# -- bundles that should not come into force --------------------------------------------------------------------------
+
+
+def test_bundle_is_not_taken_before_storage_was_read_lest_an_older_one_come_into_force() -> None:
+    bench = Bench()
+    policy = bench.policy()
+    refused = policy.offer(made(1))
+    assert refused.kind is Happening.REFUSED
+    assert "try again" in refused.detail
+    assert bench.storage.files == {}
+    policy.load(5)
+    assert policy.offer(made(4)).kind is Happening.REFUSED
+    assert policy.offer(made(5)).kind is Happening.IN_FORCE
+
+
+def test_unsigned_foreign_older_and_altered_bundles_leave_the_one_in_force() -> None:
+    bench = Bench()
+    policy = bench.policy()
+    policy.load(0)
+    policy.offer(made(3))
+    for offer in (made(2), made(4, key=KeySigner.generate()), made(4)[:-6] + "AAAAAA", "", "x.y.z"):
+        assert policy.offer(offer).kind is Happening.REFUSED
+        assert policy.name == "us-il, version 3"
+
+
+def test_bundle_that_expires_stays_in_force_and_that_is_told_once() -> None:
+    bench = Bench()
+    policy = bench.policy()
+    policy.load(0)
+    policy.offer(made(1, days=1))
+    assert policy.check() is None
+    bench.clocks.advance(2 * 86_400)
+    event = policy.check()
+    assert event is not None
+    assert event.kind is Happening.EXPIRED
+    assert policy.check() is None
+    assert policy.name == "us-il, version 1"
+
+
+def test_storage_that_refuses_a_bundle_lets_it_not_come_into_force() -> None:
+    bench = Bench()
+    policy = bench.policy()
+    policy.load(0)
+    bench.storage.fault = failing({"publish"}, errno.ENOSPC)
+    assert policy.offer(made(1)).kind is Happening.REFUSED
+    assert policy.name == f"{BUILT_IN} (built in)"
+
+
+# -- on a device ------------------------------------------------------------------------------------------------------
+
+
+def said(device: Device, boot: int = 1) -> list[tuple[str, int]]:
+    found = device.entries(entries.PolicyChanged, boot)
+    return [(entry.what, entry.version) for entry in found if isinstance(entry, entries.PolicyChanged)]
+
+
+def device_with(bench: Bench) -> Device:
+    return Device(clocks=bench.clocks, storage=bench.storage, policy=bench.policy())
+
+
+def test_policy_rolled_back_between_boots_is_named_and_the_strictest_is_in_force() -> None:
+    bench = Bench()
+    device = device_with(bench)
+    device.recorder.offer_policy(made(1))
+    device.recorder.offer_policy(made(2))
+    device.run(1)
+    assert said(device)[-2:] == [("policy_in_force", 1), ("policy_in_force", 2)]
+    bench.storage.cut_power()
+    del bench.storage.files[f"{layout.POLICY}/00000002.jws"]
+    device.policy = bench.policy()
+    device.boot()
+    device.run(1)
+    assert ("policy_rolled_back", 1) in said(device, 2)
+    assert ("policy_built_in", 0) in said(device, 2)
+    assert device.recorder.status().policy == f"{BUILT_IN} (built in)"
+    event = device.recorder.offer_policy(made(1))
+    assert event.kind is Happening.REFUSED
+
+
+def test_altered_bundle_is_named_and_passed_over() -> None:
+    bench = Bench()
+    device = device_with(bench)
+    device.recorder.offer_policy(made(1))
+    device.run(1)
+    path = f"{layout.POLICY}/00000001.jws"
+    file = bench.storage.files[path]
+    file.data[-4:] = b"AAAA"
+    file.durable = bytes(file.data)
+    device.policy = bench.policy()
+    device.boot()
+    device.run(1)
+    assert said(device, 2)[0] == ("policy_damaged", 1)
+    assert bench.storage.read(path).endswith(b"AAAA")  # evidence of what was done is left as it is
+
+
+def test_refused_offer_is_in_the_journal() -> None:
+    bench = Bench()
+    device = device_with(bench)
+    device.recorder.offer_policy("x.y.z")
+    device.run(1)
+    assert said(device)[-1] == ("policy_refused", 0)
+
+
+def test_stop_without_a_reason_is_refused_by_the_built_in_policy_and_the_recording_goes_on() -> None:
+    bench = Bench()
+    device = device_with(bench)
+    device.run(6)
+    device.press("record", times=2)
+    running = device.recording
+    device.press("record", hold_s=3.2)
+    device.run(3)
+    assert device.recording == running
+    decided = device.entries(entries.Decided)
+    assert [entry.allowed for entry in decided if isinstance(entry, entries.Decided)] == [False]
+    assert device.recorder.status().refused == 1
