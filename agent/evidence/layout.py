@@ -12,6 +12,9 @@ POLICY = "policy"
 USED_AUTHORISATIONS = "state/used-authorisations.jws"
 """No evidence: what the recorder must not forget, replaced as a whole."""
 
+JOURNAL_MARK = "state/journal-mark.jws"
+"""The same kind of file: how far the journal came."""
+
 _JOURNAL_NAME = re.compile(r"(\d{8})\.jsonl", re.ASCII)
 _ANNOTATION_NAME = re.compile(r"(\d{4})\.jws", re.ASCII)
 _SEGMENT_NAME = re.compile(r"(\d{4,6})\.(opening\.jws|seg|manifest\.jws)", re.ASCII)

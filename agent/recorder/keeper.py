@@ -24,6 +24,8 @@ from agent.evidence.journal import Journal, OpenSegment
 from agent.storage.interface import GrowingFile
 
 CHECKPOINT_NS = 60 * NS
+REMEMBER_NS = 60 * NS
+"""How often it is remembered how far the journal came."""
 RETRY_S = 0.5
 
 
@@ -47,6 +49,7 @@ class Keeper:
         clocks: For the time of checkpoints.
         failed: Told once when storage refuses, with the error, and once when it takes lines again, with None.
         reopen: Gives another handle on the file, which holds at least so many bytes; or raises `StorageError`.
+        stored: Told now and then, after a sync, the number and hash of the newest line, which is on storage.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Keeper:
         *,
         failed: Callable[[StorageError | None], None],
         reopen: Callable[[int], GrowingFile] | None = None,
+        stored: Callable[[int, str], None] | None = None,
     ) -> None:
         self._prepare = prepare
         self._journal: Journal | None = None
@@ -64,6 +68,8 @@ class Keeper:
         self._clocks = clocks
         self._failed = failed
         self._reopen = reopen
+        self._stored = stored
+        self._stored_ns: int | None = None
         self._posts: queue.SimpleQueue[_Post] = queue.SimpleQueue()
         self._early: deque[_Post] = deque()
         self._unsynced = bytearray()
@@ -161,6 +167,14 @@ class Keeper:
         waiting, self._waiting = self._waiting, []
         for tell in waiting:
             tell()
+        self._remember(journal)
+
+    def _remember(self, journal: Journal) -> None:
+        now = self._clocks.monotonic_ns()
+        if self._ended or self._stored_ns is None or now - self._stored_ns >= REMEMBER_NS:
+            self._stored_ns = now
+            if self._stored is not None:
+                self._stored(journal.number, journal.head)
 
     def _ready(self) -> Journal:
         if self._journal is None:

@@ -3,6 +3,7 @@
 No thread, file or clock is made here: all come in, so that tests run a whole recorder step by step.
 """
 
+import contextlib
 import errno
 import threading
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from agent.evidence.history import Progress
 from agent.evidence.journal import Journal
 from agent.evidence.layout import journal as journal_path
 from agent.evidence.manifest import Ended, PreEventLength
+from agent.evidence.mark import JournalMark
 from agent.evidence.segment import Identity, Place
 from agent.keys.authorization import check
 from agent.keys.replay_guard import ReplayGuard
@@ -51,6 +53,7 @@ from agent.recorder.writer import (
     WriterFault,
 )
 from agent.seal.writer import RandomBytes
+from agent.storage.anchored import AnchoredStorage
 from agent.storage.interface import GrowingFile, Storage
 from agent.strict_json import sha256_hex
 
@@ -147,6 +150,7 @@ class Recorder:
         ended: Called once when the process is to end.
         listen: Has speech measured; answers with `events.SpeechMeasured`.
         guard: Lets each authorisation in once; given whether this device never ran before.
+        mark: Remembers how far the journal came.
     """
 
     def __init__(
@@ -166,9 +170,10 @@ class Recorder:
         ended: Callable[[], None],
         listen: Callable[[do.Listen], None],
         guard: Callable[[bool], ReplayGuard],
+        mark: JournalMark | None = None,
     ) -> None:
         self._owner = owner
-        self._storage = storage
+        self._storage = AnchoredStorage(storage, self._anchor)
         self._clocks = clocks
         self._random_bytes = random_bytes
         self._options = options
@@ -178,6 +183,7 @@ class Recorder:
         self._ended = ended
         self._listen = listen
         self._make_guard = guard
+        self._mark = mark
         self._guard: ReplayGuard | None = None
         self._warned: set[str] = set()
         self._started_ns = clocks.monotonic_ns()
@@ -197,11 +203,15 @@ class Recorder:
         ring = Ring(options.pre_event_ns, options.max_bytes, late_ns=LATE_NS)
         self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio)
         self.keeper = Keeper(
-            self._prepare, clocks, failed=partial(self._storage_said, "journal"), reopen=self._journal_again
+            self._prepare,
+            clocks,
+            failed=partial(self._storage_said, "journal"),
+            reopen=self._journal_again,
+            stored=self._journal_stored,
         )
         self.writer = Writer(
             feed=self.feed,
-            storage=storage,
+            storage=self._storage,
             ledger=self.keeper,
             identity=self._identity,
             certificates=self._certificates,
@@ -229,6 +239,7 @@ class Recorder:
             )
             for progress in prepared.left.ended:
                 self.writer.first(_recovery_of(progress), partial(self._recover, progress, final=True))
+            self._judge_journal()
         guard = self._make_guard(prepared.boot == 1)
         lost = guard.load()
         if lost:
@@ -241,6 +252,18 @@ class Recorder:
         )
         self.feed.ring_bell()
         return prepared.journal, prepared.file, prepared.first_line
+
+    def _judge_journal(self) -> None:
+        """Look whether the journal came as far as this device remembers."""
+        wrong = self._mark.judge(self._storage) if self._mark is not None else ""
+        if wrong:
+            self.control.put(on.Tampered(self._clocks.monotonic_ns(), "journal_cut", wrong))
+
+    def _journal_stored(self, number: int, head: str) -> None:
+        """Remember how far the journal came. One that can't be remembered now is remembered a minute later."""
+        with contextlib.suppress(StorageError):
+            if self._mark is not None and self._storage.size(self._anchor()) is not None:
+                self._mark.save(self._ready().boot, number, head)
 
     def _policy_changed(self, happened: list[PolicyEvent]) -> None:
         layout = self._policy.layout
@@ -316,16 +339,16 @@ class Recorder:
         if event is not None:
             self._policy_changed([event])
 
+    def _anchor(self) -> str:
+        """This boot's journal, beside which all else belongs; empty before there is one."""
+        return journal_path(self._prepared.boot) if self._prepared is not None else ""
+
     def _ready(self) -> Prepared:
         if self._prepared is None:
             raise StorageError(errno.EAGAIN, "storage has not been read yet in this boot")
         return self._prepared
 
     def _identity(self, recording: str) -> Identity:
-        path = journal_path(self._ready().boot)
-        if self._storage.size(path) is None:
-            # Without its card a mount point is an ordinary folder: what were stored there would vanish below the card.
-            raise StorageError(errno.ENODEV, f"expected {path} beside the recordings; this is not the same storage")
         # Of this very recording: the next one may have begun already, and may be for more people.
         classification = self._classifications.get(recording, self._options.classification)
         return self._ready().identity(classification, self._policy.digest)

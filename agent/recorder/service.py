@@ -4,6 +4,7 @@ Start order is chosen for a short dark time: the source is opened first, in a th
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -20,8 +21,9 @@ from agent.config import Config, resolve
 from agent.controls.shell import Hands
 from agent.core import events as on
 from agent.core.inputs import Inputs
-from agent.errors import ControlError, KeyFileError
+from agent.errors import ControlError, KeyFileError, StorageError
 from agent.evidence import layout
+from agent.evidence.mark import JournalMark
 from agent.keys import files
 from agent.keys.certificates import verify_device
 from agent.keys.replay_guard import ReplayGuard
@@ -98,13 +100,15 @@ class Service:
         self._reporter = Reporter()
         self._measurer = Measurer(self._measured, self._clocks.monotonic_ns)
         self._notifier = sdnotify.SystemdNotifier()
+        if self._notifier.socket is not None:
+            self._notifier.socket.settimeout(0)  # a service manager that does not listen must hold nothing up
         hardening = harden()
         storage_path = resolve(config_file, config.storage.path)
         with contextlib.suppress(OSError):  # a card that is not there yet is reported by the first attempt to use it
             storage_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.hands = Hands(config.controls, self._clocks)
         owner = load_owner(config, config_file)
-        storage = DiskStorage(storage_path)
+        storage = self._disk = DiskStorage(storage_path)
         policy = self._policy(config, owner, storage)
         source = parse_spec(_camera(config, config_file), paced(self._clocks.monotonic_ns))
         self.recorder = Recorder(
@@ -130,6 +134,7 @@ class Service:
             ended=self._ending.set,
             listen=lambda prompt: self._measurer.listen(prompt.prompt_ns, prompt.prompt_ns + prompt.window_ns),
             guard=partial(_guard, storage_path, owner.signer),
+            mark=JournalMark(WholeFile(storage_path / layout.JOURNAL_MARK), owner.signer, owner.device),
         )
         self.recorder.locked_memory = hardening.locked
         supervisor = Supervisor(
@@ -158,10 +163,11 @@ class Service:
         """Run until SIGTERM or SIGINT; returns once everything is stored.
 
         Raises:
-            ControlError: Another recorder runs in this directory.
+            ControlError: Another recorder runs in this directory, or writes this evidence.
         """
         recorder = self.recorder
         self._server.start()
+        self._claim()
         threads = [
             threading.Thread(target=self._keep_house, name="housekeeping", daemon=True),
             threading.Thread(target=recorder.control.run, name="control", daemon=True),
@@ -184,6 +190,19 @@ class Service:
         recorder.control.stop()
         self.hands.close()
         self._server.close()
+
+    def _claim(self) -> None:
+        """Two recorders that write one journal would make evidence that contradicts itself."""
+        try:
+            self._disk.claim()
+        except StorageError as error:
+            if error.errno == errno.EWOULDBLOCK:
+                self._server.close()
+                raise ControlError(
+                    errno.EWOULDBLOCK,
+                    f"another recorder writes to {self._disk.root}; end it, or name another folder in [storage] path",
+                ) from error
+            # Else it is not there yet, or knows no such locks: that keeps no camera from recording.
 
     def _keep_house(self) -> None:
         recorder = self.recorder

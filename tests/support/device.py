@@ -17,6 +17,7 @@ from agent.core.signals import Background, Signal
 from agent.evidence import layout
 from agent.evidence.entries import AnyEntry
 from agent.evidence.journal import Line, parse_line, split_lines
+from agent.evidence.mark import JournalMark
 from agent.keys import files
 from agent.keys.certificates import verify_device
 from agent.keys.provision import Provisioned, provision
@@ -105,6 +106,7 @@ class Device:
 
     def __post_init__(self) -> None:
         self.used = Kept()
+        self.marked = Kept()
         self.boot()
 
     def boot(self) -> None:
@@ -135,6 +137,7 @@ class Device:
             ended=self._end,
             listen=self.prompts.append,
             guard=lambda fresh: ReplayGuard(self.used, owner().signer, fresh=fresh),
+            mark=JournalMark(self.marked, owner().signer, owner().device),
         )
         self.recorder.feed.declare(video_stream(), audio_stream())
         self.settle()

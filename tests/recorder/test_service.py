@@ -1,0 +1,387 @@
+"""The service as a real process, and what it does before it is one."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import config as configuration
+from agent.errors import ControlError, EvidenceError, KeyFileError
+from agent.evidence import entries, layout
+from agent.keys.provision import provision as make_agency
+from agent.media.packet import Kind
+from agent.media.sources.base import unpaced
+from agent.media.sources.replay import ReplaySource
+from agent.recorder.local_socket import ask
+from agent.recorder.service import load_owner
+from tests.support.clips import clip
+from tests.support.clocks import FakeClocks
+from tests.support.running import Running, ServiceManager, change, command, provision, wait_for
+
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def pilot(tmp_path: Path) -> Path:
+    """A provisioned device's configuration."""
+    return provision(tmp_path / "pilot")
+
+
+def permitted(*words: str) -> bool:
+    return subprocess.run([*words, "true"], check=False, capture_output=True).returncode == 0
+
+
+# -- from init to SIGTERM ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[ServiceManager]:
+    listening = ServiceManager(tmp_path)
+    try:
+        yield listening
+    finally:
+        listening.close()
+
+
+def test_recorder_serves_from_init_to_sigterm_and_says_what_it_did(tmp_path: Path, manager: ServiceManager) -> None:
+    made = command("init", str(tmp_path / "pilot"), "--camera", "pattern:160x120@30")
+    assert made.returncode == 0, made.stderr
+    recorder = Running(tmp_path / "pilot/device/config.toml", environment={"NOTIFY_SOCKET": str(manager.path)})
+    with recorder:
+        config = str(recorder.config)
+        manager.until("READY=1")
+        manager.until("WATCHDOG=1")
+        status = json.loads(command("ctl", "status", "--config", config, "--json").stdout)
+        assert (status["mode"], status["boot"]) == ("standby", 1)
+        started = command("ctl", "start", "--config", config)
+        assert started.returncode == 0
+        recording = started.stdout.split()[1]
+        assert command("ctl", "mark", "--config", config).stdout == f"marked in {recording}\n"
+        recorder.until(lambda status: status["recording_s"] > 0.5)
+        code = recorder.terminate()
+        assert code == 0, recorder.said()
+        manager.until("STOPPING=1")
+        assert manager.told.count("READY=1") == 1
+    said = recorder.entries()
+    kinds = [type(entry) for entry in said if not isinstance(entry, entries.Checkpoint)]
+    assert kinds[0] is entries.Boot
+    assert {entries.RecordingStarted, entries.Marked, entries.SegmentOpened, entries.SelfTested} <= set(kinds)
+    assert kinds[-3:] == [entries.Interrupted, entries.SegmentClosed, entries.ShutDown]
+    assert isinstance(said[-1], entries.Checkpoint)
+    assert (recorder.evidence / layout.manifest(recording, 1)).exists()
+    code, report = recorder.verify()
+    assert code == 0, report
+    assert "Traceback" not in recorder.said()
+
+
+def test_kill_leaves_a_socket_that_the_next_start_replaces_and_the_recording_goes_on(pilot: Path) -> None:
+    with Running(pilot) as recorder:
+        recording = recorder.record(0.5)
+        recorder.kill()
+        assert list(recorder.run_directory.iterdir())
+        recorder.start()
+        status = recorder.until(lambda status: status["recording"] == recording)
+        assert status["boot"] == 2
+        wait_for(lambda: any(isinstance(entry, entries.SegmentRecovered) for entry in recorder.entries(2)))
+        assert recorder.terminate() == 0
+    boot = recorder.entries(2)[0]
+    assert isinstance(boot, entries.Boot)
+    assert (boot.interrupted, boot.dark_basis) == (recording, "same_kernel")
+
+
+def test_sighup_and_a_second_recorder_change_nothing(pilot: Path) -> None:
+    with Running(pilot) as recorder:
+        recording = recorder.record()
+        recorder.signal(signal.SIGHUP)
+        second = command("run", "--config", str(pilot))
+        assert second.returncode == 2
+        assert second.stderr.count("\n") == 1
+        assert "a recorder is running already" in second.stderr
+        assert recorder.status()["recording"] == recording
+        assert [path.name for path in (recorder.evidence / "journal").iterdir()] == ["00000001.jsonl"]
+        recorder.signal(signal.SIGINT)
+        recorder.signal(signal.SIGTERM)  # twice is once
+        assert recorder.process is not None
+        assert recorder.process.wait(20) == 0
+    assert sum(isinstance(entry, entries.Interrupted) for entry in recorder.entries()) == 1
+
+
+def test_second_recorder_with_another_run_directory_is_kept_off_the_same_evidence(pilot: Path, tmp_path: Path) -> None:
+    with Running(pilot) as recorder:
+        other = pilot.parent / "other.toml"
+        shutil.copy(pilot, other)
+        change(other, f'directory = "{recorder.run_directory}"', f'directory = "{tmp_path}/r"')
+        second = command("run", "--config", str(other))
+        assert second.returncode == 2
+        assert "another recorder" in second.stderr
+        assert [path.name for path in (recorder.evidence / "journal").iterdir()] == ["00000001.jsonl"]
+
+
+def test_service_manager_that_does_not_listen_holds_nothing_up(pilot: Path, manager: ServiceManager) -> None:
+    manager.fill()
+    with Running(pilot, environment={"NOTIFY_SOCKET": str(manager.path)}) as recorder:
+        recorder.record(0.3)
+        assert recorder.terminate() == 0
+
+
+# -- what can be asked of it ------------------------------------------------------------------------------------------
+
+
+def test_no_request_stops_pauses_mutes_or_switches_off(pilot: Path) -> None:
+    with Running(pilot) as recorder:
+        recording = recorder.record()
+        words = [
+            "stop",
+            "pause",
+            "privacy",
+            "mute",
+            "off",
+            "power_off",
+            "shutdown",
+            "end",
+            "resume",
+            "config",
+            "delete",
+        ]
+        words += ["StopRecording", "PrivacyPause", "Mute", "PowerOff", "", "START", "start "]
+        for word in words:
+            with pytest.raises(ControlError, match="nothing else is done here"):
+                recorder.ask(word)
+        for request in ({"ask": "start", "stop": True}, {"ask": ["stop"]}, {"stop": 1}, {}):
+            with contextlib.suppress(ControlError):
+                ask(recorder.run_directory, request)
+        for odd in ({"hold_s": -1, "times": 1}, {"hold_s": 0.1, "times": 10**30}, {"hold_s": 1e308, "times": 1}):
+            with pytest.raises(ControlError):
+                recorder.ask("press", name="record", **odd)
+        with pytest.raises(ControlError):
+            recorder.ask("policy", token="x.y.z")
+        with pytest.raises(ControlError):
+            recorder.ask("authorize", token="x.y.z")
+        status = recorder.status()
+        assert (status["recording"], status["mode"]) == (recording, "recording")
+
+
+# -- what leaks -------------------------------------------------------------------------------------------------------
+
+
+def pieces_of(path: Path) -> list[bytes]:
+    """Bytes from the middle of pictures and sounds, that no other file would hold by chance."""
+    opened = ReplaySource(path, unpaced(FakeClocks().monotonic_ns), loop=False).open(1)
+    found = []
+    for packet in opened:
+        size = len(packet.data)
+        if size >= (200 if packet.kind is Kind.VIDEO else 64):
+            found.append(packet.data[size // 2 : size // 2 + 32])
+        if len(found) == 120:
+            break
+    opened.close()
+    return found
+
+
+def test_nothing_of_the_pictures_lies_in_clear_anywhere_and_nothing_speaks_to_a_network(tmp_path: Path) -> None:
+    film = clip("car-detection.mp4")
+    config = provision(tmp_path / "pilot", camera=f"replay:{film}")
+    cut_off = ("unshare", "-n") if permitted("unshare", "-n") else ()
+    with Running(config, prefix=cut_off) as recorder:
+        recorder.record(1.5)
+        pieces = pieces_of(film)
+        folders = (recorder.config.parent.parent, recorder.run_directory)
+        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        stored = b"".join(path.read_bytes() for path in files)
+        assert any(path.suffix == ".seg" and path.stat().st_size > 50_000 for path in files)
+        assert not [piece for piece in pieces if piece in stored]
+        assert b"moof" not in b"".join(path.read_bytes() for path in files if path.suffix == ".seg")
+        handles = recorder.handles()
+        regular = [name for name in handles if name.startswith("/") and not name.startswith("/dev/")]
+        here = (str(film), str(recorder.evidence), str(recorder.log))
+        assert [name for name in regular if not name.startswith(here) or "(deleted)" in name] == []
+        assert not [name for name in handles if "memfd" in name]
+        inodes = {name.removeprefix("socket:[").rstrip("]") for name in handles if name.startswith("socket:")}
+        network = Path(f"/proc/{recorder.pid}/net")
+        for protocol in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet"):
+            table = network / protocol
+            if table.exists():
+                assert not inodes & set(table.read_text().split())
+        assert inodes <= set((network / "unix").read_text().split())
+        limits = Path(f"/proc/{recorder.pid}/limits").read_text()
+        core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+        assert core.split()[4:6] == ["0", "0"]
+        assert recorder.terminate() == 0
+
+
+# -- storage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Iterator[Path]:
+    """A small file system; skips where none may be mounted."""
+    place = tmp_path / "card"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "bwc-test", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the permission to mount a small file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def onto(card: Path, config: Path) -> None:
+    """Evidence goes onto the card."""
+    shutil.copytree(config.parent / "evidence", card / "evidence")
+    shutil.rmtree(config.parent / "evidence")
+    (config.parent / "evidence").mkdir(mode=0o700)
+    subprocess.run(["mount", "--bind", str(card / "evidence"), str(config.parent / "evidence")], check=True)
+    change(config, "reserve_mb = 16", "reserve_mb = 1")
+    change(config, "segment_s = 60.0", "segment_s = 2.0")
+
+
+def off(config: Path) -> None:
+    subprocess.run(["umount", "-l", str(config.parent / "evidence")], check=False, capture_output=True)
+
+
+def test_recording_goes_on_in_memory_while_the_card_is_full_and_is_caught_up(pilot: Path, card: Path) -> None:
+    onto(card, pilot)
+    try:
+        with Running(pilot) as recorder:
+            recorder.record(0.5)
+            filler = card / "filler"
+            with filler.open("wb") as file:
+                while recorder.status()["storage_free_bytes"] > (1 << 20):
+                    file.write(bytes(256 << 10))
+                    file.flush()
+            status = recorder.until(lambda status: status["storage_failing"] and status["backlog_ms"] > 1500)
+            assert status["mode"] == "recording"
+            assert status["time_left_s"] == 0
+            filler.unlink()
+            recorder.until(lambda status: not status["storage_failing"] and status["backlog_ms"] < 1000)
+            assert recorder.terminate() == 0
+            kinds = [type(entry) for entry in recorder.entries()]
+            assert kinds.count(entries.StorageFailed) == kinds.count(entries.StorageBack) == 1
+            assert entries.PacketsLost not in kinds
+            code, report = recorder.verify()
+            assert code == 0, report
+    finally:
+        off(pilot)
+
+
+def test_card_that_is_pulled_out_and_put_back_gets_all_that_came_meanwhile(pilot: Path, card: Path) -> None:
+    onto(card, pilot)
+    try:
+        with Running(pilot) as recorder:
+            recording = recorder.record(0.5)
+            off(pilot)
+            recorder.until(lambda status: status["storage_failing"] and status["backlog_ms"] > 1000)
+            assert list(recorder.evidence.iterdir()) == []  # nothing went below the mount point
+            subprocess.run(["mount", "--bind", str(card / "evidence"), str(recorder.evidence)], check=True)
+            status = recorder.until(lambda status: not status["storage_failing"] and status["backlog_ms"] < 1000)
+            assert status["recording"] == recording
+            assert recorder.terminate() == 0
+            assert entries.PacketsLost not in [type(entry) for entry in recorder.entries()]
+            code, report = recorder.verify()
+            assert code == 0, report
+    finally:
+        off(pilot)
+
+
+@NEEDS_ROOT
+def test_folder_whose_permissions_were_taken_away_is_storage_that_refuses(pilot: Path) -> None:
+    powerless = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
+    if not permitted(*powerless):
+        pytest.skip("needs the permission to give up permissions")
+    change(pilot, "segment_s = 60.0", "segment_s = 2.0")
+    with Running(pilot, prefix=powerless) as recorder:
+        recording = recorder.record(0.5)
+        folder = recorder.evidence / layout.recording(recording)
+        folder.chmod(0o500)
+        recorder.until(lambda status: status["storage_failing"])
+        folder.chmod(0o700)
+        recorder.until(lambda status: not status["storage_failing"] and status["backlog_ms"] < 1000)
+        assert recorder.terminate() == 0
+        assert entries.PacketsLost not in [type(entry) for entry in recorder.entries()]
+        code, report = recorder.verify()
+        assert code == 0, report
+
+
+# -- edited configuration ---------------------------------------------------------------------------------------------
+
+
+def refused(config: Path) -> str:
+    with pytest.raises((KeyFileError, EvidenceError)) as why:
+        load_owner(configuration.load(config), config)
+    return str(why.value)
+
+
+@pytest.fixture(scope="module")
+def foreign() -> Iterator[Path]:
+    """Another agency's device of the same name."""
+    with tempfile.TemporaryDirectory() as name:
+        made = make_agency(Path(name) / "pilot", "city", "cam-1", clocks=FakeClocks(), random_bytes=os.urandom)
+        yield made.device_key.parent
+
+
+def test_owner_is_who_the_certificate_names(pilot: Path) -> None:
+    owner = load_owner(configuration.load(pilot), pilot)
+    assert (owner.agency, owner.device) == ("city", "cam-1")
+
+
+def test_foreign_trust_document_is_refused_by_the_pinned_root(pilot: Path, foreign: Path) -> None:
+    shutil.copy(foreign / "trust.jws", pilot.parent / "trust.jws")
+    assert "another agency's" in refused(pilot)
+
+
+def test_edited_root_is_refused(pilot: Path, foreign: Path) -> None:
+    del foreign
+    change(pilot, 'root = "', 'root = "A')
+    assert "[device] root is wrong" in refused(pilot)
+
+
+def test_foreign_trust_document_with_the_root_edited_to_match_does_not_fit_the_certificate(
+    pilot: Path, foreign: Path
+) -> None:
+    from agent.keys.files import read_token
+    from agent.keys.trust import read_unpinned
+
+    shutil.copy(foreign / "trust.jws", pilot.parent / "trust.jws")
+    mine = configuration.load(pilot).device.root
+    change(pilot, mine, read_unpinned(read_token(foreign / "trust.jws")).root_kid)
+    assert refused(pilot)
+
+
+def test_certificate_of_another_device_is_refused(pilot: Path, foreign: Path) -> None:
+    shutil.copy(foreign / "device.jws", pilot.parent / "device.jws")
+    assert refused(pilot)
+
+
+def test_key_of_another_device_is_refused(pilot: Path, foreign: Path) -> None:
+    (pilot.parent / "device.pem").unlink()
+    shutil.copy(foreign / "device.pem", pilot.parent / "device.pem")
+    assert "identity key" in refused(pilot)
+
+
+def test_altered_trust_document_is_refused(pilot: Path) -> None:
+    token = (pilot.parent / "trust.jws").read_text()
+    (pilot.parent / "trust.jws").write_text(token[:-8] + ("A" * 8))
+    assert refused(pilot)
+
+
+@pytest.mark.parametrize("name", ["device.pem", "device.jws", "trust.jws"])
+def test_missing_or_empty_identity_is_one_line_and_exit_code_two(pilot: Path, name: str) -> None:
+    (pilot.parent / name).unlink()
+    assert name in refused(pilot)
+    (pilot.parent / name).write_bytes(b"")
+    (pilot.parent / name).chmod(0o600)
+    assert refused(pilot)
+    change(pilot, 'directory = "run"', f'directory = "{pilot.parent}/r"')
+    done = command("run", "--config", str(pilot))
+    assert done.returncode == 2
+    assert done.stderr.startswith("bwc-agent: ")
+    assert done.stderr.count("\n") == 1
+    assert not (pilot.parent / "evidence" / "journal").exists()
