@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test test-kill bench bench-tools lint lock clean
+.PHONY: help demo test test-kill test-hardware bench bench-tools lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ test: $(STAMP) lint ## lint, types and tests
 
 test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
 	BWC_KILLS=200 $(BIN)/python -m pytest --timeout 3000 -o faulthandler_timeout=0 -s tests/kill $(ARGS)
+
+test-hardware: $(STAMP) ## the real stack: camera, GPIO, systemd, power cuts, arm64 (SUITE=camera for one)
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.hardware $(SUITE)
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

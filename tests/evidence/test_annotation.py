@@ -111,7 +111,7 @@ def test_a_supervisor_may_annotate_too() -> None:
 
 def test_neither_classification_nor_note_nor_author_can_be_read_without_a_key() -> None:
     clear = b"".join(unb64(part) for part in TOKEN.split(".")) + read(TOKEN).sealed
-    for secret in (b"juvenile", b"Roe", b"caller"):
+    for secret in (b"juvenile", b"Cpl. B. Roe", b"caller"):
         assert secret not in clear
     with pytest.raises(EvidenceError, match="sealed to"):
         read(TOKEN).content([recipient_key("a stranger, who is not listed")])

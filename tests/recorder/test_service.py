@@ -197,7 +197,7 @@ def test_nothing_of_the_pictures_lies_in_clear_anywhere_and_nothing_speaks_to_a_
         stored = b"".join(path.read_bytes() for path in files)
         assert any(path.suffix == ".seg" and path.stat().st_size > 50_000 for path in files)
         assert not [piece for piece in pieces if piece in stored]
-        assert b"moof" not in b"".join(path.read_bytes() for path in files if path.suffix == ".seg")
+        assert b"moof\x00\x00\x00\x10mfhd" not in b"".join(path.read_bytes() for path in files if path.suffix == ".seg")
         handles = recorder.handles()
         regular = [name for name in handles if name.startswith("/") and not name.startswith("/dev/")]
         here = (str(film), str(recorder.evidence), str(recorder.log))
