@@ -98,10 +98,13 @@ class Run(_Section, frozen=True, kw_only=True):
     """Where the recorder meets other processes.
 
     Attributes:
-        directory: For the local socket and the status snapshot; on a memory file system, owned by the recorder.
+        directory: For the local socket, the status snapshot and the inbox; on a memory file system, owned by the
+            recorder.
+        dock_user: Whose messages are looked at in the inbox besides the recorder's own user's; empty for nobody's.
     """
 
     directory: str = "/run/bwc"
+    dock_user: str = ""
 
 
 class Config(_Section, frozen=True, kw_only=True):

@@ -154,6 +154,9 @@ def next_deadline_ns(state: State) -> int | None:
         due.append(state.withheld.until_ns)
     if state.recording:
         due.append(state.reminded_ns + state.setup.limits.reminder_s * NS)
+    lapse_ns = docking.next_deadline_ns(state)
+    if lapse_ns is not None:
+        due.append(lapse_ns)
     return min(due, default=None)
 
 

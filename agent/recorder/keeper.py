@@ -14,7 +14,7 @@ from agent.clock import NS, Clocks
 from agent.errors import StorageError
 from agent.evidence.details import Details
 from agent.evidence.entries import Entry
-from agent.evidence.journal import Journal, OpenSegment
+from agent.evidence.journal import Journal, OpenSegment, Signed
 from agent.storage.interface import GrowingFile
 
 CHECKPOINT_NS = 60 * NS
@@ -61,6 +61,7 @@ class Keeper:
         self._segment: OpenSegment | None = None
         self._checkpoint_ns = clocks.monotonic_ns()
         self._stopping = False
+        self._durable = (0, Signed())
         self._thread: threading.Thread | None = None
 
     @property
@@ -72,6 +73,11 @@ class Keeper:
     def number(self) -> int:
         """Number of the newest line that was made; 0 before the first."""
         return self._journal.number if self._journal else 0
+
+    @property
+    def durable(self) -> tuple[int, Signed]:
+        """Number of the newest line on storage, and the newest checkpoint there: what others may be shown."""
+        return self._durable
 
     def post(self, entry: Entry, details: Details | None = None, *, synced: Callable[[], None] | None = None) -> None:
         """Journal an entry; `synced` is called in the keeper's thread once it and a checkpoint over it are durable."""
@@ -129,7 +135,7 @@ class Keeper:
         if (checkpoint and not self._failing) or self._next_checkpoint_ns() <= 0:
             self._unsynced += journal.checkpoint(self._segment)
             self._checkpoint_ns = self._clocks.monotonic_ns()
-        self._flush(file)
+        self._flush(journal, file)
 
     def _ready(self) -> tuple[Journal, GrowingFile]:
         if self._journal is None or self._file is None:
@@ -151,7 +157,7 @@ class Keeper:
             self._waiting.append(post.synced)
         return post.checkpoint
 
-    def _flush(self, file: GrowingFile) -> None:
+    def _flush(self, journal: Journal, file: GrowingFile) -> None:
         if not self._unsynced:
             return
         try:
@@ -162,6 +168,7 @@ class Keeper:
             return
         self._offset += len(self._unsynced)
         self._unsynced = bytearray()
+        self._durable = (journal.number, journal.newest)
         if self._failing:
             self._failing = False
             self._failed(None)

@@ -4,6 +4,7 @@ No thread, file or clock is made here: all come in, so that tests run a whole re
 """
 
 import errno
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from agent.core.signals import Background, Signal
 from agent.core.state import State, background
 from agent.errors import EvidenceError, StorageError
 from agent.evidence.closing import certify, close_unfinished
-from agent.evidence.entries import Refused, SegmentRecovered, ShutDown
+from agent.evidence.entries import DockContact, Entry, Refused, SegmentRecovered, SelfTested, ShutDown, Tampered
 from agent.evidence.history import Progress
 from agent.evidence.journal import Journal
 from agent.evidence.manifest import Ended, PreEventLength
@@ -32,9 +33,10 @@ from agent.policy.keeper import Event as PolicyEvent
 from agent.policy.request import Authorization
 from agent.recorder.boot import Owner, Prepared, prepare
 from agent.recorder.control import Control
+from agent.recorder.deliveries import Deliveries
 from agent.recorder.feed import Feed
 from agent.recorder.keeper import Keeper
-from agent.recorder.status import Status, TrackStatus
+from agent.recorder.status import SelfTestStatus, Status, TrackStatus
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import (
     FirstStored,
@@ -68,6 +70,10 @@ class Policy(Protocol):
     @property
     def digest(self) -> str:
         """SHA-256 of it."""
+
+    @property
+    def version(self) -> int:
+        """Of its bundle; 0 where there is none."""
 
     @property
     def setup(self) -> Setup:
@@ -183,6 +189,9 @@ class Recorder:
         self._refused = 0
         self._missing: tuple[str, ...] = ()
         self._stumbles: set[str] = set()
+        self._tampered = 0
+        self._self_test: SelfTestStatus | None = None
+        self._offering = threading.Lock()
         self.locked_memory = False
         ring = Ring(options.pre_event_ns, options.max_bytes, late_ns=LATE_NS)
         self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio)
@@ -201,6 +210,16 @@ class Recorder:
         )
         self.control = Control(clocks, State(setup=policy.setup, tag=self._tag), inputs, layout, self)
         self.supervisors: list[Supervisor] = []
+        self.deliveries = Deliveries(
+            agency=owner.agency,
+            device=owner.device,
+            trust=owner.trust,
+            clocks=clocks,
+            random_bytes=random_bytes,
+            put=self.control.put,
+            offer_policy=self.offer_policy,
+            in_force=lambda: self._policy.digest,
+        )
 
     # -- what waits for storage ---------------------------------------------------------------------------------------
 
@@ -244,8 +263,9 @@ class Recorder:
 
     def offer_policy(self, token: str) -> PolicyEvent:
         """Take a signed bundle, or say why not; from any thread but the control thread, for it waits for storage."""
-        event = self._policy.offer(token)
-        self._policy_changed([event])
+        with self._offering:
+            event = self._policy.offer(token)
+            self._policy_changed([event])
         return event
 
     def authorize(self, token: str) -> str:
@@ -357,6 +377,7 @@ class Recorder:
                     self._missing = decided.missing
                 return decided
             case do.Journal():
+                self._count(command.entry)
                 self.keeper.post(command.entry, command.details, synced=durable if command.token else None)
             case do.Show():
                 self._signals.show(command.signal, now)
@@ -370,6 +391,16 @@ class Recorder:
             case do.ShutDown():
                 self._ended()
         return None
+
+    def _count(self, entry: Entry) -> None:
+        """What status tells of the journal."""
+        match entry:
+            case Tampered():
+                self._tampered += 1
+            case DockContact():
+                self.deliveries.moved()
+            case SelfTested():
+                self._self_test = SelfTestStatus(entry.passed, entry.failed)
 
     def _open(self, command: do.OpenRecording) -> on.RecordingOpened:
         """Give a recording its place in the ring and have it written."""
@@ -471,6 +502,7 @@ class Recorder:
                     stream.parameters.codec, None if newest is None else max(0, now - newest) // MS
                 )
         rate = self.feed.bytes_a_second()
+        durable_line, checkpoint = self.keeper.durable
         return Status(
             version=__version__,
             agency=self._owner.agency,
@@ -500,6 +532,17 @@ class Recorder:
             refused=self._refused,
             missing=list(self._missing),
             locked_memory=self.locked_memory,
+            policy_digest=self._policy.digest,
+            policy_version=self._policy.version,
+            dock_contact=state.contact,
+            docked=state.docked(now),
+            station=state.station if state.docked(now) else "",
+            dock_nonce=self.deliveries.nonce(),
+            durable_line=durable_line,
+            checkpoint=checkpoint.jws,
+            checkpoint_line=checkpoint.n,
+            tampered=self._tampered,
+            self_test=self._self_test,
         )
 
 

@@ -5,6 +5,7 @@ Start order is chosen for a short dark time: the source is opened first, in a th
 
 import contextlib
 import os
+import pwd
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from agent.controls.shell import Hands
 from agent.core import events as on
 from agent.core.commands import Listen
 from agent.core.inputs import Inputs
-from agent.errors import ControlError, KeyFileError
+from agent.errors import ConfigError, ControlError, KeyFileError
 from agent.evidence import layout
 from agent.keys import files
 from agent.keys.certificates import verify_device
@@ -32,6 +33,7 @@ from agent.media.sources.base import paced
 from agent.media.sources.spec import parse_spec
 from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy_unsafe import WARNING, UnsafePermitEverything
+from agent.recorder import inbox
 from agent.recorder.boot import Owner
 from agent.recorder.hardening import harden, kernel_boot_id
 from agent.recorder.local_socket import LocalServer
@@ -45,6 +47,7 @@ from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile
 
 HOUSEKEEPING_S = 0.1
+INBOX_S = 0.5
 SNAPSHOT_EVERY = 10
 WATCHDOG_NS = 5 * NS
 ANSWER_S = 2.0
@@ -91,6 +94,7 @@ class Service:
     def __init__(self, config: Config, config_file: Path, clocks: Clocks | None = None) -> None:
         self._clocks = clocks or SystemClocks()
         self._run_directory = resolve(config_file, config.run.directory)
+        self._bringers = _users(config.run.dock_user)
         self._ending = threading.Event()
         self._notifier = sdnotify.SystemdNotifier()
         hardening = harden()
@@ -153,6 +157,7 @@ class Service:
         self._server.start()
         threads = [
             threading.Thread(target=self._keep_house, name="housekeeping", daemon=True),
+            threading.Thread(target=self._look_into_inbox, name="inbox", daemon=True),
             threading.Thread(target=recorder.control.run, name="control", daemon=True),
         ]
         recorder.keeper.start()
@@ -172,9 +177,21 @@ class Service:
         self.hands.close()
         self._server.close()
 
+    def _look_into_inbox(self) -> None:
+        """Check what the dock service brought; in a thread of its own, for a bundle waits for storage."""
+        folder: Path | None = None
+        while not self._ending.wait(INBOX_S):
+            try:
+                folder = folder or inbox.make(self._run_directory)
+            except OSError:
+                continue  # nobody can bring anything; there is nothing to refuse
+            for message in inbox.take(folder, self._bringers):
+                self.recorder.deliveries.deliver(message)
+
     def _keep_house(self) -> None:
         recorder = self.recorder
         ready = tested = False
+        dock = (False, False)
         turns, turned_ns, count = -1, self._clocks.monotonic_ns(), 0
         while not self._ending.wait(HOUSEKEEPING_S):
             now = self._clocks.monotonic_ns()
@@ -188,6 +205,9 @@ class Service:
             if now - turned_ns < WATCHDOG_NS:
                 self._notifier.notify("WATCHDOG=1")
             count += 1
+            state = recorder.control.state
+            moved = (state.contact, state.docked(now)) != dock
+            dock = (state.contact, state.docked(now))
             if count % SNAPSHOT_EVERY == 0:
                 recorder.check_policy()
                 recorder.warn()
@@ -195,6 +215,7 @@ class Service:
                     tested = True
                     status = recorder.status()
                     recorder.control.put(self_test(status, now, microphone="audio" in status.tracks))
+            if moved or count % SNAPSHOT_EVERY == 0:  # at once when the dock's contact moves: the session is to end
                 with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
                     write_snapshot(self._run_directory, recorder.status())
 
@@ -242,6 +263,21 @@ def _camera(config: Config, config_file: Path) -> str:
     if colon and kind.startswith("replay"):
         return f"{kind}:{resolve(config_file, rest)}"
     return config.source.camera
+
+
+def _users(dock_user: str) -> frozenset[int]:
+    """Whose messages in the inbox are looked at.
+
+    Raises:
+        ConfigError: There is no such user.
+    """
+    own = {0, os.geteuid()}
+    if not dock_user:
+        return frozenset(own)
+    try:
+        return frozenset({*own, pwd.getpwnam(dock_user).pw_uid})
+    except KeyError as error:
+        raise ConfigError(f"expected a user of this machine as [run] dock_user, got {dock_user!r}") from error
 
 
 def _guard(evidence: Path, signer: Signer, fresh: bool) -> ReplayGuard:  # noqa: FBT001 - called by name of its place
