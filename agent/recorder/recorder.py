@@ -378,7 +378,7 @@ class Recorder:
                 return decided
             case do.Journal():
                 self._count(command.entry)
-                self.keeper.post(command.entry, command.details, synced=durable if command.token else None)
+                self.keeper.post(command.entry, command.details, synced=self._synced(command, durable))
             case do.Show():
                 self._signals.show(command.signal, now)
             case do.Stealth():
@@ -391,6 +391,13 @@ class Recorder:
             case do.ShutDown():
                 self._ended()
         return None
+
+    @staticmethod
+    def _synced(command: do.Journal, durable: Callable[[], None]) -> Callable[[], None] | None:
+        """Who is told once the line is durable. A dock's contact is signed at once: a station asks for the newest."""
+        if command.token:
+            return durable
+        return (lambda: None) if isinstance(command.entry, DockContact) else None
 
     def _count(self, entry: Entry) -> None:
         """What status tells of the journal."""
