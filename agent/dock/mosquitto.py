@@ -20,6 +20,8 @@ require_certificate true
 use_identity_as_username true
 use_username_as_clientid true
 allow_anonymous false
+# Whom Mosquitto becomes when root starts it; that user has to be able to read this folder.
+user {user}
 acl_file {folder}/acl.conf
 # Retained states and statuses survive the broker; events are kept by the devices until a station has them.
 persistence true
@@ -57,9 +59,9 @@ topic write {root}/{agency}/+/inbox/policy
 """
 
 
-def configuration(folder: str, data: str, *, port: int = 8883, address: str = "") -> str:
+def configuration(folder: str, data: str, *, user: str, port: int = 8883, address: str = "") -> str:
     """`mosquitto.conf` for a broker whose certificates and lists are in `folder` (absolute)."""
-    return _CONFIGURATION.format(folder=folder, data=data, port=port, address=address)
+    return _CONFIGURATION.format(folder=folder, data=data, user=user, port=port, address=address)
 
 
 def access_list(agency: str, *, station: str = STATION, publisher: str = PUBLISHER) -> str:

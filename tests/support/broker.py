@@ -1,5 +1,6 @@
 """A real Mosquitto on loopback with the example configuration, its agency's CA, and clients of every kind."""
 
+import getpass
 import os
 import shutil
 import signal
@@ -56,10 +57,10 @@ class Broker:
         self.authority.broker(hosts).save(self.folder, self.authority)
         self.issued: dict[str, Issued] = {}
         self.revoke()
-        configuration = mosquitto.configuration(str(self.folder), str(self.data), port=self.port, address="127.0.0.1")
-        (self.folder / "mosquitto.conf").write_text(
-            f"{configuration}user root\n" if os.geteuid() == 0 else configuration
+        configuration = mosquitto.configuration(
+            str(self.folder), str(self.data), user=getpass.getuser(), port=self.port, address="127.0.0.1"
         )
+        (self.folder / "mosquitto.conf").write_text(configuration)
         (self.folder / "acl.conf").write_text(mosquitto.access_list(agency))
         (self.folder / "acl.conf").chmod(0o600)
         self.log = self.folder / "log"

@@ -108,6 +108,10 @@ class Docked:
             assert time.monotonic() < end, (self.said, self.station_said, self.broker.log.read_text()[-2000:])
             self.turn()
 
+    def row_known(self) -> bool:
+        assert self.store is not None
+        return any(row.device == DEVICE for row in rows(self.store))
+
     def row(self) -> Row:
         """The device as a custodian sees it."""
         assert self.store is not None
