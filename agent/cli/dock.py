@@ -26,8 +26,10 @@ def dock_command(
         return
     if config is None:
         raise typer.BadParameter("name a configuration with --config FILE", param_hint="--config")
+    from functools import partial
+
     from agent.dock.config import DockConfig, load
     from agent.dock.service import Service
     from agent.ending import until_told
 
-    Service(load(config, DockConfig), config).run(until_told())
+    Service(load(config, DockConfig), config, say=partial(print, flush=True)).run(until_told())

@@ -21,6 +21,8 @@ def station_command(config: ConfigOption) -> None:
 
     Example: bwc-agent station --config pilot/agency/station/station.toml
     """
+    from functools import partial
+
     from agent.clock import SystemClocks
     from agent.dock.config import load, resolve, resolved
     from agent.ending import until_told
@@ -50,6 +52,7 @@ def station_command(config: ConfigOption) -> None:
         store=store,
         broker=resolved(config, settings.broker),
         clocks=SystemClocks(),
+        say=partial(print, flush=True),
     )
     try:
         station.run(until_told())

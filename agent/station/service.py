@@ -95,7 +95,8 @@ class Station:
         self.connection.turn(TURN_S, lambda: None)
         if self.connection.problem != self._problem:
             self._problem = self.connection.problem
-            self._say(self._problem or "connected")
+            if self._problem:
+                self._say(self._problem)
         came, answers = self.connection.received, _Answers()
         if not came:
             return
