@@ -250,6 +250,12 @@ class Connection:
         self._failures = 0
         self._next_ns = None
 
+    def cut(self) -> None:
+        """Lose the connection without a word, as when a cable is pulled; the next `turn` notices."""
+        line = None if self._client is None else self._client.socket()
+        if line is not None:
+            line.close()
+
     # -- what the library calls, within `turn` ------------------------------------------------------------------------
 
     def _on_connect(
