@@ -116,7 +116,7 @@ def inet_sockets(pid: int) -> list[str]:
     """Sockets of a process that are neither local nor netlink."""
     own = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
     inodes = {name[8:-1] for name in own if name.startswith("socket:[")}
-    found = []
+    found: list[str] = []
     for table in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
         lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
         found.extend(line for line in lines if line.split()[9] in inodes)
