@@ -2,10 +2,12 @@
 
 import errno
 import random
+import signal
 from pathlib import Path
 
 import pytest
 
+from agent.clock import NS
 from agent.errors import StorageError
 from agent.evidence import entries
 from tests.support.docking import DEVICE, Docked
@@ -225,3 +227,31 @@ def put_back(evidence: Path, copy: dict[Path, bytes]) -> None:
             path.unlink()
     for path, data in copy.items():
         path.write_bytes(data)
+
+
+def test_connection_half_open_is_given_up_and_what_was_said_into_it_is_said_again(docked: Docked) -> None:
+    """The broker is there, and says nothing any more: as when a switch loses its table."""
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: complete(docked) and docked.row().state == "docked")
+    assert docked.broker.process is not None
+    docked.broker.process.send_signal(signal.SIGSTOP)
+    happen(docked, 1, 5)
+    try:
+        docked.until(lambda: not docked.dock.connection.connected, 30)  # two keep-alives of 5 s
+    finally:
+        docked.broker.process.send_signal(signal.SIGCONT)
+    assert docked.dock.session.unacknowledged == 5
+    docked.until(lambda: complete(docked), 40)
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_recorder_whose_clock_is_off_by_years_docks_and_loses_nothing(docked: Docked, years: int) -> None:
+    docked.device.clocks.utc_offset_ns += years * 365 * 86_400 * NS
+    docked.device.clocks.uncertainty_s = None
+    docked.device.boot()
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: docked.device.recorder.status().docked)
+    docked.until(lambda: complete(docked))
+    assert docked.alarms() == []
