@@ -1,4 +1,12 @@
+from agent.clock import SystemClocks
+from agent.dock import mosquitto
+from agent.dock.messages import Publication, Topics
+from agent.dock.mqtt import Connection
 from agent.evidence import entries
+from agent.keys import jws
+from agent.keys.signer import KeySigner
+from agent.policy import bundle
+from tests.support.broker import AGENCY
 from tests.support.docking import DEVICE, Docked
 
 
@@ -69,3 +77,19 @@ def test_lost_connection_is_said_by_the_will(docked: Docked) -> None:
     docked.dock.connection._client = None
     docked.dock.connection._next_ns = 1 << 62
     docked.until(lambda: docked.row().state == "lost")
+
+
+def test_retained_bundle_of_the_agency_reaches_the_recorder_which_alone_judges_it(docked: Docked) -> None:
+    token = jws.sign(KeySigner.generate(), bundle.TYP, {"version": 1})
+    offered: list[str] = []
+    docked.device.recorder.deliveries._offer_policy = offered.append
+    publisher = Connection(
+        docked.broker.client(mosquitto.PUBLISHER), (), SystemClocks().monotonic_ns, lambda low, _high: low
+    )
+    while not publisher.connected:
+        publisher.turn(0.05, lambda: None)
+    publisher.publish(Publication(Topics(AGENCY, DEVICE).agency_policy, token.encode(), retain=True))
+    publisher.end([Publication(Topics(AGENCY, DEVICE).policy, b"nobody reads this before the docking")])
+    docked.contact(closed=True)
+    docked.until(lambda: offered == [token])
+    assert not docked.device.entries(entries.Refused)
