@@ -34,16 +34,18 @@ test: $(STAMP) test-tools lint ## lint, types and tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
-	BWC_KILLS=200 $(BIN)/python -m pytest --timeout 3000 -s tests/kill $(ARGS)
+	BWC_KILLS=200 $(BIN)/python -m pytest --timeout 3000 -o faulthandler_timeout=0 -s tests/kill $(ARGS)
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench-tools:
+bench-tools: $(STAMP)
 	@missing=; for tool in ffmpeg age; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -z "$$missing" ] || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; }
+	@[ -d $(VENV)/bench-peers/picamera2 ] || $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps \
+	  --target $(VENV)/bench-peers -r tests/bench/peers.lock || echo "picamera2 can't be had: its lines will say so" >&2
 
 bench: $(STAMP) bench-tools ## measure against ffmpeg, age and picamera2, side by side
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -7,10 +7,11 @@ import ctypes
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 NS = 1_000_000_000
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 Monotonic = Callable[[], int]
 """Returns nanoseconds that never go back and are not stepped (CLOCK_MONOTONIC)."""
@@ -101,4 +102,7 @@ def parse_utc(text: str) -> int:
         ValueError: The text is not of that form.
     """
     moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-    return (int(moment.timestamp()) * NS) + moment.microsecond * 1000
+    utc_ns = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+    if utc_text(utc_ns) != text:
+        raise ValueError(f"expected a time such as 2026-11-22T23:40:00.123456Z, got {text!r}")
+    return utc_ns

@@ -7,8 +7,9 @@ configuration; what stands here is how this device is built and where things lie
 import difflib
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -17,6 +18,10 @@ from agent.errors import ConfigError
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+Text = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
+"""What may become a path or a name: not empty, and without control characters."""
+OptionalText = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f]*$")]
+"""The same, or empty for none."""
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -33,10 +38,10 @@ class Device(_Section, frozen=True, kw_only=True):
         root: The agency's root key fingerprint (JWK thumbprint), pinned at provisioning.
     """
 
-    key: str
-    certificate: str
-    trust: str
-    root: str
+    key: Text
+    certificate: Text
+    trust: Text
+    root: Text
 
 
 class StorageSection(_Section, frozen=True, kw_only=True):
@@ -47,14 +52,14 @@ class StorageSection(_Section, frozen=True, kw_only=True):
         reserve_mb: Room left for the journal, in MB.
     """
 
-    path: str
+    path: Text
     reserve_mb: Megabytes = 16
 
 
 class SourceSection(_Section, frozen=True, kw_only=True):
     """Where pictures and sound come from, such as `pattern` or `replay:/clips/street.mp4`."""
 
-    camera: str = "pattern"
+    camera: Text = "pattern"
 
 
 class Buffer(_Section, frozen=True, kw_only=True):
@@ -80,7 +85,7 @@ class Recording(_Section, frozen=True, kw_only=True):
     """
 
     segment_s: Annotated[float, msgspec.Meta(ge=2, le=600)] = 60.0
-    classification: str = "default"
+    classification: Text = "default"
 
 
 class PolicySection(_Section, frozen=True, kw_only=True):
@@ -103,8 +108,8 @@ class Run(_Section, frozen=True, kw_only=True):
         dock_user: Whose messages are looked at in the inbox besides the recorder's own user's; empty for nobody's.
     """
 
-    directory: str = "/run/bwc"
-    dock_user: str = ""
+    directory: Text = "/run/bwc"
+    dock_user: OptionalText = ""
 
 
 class Config(_Section, frozen=True, kw_only=True):
@@ -137,7 +142,7 @@ def load(path: Path) -> Config:
         raise ConfigError(f"expected a configuration file in TOML at {path}: {error}") from error
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers and nesting beyond Python's own limits are no TOML to us
         raise ConfigError(f"{path}: expected TOML: {error}") from error
     try:
         return msgspec.convert(data, Config, strict=True)
@@ -146,52 +151,112 @@ def load(path: Path) -> Config:
 
 
 def resolve(config_file: Path, path: str) -> Path:
-    """A path of the configuration: absolute as it is, else relative to the file."""
-    return (config_file.parent / Path(path).expanduser()).resolve()
+    """A path of the configuration: absolute as it is, else relative to the file.
+
+    Raises:
+        ConfigError: It begins with the home folder of nobody.
+    """
+    try:
+        return (config_file.parent / Path(path).expanduser()).resolve()
+    except RuntimeError as error:
+        raise ConfigError(f"{config_file}: expected a path that exists for this user, got {path!r}: {error}") from error
+
+
+_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+_HEADER = re.compile(r"\s*(\[\[?)([^\]#]+)\]")
+_KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_NAME = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+
+_Place = tuple[str | int, ...]
+"""Where in the file: names of tables and keys, and numbers within arrays of tables, such as `controls, buttons, 1`."""
 
 
 def _explain(path: Path, text: str, problem: str) -> str:
     at = _AT.search(problem)
-    keys = [key for key in (at["path"] if at else "").split(".") if key]
+    steps = _STEP.findall(at["path"].replace("[...]", "") if at else "")
+    place: _Place = tuple(int(number) if number else name for number, name in steps)
     said = _AT.sub("", problem)
     unknown = _UNKNOWN.search(said)
     if unknown:
-        known = _fields(keys)
+        known = _fields(_type_at(place))
         near = difflib.get_close_matches(unknown["name"], known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
-        keys.append(unknown["name"])
+        place = (*place, unknown["name"])
         said = f"unknown key {unknown['name']!r}; {hint}"
-    name = ".".join(keys) or "the file"
-    return f"{path}, line {_line(text, keys)}: {name}: {said[:1].lower()}{said[1:]}"
+    elif said.startswith("Invalid enum value"):
+        kind = _type_at(place)
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        said = f"expected one of {', '.join(choices)}, got {said.removeprefix('Invalid enum value ')}"
+    elif "matching regex" in said:
+        said = "expected text without control characters"
+    return f"{path}, line {_line(text, place)}: {_spelt(place)}: {said[:1].lower()}{said[1:]}"
 
 
-def _fields(keys: list[str]) -> list[str]:
+def _spelt(place: _Place) -> str:
+    spelt = ""
+    for step in place:
+        if isinstance(step, int):
+            spelt += f"[{step}]"
+        else:
+            spelt += f".{step}" if step.isprintable() else f".{step!r}"
+    return spelt.removeprefix(".") or "the file"
+
+
+def _type_at(place: _Place) -> Any:
+    """The type that is expected at a place; None if there is none."""
     kind: Any = Config
-    for key in keys:
-        name = key.split("[")[0]
-        if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
-            return []
-        kind = next((field.type for field in msgspec.structs.fields(kind) if field.encode_name == name), None)
-        if "[" in key:
-            kind = getattr(kind, "__args__", (None,))[0]
+    for step in place:
+        if isinstance(step, int):
+            kind = get_args(kind)[0] if get_args(kind) else None
+        elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            kind = next((field.type for field in msgspec.structs.fields(kind) if field.encode_name == step), None)
+        else:
+            return None
+    return kind
+
+
+def _fields(kind: Any) -> list[str]:
     return list(kind.__struct_encode_fields__) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else []
 
 
-def _line(text: str, keys: list[str]) -> int:
-    """The line that a key stands on, or that of its table, counted from 1."""
-    names = [key.split("[")[0] for key in keys]
-    number_of = re.search(r"\[(\d+)\]", keys[-2] if len(keys) > 1 else "")
-    skip = int(number_of[1]) if number_of else 0
-    found, table = 1, ""
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[\[?\s*([A-Za-z0-9_.\-]+)\s*\]?\]", line)
+def _line(text: str, place: _Place) -> int:
+    """The first line, counted from 1, that leads as far towards a place as any does."""
+    found, most = 1, 0
+    table: _Place = ()
+    counts: Counter[_Place] = Counter()
+    for number, line in enumerate(text.split("\n"), 1):
+        header = _HEADER.match(line)
+        key = None if header else _KEY.match(line)
         if header:
-            table = header[1]
-            if ".".join(names).startswith(table) and not (line.lstrip().startswith("[[") and skip > 0):
-                found = number
-            elif line.lstrip().startswith("[["):
-                skip -= 1
-        key = re.match(r"\s*([A-Za-z0-9_\-]+)\s*=", line)
-        if key and ".".join([*([table] if table else []), key[1]]) == ".".join(names):
-            return number
+            table = _table(_names(header[2]), counts, several=header[1] == "[[")
+            here = table
+        elif key:
+            here = (*table, *_names(key[1]))
+        else:
+            continue
+        common = 0
+        while common < min(len(here), len(place)) and here[common] == place[common]:
+            common += 1
+        if common > most:
+            found, most = number, common
     return found
+
+
+def _names(dotted: str) -> list[str]:
+    return [name.strip("\"'") for name in _NAME.findall(dotted)]
+
+
+def _table(names: list[str], counts: Counter[_Place], *, several: bool) -> _Place:
+    """The place of a table by its header; of one in an array of tables, the newest so far."""
+    place: _Place = ()
+    for name in names[:-1]:
+        place = (*place, name)
+        if counts[place]:
+            place = (*place, counts[place] - 1)
+    place = (*place, *names[-1:])
+    if several:
+        counts[place] += 1
+        place = (*place, counts[place] - 1)
+    return place

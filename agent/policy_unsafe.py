@@ -33,9 +33,9 @@ class UnsafePermitEverything:
         return 0
 
     def load(self, seen_version: int) -> list[Event]:
-        """Nothing to load."""
+        """Nothing to load; but the journal is to say what decides."""
         assert seen_version >= 0
-        return []
+        return [Event(Happening.BUILT_IN, 0, NAME)]
 
     def offer(self, token: str) -> Event:
         """Refuse a bundle: this policy is not to be taken for a real one."""

@@ -147,6 +147,10 @@ class Ring:
         """Packets of a kind that the gate has kept out since the start."""
         return self._gates[kind].withheld
 
+    def lets_in(self, kind: Kind) -> bool:
+        """True while the gate for a kind is open."""
+        return self._gates[kind].open
+
     def set_gate(self, kind: Kind, *, open_: bool) -> None:
         """Let packets of a kind in, or keep them out from now on."""
         gate = self._gates[kind]

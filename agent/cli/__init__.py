@@ -36,6 +36,8 @@ COMMANDS = {
     "press": _Command("agent.cli.ctl", "press_command"),
     "policy": _Command("agent.cli.policy", "policy_app", group=True),
     "doctor": _Command("agent.cli.doctor", "doctor_command"),
+    "authorize": _Command("agent.cli.authorize", "authorize_command"),
+    "annotate": _Command("agent.cli.annotate", "annotate_command"),
     "verify": _Command("agent.cli.verify", "verify_command"),
     "open": _Command("agent.cli.open", "open_command"),
 }

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from agent.cli.asking import ask_recorder
+
 ConfigOption = Annotated[
     Path, typer.Option("--config", help="The running recorder's configuration file.", show_default=False)
 ]
@@ -17,20 +19,13 @@ ctl_app = typer.Typer(
 )
 
 
-def _ask(config: Path, request: dict[str, Any]) -> dict[str, Any]:
-    from agent import config as configuration
-    from agent.recorder.local_socket import ask
-
-    return ask(configuration.resolve(config, configuration.load(config).run.directory), request)
-
-
 @ctl_app.command("start")
 def start(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Start a recording, from the pre-event seconds on; if one is running, it goes on.
 
     Example: bwc-agent ctl start --config pilot/device/config.toml
     """
-    answer = _ask(config, {"ask": "start"})
+    answer = ask_recorder(config, {"ask": "start"})
     print(json.dumps(answer) if as_json else f"recording {answer['recording']}")
 
 
@@ -40,7 +35,7 @@ def mark(config: ConfigOption, as_json: JsonOption = False) -> None:
 
     Example: bwc-agent ctl mark --config pilot/device/config.toml
     """
-    answer = _ask(config, {"ask": "mark"})
+    answer = ask_recorder(config, {"ask": "mark"})
     recording = answer["recording"]
     print(json.dumps(answer) if as_json else (f"marked in {recording}" if recording else "standby: nothing to mark"))
     if not recording:
@@ -53,7 +48,7 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
 
     Example: bwc-agent ctl status --config pilot/device/config.toml --json
     """
-    answer = _ask(config, {"ask": "status"})
+    answer = ask_recorder(config, {"ask": "status"})
     if as_json:
         print(json.dumps(answer))
     else:
@@ -95,5 +90,5 @@ def press_command(
 
     Example: bwc-agent press record --times 2 --config pilot/device/config.toml
     """
-    answer = _ask(config, {"ask": "press", "name": name, "hold_s": hold, "times": times})
+    answer = ask_recorder(config, {"ask": "press", "name": name, "hold_s": hold, "times": times})
     print(f"{answer['presses']} x {name}")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.cli.asking import PassphraseFileOption, RecordingOption, choose_recording, passphrase_of
+
 if TYPE_CHECKING:
     from agent.evidence.findings import Report
     from agent.evidence.opened import Opened
     from agent.evidence.recorded import Place
     from agent.keys.trust import TrustDocument
-    from agent.seal.recipients import AnyRecipientKey
 
 MOST_TOLD = 10
 """Findings, gaps and events of a kind that are told one by one; `--json` has them all."""
@@ -47,19 +48,8 @@ def open_command(
         Path | None,
         typer.Option("--trust", metavar="FILE", help="Your own copy of the trust document.", show_default=False),
     ] = None,
-    recording: Annotated[
-        str | None,
-        typer.Option("--recording", metavar="ID", help="Which one, if there are several.", show_default=False),
-    ] = None,
-    passphrase_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--passphrase-file",
-            metavar="FILE",
-            help="Its first line is the key's passphrase. Else it is asked for on the terminal.",
-            show_default=False,
-        ),
-    ] = None,
+    recording: RecordingOption = None,
+    passphrase_file: PassphraseFileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what it came to as JSON.")] = False,
 ) -> None:
     """Decrypt a recording and join its segments into one MP4, with nothing lost and nothing moved.
@@ -74,10 +64,11 @@ def open_command(
     Example: bwc-agent open /media/card/evidence --key custodian.pem --trust trust.jws --out stop.mp4
     """
     from agent.evidence.opening import check_key, open_recording, refuse_existing
+    from agent.keys.files import load_recipient_key
 
-    place = _choose(directory, recording)
+    place = choose_recording(directory, recording)
     refuse_existing(out)
-    private = _load_key(key, passphrase_file)
+    private = load_recipient_key(key, passphrase_of(key, passphrase_file))
     check_key(place, private)
     notes: list[str] = []
     closed = True
@@ -115,52 +106,6 @@ def _some(lines: list[str]) -> Iterator[str]:
     yield from map(printable, lines[:MOST_TOLD])
     if len(lines) > MOST_TOLD:
         yield f"and {len(lines) - MOST_TOLD} more (--json has all)"
-
-
-def _choose(directory: Path, recording: str | None) -> "Place":
-    """The recording that is meant.
-
-    Raises:
-        EvidenceError: There is none, or it is not clear which.
-    """
-    from agent.errors import EvidenceError
-    from agent.evidence.recorded import recordings
-    from agent.evidence.tree import find
-
-    places = recordings(find(directory))
-    names = [place.recording for place in places]
-    if recording is not None:
-        places = [place for place in places if place.recording == recording]
-    if len(places) == 1:
-        return places[0]
-    if not names:
-        raise EvidenceError(f"expected a recording in {directory}, found none")
-    listed = ", ".join(sorted(set(names)))
-    if recording is None:
-        raise EvidenceError(f"there are {len(names)} recordings in {directory}; choose with --recording: {listed}")
-    if not places:
-        raise EvidenceError(f"there is no recording {recording} in {directory}, but {listed}")
-    folders = ", ".join(place.folder for place in places)
-    raise EvidenceError(f"recording {recording} is there more than once; name one of these folders: {folders}")
-
-
-def _load_key(path: Path, passphrase_file: Path | None) -> "AnyRecipientKey":
-    import sys
-
-    from agent.errors import KeyFileError
-    from agent.keys.files import load_recipient_key, needs_passphrase
-
-    if not needs_passphrase(path):
-        return load_recipient_key(path)
-    if passphrase_file is not None:
-        try:
-            lines = passphrase_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise KeyFileError(f"expected a passphrase in the first line of {passphrase_file}: {error}") from error
-        return load_recipient_key(path, lines[0] if lines else "")
-    if not sys.stdin.isatty():
-        raise KeyFileError(f"{path} is protected by a passphrase: name a file that holds it with --passphrase-file")
-    return load_recipient_key(path, typer.prompt(f"Passphrase of {path}", hide_input=True, err=True))
 
 
 def _check(place: "Place", trust: Path | None) -> tuple[bool, list[str]]:

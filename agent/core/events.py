@@ -284,11 +284,12 @@ class RunningLow:
 
 @dataclass(frozen=True, slots=True)
 class Tampered:
-    """Something that no honest use of the device does: a covered lens, a muted microphone, a clock that was set."""
+    """Something that no honest use of the device does, or its end: a covered lens, a muted microphone, a set clock."""
 
     at_ns: int
     what: str
     detail: str = ""
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

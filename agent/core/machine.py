@@ -56,7 +56,9 @@ def step(state: State, event: Event) -> Step:
     at_ns = max(event.at_ns // US * US, state.now_ns)
     if at_ns != event.at_ns:
         event = replace(event, at_ns=at_ns)
-    state, due = _due(replace(state, now_ns=at_ns), at_ns)
+    if at_ns != state.now_ns:
+        state = replace(state, now_ns=at_ns)
+    state, due = _due(state, at_ns)
     state, commands = _handled(state, event)
     return state, [*due, *commands] if due else commands
 
@@ -154,9 +156,9 @@ def next_deadline_ns(state: State) -> int | None:
         due.append(state.withheld.until_ns)
     if state.recording:
         due.append(state.reminded_ns + state.setup.limits.reminder_s * NS)
-    lapse_ns = docking.next_deadline_ns(state)
-    if lapse_ns is not None:
-        due.append(lapse_ns)
+    docked_ns = docking.next_deadline_ns(state)
+    if docked_ns is not None:
+        due.append(docked_ns)
     return min(due, default=None)
 
 
@@ -204,7 +206,7 @@ def _stealth(state: State) -> Step:
 
 def _policy(state: State, event: on.PolicyChanged) -> Step:
     """Another policy is another context: what the one before granted is void, and what lasts is asked anew."""
-    entry = entries.PolicyChanged(event.what, event.version, event.policy)
+    entry = entries.PolicyChanged(event.what, event.version, event.policy, event.at_ns // US)
     details = {"detail": event.detail[:300], "setup": to_builtins(event.setup), "before": to_builtins(state.setup)}
     journalled: list[Command] = [do.Journal(entry, details)]
     if event.setup == state.setup and event.what in _POLICY_STAYS:

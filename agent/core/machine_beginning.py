@@ -11,6 +11,7 @@ from agent.core.state import State, frozen
 from agent.evidence import entries
 
 _MS = 1_000_000
+_US = 1000
 _ACTIONS = frozenset(on.Action)
 
 Step = tuple[State, list[Command]]
@@ -43,9 +44,11 @@ def booted(state: State, event: on.Booted) -> Step:
     """Storage was read: what another boot left running goes on."""
     state = _remembered(state, event)
     if not event.interrupted:
-        return state, [] if state.recording else [do.Journal(entries.StandbyEntered()), do.Show(Signal.READY)]
+        return state, [] if state.recording else _standby(event.at_ns)
     if state.recording:
-        commands: list[Command] = [do.Journal(entries.Continued(event.interrupted, state.recording))]
+        commands: list[Command] = [
+            do.Journal(entries.Continued(event.interrupted, state.recording, event.at_ns // _US))
+        ]
     else:
         state, commands = begin(state, event.interrupted, event.at_ns, on.Cause.RECOVERY)
     state = _continued(state, event.carried)
@@ -54,6 +57,10 @@ def booted(state: State, event: on.Booted) -> Step:
         state, more = requests.classify(state, requests.RESTRICTED, event.at_ns)
         commands += more
     return state, commands
+
+
+def _standby(at_ns: int) -> list[Command]:
+    return [do.Journal(entries.StandbyEntered(at_ns // _US)), do.Show(Signal.READY)]
 
 
 def _remembered(state: State, event: on.Booted) -> State:

@@ -37,7 +37,7 @@ def attested(state: State, event: on.Attested) -> Change:
     if not state.contact:
         why = "an attestation came while the dock contact is open"
         return state, [do.Journal(entries.Refused("attestation", why))]
-    until_ns = max(state.attested_until_ns, min(event.until_ns, event.at_ns + SPOOF_NS))
+    until_ns = max(state.attested_until_ns, min(event.until_ns // US * US, event.at_ns + SPOOF_NS))
     return settle(replace(state, attested_until_ns=until_ns, station=event.station), event.at_ns)
 
 

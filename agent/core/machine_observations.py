@@ -11,6 +11,8 @@ from agent.core.state import State
 from agent.evidence import entries
 
 US = 1000
+DETAIL = 300
+"""Characters of a problem that are journalled."""
 
 
 def observed(state: State, event: Event) -> tuple[State, list[Command]]:
@@ -40,8 +42,9 @@ def observed(state: State, event: Event) -> tuple[State, list[Command]]:
             signal = Signal.BATTERY_LOW if event.what == "battery" else Signal.STORAGE_LOW
             return state, [do.Journal(entries.RunningLow(event.what, event.left, event.at_ns // US)), do.Show(signal)]
         case on.Tampered():
-            entry = entries.Tampered(event.what, event.at_ns // US)
-            return state, [do.Journal(entry, {"detail": event.detail}), do.Show(Signal.FAULT)]
+            entry = entries.Tampered(event.what, event.at_ns // US, event.ended)
+            told = do.Journal(entry, {"detail": event.detail[:DETAIL]} if event.detail else {})
+            return state, [told] if event.ended else [told, do.Show(Signal.FAULT)]
         case on.SelfTested():
             entry = entries.SelfTested(list(event.passed), sorted(event.failed))
             signal = Signal.FAULT if event.failed else Signal.READY

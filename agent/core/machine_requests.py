@@ -185,7 +185,7 @@ def stop(state: State) -> Step:
         *released,
         do.CloseRecording(recording, rolling.request, rolling.until_ns, details),
         do.Journal(entries.RecordingEnded(recording, rolling.request, rolling.until_ns // US), details),
-        do.Journal(entries.StandbyEntered()),
+        do.Journal(entries.StandbyEntered(rolling.until_ns // US)),
         do.Show(Signal.STANDBY),
     ]
 

@@ -1,13 +1,16 @@
 """Closing a segment that was left unfinished: look at what is on storage, sign a manifest of it, alter nothing."""
 
+import errno
 import hashlib
 from dataclasses import dataclass
 
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import Details
-from agent.evidence.manifest import FORMAT, Ended, Manifest, Moment
+from agent.evidence.manifest import FORMAT, MANIFEST_TYPE, Ended, Manifest, Moment
+from agent.evidence.manifest import manifest as typed_manifest
 from agent.evidence.segment import Identity, Place, signed_manifest
+from agent.keys import jws
 from agent.seal import message
 from agent.storage.interface import Storage, read_chunks
 from agent.strict_json import sha256_hex
@@ -19,11 +22,13 @@ class Closed:
 
     Attributes:
         manifest: The manifest that was stored.
+        ended: Why it ended, as the manifest says.
         whole_bytes: Where the last whole frame ends.
         torn_bytes: Bytes after it, left as they are.
     """
 
     manifest: bytes
+    ended: Ended
     whole_bytes: int
     torn_bytes: int
 
@@ -74,8 +79,11 @@ def close_unfinished(
         details: Who permitted that.
 
     Raises:
-        StorageError: Storage refuses; nothing was changed, and it can be tried again.
+        StorageError: Storage refuses; it can be tried again.
     """
+    target = layout.manifest(place.recording, place.segment)
+    if storage.size(target) is not None:
+        return _closed_before(storage, target)
     path = layout.segment(place.recording, place.segment)
     size = storage.size(path)
     whole_frames = whole_bytes = 0
@@ -119,5 +127,16 @@ def close_unfinished(
         stop=stop,
     )
     manifest = signed_manifest(identity, statement, details)
-    storage.publish(layout.manifest(place.recording, place.segment), manifest)
-    return Closed(manifest, whole_bytes, (size or 0) - whole_bytes)
+    storage.publish(target, manifest)
+    return Closed(manifest, ended, whole_bytes, (size or 0) - whole_bytes)
+
+
+def _closed_before(storage: Storage, target: str) -> Closed:
+    """What an attempt has made that failed only after its manifest had a name: that manifest stands."""
+    manifest = storage.read(target)
+    storage.publish(target, manifest)
+    try:
+        statement = typed_manifest(jws.peek(manifest.decode("ascii"), MANIFEST_TYPE))
+    except (EvidenceError, UnicodeDecodeError) as error:
+        raise StorageError(errno.EEXIST, f"expected no manifest or one of ours at {target}: {error}") from error
+    return Closed(manifest, statement.ended, statement.whole_bytes, statement.bytes - statement.whole_bytes)

@@ -22,7 +22,8 @@ class Carried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         latched: A critical incident was declared and not released.
         policy_version: Of the newest policy bundle that was ever in force.
         triggers: How long before the last line each trigger had its newest rising edge, in milliseconds, by name.
-        withheld_ms: For how long each action has withheld something in the recording that was running, by action.
+        withheld_ms: For how long each action has withheld something in the recording that was running, by action; of a
+            span that was on, all that it might have lasted.
         asked: How often each action was asked for in it.
         classified: It was classified.
     """
@@ -70,6 +71,8 @@ class Checkpoint(Entry, tag="checkpoint", frozen=True):
 
 class StandbyEntered(Entry, tag="standby", frozen=True):
     """The recorder listens: encoded pictures run through memory, nothing is kept."""
+
+    at_us: int = 0
 
 
 class RecordingStarted(Entry, tag="recording_started", frozen=True):
@@ -250,10 +253,14 @@ class StealthSet(Entry, tag="stealth", frozen=True):
 
 
 class Tampered(Entry, tag="tampered", frozen=True):
-    """Something that no honest use does, such as `lens_covered`, `picture_frozen`, `microphone_muted`, `clock_set`."""
+    """Something that no honest use does, or its end (`ended`).
+
+    `what` is `lens_covered`, `picture_frozen`, `microphone_muted`, `clock_set`, `dock_without_station`, …
+    """
 
     what: str
     at_us: int
+    ended: bool = False
 
 
 class KeySwitched(Entry, tag="key_switch", frozen=True):
@@ -292,6 +299,7 @@ class PolicyChanged(Entry, tag="policy", frozen=True):
     what: str
     version: int
     policy: str
+    at_us: int = 0
 
 
 class SelfTested(Entry, tag="self_test", frozen=True):
@@ -306,6 +314,7 @@ class Continued(Entry, tag="continued", frozen=True):
 
     recording: str
     by: str
+    at_us: int = 0
 
 
 class Marked(Entry, tag="marked", frozen=True):

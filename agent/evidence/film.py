@@ -1,6 +1,6 @@
 """One file in the making: joined samples, and the text that runs beside them, into a progressive MP4."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from agent.media.mp4 import Mp4Writer
 from agent.media.packet import Kind, StreamParameters
 
 MOST_GAPS = 10_000
-_SAMPLES_A_LOOK = 512
 _BREAK_SLACK_NS = 1_000_000
 
 
@@ -103,7 +102,6 @@ class Film:
         self._gaps: list[OpenedGap] = []
         self._short: dict[Kind, Note] = {}
         self._short_frames: dict[Kind, int] = {}
-        self._since_look = 0
 
     @property
     def zero_ns(self) -> int:
@@ -159,26 +157,30 @@ class Film:
         """When something happened, on the line; None if that is not known, or was told already."""
         return None if boot in self._boots else self._story.timeline.line_ns(boot, mono_us)
 
-    def take(self, sample: Sample) -> bool:
-        """The next sample of the segment; False, and it is not taken, if it is too far off to be in this file.
+    @property
+    def takers(self) -> Mapping[Kind, Callable[[Sample], bool]]:
+        """What takes the next sample of each track of the segment.
 
-        Raises:
-            OSError: The file's own.
+        It gives back False, and has not taken it, if the sample is too far off to be in this file; and raises `OSError`
+        as the file does.
         """
-        self._since_look += 1
-        if self._since_look >= _SAMPLES_A_LOOK:
-            self._since_look = 0
-            self._text.until(self._zero_ns + self._join.settled_ns)
-        return self._join.tracks[sample.kind].add(sample)
+        return {kind: track.add for kind, track in self._join.tracks.items()}
 
-    def add(self, kind: Kind, ticks: int, data: bytes, *, key: bool) -> None:
-        """As `Sink.add`."""
-        self._writer.add(kind, ticks, data, key=key)
+    def look(self) -> None:
+        """Make the text for what is in the file; to be called now and then."""
+        self._text.until(self._zero_ns + self._join.settled_ns)
+
+    def adder(self, kind: Kind) -> Callable[[int, bytes, bool], None]:
+        """As `Sink.adder`."""
+        return self._writer.adder(kind)
 
     def gap(self, gap: Gap) -> None:
         """As `Sink.gap`: name it in the text, and keep it for the summary."""
         from_ns, to_ns = self._zero_ns + gap.from_ns, self._zero_ns + gap.to_ns
-        broken = next((b for b in self._breaks if from_ns <= b.at_ns + _BREAK_SLACK_NS and b.at_ns <= to_ns), None)
+        broken = next(
+            (b for b in self._breaks if from_ns <= b.at_ns + _BREAK_SLACK_NS and b.at_ns - _BREAK_SLACK_NS <= to_ns),
+            None,
+        )
         if gap.ns <= GAP_NS and broken is None:
             self._short_gap(gap.kind, from_ns, to_ns, gap.silent_frames)
             return
@@ -218,14 +220,17 @@ class Film:
     def _cause(self, kind: Kind, from_ns: int, to_ns: int, broken: Break | None) -> str:
         if broken is not None and broken.cause:
             return broken.cause
-        causes = set()
+        causes: dict[str, None] = {}
+        explained = False
         for span in self._story.told.spans:
             start_ns, end_ns = (self._story.timeline.line_ns(span.boot, at) for at in (span.from_us, span.to_us))
             concerns = span.track in (kind.value, "both")
             if concerns and start_ns is not None and end_ns is not None and start_ns <= to_ns and end_ns >= from_ns:
-                causes.add(span.cause)
+                causes[span.cause] = None
+                explained = explained or start_ns <= from_ns + GAP_NS
         if causes:
-            return " and ".join(sorted(causes))
+            # What begins in the middle of a gap does not explain its beginning.
+            return " and ".join([*([] if explained else ["source gap"]), *causes])
         if kind is Kind.AUDIO and self._silent_head and from_ns == self._zero_ns:
             return "no sound is kept from before the start"
         return "source gap"

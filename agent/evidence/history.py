@@ -6,14 +6,20 @@ on from the last line that is whole, and auditors see the rest as it is.
 
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
+
 from agent.clock import WallReading
-from agent.errors import EvidenceError, StorageError
+from agent.errors import EvidenceError, KeyFileError, StorageError
 from agent.evidence import entries, layout
+from agent.evidence.carried import Carry
+from agent.evidence.entries import Carried
 from agent.evidence.journal import CHECKPOINT_TYPE, HELD, MAX_LINE, Line, checkpoint_payload, parse_line, split_lines
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE
 from agent.evidence.manifest import manifest as typed_manifest
 from agent.evidence.manifest import opening as typed_opening
 from agent.keys import jws
+from agent.keys.certificates import BOOT_TYP
+from agent.keys.jwk import public_key
 from agent.storage.interface import Storage
 from agent.strict_json import sha256_hex
 
@@ -66,13 +72,13 @@ class Left:
         running: The recording that no granted stop has ended; None if the recorder was in standby.
         ended: Recordings that were ended, but whose last segment was not closed any more.
         storage_full: Storage had no room when the journal ends.
-        policy_version: Of the newest policy bundle that was in force.
+        carried: What must not be forgotten by going dark.
     """
 
     running: Progress | None = None
     ended: tuple[Progress, ...] = ()
     storage_full: bool = False
-    policy_version: int = 0
+    carried: Carried = field(default_factory=Carried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +150,12 @@ def dark(tail: Tail, now: WallReading, mono_us: int, boot_id: str) -> Dark:
     return Dark(elapsed_ms, int((now.uncertainty_s + before.uncertainty_s) * 1000) + 1, "trusted_clock")
 
 
-def left_behind(storage: Storage, tail: Tail) -> Left:
+def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None) -> Left:
     """What the newest boots left unfinished.
+
+    Who has the card can chain lines on that nobody signed, and lay files into folders. So, where the device's identity
+    key is given, a recording counts as ended only by a request whose grant its boot has signed, as it does before it
+    acts on one, or by a final manifest that it has signed.
 
     The journal says which recordings were begun and ended; the folders say how far they came, also where the journal's
     last lines did not reach storage (a start acts first and is journalled after).
@@ -155,11 +165,13 @@ def left_behind(storage: Storage, tail: Tail) -> Left:
     """
     if not tail.boot:
         return Left()
-    story = _story(storage, tail.boot)
+    story = _story(storage, tail.boot, identity)
     begun = dict.fromkeys(story.begun)
     names = storage.names(layout.RECORDINGS)
     for tag in story.tags:
         begun.update(dict.fromkeys(name for name in names if name.startswith(f"{tag}-")))
+    if story.silent:
+        begun.update(dict.fromkeys(name for name in names if _certified(storage, name, story.silent)))
     running: Progress | None = None
     ended = []
     for recording in begun:
@@ -167,9 +179,9 @@ def left_behind(storage: Storage, tail: Tail) -> Left:
         if recording in story.ended:
             if progress.unfinished:
                 ended.append(progress)
-        elif progress.unfinished or not progress.segment or not _is_final(storage, recording, progress.segment):
+        elif progress.unfinished or not progress.segment or not _is_final(storage, recording, progress.segment, story):
             running = progress
-    return Left(running, tuple(ended), story.storage_full, story.policy_version)
+    return Left(running, tuple(ended), story.storage_full, story.carried)
 
 
 @dataclass(slots=True)
@@ -182,15 +194,24 @@ class _Story:
     ended: set[str] = field(default_factory=set)
     attested: dict[tuple[str, int], int] = field(default_factory=dict)
     storage_full: bool = False
-    policy_version: int = 0
+    carried: Carried = field(default_factory=Carried)
+    grants: "_Grants | None" = None
+    keys: "list[PublicKey] | None" = None
+    silent: list[int] = field(default_factory=list)
 
-    def follow(self, entry: entries.AnyEntry) -> None:
+    def follow(self, line: Line) -> None:
+        entry = line.entry
+        if self.grants is not None:
+            self.grants.follow(line)
         match entry:
             case entries.Boot():
                 self.tags.append(entry.tag)
                 self.begun += [entry.interrupted] if entry.interrupted else []
             case entries.Continued():
                 self.ended.add(entry.recording)
+                self.begun.append(entry.by)  # so that it ends only if that one does
+            case entries.RecordingEnded() if self.grants is not None and entry.request not in self.grants.signed:
+                return  # nobody signed that it was granted
             case entries.RecordingStarted():
                 self.begun.append(entry.recording)
             case entries.RecordingEnded():
@@ -203,8 +224,6 @@ class _Story:
                     self.attested[payload.recording, payload.segment] = payload.bytes
             case entries.StorageFailed():
                 self.storage_full = entry.problem == "ENOSPC"
-            case entries.PolicyChanged() if entry.what in {"policy_in_force", "policy_rolled_back"}:
-                self.policy_version = max(self.policy_version, entry.version)
             case entries.StorageBack():
                 self.storage_full = False
             case _:
@@ -219,35 +238,104 @@ class _Story:
             ended=self.ended | later.ended,
             attested=self.attested | later.attested,
             storage_full=later.storage_full if later.tags else self.storage_full,
-            policy_version=max(self.policy_version, later.policy_version),
+            carried=later.carried if later.tags else self.carried,
+            silent=self.silent + later.silent,
+            keys=None if later.keys is None else [*(self.keys or []), *later.keys],
         )
 
 
-def _story(storage: Storage, newest: int) -> _Story:
+class _Grants:
+    """Which requests a boot granted over its signature, as it does before it acts on one.
+
+    Attributes:
+        vouched: The newest line is a checkpoint by the boot's key, over a grant or a leave that stands before it.
+    """
+
+    def __init__(self, identity: PublicKey) -> None:
+        self.signed: set[int] = set()
+        self.vouched = False
+        self._identity = identity
+        self.key: PublicKey | None = None
+        self._promised: set[int] = set()
+        self._waits = False
+        self._head = ""
+
+    def follow(self, line: Line) -> None:
+        """The next line of the boot's journal."""
+        if line.prev != self._head:
+            self._promised.clear()  # it does not follow: what stands before is under no later signature
+            self._waits = False
+        self._head = line.hash
+        self.vouched = False
+        match line.entry:
+            case entries.Boot() as entry:
+                self.key = self._of(entry.certificate)
+            case entries.Decided(allowed=True) as entry:
+                self._promised.add(entry.request)
+            case entries.Authorised():
+                self._waits = True
+            case entries.Checkpoint() as entry if self._promised or self._waits:
+                self.vouched = self._vouches(entry, line)
+                if self.vouched:
+                    self.signed |= self._promised
+                self._promised.clear()
+                self._waits = False
+            case _:
+                return
+
+    def _of(self, certificate: str) -> PublicKey | None:
+        try:
+            return public_key(jws.verify(certificate, BOOT_TYP, self._identity).get("jwk"))
+        except (EvidenceError, KeyFileError):
+            return None
+
+    def _vouches(self, entry: entries.Checkpoint, line: Line) -> bool:
+        if self.key is None:
+            return False
+        try:
+            payload = checkpoint_payload(jws.verify(entry.jws, CHECKPOINT_TYPE, self.key))
+        except EvidenceError:
+            return False
+        return (payload.n, payload.head) == (line.n - 1, line.prev)
+
+
+def _story(storage: Storage, newest: int, identity: PublicKey | None) -> _Story:
     """What the newest boots tell, back to one that opened a segment: that one had closed all that was left before it.
 
     A boot that went dark sooner may have closed nothing, and may not even have a line of its own.
     """
-    story = _Story()
+    story = _Story(keys=None if identity is None else [])
     for boot in range(newest, max(0, newest - _MOST_BOOTS), -1):
-        story = _told(storage, boot).and_then(story)
+        story = _told(storage, boot, identity).and_then(story)
         if story.recorded:
             break
     return story
 
 
-def _told(storage: Storage, boot: int) -> _Story:
+def _told(storage: Storage, boot: int, identity: PublicKey | None) -> _Story:
     """What the journal of one boot tells."""
-    story = _Story()
+    story = _Story(grants=None if identity is None else _Grants(identity))
     path = layout.journal(boot)
     if storage.size(path) is None:
         return story
+    carry = Carry()
+    damaged = False
     with storage.open(path) as stream:
         for raw in iter(lambda: stream.readline(MAX_LINE + 1), b""):
             try:
-                story.follow(parse_line(raw.rstrip(b"\n")).entry)
+                line = parse_line(raw.rstrip(b"\n"))
+                if not damaged:
+                    story.follow(line)
             except EvidenceError:
-                break
+                damaged = True
+                continue
+            vouched = story.grants is None or story.grants.vouched
+            carry.follow(line, vouched=vouched, damaged=damaged)
+    story.carried = carry.carried
+    if not story.tags:
+        story.silent.append(boot)  # storage took its segments, perhaps, and not its first line
+    if story.grants is not None:
+        story.keys = [story.grants.key] if story.grants.key is not None else []
     return story
 
 
@@ -289,10 +377,25 @@ def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
         return ""
 
 
-def _is_final(storage: Storage, recording: str, segment: int) -> bool:
-    """True if this segment's manifest says that the recording ended with it. Its signature is not checked here."""
+def _certified(storage: Storage, recording: str, boots: list[int]) -> bool:
+    """True if one of these boots, which no line of a journal names, has signed in a recording."""
+    return any(storage.size(layout.boot_certificate(recording, boot)) is not None for boot in boots)
+
+
+def _signed_by(token: str, key: PublicKey) -> bool:
+    try:
+        jws.verify(token, MANIFEST_TYPE, key)
+    except EvidenceError:
+        return False
+    return True
+
+
+def _is_final(storage: Storage, recording: str, segment: int, story: _Story) -> bool:
+    """True if this segment's manifest says that the recording ended with it, signed by one of the boots' keys."""
     try:
         token = storage.read(layout.manifest(recording, segment)).decode("ascii")
-        return typed_manifest(jws.peek(token, MANIFEST_TYPE)).final
+        if not typed_manifest(jws.peek(token, MANIFEST_TYPE)).final:
+            return False
+        return story.keys is None or any(_signed_by(token, key) for key in story.keys)
     except (StorageError, EvidenceError, UnicodeDecodeError):
         return False

@@ -55,8 +55,8 @@ class Gap:
 class Sink(Protocol):
     """Where the joined samples go."""
 
-    def add(self, kind: Kind, ticks: int, data: bytes, *, key: bool) -> None:
-        """A sample of a track, `ticks` of its stream after the file's beginning."""
+    def adder(self, kind: Kind) -> Callable[[int, bytes, bool], None]:
+        """What takes each sample of a track: its ticks from the file's beginning, its bytes, whether it is a key."""
 
     def gap(self, gap: Gap) -> None:
         """A gap that is over."""
@@ -122,8 +122,10 @@ class JoinedTrack:
         self.contradictions = 0
         self.moved_back = 0
         self._sink = sink
+        self._put = sink.adder(parameters.kind)
         self._silence = silence(parameters)
         self._frame = self._silence.ticks if self._silence else None
+        self._longest = math.ceil(self._frame) if self._frame else math.inf
         self._last = 0
         self._offset = 0
         self._overlaps = False
@@ -155,10 +157,11 @@ class JoinedTrack:
             if self._is_too_far(at):
                 return False
             at = self._reconcile(at)
-        self._put(at, sample.data, key=sample.key)
-        self.end = at + sample.duration
-        if self._frame is not None and sample.duration > self._frame:
-            self.end = at + math.ceil(self._frame)
+        self._put(at, sample.data, sample.key)
+        self._last = at
+        duration = sample.duration
+        # Sound that is missing within a fragment shows as a sample that lasts longer than it sounds.
+        self.end = at + duration if duration <= self._longest else at + int(self._longest)
         self.packets += 1
         if self._remember_from is not None and at >= self._remember_from:
             self._remembered[at] = _digest(sample.data)
@@ -169,10 +172,6 @@ class JoinedTrack:
         if self.end is not None and self._frame is None and at - self._last > MOST_TICKS:
             return True
         return at * NS > (self._front_ns() + MOST_HELD_NS) * self.parameters.timescale
-
-    def _put(self, at: int, data: bytes, *, key: bool) -> None:
-        self._sink.add(self.parameters.kind, at, data, key=key)
-        self._last = at
 
     def _is_repeated(self, at: int, data: bytes) -> bool:
         """Whether a segment before held this sample; its time may differ by a tick if the source was opened again."""
@@ -205,13 +204,21 @@ class JoinedTrack:
             frames = math.floor((end - start) / self._frame)
             # At the head silence ends where sound begins; elsewhere it begins where sound ends.
             begin = end - frames * self._frame if self.end is None else Fraction(start)
-            for number in range(frames):
-                self._put(math.floor(begin + number * self._frame), self._silence.data, key=True)
-            self.silent_frames += frames
+            self._put_silence(begin, self._frame, frames, self._silence.data)
         timescale = self.parameters.timescale
         if frames or (end - start) * NS > GAP_NS * timescale:
             kind = self.parameters.kind
             self._sink.gap(Gap(kind, start * NS // timescale, end * NS // timescale, frames))
+
+    def _put_silence(self, begin: Fraction, frame: Fraction, frames: int, data: bytes) -> None:
+        # In whole numbers, because hours of it can be missing.
+        parts = frame.denominator
+        first, step, put = int(begin * parts), frame.numerator, self._put
+        for number in range(frames):
+            put((first + number * step) // parts, data, True)  # noqa: FBT003 - a key, as every sound frame
+        if frames:
+            self._last = (first + (frames - 1) * step) // parts
+        self.silent_frames += frames
 
     def finish(self, end_ns: int) -> int:
         """Nothing more comes, and the file lasts until `end_ns`; gives back where the last sample ends, in ticks."""

@@ -223,7 +223,11 @@ class Journal:
         return reading
 
     def line(self, entry: Entry, details: Details | None = None) -> bytes:
-        """The next line, ended by a line feed. Once made it must be stored: the chain goes on from it."""
+        """The next line, ended by a line feed. Once made it must be stored: the chain goes on from it.
+
+        Raises:
+            EvidenceError: The entry or its details can't be written as a line; the chain stands where it stood.
+        """
         return self._line(entry, details, self._times())
 
     def _times(self) -> dict[str, Any]:
@@ -246,6 +250,8 @@ class Journal:
         if details:
             public["sealed"] = self._details.seal(details, encode_json(public))
         raw = encode_json(public)
+        if len(raw) > MAX_LINE:
+            raise EvidenceError(f"expected a journal line of at most {MAX_LINE} bytes, made one of {len(raw)}")
         self._number += 1
         self._head = sha256_hex(raw)
         return raw + b"\n"

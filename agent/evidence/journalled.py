@@ -3,6 +3,7 @@
 Read, not checked: that is the business of checking. What is not readable is passed over and counted.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -190,15 +191,15 @@ class _Reader:
         """What happened while the recording ran, and names no recording."""
         match entry:
             case entries.Requested():
-                again = f", asked again ({entry.again})" if entry.again else ""
-                self._event(line, f"{entry.action} requested{again}", entry.at_us)
+                self._event(line, _requested(entry), entry.at_us)
             case entries.Decided():
                 declared = ", on declarations alone" if entry.declared_only and entry.allowed else ""
                 self._event(line, f"request {entry.request} {'granted' if entry.allowed else 'refused'}{declared}")
             case entries.Voided():
                 self._event(line, f"request {entry.request} was granted, but is not carried out")
             case entries.PostRollBegan():
-                self._event(line, f"request {entry.request} takes effect later")
+                later_s = max(0.0, (entry.until_us - line.mono_us) / 1_000_000)
+                self._event(line, f"request {entry.request} takes effect in {later_s:.1f} s")
             case entries.StopTakenBack():
                 self._event(line, "the stop is taken back: recording goes on", entry.at_us)
             case entries.TriggerRaised():
@@ -206,7 +207,7 @@ class _Reader:
             case entries.Declared():
                 self._event(line, "declaration by the wearer", entry.at_us)
             case entries.Authorised():
-                self._event(line, f"authorisation to {entry.action} used", entry.at_us)
+                self._event(line, f"authorisation to {_words(entry.action)} used", entry.at_us)
             case entries.Classified():
                 self._event(line, "classified", entry.at_us)
             case entries.SpeechMeasured():
@@ -264,6 +265,18 @@ class _Reader:
 def withheld_text(request: int) -> str:
     """Why there is nothing where it was withheld."""
     return f"withheld on granted request {request}"
+
+
+def _requested(entry: entries.Requested) -> str:
+    asked = f"{_words(entry.action)} requested"
+    if not entry.again:
+        return f"{asked} anew by the recorder"
+    return asked if entry.again == 1 else f"{asked}, time {entry.again}"
+
+
+def _words(action: str) -> str:
+    """`StopRecording` as `stop recording`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", action).lower()
 
 
 def _kinds(kinds: Sequence[str]) -> str:

@@ -9,6 +9,9 @@ from agent.evidence.findings import number
 from agent.media.packet import Kind
 from agent.strict_json import encode_json
 
+_MOST_DETAILS = 300
+"""Characters of an event's details in a sentence."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedGap:
@@ -145,6 +148,11 @@ def packets_text(packets: Mapping[Kind, int]) -> str:
     return " and ".join(parts) or "nothing"
 
 
+def segments_text(first: int, last: int) -> str:
+    """Such as `segment 3` and `segments 3 to 5`."""
+    return f"segment {first}" if first == last else f"segments {first} to {last}"
+
+
 def cut_sentence(segment: OpenedSegment, lived_on_s: float) -> str:
     """What opened of a segment that is not whole, and what is known of the rest.
 
@@ -177,8 +185,7 @@ def gap_sentence(gap: OpenedGap) -> str:
 
 def file_sentence(file: OpenedFile) -> str:
     """What is in a file."""
-    first, last = file.segments[0], file.segments[-1]
-    which = f"segment {first}" if first == last else f"segments {first} to {last}"
+    which = segments_text(file.segments[0], file.segments[-1])
     said = f"{file.path}: {file.seconds:.3f} s, {packets_text(file.packets)}, {which}"
     if file.begins:
         said += f", from {file.begins}"
@@ -194,5 +201,6 @@ def event_sentence(event: OpenedEvent) -> str:
     when = f"{event.utc[11:23]} UTC " if event.utc else ""
     said = f"{when}{event.text}"
     if event.details:
-        said += f" {encode_json(event.details).decode()}"
+        details = encode_json(event.details).decode()
+        said += f" {details}" if len(details) <= _MOST_DETAILS else f" {details[:_MOST_DETAILS]}..."
     return f"{said} ({event.problem})" if event.problem else said

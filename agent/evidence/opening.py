@@ -17,14 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.errors import EvidenceError, StorageError
-from agent.evidence import layout
-from agent.evidence.findings import printable
 from agent.evidence.opened import Opened
+from agent.evidence.opening_facts import names, sealed_to
 from agent.evidence.opening_run import Options, Run
 from agent.evidence.recorded import Place, Recorded, load, segment_path
-from agent.evidence.tree import below
-from agent.keys.trust import read_unpinned
-from agent.seal import message
 from agent.seal.recipients import RecipientKey
 
 Progress = Callable[[int, int], None]
@@ -98,29 +94,12 @@ def _check_key(recorded: Recorded, key: RecipientKey) -> None:
     for segment in recorded.segments:
         if segment.size is None:
             continue
-        try:
-            with recorded.place.tree.open(segment_path(recorded.place, segment.number)) as stream:
-                header = message.read_header(stream)
-        except EvidenceError:
-            continue
-        named |= dict.fromkeys(wrapped.provider_info.decode("utf-8", "replace") for wrapped in header.recipients)
+        with recorded.place.tree.open(segment_path(recorded.place, segment.number)) as stream:
+            named |= dict.fromkeys(sealed_to(stream))
     if not named:
         raise EvidenceError("expected sealed segments, found none whose header is whole: nothing can be opened")
     if key.recipient.kid not in named:
-        labels = _labels(recorded.place)
-        listed = ", ".join(printable(f"{labels[kid]} ({kid})" if kid in labels else kid) for kid in named)
         raise EvidenceError(
             f"this key, {key.recipient.kid}, is none of those that the recording is sealed to. Give the key of one of "
-            f"these: {listed}"
+            f"these: {names(named, recorded.place)}"
         )
-
-
-def _labels(place: Place) -> dict[str, str]:
-    """What the trust document beside the evidence calls recipients; only to help whoever looks for the key."""
-    if place.device is None:
-        return {}
-    try:
-        token = place.tree.read(below(place.device, layout.TRUST)).decode("ascii").removesuffix("\n")
-        return {entry.kid: entry.label for entry in read_unpinned(token).recipient_keys}
-    except (EvidenceError, StorageError, UnicodeDecodeError):
-        return {}

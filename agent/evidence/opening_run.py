@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -10,23 +11,22 @@ from typing import BinaryIO
 
 from agent.clock import NS
 from agent.errors import EvidenceError, StorageError
-from agent.evidence.details import DetailsKey
 from agent.evidence.film import Break, Film, Story
 from agent.evidence.findings import number
 from agent.evidence.joining import MOST_HELD_NS, Line
-from agent.evidence.journalled import Span, Told, merged, read_journals, withheld_text
+from agent.evidence.journalled import read_journals
 from agent.evidence.manifest import Opening, track
 from agent.evidence.new_file import NewFile
-from agent.evidence.opened import Opened, OpenedEvent, OpenedFile, OpenedSegment, cut_sentence
-from agent.evidence.placing import BootClock, Placement, Timeline
-from agent.evidence.recorded import BootFacts, Recorded, SegmentStatements, segment_path
+from agent.evidence.opened import Opened, OpenedFile, OpenedSegment, cut_sentence, segments_text
+from agent.evidence.opening_facts import details_keys, refuse_others, repeats_from, timeline, whole_bytes, withheld
+from agent.evidence.opening_report import opened_events, remarks
+from agent.evidence.placing import Placement
+from agent.evidence.recorded import Recorded, SegmentStatements, segment_path
 from agent.evidence.reserve import reserved_bytes
-from agent.evidence.segment import manifest_details
-from agent.evidence.text_track import utc_or_empty
 from agent.media.fmp4_reader import Reader, Sample
 from agent.media.packet import Kind, StreamParameters
 from agent.seal.reader import Opened as Message
-from agent.seal.reader import open_bytes, open_message
+from agent.seal.reader import open_message
 from agent.seal.recipients import RecipientKey
 from agent.strict_json import sha256_hex
 
@@ -39,6 +39,9 @@ _CAUSES = {
     "fault": "storage or source fault",
 }
 
+_FRAGMENTS_A_LOOK = 8
+"""After that many the text is made for what they hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -49,15 +52,17 @@ class Options:
     apart: bool
 
 
-class _Counted:
-    """A sealed file, and how much of it was read."""
+class _Whole:
+    """A sealed file up to the end of its last whole frame: after it storage may have left anything at a power cut."""
 
-    def __init__(self, stream: BinaryIO, told: Callable[[int], None]) -> None:
+    def __init__(self, stream: BinaryIO, size: int, told: Callable[[int], None]) -> None:
         self._stream = stream
+        self._left = size
         self._told = told
 
     def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
+        data = self._stream.read(min(size, self._left))
+        self._left -= len(data)
         self._told(len(data))
         return data
 
@@ -84,10 +89,11 @@ class Run:
         self._total = sum(segment.size or 0 for segment in recorded.segments)
         self._details = details_keys(recorded.boots, key)
         boots = {said.boot for said in recorded.openings}
+        boots |= {segment.manifest.boot for segment in recorded.segments if segment.manifest is not None}
         self._told = read_journals(self._place.tree, self._place.device, self._place.recording, boots, self._details)
-        self._told.spans += _withheld(recorded.segments)
-        self._timeline = _timeline(recorded, self._told)
-        self._repeats = _repeats_from(recorded.segments)
+        self._told.spans += withheld(recorded.segments)
+        self._timeline = timeline(recorded, self._told)
+        self._repeats = repeats_from(recorded.segments)
         self._film: Film | None = None
         self._films: list[tuple[NewFile, OpenedFile]] = []
         self._files: list[NewFile] = []
@@ -96,6 +102,7 @@ class Run:
         self._notes: list[str] = []
         self._end_ns: int | None = None
         self._cause = ""
+        self._unopened: list[int] = []
 
     def open_all(self) -> None:
         """Open every segment there is, and finish the files.
@@ -108,12 +115,14 @@ class Run:
         expected = 1
         for index, said in enumerate(self._recorded.segments):
             if said.number > expected:
-                which = f"{expected}" if said.number == expected + 1 else f"{expected} to {said.number - 1}"
-                self._cause = f"segment {which} missing"
-                self._missing.append(f"nothing is there of segment {which}")
+                which = segments_text(expected, said.number - 1)
+                self._cause = f"{which} missing"
+                self._missing.append(f"nothing is there of {which}")
             expected = said.number + 1
             self._segment(index, said)
-        self._finish_film(self._stop_ns())
+        stop_ns = self._stop_ns()
+        unopened = Break(stop_ns, self._cause, dark=False, known=True) if stop_ns is not None and self._cause else None
+        self._finish_film(stop_ns, unopened)
         if not self._films:
             raise EvidenceError("; ".join(["nothing of this recording could be opened", *self._missing]))
 
@@ -133,18 +142,23 @@ class Run:
                 problem = "its sealed file is missing"
             else:
                 with closing(self._place.tree.open(segment_path(self._place, said.number))) as stream:
-                    self._sealed(index, said.opening, stream, result)
+                    refuse_others(stream, self._place, self._key)
+                    whole = whole_bytes(said, stream)
+                    self._sealed(index, said.opening, _Whole(stream, whole, self._count), result)
         except EvidenceError as error:
             problem = str(error)
         if problem:
             self._missing.append(f"segment {said.number} could not be opened, or not to its end: {problem}")
         self._compare(index, said, result, problem)
         self._cause = _CAUSES.get(result.ended, result.ended) if said.manifest is not None else "never closed"
-        if problem or not result.packets:
-            self._cause = self._cause or f"segment {said.number} could not be opened"
+        self._unopened = [] if result.packets else [*self._unopened, said.number]
+        if self._unopened:
+            self._cause = f"{segments_text(self._unopened[0], said.number)} could not be opened"
+        elif problem:
+            self._cause = f"segment {said.number} could not be opened to its end"
 
-    def _sealed(self, index: int, opening: Opening, stream: BinaryIO, result: OpenedSegment) -> None:
-        sealed = open_message(_Counted(stream, self._count), [self._key])
+    def _sealed(self, index: int, opening: Opening, stream: _Whole, result: OpenedSegment) -> None:
+        sealed = open_message(stream, [self._key])
         if sha256_hex(sealed.header.serialize()) != opening.header:
             raise EvidenceError("its opening statement signs the header of another sealed file")
         reader = Reader(iter(sealed))
@@ -168,26 +182,28 @@ class Run:
         result: OpenedSegment,
     ) -> None:
         """Put a segment's samples where they belong. A file is begun only when there is a sample for it."""
-        counts = dict.fromkeys((one.kind for one in parameters), 0)
-        newest: dict[Kind, Sample] = {}
+        counts: Counter[Kind] = Counter()
         film: Film | None = None
         placement: Placement | None = None
+        take: Mapping[Kind, Callable[[Sample], bool]] = {}
         try:
-            for sample in reader:
+            for looks, samples in enumerate(reader.fragments()):
                 if film is None or placement is None:
                     placement = self._timeline.place(opening, self._end_ns)
                     film = self._begin(index, opening, parameters, placement)
-                if not film.take(sample):
-                    film = self._begin_after_gap(index, opening, parameters, placement, sample)
-                    film.take(sample)
-                counts[sample.kind] += 1
-                newest[sample.kind] = sample
+                    take = film.takers
+                for sample in samples:
+                    if not take[sample.kind](sample):
+                        film = self._begin_after_gap(index, opening, parameters, placement, sample)
+                        take = film.takers
+                        take[sample.kind](sample)
+                counts.update([sample.kind for sample in samples])
+                if looks % _FRAGMENTS_A_LOOK == 0:
+                    film.look()
         finally:
-            timescales = {one.kind: one.timescale for one in parameters}
-            ends = [(last.ticks + last.duration) / timescales[kind] for kind, last in newest.items()]
-            result.seconds = max(ends, default=0.0)
-            result.packets = {kind: count for kind, count in counts.items() if count}
-            if film is not None:
+            result.packets = dict(counts)
+            if film is not None and placement is not None:
+                result.seconds = (film.end_ns - placement.start_ns) / NS
                 self._end_ns = max(film.end_ns, self._end_ns or film.end_ns)
 
     def _compare(self, index: int, said: SegmentStatements, result: OpenedSegment, problem: str) -> None:
@@ -197,6 +213,8 @@ class Run:
             if not said.problems:
                 self._missing.append(f"{name} has no manifest: it is still being written, or was never closed")
         else:
+            if said.size is not None and said.size != manifest.bytes:
+                self._missing.append(f"{name} has {said.size:,} bytes, its manifest says {manifest.bytes:,}: altered")
             if manifest.recovered:
                 result.unattested_bytes = max(0, result.opened_bytes - manifest.attested_bytes)
             if manifest.lost_packets:
@@ -224,7 +242,8 @@ class Run:
         """The file that a segment goes into, ready for its samples."""
         after = self._break(opening, placement)
         film = self._film
-        if film is None or self._options.apart or film.parameters != tuple(parameters):
+        too_far = film is not None and placement.start_ns - film.end_ns > MOST_HELD_NS
+        if film is None or too_far or self._options.apart or film.parameters != tuple(parameters):
             film = self._new_film(
                 index, opening, parameters, Line(opening.tracks, placement, placement.base_ticks), after
             )
@@ -367,9 +386,9 @@ class Run:
             verified=self._options.verified,
             files=files,
             segments=self._segments,
-            events=self._events(),
+            events=opened_events(self._recorded, self._told, self._timeline, self._details),
             missing=self._missing,
-            notes=[*self._notes, *self._remarks(files)],
+            notes=[*self._notes, *remarks(self._recorded, self._told, files)],
         )
 
     def discard(self) -> None:
@@ -377,91 +396,10 @@ class Run:
         for file in self._files:
             file.discard()
 
-    def _events(self) -> list[OpenedEvent]:
-        events = []
-        for told in self._told.events:
-            at_ns = self._timeline.line_ns(told.boot, told.mono_us)
-            utc = "" if at_ns is None else utc_or_empty(self._timeline.wall(at_ns))
-            events.append(OpenedEvent(utc, told.text, told.details, told.problem))
-        for said in self._recorded.segments:
-            if said.manifest is None or not said.manifest.sealed:
-                continue
-            utc = said.manifest.stop.utc if said.manifest.stop else ""
-            key, details, problem = self._details.get(said.manifest.boot), {}, "no key that opens them"
-            if key is not None:
-                try:
-                    details, problem = manifest_details(said.manifest, key), ""
-                except EvidenceError as error:
-                    problem = str(error)
-            events.append(OpenedEvent(utc, f"manifest of segment {said.number}", details, problem))
-        return events
-
-    def _remarks(self, files: Sequence[OpenedFile]) -> list[str]:
-        remarks = []
-        if self._told.missing:
-            which = ", ".join(map(str, self._told.missing))
-            remarks.append(
-                f"no journal of boot {which} is beside the recording: marks and requests are not in the text"
-            )
-        if self._told.unreadable:
-            remarks.append(f"{number(self._told.unreadable, 'journal line')} could not be read")
-        pre_event = next((said.pre_event for said in self._recorded.openings if said.pre_event is not None), None)
-        if pre_event is not None and pre_event.short:
-            remarks.append(
-                f"{pre_event.kept_ms / 1000:.1f} s from before the start were kept, {pre_event.asked_ms / 1000:.1f} s "
-                f"were asked for: {pre_event.short.replace('_', ' ')}"
-            )
-        remarks += [f"{file.path} has its index at the end" for file in files if not file.index_in_front]
-        return remarks
-
-
-def details_keys(boots: Mapping[int, BootFacts], key: RecipientKey) -> dict[int, DetailsKey]:
-    """The details keys of those boots whose sealed one opens with this key."""
-    keys = {}
-    for boot, facts in boots.items():
-        try:
-            keys[boot] = DetailsKey(open_bytes(facts.details_key, [key])[1])
-        except EvidenceError:
-            continue  # each event says that its details did not open
-    return keys
-
-
-def _timeline(recorded: Recorded, told: Told) -> Timeline:
-    readings = merged([recorded.readings(), told.readings])
-    kernels = {boot: facts.kernel for boot, facts in recorded.boots.items()}
-    return Timeline({boot: BootClock(kernels.get(boot, ""), known) for boot, known in readings.items()})
-
-
-def _withheld(segments: Sequence[SegmentStatements]) -> list[Span]:
-    """What was withheld on purpose, as the manifests say, for where there is no journal."""
-    spans = []
-    for segment in segments:
-        if segment.manifest is not None:
-            for span in segment.manifest.withheld:
-                until_us = span.from_us if span.to_us is None else span.to_us
-                cause = withheld_text(span.request)
-                spans.append(Span(segment.manifest.boot, span.from_us, until_us, span.kind.value, cause))
-    return spans
-
-
-def _repeats_from(segments: Sequence[SegmentStatements]) -> list[int | None]:
-    """For each segment, from when on, on its boot's monotonic clock, later ones may repeat it; None if none does."""
-    repeats: list[int | None] = []
-    earliest: dict[int, int] = {}
-    for segment in reversed(segments):
-        if segment.opening is None:
-            repeats.append(None)
-            continue
-        boot, start_us = segment.opening.boot, segment.opening.start.mono_us
-        repeats.append(earliest.get(boot))
-        if segment.opening.overlap:
-            earliest[boot] = min(start_us, earliest.get(boot, start_us))
-    return repeats[::-1]
-
 
 def _sum_up(sealed: Message, reader: Reader, result: OpenedSegment) -> None:
     report, ending = sealed.report, reader.ending
     result.opened_bytes = report.message_bytes
-    result.torn_bytes = report.torn_bytes
+    result.torn_bytes = result.sealed_bytes - report.message_bytes
     result.partial_bytes = ending.cut_bytes
     result.complete = report.ended == "whole" and ending.complete

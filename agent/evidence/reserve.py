@@ -13,6 +13,8 @@ _SMALLEST_PACKET = 160
 """Bytes; sound at 60 kbit/s. Of a recovered segment nobody knows how many packets it holds."""
 _SOUND_FRAMES_A_SECOND = 50
 _LONGEST_S = 24 * 3600.0
+_MOST = 1 << 30
+"""Bytes; some 200 hours."""
 
 
 def reserved_bytes(segments: Sequence[SegmentStatements], parameters: Sequence[StreamParameters]) -> int:
@@ -22,7 +24,8 @@ def reserved_bytes(segments: Sequence[SegmentStatements], parameters: Sequence[S
     for segment in segments:
         known = segment.manifest is not None and bool(segment.manifest.written)
         if segment.opening is not None and segment.manifest is not None and known:
-            samples += sum(written.packets for written in segment.manifest.written)
+            packets = sum(written.packets for written in segment.manifest.written)
+            samples += max(0, min(packets, segment.size or 0))
             seconds += _seconds(segment.opening, segment.manifest)
         else:
             samples += (segment.size or 0) // _SMALLEST_PACKET
@@ -30,7 +33,7 @@ def reserved_bytes(segments: Sequence[SegmentStatements], parameters: Sequence[S
     if any(one.kind is Kind.AUDIO for one in parameters):
         # Gaps in the sound are filled with frames of silence.
         samples += round(seconds * _SOUND_FRAMES_A_SECOND / 4)
-    return index_bytes(samples, seconds, parameters)
+    return min(index_bytes(samples, seconds, parameters), _MOST)
 
 
 def _seconds(opening: Opening, manifest: Manifest) -> float:

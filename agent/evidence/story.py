@@ -105,7 +105,8 @@ class BootStory:
         first, last: Numbers of its lines.
         unsigned: Lines after its last checkpoint.
         shut_down: It ended in order: nothing that it did is missing from its journal.
-        granted: Requests that the policy granted.
+        granted: Requests that the policy granted, and whose grant the boot has signed.
+        promised: Requests that a line grants which no signature covers yet.
         first_utc, last_utc: Times of its first and its last line.
         dark: What it says of the time before it, in words; empty for the first boot.
         clocks: Lines by the source of their time.
@@ -122,6 +123,7 @@ class BootStory:
     unsigned: int = 0
     shut_down: bool = False
     granted: set[int] = field(default_factory=set)
+    promised: set[int] = field(default_factory=set)
     first_utc: str = ""
     last_utc: str = ""
     dark: str = ""

@@ -134,14 +134,15 @@ class TextTrack:
         return any(note.dark for note in self._active)
 
     def _cue(self) -> None:
-        at_ms = (self._at_ns - self._zero_ns) // _MS
+        at_ms = (self._at_ns - self._zero_ns + _MS // 2) // _MS
         if self._pending is not None and self._pending[0] != at_ms:
             self._put(*self._pending)
         self._pending = (at_ms, self._text())
 
     def _text(self) -> str:
-        mode = [name for from_ns, name in self._modes if from_ns <= self._at_ns]
-        reading = None if self._is_dark() else self._wall(self._at_ns)
+        dark = self._is_dark()
+        mode = ["not recording"] if dark else [name for from_ns, name in self._modes if from_ns <= self._at_ns]
+        reading = None if dark else self._wall(self._at_ns)
         parts = [self._caption]
         if reading is not None:
             utc = utc_or_empty(WallReading(reading.utc_ns + _ROUNDING_NS, reading.source, reading.uncertainty_s))

@@ -239,10 +239,11 @@ class _Checker:
             return
         if ended and (ended.ended_line or ended.continued_by):
             return
+        line = max(boot.last for boot in journal.boots.values())
         self._findings.add(
             Code.JOURNAL_OPEN,
             below(place.path, layout.journal(newest.boot)),
-            f"boot {newest.boot} has not ended in order, its journal stands at line {newest.last}: the recorder runs, "
+            f"boot {newest.boot} has not ended in order, the journal stands at line {line}: the recorder runs, "
             "or lost power. Whether lines were cut off after that can't be told from here",
         )
 

@@ -10,7 +10,8 @@ The rules, in order (the format is that of `agent.evidence.journal`):
 4. Each checkpoint is signed by its boot's key, over the number and hash of the line before it and the times of its own.
    Lines that were altered and chained anew do not get past the next checkpoint.
 5. Neither clock ever goes back, except that the monotonic one begins anew with a boot.
-6. A recording ends only by a request that was granted in the same boot.
+6. A recording ends only by a request that was granted in the same boot, by a line that a checkpoint signs: the
+   recorder signs a grant before it acts on it, and whoever has the card can chain a line on.
 
 After anything wrong, reading goes on with the next line, so that one alteration is told once and hides no other.
 """
@@ -196,7 +197,8 @@ class _Reader:
     def _check_torn(self, n: int, entry: entries.Boot) -> None:
         if entry.torn_bytes == self._loose or self._head is None:
             if entry.torn_bytes:
-                said = f"{number(entry.torn_bytes, 'byte')} before it are an unfinished line, torn by the loss of power"
+                torn = number(entry.torn_bytes, "byte")
+                said = f"{torn} before it are an unfinished line, torn by the loss of power; nothing counts on them"
                 self._findings.add(Code.JOURNAL_TORN, self._at(n), said)
             return
         self._findings.add(
@@ -257,7 +259,7 @@ class _Reader:
                 self._checkpoint(line, entry)
             case entries.Decided():
                 if entry.allowed:
-                    boot.granted.add(entry.request)
+                    boot.promised.add(entry.request)
             case entries.RecordingStarted():
                 self.story.recording(entry.recording, line.n).boots.append(boot.boot)
             case entries.RecordingEnded():
@@ -287,7 +289,10 @@ class _Reader:
         story = self.story.recording(entry.recording, n)
         story.ended_line, story.ended_boot = n, self._boot.boot
         if entry.request not in self._boot.granted:
-            said = f"the recording was ended by request {entry.request}, which no line of this boot grants"
+            unsigned = entry.request in self._boot.promised
+            grants = "signed line of this boot grants: whoever had the card can have written it" if unsigned else ""
+            grants = grants or "line of this boot grants"
+            said = f"the recording was ended by request {entry.request}, which no {grants}"
             self._findings.add(Code.ENDED_WITHOUT_GRANT, self._at(n), said, recording=entry.recording)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
@@ -307,7 +312,10 @@ class _Reader:
         boot.unsigned = 0
         if problem := self._disagrees(line, payload):
             self._findings.add(Code.CHECKPOINT_CONTRADICTS, self._at(line.n), problem)
-        elif payload.recording:
+            return
+        boot.granted |= boot.promised
+        boot.promised.clear()
+        if payload.recording:
             self._attestation(line.n, payload)
 
     def _disagrees(self, line: Line, payload: CheckpointPayload) -> str:

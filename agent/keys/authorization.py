@@ -29,7 +29,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
 from agent.clock import NS, WallReading, utc_text
 from agent.errors import EvidenceError
@@ -53,6 +53,7 @@ Action = Literal[
     "StopRecording", "PrivacyPause", "Mute", "PowerOff", "LatchCriticalIncident", "ReleaseCriticalIncident"
 ]
 """Those of the policy's actions that a rule may want leave for, and the two that act by themselves."""
+ACTIONS: tuple[Action, ...] = get_args(Action)
 Authority = Literal["supervisor_onscene", "supervisor_remote", "prosecutor", "investigator"]
 """As the policy's schema has them; but an investigator is none that a rule may ask for."""
 
@@ -70,8 +71,8 @@ _INCIDENTS: frozenset[Action] = frozenset({"LatchCriticalIncident", "ReleaseCrit
 
 OFFICES: Mapping[Authority, Office] = MappingProxyType(
     {
-        "supervisor_onscene": Office("supervisor", _REQUESTS | _INCIDENTS),
         "supervisor_remote": Office("supervisor", _REQUESTS | _INCIDENTS),
+        "supervisor_onscene": Office("supervisor", _REQUESTS | _INCIDENTS),
         "prosecutor": Office("prosecutor", _REQUESTS),
         "investigator": Office("investigator", _INCIDENTS),
     }
@@ -79,7 +80,8 @@ OFFICES: Mapping[Authority, Office] = MappingProxyType(
 """Base rules 1 and 4: an investigator latches and releases a critical incident, and stops nothing; a prosecutor's leave
 is one that a rule may ask for, and releases nothing."""
 
-_ROLES: tuple[Role, ...] = ("supervisor", "investigator", "prosecutor")
+ROLES: tuple[Role, ...] = ("supervisor", "investigator", "prosecutor")
+"""Of the keys that may sign one."""
 
 
 class _Payload(Record, frozen=True, forbid_unknown_fields=True):
@@ -178,7 +180,7 @@ def issue(
         "jti": b64(random_bytes(16)),
     }
     record = as_record(payload, _Payload, "authorisation")
-    _check_action(record)
+    _check_action(record.type, record.action)
     _check_life(record, MAX_LIFE_S)
     return jws.sign(signer, TYP, payload)
 
@@ -214,7 +216,7 @@ def check(
     key = _listed(trust, kid, now)
     record = as_record(jws.verify(token, TYP, key.key), _Payload, "authorisation")
     _check_place(record, trust.agency, device, recording)
-    _check_office(record, key)
+    check_office(key, authority=record.type, action=record.action, rank=record.rank)
     _check_life(record, min(max_life_s, MAX_LIFE_S))
     _check_time(record, now)
     used.use(record.jti, expires_s=record.exp, now=now)
@@ -235,6 +237,33 @@ def check(
     )
 
 
+def check_office(key: TrustedKey, *, authority: Authority, action: Action, rank: Rank) -> None:
+    """Whether a key may give this, by rule 6: for those who check, and before somebody signs in vain.
+
+    Raises:
+        EvidenceError: It may not; the text says what it may.
+    """
+    office = OFFICES[authority]
+    if key.role != office.role:
+        raise EvidenceError(
+            f"expected an authorisation of type {authority} by a {office.role} key, got one by the {key.role} key "
+            f"{key.kid} ({key.label})"
+        )
+    _check_action(authority, action)
+    highest = key.rank or RANKS[0]
+    if RANKS.index(rank) > RANKS.index(highest):
+        raise EvidenceError(
+            f"expected at most the rank {highest} from the key {key.kid} ({key.label}), got {rank}: the trust document "
+            "lists what each key may speak as"
+        )
+
+
+def _check_action(authority: Authority, action: Action) -> None:
+    allowed = OFFICES[authority].actions
+    if action not in allowed:
+        raise EvidenceError(f"expected from type {authority} one of {', '.join(sorted(allowed))}, got {action}")
+
+
 def _present(wall: WallReading) -> Now:
     uncertainty_s = wall.uncertainty_s
     if uncertainty_s is None or not uncertainty_s >= 0:  # which no NaN is
@@ -252,8 +281,8 @@ def _present(wall: WallReading) -> Now:
 
 
 def _listed(trust: TrustDocument, kid: str, now: Now) -> TrustedKey:
-    trust.listed(kid, _ROLES, now.earliest_ns)
-    return trust.listed(kid, _ROLES, now.latest_ns)
+    trust.listed(kid, ROLES, now.earliest_ns)
+    return trust.listed(kid, ROLES, now.latest_ns)
 
 
 def _check_place(record: _Payload, agency: str, device: str, recording: str) -> None:
@@ -266,28 +295,6 @@ def _check_place(record: _Payload, agency: str, device: str, recording: str) -> 
             raise EvidenceError(f"expected a running {what} to authorise something for, there is none")
         if got != wanted:
             raise EvidenceError(f"expected an authorisation for the {what} {wanted}, got one for {got}")
-
-
-def _check_action(record: _Payload) -> None:
-    if record.action not in OFFICES[record.type].actions:
-        allowed = ", ".join(sorted(OFFICES[record.type].actions))
-        raise EvidenceError(f"expected from type {record.type} one of {allowed}, got {record.action}")
-
-
-def _check_office(record: _Payload, key: TrustedKey) -> None:
-    office = OFFICES[record.type]
-    if key.role != office.role:
-        raise EvidenceError(
-            f"expected an authorisation of type {record.type} by a {office.role} key, got one by the {key.role} key "
-            f"{key.kid} ({key.label})"
-        )
-    _check_action(record)
-    highest = key.rank or RANKS[0]
-    if RANKS.index(record.rank) > RANKS.index(highest):
-        raise EvidenceError(
-            f"expected at most the rank {highest} from the key {key.kid} ({key.label}), got {record.rank}: the trust "
-            "document lists what each key may speak as"
-        )
 
 
 def _check_life(record: _Payload, max_life_s: int) -> None:

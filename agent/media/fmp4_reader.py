@@ -112,6 +112,15 @@ class Reader:
         Raises:
             EvidenceError: Something is not as `fmp4` writes it.
         """
+        for samples in self.fragments():
+            yield from samples
+
+    def fragments(self) -> Iterator[list[Sample]]:
+        """The same, the samples of a fragment at a time.
+
+        Raises:
+            EvidenceError: Something is not as `fmp4` writes it.
+        """
         tracks = self._read_tracks()
         while self._ending is None:
             header = self._header("between fragments")
@@ -121,7 +130,9 @@ class Reader:
             if kind == b"free":
                 self._skip_free(size)
             elif kind == b"moof":
-                yield from self._fragment(size, tracks)
+                samples = self._fragment(size, tracks)
+                if samples:
+                    yield samples
             else:
                 raise EvidenceError(f"expected a moof or free box after byte {self._window.offset}, got {_name(kind)}")
 
@@ -161,11 +172,12 @@ class Reader:
         else:
             self._end("padding")
 
-    def _fragment(self, moof_size: int, tracks: dict[int, StreamParameters]) -> Iterator[Sample]:
+    def _fragment(self, moof_size: int, tracks: dict[int, StreamParameters]) -> list[Sample]:
+        """The samples of the fragment that begins here; none if the stream ends before it does."""
         _limit(b"moof", moof_size, MAX_MOOF)
         if not self._window.wait(moof_size + _BOX_HEADER):
             self._end("a fragment")
-            return
+            return []
         mdat_size, kind = _parse(_box_header, self._window.view(moof_size, moof_size + _BOX_HEADER))
         if kind != b"mdat":
             raise EvidenceError(f"expected mdat after the moof at byte {self._window.offset}, got {_name(kind)}")
@@ -175,12 +187,12 @@ class Reader:
         _check_runs(runs, tracks, moof_size + _BOX_HEADER, whole)
         if not self._window.wait(whole):
             self._end("a fragment")
-            return
+            return []
         samples = _samples(runs, tracks, bytes(self._window.view(0, whole)))
         self._window.drop(whole)
         self._fragments += 1
         self._samples += len(samples)
-        yield from samples
+        return samples
 
     def _end(self, where: str) -> None:
         cut = self._window.held

@@ -17,7 +17,7 @@ import math
 import struct
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
 from agent.clock import NS
@@ -81,6 +81,7 @@ class _Table:
         self.pending: list[bytes] = []
         self.pending_since = 0
         self._sizes = array("I")
+        self._newest_delta: int | None = None
         self._counts = array("I")
         self._deltas = array("I")
         self._syncs = array("I")
@@ -88,26 +89,30 @@ class _Table:
         self._chunk_runs = array("I")
         self._samples_a_chunk = 0
 
-    def add(self, ticks: int, data: bytes, *, key: bool) -> None:
+    def add(self, ticks: int, data: bytes, key: bool) -> None:  # noqa: FBT001 - called for every sample: kept short
         """One more sample, at `ticks`, not before the one before."""
-        if self.first is None:
+        delta = ticks - self.last
+        if delta == self._newest_delta:
+            self._counts[-1] += 1
+        elif self.first is None:
             self.first = ticks
         else:
-            self._delta(ticks - self.last)
+            self._delta(delta)
         if not self.pending:
             self.pending_since = ticks
         self.last = ticks
+        self.pending.append(data)
         self._sizes.append(len(data))
         if key:
             self._syncs.append(len(self._sizes))
-        self.pending.append(data)
 
     def _delta(self, delta: int) -> None:
         if not 0 <= delta <= MOST_TICKS:
             raise EvidenceError(f"expected 0 to {MOST_TICKS} ticks from one sample to the next, got {delta}")
-        if self._deltas and self._deltas[-1] == delta:
+        if self._newest_delta == delta:
             self._counts[-1] += 1
         else:
+            self._newest_delta = delta
             self._deltas.append(delta)
             self._counts.append(1)
 
@@ -176,23 +181,27 @@ class Mp4Writer:
         self._pending_bytes = 0
         file.seek(self._data_at)
 
-    def add(self, kind: Kind, ticks: int, data: bytes, *, key: bool) -> None:
-        """One more sample of a track.
+    def adder(self, kind: Kind) -> Callable[[int, bytes, bool], None]:
+        """What adds a sample to a track: its ticks, its bytes, and whether it can be decoded without others.
 
-        Raises:
-            EvidenceError: It is before the one before, or more than `MOST_TICKS` after it.
-            OSError: The file's own.
+        It raises `EvidenceError` if the sample is before the one before or more than `MOST_TICKS` after it, and
+        `OSError` as the file does.
         """
         table = self._tables[kind]
-        table.add(ticks, data, key=key)
-        self._pending_bytes += len(data)
-        if self._pending_bytes > _PENDING_BYTES or (ticks - table.pending_since) * CHUNKS_A_SECOND >= table.timescale:
-            self.flush()
+        chunk_ticks = table.timescale // CHUNKS_A_SECOND
+
+        def add(ticks: int, data: bytes, key: bool) -> None:  # noqa: FBT001 - called for every sample: kept short
+            table.add(ticks, data, key)
+            self._pending_bytes += len(data)
+            if ticks - table.pending_since >= chunk_ticks or self._pending_bytes > _PENDING_BYTES:
+                self.flush()
+
+        return add
 
     def add_text(self, milliseconds: int, text: str) -> None:
         """A text that stands from then on, until the next; empty for none."""
         data = text.encode("utf-8")
-        self._text.add(milliseconds, struct.pack(">H", len(data)) + data, key=True)
+        self._text.add(milliseconds, struct.pack(">H", len(data)) + data, True)  # noqa: FBT003
 
     def flush(self) -> None:
         """Write what is held back."""

@@ -80,7 +80,7 @@ def prepare(
         StorageError: Storage can't be read or written; nothing is lost by trying again.
     """
     tail = read_tail(storage)
-    left = left_behind(storage, tail)
+    left = left_behind(storage, tail, owner.signer.public_key)
     boot = tail.boot + 1
     reading = clocks.wall()
     signer = KeySigner.generate()
@@ -122,13 +122,15 @@ def prepare(
         dark_uncertainty_ms=span.uncertainty_ms,
         dark_basis=span.basis,
         interrupted=left.running.recording if left.running else "",
+        carried=left.carried,
     )
-    file = storage.create(layout.journal(boot))
-    first_line = journal.line(first)
+    # The journal comes last: its name uses up a boot number, which an attempt that fails on the way must not do.
     if storage.size(layout.DEVICE) is None:
         storage.publish(layout.DEVICE, owner.certificate)
     if storage.size(layout.TRUST) is None:
         storage.publish(layout.TRUST, owner.trust.token.encode("ascii"))
+    file = storage.create(layout.journal(boot))
+    first_line = journal.line(first)
 
     def identity(classification: str, policy: str) -> Identity:
         chosen, recipients = recipients_of(owner.trust, classification, clocks)

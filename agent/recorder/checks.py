@@ -128,7 +128,7 @@ def _camera(config: Config, config_file: Path, clocks: Clocks) -> Finding:
 def _keys(config: Config, config_file: Path, clocks: Clocks) -> Finding:
     from agent.recorder.service import load_owner
 
-    owner = load_owner(config, config_file, clocks)
+    owner = load_owner(config, config_file)
     wall = clocks.wall()
     recipients = owner.trust.recipients(config.recording.classification, wall.utc_ns if wall.trusted else None)
     return Finding("keys", f"{owner.device} of {owner.agency}; recordings open for {len(recipients)} recipients")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from agent.clock import NS, Clocks
@@ -86,8 +87,9 @@ class Control:
 
     def use(self, layout: Layout) -> None:
         """Let gestures mean this from now on; to be called in the control thread (`put` a function that does)."""
-        self._layout = layout
+        # Inputs first: a layout for buttons that this device lacks is refused there, and the old one stays whole.
         self._gestures(self._inputs.relayout(layout.patterns, self._clocks.monotonic_ns()))
+        self._layout = layout
 
     def put(self, item: Item) -> None:
         """Enqueue an event or an edge; from any thread, never blocks."""
@@ -131,28 +133,39 @@ class Control:
         """Handle one item, let time pass for the inputs, and say when to turn again at the latest, in seconds."""
         self.turns += 1
         now = self._clocks.monotonic_ns()
+        if item is not None:
+            self._try(lambda: self._take(item))
+        if self._items.empty():
+            # Time may pass for the inputs only once all edges of before are read: else, after a stall, the pause
+            # within a double press would seem over and a start would become a mark.
+            self._try(lambda: self._gestures(self._inputs.tick(now)))
+        due_ns = machine.next_deadline_ns(self._state)
+        if due_ns is not None and now >= due_ns:
+            self._try(lambda: self.handle(on.Tick(now)))
         try:
-            if isinstance(item, Edge):
-                self._gestures(self._inputs.edge(item))
-            elif callable(item):
-                item()
-            elif item is not None:
-                self.handle(item)
-            if self._items.empty():
-                # Time may pass for the inputs only once all edges of before are read: else, after a stall, the pause
-                # within a double press would seem over and a start would become a mark.
-                self._gestures(self._inputs.tick(now))
-            due_ns = machine.next_deadline_ns(self._state)
-            if due_ns is not None and now >= due_ns:
-                self.handle(on.Tick(now))
             wait = self._effects.turned(self._state, now)
-        except Exception as error:  # noqa: BLE001 - the control thread outlives every mistake, ours too
+        except Exception as error:  # noqa: BLE001 - as in `_try`
             self._effects.stumbled(f"{type(error).__name__}: {error}")
             return TURN_S
         for deadline in (self._inputs.next_deadline_ns(), machine.next_deadline_ns(self._state)):
             if deadline is not None:
                 wait = min(wait, (deadline - now) / NS)
         return wait
+
+    def _try(self, work: Callable[[], None]) -> None:
+        """Each thing by itself: a mistake in one must neither end the thread nor keep time from passing for another."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the control thread outlives every mistake, ours too
+            self._effects.stumbled(f"{type(error).__name__}: {error}")
+
+    def _take(self, item: Item) -> None:
+        if isinstance(item, Edge):
+            self._gestures(self._inputs.edge(item))
+        elif callable(item):
+            item()
+        else:
+            self.handle(item)
 
     def handle(self, event: on.Event) -> None:
         """Let the core handle an event and carry its commands out, and what follows from them.
@@ -162,9 +175,13 @@ class Control:
         event = replace(event, at_ns=min(event.at_ns, self._clocks.monotonic_ns()))
         self._state, commands = machine.step(self._state, event)
         for command in commands:
-            answer = self._effects.carry_out(command, self._durable(command))
-            if answer is not None:
-                self.handle(answer)
+            # The state has changed already: what fails, such as a light, must not keep the rest from being carried out.
+            self._try(partial(self._carry_out, command))
+
+    def _carry_out(self, command: do.Command) -> None:
+        answer = self._effects.carry_out(command, self._durable(command))
+        if answer is not None:
+            self.handle(answer)
 
     def _durable(self, command: do.Command) -> Callable[[], None]:
         token = command.token if isinstance(command, do.Journal) else 0

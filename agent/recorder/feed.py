@@ -27,6 +27,7 @@ class Feed:
         self._wake_ns = 0
         self._withheld: frozenset[Kind] = frozenset()
         self._standby = True
+        self._silent_from_ns: int | None = None
         if silent_pre_event:
             ring.set_gate(Kind.AUDIO, open_=False)
 
@@ -36,14 +37,23 @@ class Feed:
             for stream in streams:
                 self._declared[stream.parameters.kind] = stream
 
-    def put(self, packet: Packet) -> None:
-        """Take a packet in; wakes the writer only if it waits for one of that time (see `wait`)."""
+    def put(self, packet: Packet) -> bool:
+        """Take a packet in; wakes the writer only if it waits for one of that time (see `wait`).
+
+        Returns:
+            False if nothing of its kind may be kept or looked at now.
+        """
         with self._lock:
             self._packets += 1
-            self._newest[packet.stream.parameters.kind] = packet.time_ns
-            if self._ring.append(packet) and packet.time_ns >= self._wake_ns:
+            kind = packet.stream.parameters.kind
+            self._newest[kind] = packet.time_ns
+            if self._silent_from_ns is not None and kind is Kind.AUDIO and packet.time_ns >= self._silent_from_ns:
+                self._silent_from_ns = None
+                self._ring.set_gate(Kind.AUDIO, open_=False)
+            if self._ring.append(packet) and packet.time_ns >= self._wake_ns and not self._rung:
                 self._rung = True
                 self._bell.notify_all()
+            return self._ring.lets_in(kind)
 
     def ring_bell(self) -> None:
         """Wake the writer."""
@@ -72,7 +82,7 @@ class Feed:
 
     @property
     def packets(self) -> int:
-        """Packets that came in since the start, withheld ones included: what the watchdog watches."""
+        """Packets that came in since the start, withheld ones included."""
         with self._lock:
             return self._packets
 
@@ -102,25 +112,33 @@ class Feed:
         with self._lock:
             cursor = self._ring.start(at_ns, pre_event=pre_event)
             self._standby = False
+            self._silent_from_ns = None
             self._ring.set_gate(Kind.AUDIO, open_=Kind.AUDIO not in self._withheld)
             self._rung = True
             self._bell.notify_all()
             return cursor
 
-    def end(self, cursor: Cursor, *, standby: bool) -> None:
-        """Forget a cursor; `standby` says that no recording follows, so that a silent buffer is silent again."""
+    def ends(self, end_ns: int) -> None:
+        """Say when the running recording ends: a silent buffer is silent again from then on.
+
+        It is so at once, also while a storage that refuses keeps the writer from finishing for long.
+        """
+        with self._lock:
+            if self._silent:
+                self._standby = True
+                self._silent_from_ns = end_ns
+
+    def end(self, cursor: Cursor) -> None:
+        """Forget a cursor: all of its recording is on storage."""
         with self._lock:
             self._ring.end_cursor(cursor)
-            self._standby = standby
-            if standby and self._silent:
-                self._ring.set_gate(Kind.AUDIO, open_=False)
 
     def withhold(self, kinds: frozenset[Kind]) -> None:
         """Let nothing of these kinds into memory from now on; all others may come in."""
         with self._lock:
             self._withheld = kinds
             self._ring.set_gate(Kind.VIDEO, open_=Kind.VIDEO not in kinds)
-            silent = self._silent and self._standby
+            silent = self._silent and self._standby and self._silent_from_ns is None
             self._ring.set_gate(Kind.AUDIO, open_=Kind.AUDIO not in kinds and not silent)
 
     def read(self, number: int, limit: int) -> tuple[int, list[Packet]]:

@@ -40,7 +40,9 @@ def harden() -> Hardening:
     else:
         no_core = True
     not_dumpable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
-    locked = libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0
+    # Under a finite limit locking may succeed now and every allocation fail later: then rather not.
+    unlimited = os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+    locked = unlimited and libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0
     os.umask(0o077)
     return Hardening(not_dumpable, no_core, locked)
 

@@ -1,9 +1,15 @@
 """The journal's keeper: the only thread that writes journal lines.
 
-Lines are made in the order in which they were posted, written, synced, and only then are those told who wait for it
-before a permissive act. While storage refuses, lines pile up in memory and nobody is told; nothing is dropped.
+The rules, in order:
+1. Lines are made in the order in which they were posted, written and synced. Who waits for a line before a permissive
+   act is told once it and a signed checkpoint over it are on storage, never sooner.
+2. While storage refuses, lines pile up in memory and nobody is told; nothing is dropped. What piled up is signed when
+   it is stored. The file is opened anew, for a card that was gone and came back has no use for the old handle.
+3. An entry that can't be written, or anything else that goes wrong in reading what was left, costs that entry or
+   another attempt, never the journal.
 """
 
+import logging
 import queue
 import threading
 from collections import deque
@@ -13,7 +19,7 @@ from dataclasses import dataclass
 from agent.clock import NS, Clocks
 from agent.errors import StorageError
 from agent.evidence.details import Details
-from agent.evidence.entries import Entry
+from agent.evidence.entries import Entry, Refused
 from agent.evidence.journal import Journal, OpenSegment, Signed
 from agent.storage.interface import GrowingFile
 
@@ -26,7 +32,9 @@ class _Post:
     entry: Entry | None
     details: Details | None = None
     segment: OpenSegment | None = None
+    attests: bool = False
     checkpoint: bool = False
+    last: bool = False
     synced: Callable[[], None] | None = None
 
 
@@ -38,6 +46,7 @@ class Keeper:
             every `RETRY_S`, while it raises `StorageError`.
         clocks: For the time of checkpoints.
         failed: Told once when storage refuses, with the error, and once when it takes lines again, with None.
+        reopen: Gives another handle on the file, which holds at least so many bytes; or raises `StorageError`.
     """
 
     def __init__(
@@ -46,6 +55,7 @@ class Keeper:
         clocks: Clocks,
         *,
         failed: Callable[[StorageError | None], None],
+        reopen: Callable[[int], GrowingFile] | None = None,
     ) -> None:
         self._prepare = prepare
         self._journal: Journal | None = None
@@ -53,14 +63,17 @@ class Keeper:
         self._offset = 0
         self._clocks = clocks
         self._failed = failed
+        self._reopen = reopen
         self._posts: queue.SimpleQueue[_Post] = queue.SimpleQueue()
         self._early: deque[_Post] = deque()
         self._unsynced = bytearray()
         self._waiting: list[Callable[[], None]] = []
         self._failing = False
+        self._due = False
         self._segment: OpenSegment | None = None
         self._checkpoint_ns = clocks.monotonic_ns()
-        self._stopping = False
+        self._stopping = threading.Event()
+        self._ended = False
         self._durable = (0, Signed())
         self._thread: threading.Thread | None = None
 
@@ -79,13 +92,18 @@ class Keeper:
         """Number of the newest line on storage, and the newest checkpoint there: what others may be shown."""
         return self._durable
 
+    @property
+    def failing(self) -> bool:
+        """True while storage refuses lines."""
+        return self._failing
+
     def post(self, entry: Entry, details: Details | None = None, *, synced: Callable[[], None] | None = None) -> None:
         """Journal an entry; `synced` is called in the keeper's thread once it and a checkpoint over it are durable."""
         self._posts.put(_Post(entry, details, checkpoint=synced is not None, synced=synced))
 
     def attest(self, segment: OpenSegment | None) -> None:
         """Sign a checkpoint over the chain and the open segment's synced bytes; None once it was closed."""
-        self._posts.put(_Post(None, segment=segment, checkpoint=True))
+        self._posts.put(_Post(None, segment=segment, attests=True, checkpoint=True))
 
     def start(self) -> None:
         """Run in a thread of its own."""
@@ -94,8 +112,8 @@ class Keeper:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what was posted, end the thread if there is one, release the file."""
-        self._stopping = True
-        self._posts.put(_Post(None, checkpoint=True))
+        self._posts.put(_Post(None, checkpoint=True, last=True))
+        self._stopping.set()
         if self._thread is None:
             self.step()
         else:
@@ -105,15 +123,16 @@ class Keeper:
 
     def _run(self) -> None:
         self.step()
-        while True:
-            wait = RETRY_S if self._failing else max(0.0, self._next_checkpoint_ns() / NS)
-            try:
-                first: _Post | None = self._posts.get(timeout=wait)
-            except queue.Empty:
-                first = None
+        while not (self._ended or (self._stopping.is_set() and self._failing)):
+            first: _Post | None = None
+            if self._failing:
+                self._stopping.wait(RETRY_S)
+            else:
+                try:
+                    first = self._posts.get(timeout=max(0.0, self._next_checkpoint_ns() / NS))
+                except queue.Empty:
+                    first = None
             self.step(first)
-            if self._stopping and (self._failing or self._posts.empty()):
-                return
 
     def _next_checkpoint_ns(self) -> int:
         return self._checkpoint_ns + CHECKPOINT_NS - self._clocks.monotonic_ns()
@@ -123,55 +142,89 @@ class Keeper:
         if first is not None:
             self._early.append(first)
         try:
-            journal, file = self._ready()
+            journal = self._ready()
         except StorageError as error:
             self._refused(error)
             return
-        checkpoint = False
+        except Exception as error:  # noqa: BLE001 - rule 3
+            self._refused(StorageError(0, f"{type(error).__name__}: {error}"))
+            return
         while self._early:
-            checkpoint |= self._take(journal, self._early.popleft())
+            self._take(journal, self._early.popleft())
         while not self._posts.empty():
-            checkpoint |= self._take(journal, self._posts.get())
-        if (checkpoint and not self._failing) or self._next_checkpoint_ns() <= 0:
-            self._unsynced += journal.checkpoint(self._segment)
-            self._checkpoint_ns = self._clocks.monotonic_ns()
-        self._flush(journal, file)
-
-    def _ready(self) -> tuple[Journal, GrowingFile]:
-        if self._journal is None or self._file is None:
-            self._journal, self._file, lines = self._prepare()
-            self._unsynced += lines
-        return self._journal, self._file
-
-    def _refused(self, error: StorageError) -> None:
-        if not self._failing:
-            self._failing = True
-            self._failed(error)
-
-    def _take(self, journal: Journal, post: _Post) -> bool:
-        if post.entry is not None:
-            self._unsynced += journal.line(post.entry, post.details)
-        elif post.checkpoint and not self._stopping:
-            self._segment = post.segment
-        if post.synced is not None:
-            self._waiting.append(post.synced)
-        return post.checkpoint
-
-    def _flush(self, journal: Journal, file: GrowingFile) -> None:
-        if not self._unsynced:
+            self._take(journal, self._posts.get())
+        if (self._due and not self._failing) or self._next_checkpoint_ns() <= 0:
+            self._checkpoint(journal)
+        if not self._store(journal):
             return
-        try:
-            file.write_at(self._offset, self._unsynced)
-            file.sync()
-        except StorageError as error:
-            self._refused(error)
-            return
-        self._offset += len(self._unsynced)
-        self._unsynced = bytearray()
-        self._durable = (journal.number, journal.newest)
+        if self._due:  # came while storage refused
+            self._checkpoint(journal)
+            if not self._store(journal):
+                return
         if self._failing:
             self._failing = False
             self._failed(None)
         waiting, self._waiting = self._waiting, []
         for tell in waiting:
             tell()
+
+    def _ready(self) -> Journal:
+        if self._journal is None:
+            journal, self._file, lines = self._prepare()
+            self._unsynced += lines
+            self._journal = journal
+        return self._journal
+
+    def _refused(self, error: StorageError) -> None:
+        if not self._failing:
+            self._failing = True
+            logging.getLogger(__name__).error("the journal can't be stored: %s", error.strerror)
+            self._failed(error)
+
+    def _take(self, journal: Journal, post: _Post) -> None:
+        if post.entry is not None:
+            try:
+                self._unsynced += journal.line(post.entry, post.details)
+            except Exception as error:  # noqa: BLE001 - rule 3
+                why = f"{type(post.entry).__name__}: {type(error).__name__}: {error}"[:300]
+                self._unsynced += journal.line(Refused("journal", ascii(why)))
+                return  # who waits for it waits on: it never was on storage
+        if post.attests:
+            self._segment = post.segment
+        if post.synced is not None:
+            self._waiting.append(post.synced)
+        self._due |= post.checkpoint
+        self._ended |= post.last
+
+    def _checkpoint(self, journal: Journal) -> None:
+        self._unsynced += journal.checkpoint(self._segment)
+        self._checkpoint_ns = self._clocks.monotonic_ns()
+        self._due = False
+
+    def _store(self, journal: Journal) -> bool:
+        """Write and sync the lines that were made; False if storage refuses."""
+        if not self._unsynced:
+            return True
+        assert self._file is not None
+        try:
+            if self._failing:
+                self._file = self._opened_anew(self._file)
+            self._file.write_at(self._offset, self._unsynced)
+            self._file.sync()
+        except StorageError as error:
+            self._refused(error)
+            return False
+        self._offset += len(self._unsynced)
+        self._unsynced = bytearray()
+        self._durable = (journal.number, journal.newest)
+        return True
+
+    def _opened_anew(self, file: GrowingFile) -> GrowingFile:
+        if self._reopen is None:
+            return file
+        try:
+            again = self._reopen(self._offset)
+        except StorageError:
+            return file
+        file.close()
+        return again

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from agent.evidence.segment import FRAGMENT_NS
-from agent.media.packet import NS, Kind, Packet, StreamParameters
+from agent.media.packet import NS, Kind, Packet, Stream, StreamParameters
 
 STALE_NS = FRAGMENT_NS + FRAGMENT_NS // 4
 """A fragment that is not full by then is stored as it is: the source has fallen silent."""
@@ -28,7 +28,8 @@ class Plan:
 
     Attributes:
         count: How many packets it is about.
-        until_ns: While waiting for a fragment to become full: no packet before that time makes it so.
+        until_ns: There is nothing to do before a packet of that time: while waiting, for this fragment to become full;
+            after writing all there was, for the next one to become almost so.
         stale_ns: While waiting: when the clock shows that, the fragment is to be stored as it is.
     """
 
@@ -75,9 +76,20 @@ def plan(packets: Sequence[Packet], number: int, frame: Frame) -> Plan:
     if frame.end_ns is not None:
         fits_ns = min(fits_ns, frame.end_ns)
     video, audio = frame.video, frame.audio
+    pictures: Stream | None = None
+    sound: Stream | None = None
     lasts, shortest = 0, FRAGMENT_NS
     for count, packet in enumerate(packets):
-        parameters = packet.stream.parameters
+        stream = packet.stream
+        parameters = stream.parameters
+        if stream is not pictures and stream is not sound:
+            before = pictures if parameters.kind is Kind.VIDEO else sound
+            if before is not None and before != stream:
+                return Plan(Step.WRITE, count)  # the source was opened again: these ticks count from another moment
+            if parameters.kind is Kind.VIDEO:
+                pictures = stream
+            else:
+                sound = stream
         if packet.time_ns >= fits_ns or (parameters is not video and parameters is not audio):
             step = _misfit(packet, number + count, frame)
             if step is not None:
@@ -89,7 +101,7 @@ def plan(packets: Sequence[Packet], number: int, frame: Frame) -> Plan:
     full = packets[-1].time_ns + 2 * lasts - first_ns > FRAGMENT_NS
     stale = frame.now_ns - first_ns >= STALE_NS
     if full or stale or frame.last:
-        return Plan(Step.WRITE, len(packets))
+        return Plan(Step.WRITE, len(packets), until_ns=packets[-1].time_ns + FRAGMENT_NS - shortest)
     return Plan(Step.WAIT, until_ns=first_ns + FRAGMENT_NS - 2 * shortest, stale_ns=first_ns + STALE_NS)
 
 

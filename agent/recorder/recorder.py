@@ -25,6 +25,7 @@ from agent.evidence.closing import certify, close_unfinished
 from agent.evidence.entries import DockContact, Entry, Refused, SegmentRecovered, SelfTested, ShutDown, Tampered
 from agent.evidence.history import Progress
 from agent.evidence.journal import Journal
+from agent.evidence.layout import journal as journal_path
 from agent.evidence.manifest import Ended, PreEventLength
 from agent.evidence.segment import Identity, Place
 from agent.keys.authorization import check
@@ -56,6 +57,8 @@ from agent.strict_json import sha256_hex
 MS = 1_000_000
 LOW_STORAGE_S = (3600, 1800, 600, 120)
 """The wearer is warned when this many seconds of recording are left."""
+MOST_STUMBLES = 64
+"""Kinds of mistakes that are journalled: some texts hold a number, and are new each time."""
 LATE_NS = 2 * NS
 """A double press is recognised up to this long after its first contact, which is the moment it means."""
 
@@ -184,9 +187,12 @@ class Recorder:
         self._started_ns = clocks.monotonic_ns()
         self._tag = random_bytes(6).hex()
         self._prepared: Prepared | None = None
-        self._classification = options.classification
+        self._classifications: dict[str, str] = {}
         self._job: Job | None = None
         self._refused = 0
+        self._outage = threading.Lock()
+        self._refusing: set[str] = set()
+        self._refused_ns = 0
         self._missing: tuple[str, ...] = ()
         self._stumbles: set[str] = set()
         self._tampered = 0
@@ -195,7 +201,9 @@ class Recorder:
         self.locked_memory = False
         ring = Ring(options.pre_event_ns, options.max_bytes, late_ns=LATE_NS)
         self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio)
-        self.keeper = Keeper(self._prepare, clocks, failed=self._journal_failed)
+        self.keeper = Keeper(
+            self._prepare, clocks, failed=partial(self._storage_said, "journal"), reopen=self._journal_again
+        )
         self.writer = Writer(
             feed=self.feed,
             storage=storage,
@@ -224,25 +232,28 @@ class Recorder:
     # -- what waits for storage ---------------------------------------------------------------------------------------
 
     def _prepare(self) -> tuple[Journal, GrowingFile, bytes]:
-        prepared = prepare(
-            self._storage,
-            self._owner,
-            self._clocks,
-            self._random_bytes,
-            kernel_boot_id=self._kernel_boot_id,
-            tag=self._tag,
-        )
-        self._prepared = prepared
-        for progress in prepared.left.ended:
-            self.writer.first(partial(self._recover, progress, final=True))
+        prepared = self._prepared
+        if prepared is None:
+            prepared = self._prepared = prepare(
+                self._storage,
+                self._owner,
+                self._clocks,
+                self._random_bytes,
+                kernel_boot_id=self._kernel_boot_id,
+                tag=self._tag,
+            )
+            for progress in prepared.left.ended:
+                self.writer.first(_recovery_of(progress), partial(self._recover, progress, final=True))
         guard = self._make_guard(prepared.boot == 1)
         lost = guard.load()
         if lost:
             self.control.put(on.Unheard(self._clocks.monotonic_ns(), "authorisation", lost))
         self._guard = guard
         running = prepared.left.running
-        self._policy_changed(self._policy.load(prepared.left.policy_version))
-        self.control.put(on.Booted(self._clocks.monotonic_ns(), running.recording if running else ""))
+        self._policy_changed(self._policy.load(prepared.left.carried.policy_version))
+        self.control.put(
+            on.Booted(self._clocks.monotonic_ns(), running.recording if running else "", carried=prepared.left.carried)
+        )
         self.feed.ring_bell()
         return prepared.journal, prepared.file, prepared.first_line
 
@@ -285,7 +296,8 @@ class Recorder:
                 trust=self._owner.trust,
                 device=self._owner.device,
                 recording=self.control.state.recording,
-                wall=self._clocks.wall(),
+                # The journal's clock never goes back, which the guard relies on after its record was lost.
+                wall=self._ready().journal.wall(),
                 used=self._guard,
             )
         except EvidenceError as error:
@@ -318,8 +330,14 @@ class Recorder:
             raise StorageError(errno.EAGAIN, "storage has not been read yet in this boot")
         return self._prepared
 
-    def _identity(self) -> Identity:
-        return self._ready().identity(self._classification, self._policy.digest)
+    def _identity(self, recording: str) -> Identity:
+        path = journal_path(self._ready().boot)
+        if self._storage.size(path) is None:
+            # Without its card a mount point is an ordinary folder: what were stored there would vanish below the card.
+            raise StorageError(errno.ENODEV, f"expected {path} beside the recordings; this is not the same storage")
+        # Of this very recording: the next one may have begun already, and may be for more people.
+        classification = self._classifications.get(recording, self._options.classification)
+        return self._ready().identity(classification, self._policy.digest)
 
     def _certificates(self) -> tuple[bytes, bytes]:
         return self._owner.certificate, self._ready().certificate
@@ -333,7 +351,7 @@ class Recorder:
         certify(self._storage, progress.recording, self._ready().boot, self._certificates())
         closed = close_unfinished(
             self._storage,
-            self._identity(),
+            self._identity(progress.recording),
             Place(progress.recording, progress.segment, progress.previous),
             ended=ended,
             attested_bytes=progress.attested_bytes,
@@ -363,6 +381,7 @@ class Recorder:
                 return self._open(command)
             case do.CloseRecording():
                 self._job = None
+                self.feed.ends(command.end_ns)
                 self.writer.end(command.recording, command.end_ns, command.details)
             case do.Withhold():
                 self.feed.withhold(command.kinds)
@@ -386,7 +405,7 @@ class Recorder:
             case do.Listen():
                 self._listen(command)
             case do.Reclassify():
-                self._classification = command.classification
+                self._classifications[command.recording] = command.classification
                 self.writer.roll(command.recording)
             case do.ShutDown():
                 self._ended()
@@ -411,7 +430,6 @@ class Recorder:
 
     def _open(self, command: do.OpenRecording) -> on.RecordingOpened:
         """Give a recording its place in the ring and have it written."""
-        self._classification = self._options.classification
         cursor = self.feed.start(command.at_ns)
         found = cursor.pre_event
         asked_ms, kept_ms, gap_ms = (ns // MS for ns in (found.asked_ns, found.kept_ns, found.gap_ns))
@@ -427,13 +445,14 @@ class Recorder:
         if command.cause is on.Cause.RECOVERY:
             progress = self._ready().left.running
             assert progress is not None
-            self._classification = self._classification_of(progress)
+            self._classifications[command.recording] = self._classification_of(progress)
+
+            job.segment, job.previous = progress.segment, progress.previous
 
             def resume() -> None:
                 job.previous = self._recover(progress, final=False)
-                job.segment = progress.segment
 
-            self.writer.first(resume)
+            self.writer.first(_recovery_of(progress), resume)
         self._job = job
         self.writer.begin(job)
         return on.RecordingOpened(
@@ -453,27 +472,46 @@ class Recorder:
 
     def stumbled(self, problem: str) -> None:
         """Journal an exception, each kind once: a mistake that repeats must not fill the storage."""
-        if problem not in self._stumbles:
+        if problem not in self._stumbles and len(self._stumbles) < MOST_STUMBLES:
             self._stumbles.add(problem)
             self.keeper.post(Refused("control", problem[:300]))
 
     # -- what the other threads tell ----------------------------------------------------------------------------------
 
     def _written(self, event: WriterEvent) -> None:
-        now = self._clocks.monotonic_ns()
         match event:
             case StorageRefused():
-                self.control.put(on.StorageRefused(now, _name(event.error)))
+                self._storage_said("segments", event.error)
             case StorageTakes():
-                self.control.put(on.StorageTakes(now, event.outage_ns))
+                self._storage_said("segments", None)
             case WriterFault():
                 self.keeper.post(Refused("writer", event.problem[:300]))
-            case FirstStored() | RecordingClosed():
+            case RecordingClosed():
+                self._classifications.pop(event.recording, None)
+            case FirstStored():
                 return
 
-    def _journal_failed(self, error: StorageError | None) -> None:
-        if error is not None:
-            self.control.put(on.StorageRefused(self._clocks.monotonic_ns(), _name(error)))
+    def _storage_said(self, part: str, error: StorageError | None) -> None:
+        """One outage: from the first refusal, of the journal or of segments, until both are taken again."""
+        now = self._clocks.monotonic_ns()
+        with self._outage:
+            before = bool(self._refusing)
+            if error is not None:
+                self._refusing.add(part)
+            else:
+                self._refusing.discard(part)
+            if error is not None and not before:
+                self._refused_ns = now
+                self.control.put(on.StorageRefused(now, _name(error)))
+            elif before and not self._refusing:
+                self.control.put(on.StorageTakes(now, now - self._refused_ns))
+
+    def _journal_again(self, offset: int) -> GrowingFile:
+        """This boot's journal, opened anew after storage was gone: it holds what was synced, or it is another's."""
+        path = journal_path(self._ready().boot)
+        if (self._storage.size(path) or 0) < offset:
+            raise StorageError(errno.ENODEV, f"expected {path} with what was synced; this is not the same storage")
+        return self._storage.reopen(path)
 
     @property
     def standing_by(self) -> bool:
@@ -482,12 +520,13 @@ class Recorder:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
+    def close(self, timeout_s: float = 5.0) -> None:
         """Store what is in memory and close the journal; sources first, so that nothing more comes in."""
         for supervisor in self.supervisors:
             supervisor.close()
-        self.writer.close()
-        self.keeper.post(ShutDown())
+        if self.writer.close(timeout_s):
+            # Else what the writer still signs would come after an end that was said to be in order.
+            self.keeper.post(ShutDown())
         self.keeper.close()
 
     def status(self) -> Status:
@@ -510,6 +549,7 @@ class Recorder:
                 )
         rate = self.feed.bytes_a_second()
         durable_line, checkpoint = self.keeper.durable
+        room = None if free is None else max(0, free - self._options.settings.reserve_bytes)
         return Status(
             version=__version__,
             agency=self._owner.agency,
@@ -528,7 +568,7 @@ class Recorder:
             memory_bytes=self.feed.bytes,
             backlog_ms=self.feed.backlog_ns(job.cursor) // MS if job is not None else 0,
             storage_free_bytes=free,
-            time_left_s=int(max(0, free - self._options.settings.reserve_bytes) / rate) if free and rate else None,
+            time_left_s=int(room / rate) if room is not None and rate else None,
             storage_failing=self.writer.failing or state.storage_failing,
             slowest_sync_ms=self.writer.slowest_sync_ns // MS,
             journal_line=self.keeper.number,
@@ -551,6 +591,10 @@ class Recorder:
             tampered=self._tampered,
             self_test=self._self_test,
         )
+
+
+def _recovery_of(progress: Progress) -> str:
+    return f"recovery of {progress.recording}, segment {progress.segment:04d},"
 
 
 def _name(error: StorageError) -> str:

@@ -9,7 +9,7 @@ import pwd
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from agent.clock import NS, Clocks, SystemClocks
 from agent.config import Config, resolve
 from agent.controls.shell import Hands
 from agent.core import events as on
-from agent.core.commands import Listen
 from agent.core.inputs import Inputs
 from agent.errors import ConfigError, ControlError, KeyFileError
 from agent.evidence import layout
@@ -29,6 +28,8 @@ from agent.keys.certificates import verify_device
 from agent.keys.replay_guard import ReplayGuard
 from agent.keys.signer import Signer
 from agent.keys.trust import read_unpinned, verify_trust
+from agent.media.measurements import Fact
+from agent.media.measurer import Measurer
 from agent.media.sources.base import paced
 from agent.media.sources.spec import parse_spec
 from agent.policy.keeper import Happening, Keeper, StorageShelf
@@ -37,6 +38,7 @@ from agent.recorder import inbox
 from agent.recorder.boot import Owner
 from agent.recorder.hardening import harden, kernel_boot_id
 from agent.recorder.local_socket import LocalServer
+from agent.recorder.measuring import Reporter
 from agent.recorder.recorder import Options, Policy, Recorder
 from agent.recorder.self_test import self_test
 from agent.recorder.signed_policy import SignedPolicy
@@ -53,7 +55,7 @@ WATCHDOG_NS = 5 * NS
 ANSWER_S = 2.0
 
 
-def load_owner(config: Config, config_file: Path, clocks: Clocks) -> Owner:
+def load_owner(config: Config, config_file: Path) -> Owner:
     """Who this device is, from its key and certificates.
 
     Raises:
@@ -70,8 +72,9 @@ def load_owner(config: Config, config_file: Path, clocks: Clocks) -> Owner:
         )
     trust = verify_trust(trust_token, trust.root)
     certificate = files.read_token(resolve(config_file, device.certificate))
-    wall = clocks.wall()
-    verified = verify_device(certificate, trust, wall.utc_ns if wall.trusted else None)
+    # Not by the clock: a certificate that ran out, or a clock that was set forward, must not keep a camera from
+    # recording. Auditors judge the time; what was revoked is refused.
+    verified = verify_device(certificate, trust, None)
     scheme, _, place = device.key.partition(":")
     uri = f"file:{resolve(config_file, place)}" if scheme == "file" else device.key
     signer = files.load_signer(uri)
@@ -96,13 +99,15 @@ class Service:
         self._run_directory = resolve(config_file, config.run.directory)
         self._bringers = _users(config.run.dock_user)
         self._ending = threading.Event()
+        self._reporter = Reporter()
+        self._measurer = Measurer(self._measured, self._clocks.monotonic_ns)
         self._notifier = sdnotify.SystemdNotifier()
         hardening = harden()
         storage_path = resolve(config_file, config.storage.path)
         with contextlib.suppress(OSError):  # a card that is not there yet is reported by the first attempt to use it
             storage_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.hands = Hands(config.controls, self._clocks)
-        owner = load_owner(config, config_file, self._clocks)
+        owner = load_owner(config, config_file)
         storage = DiskStorage(storage_path)
         policy = self._policy(config, owner, storage)
         source = parse_spec(_camera(config, config_file), paced(self._clocks.monotonic_ns))
@@ -127,11 +132,17 @@ class Service:
             layout=self.hands.layout,
             kernel_boot_id=kernel_boot_id(),
             ended=self._ending.set,
-            listen=self._listen,
+            listen=lambda prompt: self._measurer.listen(prompt.prompt_ns, prompt.prompt_ns + prompt.window_ns),
             guard=partial(_guard, storage_path, owner.signer),
         )
         self.recorder.locked_memory = hardening.locked
-        supervisor = Supervisor(source, self.recorder.feed, self._clocks.monotonic_ns, self.recorder.control.put)
+        supervisor = Supervisor(
+            source,
+            self.recorder.feed,
+            self._clocks.monotonic_ns,
+            self.recorder.control.put,
+            tap=self._measurer.put,
+        )
         self.recorder.supervisors.append(supervisor)
         self._server = LocalServer(self._run_directory, self._answer, self._turned_away)
 
@@ -160,6 +171,7 @@ class Service:
             threading.Thread(target=self._look_into_inbox, name="inbox", daemon=True),
             threading.Thread(target=recorder.control.run, name="control", daemon=True),
         ]
+        self._measurer.start()
         recorder.keeper.start()
         recorder.writer.start()
         for thread in threads:
@@ -172,6 +184,7 @@ class Service:
         while not self._ending.wait(3600.0):
             continue
         self._notifier.notify("STOPPING=1")
+        self._measurer.close()
         recorder.close()
         recorder.control.stop()
         self.hands.close()
@@ -186,7 +199,7 @@ class Service:
             except OSError:
                 continue  # nobody can bring anything; there is nothing to refuse
             for message in inbox.take(folder, self._bringers):
-                self.recorder.deliveries.deliver(message)
+                self._try(partial(self.recorder.deliveries.deliver, message))
 
     def _keep_house(self) -> None:
         recorder = self.recorder
@@ -196,7 +209,7 @@ class Service:
         while not self._ending.wait(HOUSEKEEPING_S):
             now = self._clocks.monotonic_ns()
             for supervisor in recorder.supervisors:
-                supervisor.watch()
+                self._try(supervisor.watch)
             if recorder.control.turns != turns:
                 turns, turned_ns = recorder.control.turns, now
             if not ready and recorder.standing_by:
@@ -209,20 +222,33 @@ class Service:
             moved = (state.contact, state.docked(now)) != dock
             dock = (state.contact, state.docked(now))
             if count % SNAPSHOT_EVERY == 0:
-                recorder.check_policy()
-                recorder.warn()
+                self._try(recorder.check_policy)
+                self._try(recorder.warn)
                 if ready and not tested:
                     tested = True
-                    status = recorder.status()
-                    recorder.control.put(self_test(status, now, microphone="audio" in status.tracks))
+                    self._try(self._test_itself)
             if moved or count % SNAPSHOT_EVERY == 0:  # at once when the dock's contact moves: the session is to end
-                with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
-                    write_snapshot(self._run_directory, recorder.status())
+                self._try(self._snapshot)
 
-    def _listen(self, prompt: Listen) -> None:
-        """Measure speech after a prompt. Without a meter nothing was heard, and that is what the core is told."""
+    def _try(self, work: Callable[[], object]) -> None:
+        """A mistake in one of them must not end the thread that reopens cameras and answers the watchdog."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - journalled, once each
+            self.recorder.stumbled(f"{type(error).__name__}: {error}")
+
+    def _test_itself(self) -> None:
+        status = self.recorder.status()
         now = self._clocks.monotonic_ns()
-        self.recorder.control.put(on.SpeechMeasured(now, prompt.prompt_ns, heard=False, confidence=0.0))
+        self.recorder.control.put(self_test(status, now, microphone="audio" in status.tracks))
+
+    def _snapshot(self) -> None:
+        with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
+            write_snapshot(self._run_directory, self.recorder.status())
+
+    def _measured(self, fact: Fact) -> None:
+        for event in self._reporter.events(fact, self._clocks.monotonic_ns()):
+            self.recorder.control.put(event)
 
     def _turned_away(self, why: str) -> None:
         self.recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "socket", why))

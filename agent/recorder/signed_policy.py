@@ -8,6 +8,7 @@ from agent.core.events import Decided
 from agent.core.gestures_layout import Layout
 from agent.core.limits import Limits
 from agent.core.setup import Setup
+from agent.policy.answer import answer
 from agent.policy.keeper import Event, Keeper
 
 
@@ -86,18 +87,7 @@ class SignedPolicy:
 
     def decide(self, command: Decide) -> Decided:
         """The decision. Never raises: what is wrong with a request is a denial that names it."""
-        decision = self._keeper.engine.decide(command.request)
-        return Decided(
-            at_ns=command.at_ns,
-            request=command.number,
-            allowed=decision.allow,
-            policy=self.digest,
-            rules=decision.rules,
-            obligations=decision.obligations,
-            missing=decision.missing,
-            declared_only=decision.declared_only,
-            error=decision.error,
-        )
+        return answer(self._keeper.engine, self.digest, command)
 
 
 def _seconds(value: object) -> int:

@@ -1,9 +1,10 @@
 """Keeps a source delivering: opens it, hands its packets over, opens it again when it fails, ends or falls silent.
 
-A source runs in a thread of its own, which can't be killed if the library in it hangs; then it is closed, left behind,
-and another one opened. What a left-behind thread still delivers is not taken.
+A source is opened, read and closed in threads of its own, which can't be killed if the library in them hangs; then it
+is left behind, and another one opened. What a left-behind thread still delivers is not taken.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,24 +20,35 @@ SILENCE_NS = 1 * NS
 """Pictures or sound that stay away for longer than this have failed."""
 BACKOFF_NS = (NS // 10, NS // 4, NS // 2, NS)
 """How long to wait before the first, second, … opening in a row that brings no packet; the last one for all further."""
+STEADY_NS = 2 * NS
+"""A source that delivers for so long is well again; one that fails sooner is opened again ever more slowly."""
+HANGING_NS = 10 * NS
+"""An opening that takes longer hangs."""
+MOST_HANGING = 3
+"""So many openings may hang at once; then nothing more is tried until one of them ends."""
+CLOSING_S = 1.0
+"""How long the end of the process waits for a source to be closed."""
 JUMP_NS = 2 * NS
 """A packet's time further than this from the moment it comes in is a jump of the source's clock."""
 
 
 @dataclass(slots=True)
 class _Track:
+    """A track; `last_ns` is when its newest packet came in, `until_ns` where that packet's own time ends."""
+
     stream: Stream
     last_ns: int
+    until_ns: int
     last_ticks: int = -1
     silent: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """One opening of a source."""
+    """One opening of a source; `source` is None until it has returned."""
 
-    source: OpenSource
     opened_ns: int
+    source: OpenSource | None = None
     tracks: dict[Kind, _Track] = field(default_factory=dict)
     ended: str = ""
 
@@ -49,31 +61,43 @@ class Supervisor:
         feed: Where packets go.
         monotonic: The recorder's clock.
         tell: Takes events for the core; called from several threads, must only enqueue.
+        tap: Gets each packet that may be kept, to measure it; must only enqueue.
         live: False for a source that comes as fast as it is read: its packets' times are not compared with the clock.
     """
 
     def __init__(
-        self, source: Source, feed: Feed, monotonic: Monotonic, tell: Callable[[Event], None], *, live: bool = True
+        self,
+        source: Source,
+        feed: Feed,
+        monotonic: Monotonic,
+        tell: Callable[[Event], None],
+        *,
+        live: bool = True,
+        tap: Callable[[Packet], None] | None = None,
     ) -> None:
         self._source = source
         self._feed = feed
         self._monotonic = monotonic
         self._tell = tell
         self._live = live
+        self._tap = tap
         self._generation = 0
         self._run: _Run | None = None
         self._attempts = 0
         self._next_ns = 0
         self._down_ns: dict[Kind, int] = {}
         self._failed_told = False
+        self._silence_told: set[Kind] = set()
         self._closed = False
-        self._lock = threading.Lock()
+        self._hanging: set[int] = set()
 
     @property
     def delivering(self) -> bool:
         """True while a source is open and no track of it is silent."""
         run = self._run
-        return run is not None and not run.ended and not any(track.silent for track in run.tracks.values())
+        if run is None or run.source is None or run.ended:
+            return False
+        return not any(track.silent for track in tuple(run.tracks.values()))
 
     @property
     def name(self) -> str:
@@ -92,48 +116,55 @@ class Supervisor:
         if self._closed:
             return
         if run is None:
-            if now >= self._next_ns:
+            if now >= self._next_ns and len(self._hanging) < MOST_HANGING:
                 self._open(now)
             return
         if run.ended:
             self._fail("both" if len(run.tracks) != 1 else str(next(iter(run.tracks))), run.ended, now)
             return
-        for kind, track in run.tracks.items():
+        if run.source is None:
+            if now - run.opened_ns > HANGING_NS:
+                self._fail("both", f"opening it hangs for {HANGING_NS // NS} s", now)
+            return
+        tracks = dict(run.tracks)  # the source's own thread may add one
+        for kind, track in tracks.items():
             if not track.silent and now - track.last_ns > SILENCE_NS:
                 track.silent = True
-                self._down_ns.setdefault(kind, track.last_ns)
-                self._tell(SourceFailed(now, kind, f"silent for {SILENCE_NS // 10**9} s"))
-        if all(track.silent for track in run.tracks.values()) or (
-            Kind.VIDEO in run.tracks and run.tracks[Kind.VIDEO].silent
-        ):
+                self._down_ns.setdefault(kind, track.until_ns)
+                if kind not in self._silence_told:  # also if it is opened again and again, and stays silent
+                    self._silence_told.add(kind)
+                    self._tell(SourceFailed(now, kind, f"silent for {SILENCE_NS // 10**9} s"))
+        if all(track.silent for track in tracks.values()) or (Kind.VIDEO in tracks and tracks[Kind.VIDEO].silent):
             self._reopen(now)
 
     def _open(self, now: int) -> None:
         self._generation += 1
-        try:
-            source = self._source.open(self._generation)
-        except SourceError as error:
-            self._fail("both", str(error), now)
-            return
-        except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the recorder goes on
-            self._fail("both", f"{type(error).__name__}: {error}", now)
-            return
-        run = _Run(source, now)
-        run.tracks = {stream.parameters.kind: _Track(stream, now) for stream in source.streams}
-        self._feed.declare(*source.streams)
-        self._run = run
-        threading.Thread(target=self._deliver, args=(run,), name=f"source-{self._generation}", daemon=True).start()
+        self._hanging.add(self._generation)
+        run = self._run = _Run(now)
+        name = f"source-{self._generation}"
+        threading.Thread(target=self._deliver, args=(run, self._generation), name=name, daemon=True).start()
 
-    def _deliver(self, run: _Run) -> None:
+    def _deliver(self, run: _Run, generation: int) -> None:
         try:
-            for packet in run.source:
+            try:
+                source = self._source.open(generation)
+            finally:
+                self._hanging.discard(generation)
+            if run is not self._run:
+                _close(source)  # it hung for so long that it was left behind
+                return
+            now = self._monotonic()
+            run.tracks = {stream.parameters.kind: _Track(stream, now, now) for stream in source.streams}
+            self._feed.declare(*source.streams)
+            run.source = source
+            for packet in source:
                 if run is not self._run:
                     return
                 self._take(run, packet)
             run.ended = run.ended or "ended"
         except SourceError as error:
-            run.ended = str(error)
-        except Exception as error:  # noqa: BLE001 - as above
+            run.ended = str(error) or "failed"
+        except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the recorder goes on
             run.ended = f"{type(error).__name__}: {error}"
 
     def _take(self, run: _Run, packet: Packet) -> None:
@@ -141,7 +172,7 @@ class Supervisor:
         kind = packet.stream.parameters.kind
         track = run.tracks.get(kind)
         if track is None or track.stream is not packet.stream:
-            track = run.tracks[kind] = _Track(packet.stream, now)
+            track = run.tracks[kind] = _Track(packet.stream, now, now)
             self._feed.declare(packet.stream)
         if packet.ticks <= track.last_ticks:
             raise SourceError(f"time of {kind} went back from tick {track.last_ticks} to {packet.ticks}")
@@ -149,14 +180,18 @@ class Supervisor:
             raise SourceError(f"time of {kind} jumped: {(packet.time_ns - now) / NS:+.1f} s off the clock")
         track.last_ticks = packet.ticks
         track.last_ns = now
-        self._feed.put(packet)
+        track.until_ns = packet.time_ns + packet.duration * NS // packet.stream.parameters.timescale
+        if self._feed.put(packet) and self._tap is not None:
+            self._tap(packet)
+        self._silence_told.discard(kind)
         down_ns = self._down_ns.pop(kind, None)
         if down_ns is not None or track.silent:
             track.silent = False
             self._tell(SourceBack(packet.time_ns, kind, down_ns if down_ns is not None else packet.time_ns))
         if kind is Kind.VIDEO or Kind.VIDEO not in run.tracks:
-            self._attempts = 0
             self._failed_told = False
+            if now - run.opened_ns >= STEADY_NS:
+                self._attempts = 0
 
     def _fail(self, track: str, problem: str, now: int) -> None:
         if not self._failed_told:
@@ -167,15 +202,31 @@ class Supervisor:
     def _reopen(self, now: int) -> None:
         run, self._run = self._run, None
         if run is not None:
-            for kind, track in run.tracks.items():
-                self._down_ns.setdefault(kind, track.last_ns)
-            threading.Thread(target=run.source.close, name="source-close", daemon=True).start()
+            for kind, track in dict(run.tracks).items():
+                self._down_ns.setdefault(kind, track.until_ns)
+            self._close(run)
         self._next_ns = now + BACKOFF_NS[min(self._attempts, len(BACKOFF_NS) - 1)]
         self._attempts += 1
 
+    @staticmethod
+    def _close(run: _Run) -> threading.Thread | None:
+        if run.source is None:
+            return None  # its own thread closes it once it is open
+        thread = threading.Thread(target=_close, args=(run.source,), name="source-close", daemon=True)
+        thread.start()
+        return thread
+
     def close(self) -> None:
-        """Close the source for good."""
+        """Close the source for good. A library that hangs in it is left behind: what is in memory waits for storage."""
         self._closed = True
         run, self._run = self._run, None
-        if run is not None:
-            run.source.close()
+        closing = self._close(run) if run is not None else None
+        if closing is not None:
+            closing.join(CLOSING_S)
+
+
+def _close(source: OpenSource) -> None:
+    try:
+        source.close()
+    except Exception as error:  # noqa: BLE001 - as above; whether it closes or not, it is not read any more
+        logging.getLogger(__name__).warning("closing a source failed: %s: %s", type(error).__name__, error)

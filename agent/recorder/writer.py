@@ -45,6 +45,8 @@ STRAGGLERS_NS = NS
 _LOOK = 256
 _LOOK_AGAIN_S = 0.1
 """How often to look whether a recording that has no segment yet, or is to end, can go on."""
+MOST_TRIES = 6
+"""So often storage is asked for what no new packet needs, while it takes all else; then that is given up, and said."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -54,6 +56,10 @@ class Ledger(Protocol):
     @property
     def head(self) -> str:
         """Hash of the newest journal line."""
+
+    @property
+    def failing(self) -> bool:
+        """True while storage refuses journal lines."""
 
     def post(self, entry: Entry, details: Details | None = None) -> None:
         """Journal an entry."""
@@ -165,8 +171,9 @@ class _Open:
         offset: Bytes that are durable.
         unsynced: Sealed bytes that are to follow, in pieces as they were made; they hold the packets before number
             `unsynced_to`.
-        newest_ns: Time of the last packet sealed.
+        until_ns: Once all packets are sealed: there is nothing to do before a packet of that time.
         refused: True after storage refused this file once for another reason than room.
+        manifest: What was made to close it, and why it ended; kept for another attempt, which must not say otherwise.
     """
 
     builder: SegmentBuilder
@@ -176,8 +183,9 @@ class _Open:
     offset: int = 0
     unsynced: list[bytes | bytearray] = field(default_factory=list)
     attested_ns: int = 0
-    newest_ns: int = 0
+    until_ns: int = 0
     refused: bool = False
+    manifest: tuple[Ended, bytes] | None = None
 
 
 class Rest(NamedTuple):
@@ -197,7 +205,7 @@ class Writer:
         feed: Where packets come from.
         storage: Where segments go.
         ledger: The journal.
-        identity: Whose evidence it is; asked anew for each segment.
+        identity: Whose evidence a recording is; asked anew for each segment.
         certificates: Give device and boot certificate, copied beside each recording.
         clocks: Both clocks.
         random_bytes: Source of data keys.
@@ -214,7 +222,7 @@ class Writer:
         feed: Feed,
         storage: Storage,
         ledger: Ledger,
-        identity: Callable[[], Identity],
+        identity: Callable[[str], Identity],
         certificates: Callable[[], tuple[bytes, bytes]],
         clocks: Clocks,
         random_bytes: RandomBytes,
@@ -233,7 +241,9 @@ class Writer:
         self._notify = notify
         self._settings = settings or Settings()
         self._jobs: deque[Job] = deque()
-        self._before: deque[Callable[[], object]] = deque()
+        self._before: deque[tuple[str, Callable[[], object]]] = deque()
+        self._tries = 0
+        self._begun: tuple[object, SegmentBuilder] | None = None
         self._open: _Open | None = None
         self._abandoned: _Open | None = None
         self._overlap = False
@@ -245,9 +255,9 @@ class Writer:
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def first(self, work: Callable[[], object]) -> None:
+    def first(self, what: str, work: Callable[[], object]) -> None:
         """Do `work` (recovery) in the writer's thread before the next recording; called again while storage refuses."""
-        self._before.append(work)
+        self._before.append((what, work))
         self._feed.ring_bell()
 
     def begin(self, job: Job) -> None:
@@ -258,34 +268,35 @@ class Writer:
 
     def end(self, recording: str, end_ns: int, details: Details | None) -> None:
         """End a recording: what lies before `end_ns` is still written; `details` say who permitted that."""
-        for job in self._jobs:
-            if job.recording == recording and job.end_ns is None:
+        for job in self._named(recording):
+            if job.end_ns is None:
                 job.end_details = details
                 job.end_ns = end_ns
         self._feed.ring_bell()
 
     def roll(self, recording: str) -> None:
         """Begin a new segment at the next IDR picture: from there on others may open it."""
-        for job in self._jobs:
-            if job.recording == recording:
-                job.roll = True
+        for job in self._named(recording):
+            job.roll = True
 
     def withhold(self, recording: str, kinds: frozenset[Kind], request: int, at_ns: int) -> None:
         """Note that nothing of these kinds comes from `at_ns` on, so that no gap in evidence is without its reason."""
-        for job in self._jobs:
-            if job.recording == recording:
-                job.spans = [*job.spans, *(Span(kind, request, at_ns // 1000, None) for kind in sorted(kinds))]
+        for job in self._named(recording):
+            job.spans = [*job.spans, *(Span(kind, request, at_ns // 1000, None) for kind in sorted(kinds))]
 
     def release(self, recording: str, request: int, at_ns: int) -> None:
         """Note that what was withheld for `request` comes again."""
-        for job in self._jobs:
-            if job.recording == recording:
-                job.spans = [
-                    Span(span.kind, span.request, span.from_us, at_ns // 1000)
-                    if span.request == request and span.to_us is None
-                    else span
-                    for span in job.spans
-                ]
+        for job in self._named(recording):
+            job.spans = [
+                Span(span.kind, span.request, span.from_us, at_ns // 1000)
+                if span.request == request and span.to_us is None
+                else span
+                for span in job.spans
+            ]
+
+    def _named(self, recording: str) -> list[Job]:
+        """The jobs of a recording. The writer's thread may be done with one meanwhile: the queue is copied at once."""
+        return [job for job in tuple(self._jobs) if job.recording == recording]
 
     @property
     def busy(self) -> bool:
@@ -302,18 +313,25 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Store what is in memory, close the open segment as `interrupted`, end the thread if there is one."""
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Store what is in memory, close the open segment as `interrupted`, end the thread if there is one.
+
+        Returns:
+            False if storage takes so long that the thread still works: it may sign something more.
+        """
         self._closing = True
         self._feed.ring_bell()
         if self._thread is None:
             self.step()
-        else:
-            self._thread.join(timeout_s)
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not (self._closing and not self._jobs):
-            self._feed.wait(*self.step())
+        rest = self.step()
+        while self._jobs or not self._closing:
+            self._feed.wait(*rest)
+            rest = self.step()
 
     def step(self) -> Rest:
         """Do all that can be done now; gives back how long nothing more can be."""
@@ -368,7 +386,7 @@ class Writer:
 
     def _work(self) -> None:
         while self._before:
-            self._before[0]()
+            self._unless_hopeless(*self._before[0])
             self._before.popleft()
             self._takes()
         while self._jobs:
@@ -377,6 +395,25 @@ class Writer:
             if not self._advance(self._jobs[0]):
                 return
             self._jobs.popleft()
+
+    def _unless_hopeless(self, what: str, work: Callable[[], object]) -> None:
+        """Do what bears on the past alone: a bad block in an old file must not keep new ones from being written."""
+        try:
+            work()
+        except StorageError as error:
+            if self._ledger.failing or error.errno in _NO_ROOM:
+                raise  # it is storage as a whole
+            self._tries += 1
+            if self._tries < MOST_TRIES:
+                raise
+            problem: Exception | None = error
+        except Exception as error:  # noqa: BLE001 - as in `step`
+            problem = error
+        else:
+            problem = None
+        self._tries = 0
+        if problem is not None:
+            self._notify(WriterFault(f"{what} was given up: {type(problem).__name__}: {problem}"))
 
     def _advance(self, job: Job) -> bool:
         """Write what there is of a recording; True once all of it is on storage."""
@@ -400,14 +437,14 @@ class Writer:
     def _until_next(self, job: Job, decision: Plan) -> Rest:
         """How long there is nothing to do for a recording.
 
-        A fragment that has begun is due once it is full or stale. Where none has, the next one can't be full for most
-        of its length after the last packet written, nor can it be stale before `STALE_NS` from now.
+        A fragment that has begun is due once it is full or stale. One that has not begun can't be stale before
+        `STALE_NS` from now.
         """
         if self._open is None or job.end_ns is not None:
             return Rest(_LOOK_AGAIN_S, 0)
         if decision.stale_ns:
             return Rest((decision.stale_ns - self._clocks.monotonic_ns()) / NS, decision.until_ns)
-        return Rest(STALE_NS / NS, self._open.newest_ns + FRAGMENT_NS * 3 // 4)
+        return Rest(STALE_NS / NS, self._open.until_ns)
 
     def _plan(self, job: Job, packets: list[Packet], *, last: bool) -> Plan:
         if self._open is None:
@@ -439,7 +476,7 @@ class Writer:
                 size = sum(len(packet.data) for packet in batch)
                 self._count_lost(job, [Lost(len(batch), size, batch[0].time_ns, batch[-1].time_ns)])
             self._open.unsynced_to = job.position
-            self._open.newest_ns = batch[-1].time_ns
+            self._open.until_ns = decision.until_ns
             self._count_lost(job, self._feed.taken(job.cursor, job.position))
             backlog = packets[-1].time_ns - batch[0].time_ns > BACKLOG_NS
             if not backlog or sum(map(len, self._open.unsynced)) > MOST_UNSYNCED:
@@ -477,31 +514,48 @@ class Writer:
     def _open_segment(self, job: Job, packets: list[Packet]) -> None:
         if self._abandoned is not None:
             self._close_abandoned(job, self._abandoned, "fault")
+        job.roll = False  # before it is asked whom to seal to, so that nothing that is said meanwhile is passed over
+        identity = self._identity(job.recording)
+        builder = self._begin(job, packets, identity)
+        number = builder.place.segment
+        self._certify(job, identity)
+        try:
+            self._storage.publish(layout.opening(job.recording, number), builder.opening)
+            file = self._storage.create(layout.segment(job.recording, number))
+        except StorageError as error:
+            if error.errno == errno.EEXIST:
+                job.segment = number  # something else lies in its place: it stays, and the next number is taken
+            raise
+        self._begun = None
+        job.segment = number
+        self._open = _Open(builder, file, first_new=job.cursor.written, unsynced_to=job.cursor.written)
+        self._open.unsynced.append(builder.prologue)
+        self._overlap = False
+        self._ledger.post(SegmentOpened(job.recording, number, sha256_hex(builder.opening)))
+
+    def _begin(self, job: Job, packets: list[Packet], identity: Identity) -> SegmentBuilder:
+        """A new segment, or the one whose opening statement storage may already hold from an attempt that failed."""
+        place = Place(job.recording, job.segment + 1, job.previous)
+        streams = self._streams_of(job, packets)
         first_ns = min(packet.time_ns for packet in packets[:8])
+        what = (place, first_ns, streams.parameters, identity.recipient_set, identity.policy)
+        if self._begun is not None and self._begun[0] == what:
+            return self._begun[1]
         now = self._clocks.monotonic_ns()
-        number = job.segment + 1
-        identity = self._identity()
         builder = SegmentBuilder(
             identity,
-            Place(job.recording, number, job.previous),
-            self._streams_of(job, packets),
+            place,
+            streams,
             first_ns=first_ns,
             start=moment_at(self._clocks.wall(), now, first_ns),
             journal_head=self._ledger.head,
             frame_length=self._frame_length(_bit_rate(packets)),
             random_bytes=self._random_bytes,
-            pre_event=job.pre_event if number == 1 else None,
+            pre_event=job.pre_event if place.segment == 1 else None,
             overlap=self._overlap,
         )
-        self._certify(job, identity)
-        self._storage.publish(layout.opening(job.recording, number), builder.opening)
-        file = self._storage.create(layout.segment(job.recording, number))
-        job.segment = number
-        job.roll = False
-        self._open = _Open(builder, file, first_new=job.cursor.written, unsynced_to=job.cursor.written)
-        self._open.unsynced.append(builder.prologue)
-        self._overlap = False
-        self._ledger.post(SegmentOpened(job.recording, number, sha256_hex(builder.opening)))
+        self._begun = (what, builder)
+        return builder
 
     def _certify(self, job: Job, identity: Identity) -> None:
         device, boot = self._certificates()
@@ -575,8 +629,9 @@ class Writer:
             self._close_segment(job, self._open, ended)
         elif self._abandoned is not None:
             self._close_abandoned(job, self._abandoned, ended)
+        self._begun = None
         self._let_go(job, job.position)
-        self._feed.end(job.cursor, standby=len(self._jobs) == 1)
+        self._feed.end(job.cursor)
         if ended == "stopped":
             self._notify(RecordingClosed(job.recording))
 
@@ -586,14 +641,18 @@ class Writer:
             open_.unsynced.append(builder.finish())
         if open_.unsynced:
             self._store(job, open_)
-        manifest = builder.manifest(
-            ended,
-            stop=self._stop(job, ended),
-            lost_packets=job.lost,
-            withheld=_spans_since(job.spans, builder.first_ns // 1000),
-            details=job.end_details if ended == "stopped" else None,
-        )
-        self._storage.publish(layout.manifest(job.recording, builder.place.segment), manifest)
+        path = layout.manifest(job.recording, builder.place.segment)
+        if open_.manifest is None or (open_.manifest[0] != ended and self._storage.size(path) is None):
+            made = builder.manifest(
+                ended,
+                stop=self._stop(job, ended),
+                lost_packets=job.lost,
+                withheld=_spans_since(job.spans, builder.first_ns // 1000),
+                details=job.end_details if ended == "stopped" else None,
+            )
+            open_.manifest = (ended, made)
+        ended, manifest = open_.manifest
+        self._storage.publish(path, manifest)
         open_.file.close()
         self._open = None
         self._closed(job, manifest, ended)
@@ -605,20 +664,25 @@ class Writer:
 
     def _close_abandoned(self, job: Job, abandoned: _Open, ended: Ended) -> None:
         """Close a file that could not be written on as recovery would: by what is on storage."""
-        closed = close_unfinished(
-            self._storage,
-            self._identity(),
-            abandoned.builder.place,
-            ended=ended,
-            attested_bytes=abandoned.offset,
-            recovered=False,
-            final=ended == "stopped",
-            lost_packets=job.lost,
-            stop=self._stop(job, ended),
-            details=job.end_details if ended == "stopped" else None,
-        )
+
+        def close() -> None:
+            closed = close_unfinished(
+                self._storage,
+                self._identity(job.recording),
+                abandoned.builder.place,
+                ended=ended,
+                attested_bytes=abandoned.offset,
+                recovered=False,
+                final=ended == "stopped",
+                lost_packets=job.lost,
+                stop=self._stop(job, ended),
+                details=job.end_details if ended == "stopped" else None,
+            )
+            self._closed(job, closed.manifest, closed.ended)
+
+        place = abandoned.builder.place
+        self._unless_hopeless(f"closing of {place.recording}, segment {place.segment:04d},", close)
         self._abandoned = None
-        self._closed(job, closed.manifest, ended)
 
     def _closed(self, job: Job, manifest: bytes, ended: Ended) -> None:
         job.previous = sha256_hex(manifest)

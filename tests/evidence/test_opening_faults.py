@@ -255,6 +255,26 @@ def test_key_of_somebody_else_is_refused_before_anything_is_written(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_part_that_is_sealed_to_others_is_named_and_its_time_is_kept(tmp_path: Path) -> None:
+    rig = Rig(settings=Settings(segment_ns=3 * NS))
+    packets = packets_of(camera(CLIPS[0]), 13)
+    rig.declare(packets)
+    rig.start(0)
+    rig.play([p for p in packets if p.time_ns < 6 * NS])
+    rig.identity = replace(rig.identity, recipients=[HpkeRecipientKey.generate().recipient])
+    rig.play([p for p in packets if p.time_ns >= 6 * NS])
+    rig.stop(12)
+    rig.settle()
+    out = tmp_path / "out.mp4"
+    opened = open_rig(rig, out)
+    assert "it is sealed to others than the holder of this key" in " ".join(opened.missing)
+    assert opened.files[0].seconds == pytest.approx(12, abs=0.001)
+    assert {gap.cause for gap in opened.files[0].gaps} == {"segments 3 to 5 could not be opened"}
+    pictures = found(out, Kind.VIDEO)
+    assert pictures == shown(packets, Kind.VIDEO)[: len(pictures)]
+    assert not opened.complete
+
+
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("nowhere")])
 def test_existing_file_is_never_overwritten(make: Callable[[Path], object], tmp_path: Path) -> None:
     rig = Rig()

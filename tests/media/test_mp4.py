@@ -1,6 +1,7 @@
 import io
 import struct
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -27,12 +28,13 @@ def written(
     """A file with these samples, whose last ones last for 1000 ticks, and whether its index is in front."""
     file = io.BytesIO()
     writer = Mp4Writer(file, parameters, reserve=reserve)
+    adders = {one.kind: writer.adder(one.kind) for one in parameters}
     timescales = {one.kind: one.timescale for one in parameters}
     merged = [
         (ticks / timescales[kind], kind, ticks, data, key) for kind, own in samples.items() for ticks, data, key in own
     ]
     for _, kind, ticks, data, key in sorted(merged, key=lambda sample: sample[0]):
-        writer.add(kind, ticks, data, key=key)
+        adders[kind](ticks, data, key)
     for at, text in texts or []:
         writer.add_text(at, text)
     ends = {kind: own[-1][0] + 1000 for kind, own in samples.items() if own}
@@ -192,15 +194,44 @@ def test_time_of_recording_is_stated_where_it_is_known() -> None:
 @pytest.mark.parametrize("step", [-1, MOST_TICKS + 1])
 def test_times_that_the_format_can_not_hold_are_refused(step: int) -> None:
     writer = Mp4Writer(io.BytesIO(), [VIDEO], reserve=1000)
-    writer.add(Kind.VIDEO, 5000, b"a", key=True)
+    add = writer.adder(Kind.VIDEO)
+    add(5000, b"a", True)
     with pytest.raises(EvidenceError, match="ticks from one sample to the next"):
-        writer.add(Kind.VIDEO, 5000 + step, b"b", key=False)
+        add(5000 + step, b"b", False)
 
 
 def test_file_is_written_piece_by_piece() -> None:
     """What is held back is half a second or a megabyte, whichever is less."""
     file = io.BytesIO()
-    writer = Mp4Writer(file, [VIDEO], reserve=1000)
+    add = Mp4Writer(file, [VIDEO], reserve=1000).adder(Kind.VIDEO)
     for number in range(1000):
-        writer.add(Kind.VIDEO, number * 1000, b"x" * 10_000, key=number == 0)
+        add(number * 1000, b"x" * 10_000, number == 0)
         assert (number + 1) * 10_000 - len(file.getvalue()) <= 16 * 10_000
+
+
+class Sparse(io.FileIO):
+    """A file in which large writes leave holes: more than 4 GiB in no time."""
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        if len(data) < 1 << 19:
+            return super().write(data)
+        self.seek(len(data), io.SEEK_CUR)
+        return len(data)
+
+
+def test_file_of_more_than_4_gib_is_found_to_its_last_sample(tmp_path: Path) -> None:
+    path = tmp_path / "large.mp4"
+    with Sparse(path, "wb") as file:
+        writer = Mp4Writer(file, [VIDEO], reserve=1 << 17)
+        add = writer.adder(Kind.VIDEO)
+        large = bytes(1 << 20)
+        for number in range(4200):
+            add(number * 1000, large, True)
+        add(4_200_000, b"\0\0\0\4\x65\x88\x84\x00", True)
+        assert writer.finish({Kind.VIDEO: 4_201_000}, text_end_ms=0, created_ns=None)
+    assert path.stat().st_size > 1 << 32
+    with open_input(path) as container:
+        stream = stream_of(container, Kind.VIDEO)
+        container.seek(4_200_000, stream=stream)
+        last = next(packet for packet in container.demux(stream) if packet.pts == 4_200_000)
+        assert bytes(last) == b"\0\0\0\4\x65\x88\x84\x00"

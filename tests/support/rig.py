@@ -66,7 +66,7 @@ class Rig:
             feed=self.feed,
             storage=self.storage,
             ledger=self.keeper,
-            identity=lambda: self.identity,
+            identity=lambda _recording: self.identity,
             certificates=lambda: (b"device", b"boot"),
             clocks=self.clocks,
             random_bytes=os.urandom,

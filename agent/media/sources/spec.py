@@ -40,10 +40,17 @@ def parse_spec(spec: str, pacing: Pacing) -> Source:
     if kind in {"replay", "replay-once"}:
         if not rest or "\0" in rest:
             raise ConfigError(f"expected the path of an MP4 file after {kind}:, got {rest!r}")
-        return ReplaySource(Path(rest).expanduser(), pacing, loop=kind == "replay")
+        return ReplaySource(_path(rest), pacing, loop=kind == "replay")
     if kind == "pattern" and (rest or not colon):
         return PatternSource(_pattern_settings(rest), pacing, name=spec)
     raise ConfigError(f"expected a source as {_FORMS}; got {spec!r}")
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"expected the path of an MP4 file, got {text[:80]!r}: {error}") from error
 
 
 def _pattern_settings(text: str) -> PatternSettings:

@@ -1,0 +1,114 @@
+"""`bwc-agent annotate`: classify a recording later, signed, and without a word in clear."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli.asking import PassphraseFileOption, RecordingOption, choose_recording, login_name, passphrase_of
+
+if TYPE_CHECKING:
+    from agent.evidence.recorded import Place
+    from agent.keys.trust import TrustDocument
+
+
+def annotate_command(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A recording's folder, or a folder with recordings below it.", show_default=False
+        ),
+    ],
+    key: Annotated[
+        Path,
+        typer.Option("--key", metavar="FILE", help="A supervisor's or a custodian's signing key.", show_default=False),
+    ],
+    classification: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="juvenile, sexual_assault, medical, privileged_counsel, confidential_informant, or a recipient set of "
+            "the trust document.",
+            show_default=False,
+        ),
+    ],
+    note: Annotated[str, typer.Option(metavar="TEXT", help="In your own words.", show_default=False)] = "",
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Who says so. By default the login name.", show_default=False),
+    ] = None,
+    recording: RecordingOption = None,
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust",
+            metavar="FILE",
+            help="Your own copy of the trust document. By default the one beside the evidence.",
+            show_default=False,
+        ),
+    ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was stored as JSON.")] = False,
+) -> None:
+    """Add a signed annotation to a recording; nothing that is there is changed, and nothing is ever overwritten.
+
+    Classification, note and name are sealed to the agency's recipients: who finds the folder learns only that there is
+    an annotation, by which key, and when. It is bound to the recording by the hash of its last manifest, whose
+    signature is checked; check all of it with `verify` first.
+
+    Exit code 0: stored; 2: refused, and nothing was stored.
+
+    Example: bwc-agent annotate evidence/recordings/3f9a1c20b7d4-0002 --key custodian.pem --classification juvenile
+    """
+    import os
+
+    from agent.clock import SystemClocks
+    from agent.evidence.annotating import add_annotation
+    from agent.evidence.annotation import Content
+    from agent.keys.files import load_signer
+    from agent.storage.disk import DiskStorage
+
+    place = choose_recording(directory, recording)
+    added = add_annotation(
+        DiskStorage(place.path),
+        "",
+        load_signer(f"file:{key}", passphrase_of(key, passphrase_file)),
+        _trust(place, trust),
+        Content(classification, name or login_name(), note),
+        time=SystemClocks().wall(),
+        random_bytes=os.urandom,
+    )
+    path = place.path / added.path
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "path": str(path),
+                    "number": added.number,
+                    "recording": added.subject.recording,
+                    "manifest": added.subject.manifest,
+                    "ended": added.ended,
+                }
+            )
+        )
+        return
+    print(f"annotation {added.number} of {added.subject.recording}: {path}")
+    if not added.ended:
+        print("note: no manifest marks the end of this recording; it may yet go on")
+
+
+def _trust(place: "Place", trust: Path | None) -> "TrustDocument":
+    """Not pinned: whoever reads the annotation checks it against their own."""
+    from agent.errors import KeyFileError
+    from agent.evidence import layout
+    from agent.evidence.tree import below
+    from agent.evidence.verify_authority import text
+    from agent.keys.files import read_token
+    from agent.keys.trust import read_unpinned
+
+    if trust is not None:
+        return read_unpinned(read_token(trust))
+    if place.device is None or place.tree.size(below(place.device, layout.TRUST)) is None:
+        raise KeyFileError(f"there is no trust document beside {place.path}: name your own copy with --trust")
+    return read_unpinned(text(place.tree.read(below(place.device, layout.TRUST))))

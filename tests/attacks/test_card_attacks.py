@@ -1,0 +1,158 @@
+"""A wearer with the card in their hand, and no key: battery out, a few lines chained on, card and battery in again."""
+
+import errno
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.clock import utc_text
+from agent.evidence import layout
+from agent.evidence.entries import (
+    AnyEntry,
+    Continued,
+    Decided,
+    RecordingEnded,
+    RecordingStarted,
+    Requested,
+    StandbyEntered,
+)
+from agent.evidence.findings import Code
+from agent.evidence.journal import parse_line, split_lines
+from agent.evidence.verify import verify
+from agent.strict_json import encode_json, sha256_hex
+from tests.support.device import Device
+from tests.support.storage import MemoryStorage, failing
+
+
+def memory(device: Device) -> MemoryStorage:
+    assert isinstance(device.storage, MemoryStorage)
+    return device.storage
+
+
+def chain_on(device: Device, *said: AnyEntry, boot: int = 1) -> None:
+    """Lines as anybody can write them: the format is public, and the chain is made of hashes alone."""
+    file = memory(device).files[layout.journal(boot)]
+    raw, _ = split_lines(bytes(file.data))
+    last = parse_line(raw[-1])
+    head, number = last.hash, last.n
+    for entry in said:
+        number += 1
+        public = {
+            "n": number,
+            "utc": utc_text(last.wall.utc_ns),
+            "clock": last.wall.source,
+            "within_ms": last.within_ms,
+            "mono_us": last.mono_us,
+            "prev": head,
+            "entry": msgspec.to_builtins(entry),
+        }
+        line = encode_json(public)
+        head = sha256_hex(line)
+        file.data += line + b"\n"
+    file.durable = bytes(file.data)
+
+
+def interrupted() -> Device:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    device.run(4)
+    memory(device).cut_power()
+    return device
+
+
+def forged_stop(recording: str) -> list[AnyEntry]:
+    return [
+        Requested(1, "StopRecording", 1, 1),
+        Decided(1, allowed=True, policy="00" * 32),
+        RecordingEnded(recording, 1, 2),
+        StandbyEntered(),
+    ]
+
+
+def test_stop_chained_on_to_the_journal_by_the_wearer_ends_no_recording() -> None:
+    device = interrupted()
+    running = device.recording
+    chain_on(device, *forged_stop(running))
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+
+
+def test_continuation_chained_on_to_the_journal_ends_no_recording() -> None:
+    device = interrupted()
+    chain_on(device, Continued(device.recording, "nobodys-0001"))
+    device.boot()
+    device.run(2)
+    assert device.recording
+
+
+def test_stop_chained_on_to_the_journal_is_named_by_verify(tmp_path: Path) -> None:
+    device = interrupted()
+    chain_on(device, *forged_stop(device.recording))
+    for path, file in memory(device).files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(bytes(file.data))
+    assert Code.ENDED_WITHOUT_GRANT in {finding.code for finding in verify(tmp_path).findings}
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_stop_that_was_granted_over_a_signature_is_still_one_after_the_next_boot(cut: bool) -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    device.run(2)
+    device.press("record", hold_s=3.2)
+    device.run(1)
+    assert not device.recording
+    if cut:
+        memory(device).cut_power()
+    else:
+        device.recorder.close()
+    device.boot()
+    assert not device.recording
+
+
+def test_end_without_any_grant_chained_on_ends_no_recording() -> None:
+    device = interrupted()
+    chain_on(
+        device, RecordingStarted(device.recording, "button", 1, 0, 0, 0, ""), RecordingEnded(device.recording, 0, 1)
+    )
+    device.boot()
+    assert device.recording
+
+
+def test_final_manifest_that_the_wearer_lays_beside_the_segment_ends_no_recording() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    device.run(2)
+    device.press("record", hold_s=3.2)
+    old = device.storage.read(layout.manifest(next(iter(device.storage.names(layout.RECORDINGS))), 1))
+    head, body, _ = old.decode().split(".")
+    device.press("record", times=2)
+    running = device.recording
+    device.run(4)
+    memory(device).cut_power()
+    forged = f"{head}.{body}.{'A' * 86}".encode()
+    device.storage.publish(layout.manifest(running, 1), forged)
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+
+
+def test_recording_of_a_boot_whose_journal_never_reached_storage_goes_on() -> None:
+    storage = MemoryStorage()
+    storage.fault = failing({"sync", "write"}, errno.EIO, only="journal")
+    device = Device(storage=storage)
+    device.run(6)
+    device.press("record", times=2)
+    device.run(4)
+    running = device.recording
+    storage.cut_power()
+    storage.fault = failing(set(), 0)
+    device.boot()
+    device.run(3)
+    assert device.recording == running
+    assert "0001.manifest.jws" in storage.names(layout.recording(running))

@@ -1,0 +1,92 @@
+"""The stream that everything is measured on: a real clip where there is one, else a pattern encoded into a file."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.clock import NS, Monotonic
+from agent.media.packet import Kind
+from agent.media.sources import OpenSource, paced, parse_spec, unpaced
+from tests.bench.path import Counts
+from tests.support.clips import FOLDER
+from tests.support.containers import segment
+
+CLIP = "max-heromode.mp4"
+PATTERN = "pattern:848x480@30,2700k,gop=30"
+PATTERN_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a stream is, for the table.
+
+    Attributes:
+        bytes_a_second: Encoded bytes of pictures and sound.
+        frame_rate: Pictures a second.
+    """
+
+    text: str
+    bytes_a_second: float
+    frame_rate: float
+
+
+def opened(clip: Path) -> OpenSource:
+    """The clip, looped, as fast as it is taken, its first packet at time 0."""
+    return parse_spec(f"replay:{clip}", unpaced(lambda: 0)).open(1)
+
+
+def opened_live(clip: Path, monotonic: Monotonic) -> OpenSource:
+    """The clip, looped, at its own pace."""
+    return parse_spec(f"replay:{clip}", paced(monotonic)).open(1)
+
+
+def drained(source: OpenSource, media_ns: int) -> Counts:
+    """Take a source's packets and drop them: its own cost."""
+    counts = Counts()
+    began_ns = source.streams[0].epoch_ns
+    for packet in source:
+        if packet.time_ns - began_ns >= media_ns:
+            break
+        counts.add(packet)
+    source.close()
+    return counts
+
+
+def describe(clip: Path, seconds: float) -> Described:
+    """The stream's facts over its first `seconds`."""
+    source = opened(clip)
+    counts = drained(source, round(seconds * NS))
+    parts = []
+    for stream in source.streams:
+        p = stream.parameters
+        if p.kind is Kind.VIDEO:
+            parts.append(f"H.264 {p.width}x{p.height}, {counts.frames / seconds:.2f} pictures a second")
+        else:
+            parts.append(f"{p.codec.upper()} {p.sample_rate} Hz, {p.channels} channels")
+    rate = counts.media_bytes / seconds
+    text = f"{', '.join(parts)}, {rate * 8 / 1e6:.2f} Mbit/s together"
+    return Described(text, rate, counts.frames / seconds)
+
+
+def choose(asked: Path | None, folder: Path) -> tuple[Path, str]:
+    """The clip to use, and what to say of where it came from."""
+    if asked is not None:
+        return asked.resolve(), asked.name
+    found = FOLDER / CLIP
+    if found.is_file():
+        return found, CLIP
+    why = f"no {CLIP} in {FOLDER}: name a clip with --clip, or a folder by BWC_CLIPS"
+    return _pattern_file(folder), f"{PATTERN} ({why})"
+
+
+def _pattern_file(folder: Path) -> Path:
+    source = parse_spec(PATTERN, unpaced(lambda: 0)).open(1)
+    packets = []
+    for packet in source:
+        if packet.time_ns >= PATTERN_S * NS:
+            break
+        packets.append(packet)
+    ours, whole = folder / "pattern-fragments.mp4", folder / "pattern.mp4"
+    ours.write_bytes(segment(packets))
+    subprocess.run(["ffmpeg", "-v", "error", "-i", ours, "-c", "copy", whole], check=True)
+    return whole

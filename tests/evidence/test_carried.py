@@ -1,0 +1,186 @@
+"""What a loss of power must not undo."""
+
+import secrets
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.clock import NS
+from agent.core import commands as do
+from agent.core import events as on
+from agent.core import machine
+from agent.core.events import Action
+from agent.core.limits import Limits
+from agent.core.setup import Setup
+from agent.core.state import Mode, State
+from agent.evidence import entries
+from agent.evidence.carried import Carry
+from agent.evidence.details import KEY_BYTES, DetailsKey
+from agent.evidence.entries import Carried
+from agent.evidence.journal import Journal, Line, parse_line
+from agent.keys.signer import KeySigner
+from agent.policy.request import Authorization
+from agent.policy_unsafe import UnsafePermitEverything
+from tests.support.clocks import FakeClocks
+from tests.support.device import Device
+from tests.support.storage import MemoryStorage
+
+LIMITS = Limits(post_roll_s=0, pause_s=10, pause_total_s=20, mute_s=10, mute_total_s=15)
+
+
+def cut(device: Device, *, times: int = 1) -> None:
+    for _ in range(times):
+        assert isinstance(device.storage, MemoryStorage)
+        device.storage.cut_power()
+        device.clocks.advance(3)
+        device.boot()
+
+
+def modes(device: Device) -> list[Mode]:
+    return [device.recorder.control.state.mode]
+
+
+def recording() -> Device:
+    device = Device(policy=UnsafePermitEverything(Setup(LIMITS)))
+    device.run(6)
+    device.press("record", times=2)
+    return device
+
+
+def test_pulled_battery_does_not_refill_what_a_privacy_pause_may_use() -> None:
+    device = recording()
+    device.press("mark", hold_s=2.2)
+    device.run(3)
+    assert modes(device) == [Mode.PRIVACY]
+    cut(device)
+    device.run(1)
+    boot = device.entries(entries.Boot, boot=2)[0]
+    assert isinstance(boot, entries.Boot)
+    assert boot.carried.withheld_ms == {"PrivacyPause": 10_000}
+    assert boot.carried.asked == {"PrivacyPause": 1}
+    device.press("mark", hold_s=2.2)
+    device.run(12)
+    device.press("mark", hold_s=2.2)
+    assert modes(device) == [Mode.RECORDING]
+    assert len(device.entries(entries.Withheld, boot=2)) == 1
+    refused = device.entries(entries.Voided, boot=2)
+    assert [entry.why for entry in refused if isinstance(entry, entries.Voided)] == ["limit"]
+
+
+def test_battery_pulled_again_before_anything_was_journalled_releases_no_critical_incident() -> None:
+    device = recording()
+    device.recorder.control.handle(on.TriggerRose(device.clocks.now_ns, "critical_incident"))
+    device.settle()
+    cut(device, times=3)
+    assert device.recorder.control.state.latched
+    boot = device.entries(entries.Boot, boot=4)[0]
+    assert isinstance(boot, entries.Boot)
+    assert boot.carried.latched
+    assert "critical_incident" in boot.carried.triggers
+
+
+def test_new_recording_begins_with_all_of_its_limits() -> None:
+    device = recording()
+    device.press("mark", hold_s=2.2)
+    device.run(5)
+    device.press("record", hold_s=3.2)
+    assert not device.recording
+    cut(device)
+    boot = device.entries(entries.Boot, boot=2)[0]
+    assert isinstance(boot, entries.Boot)
+    assert boot.carried == Carried()
+
+
+def test_rolled_back_policy_stays_rolled_back_over_a_boot_that_recorded() -> None:
+    first, second = Carry(), Carry()
+    journal = _Journal()
+    lines: list[entries.Entry] = [_boot(Carried()), entries.PolicyChanged("policy_in_force", 5, "digest")]
+    for entry in lines:
+        first.follow(journal.line(entry))
+    assert first.carried.policy_version == 5
+    rolled_back = entries.PolicyChanged("policy_rolled_back", 4, "digest")
+    for entry in [_boot(first.carried), rolled_back, entries.RecordingStarted("r", "button", 1, 0, 0, 0, "")]:
+        second.follow(journal.line(entry))
+    assert second.carried.policy_version == 5
+
+
+class _Journal:
+    """Lines as a recorder writes them."""
+
+    def __init__(self) -> None:
+        self.clocks = FakeClocks()
+        key = DetailsKey(secrets.token_bytes(KEY_BYTES))
+        signer = KeySigner.generate()
+        self._journal = Journal(device="cam-1", boot=1, signer=signer, details=key, clocks=self.clocks, head="0" * 64)
+
+    def line(self, entry: entries.Entry) -> Line:
+        return parse_line(self._journal.line(entry).rstrip(b"\n"))
+
+
+def _boot(carried: Carried) -> entries.Boot:
+    return entries.Boot(1, "tag", "", "0", 0, None, None, "first_boot", "", carried)
+
+
+_WORDS = ("start", "siren", "critical_incident", "pause", "mute", "stop", "resume", "wait", "classify", "release")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(_WORDS), max_size=25), st.booleans())
+def test_lines_carry_over_what_the_core_knew(words: list[str], interrupted: bool) -> None:
+    """A boot that went dark after any of these, and the next one: what counted still counts."""
+    before = Carried(withheld_ms={"PrivacyPause": 3000}, asked={"Mute": 2}, triggers={"impact": 1000})
+    state = State(setup=Setup(LIMITS), tag="tag")
+    journal, carry = _Journal(), Carry()
+    carry.follow(journal.line(_boot(before)))
+    for word in ["boot", *words]:
+        waiting = [_event(word, state, journal.clocks.now_ns, before, interrupted)]
+        while waiting:
+            state, commands = machine.step(state, waiting.pop(0))
+            for command in commands:
+                match command:
+                    case do.Journal():
+                        carry.follow(journal.line(command.entry))
+                        if command.token:
+                            waiting.append(on.Durable(state.now_ns, command.token))
+                    case do.Decide():
+                        waiting.append(on.Decided(state.now_ns, command.number, True, "p"))
+                    case do.OpenRecording():
+                        opened = on.RecordingOpened(state.now_ns, command.recording, command.cause, 0, 0, 0, "")
+                        waiting.insert(0, opened)
+                    case _:
+                        pass
+        if word == "wait":
+            journal.clocks.advance(4)
+    carried = carry.carried
+    assert carried.latched == state.latched
+    assert set(carried.triggers) == set(state.raised)
+    if state.recording:
+        used = dict(state.used_ns)
+        if state.withheld is not None:
+            action = state.withheld.asked.action
+            used[action] = used.get(action, 0) + state.withheld.until_ns - state.withheld.since_ns
+        assert {name: ms for name, ms in carried.withheld_ms.items() if ms} == {
+            str(action): ns // 1_000_000 for action, ns in used.items() if ns
+        }
+        assert carried.asked == {str(action): times for action, times in state.asked_again.items()}
+        assert carried.classified == bool(state.classification)
+
+
+def _event(word: str, state: State, now_ns: int, before: Carried, interrupted: bool) -> on.Event:
+    asks = {"pause": Action.PRIVACY_PAUSE, "mute": Action.MUTE, "stop": Action.STOP_RECORDING}
+    asks["resume"] = Action.RESUME_RECORDING
+    if word in asks:
+        return on.Asked(now_ns, asks[word])
+    match word:
+        case "boot":
+            return on.Booted(now_ns, "old" if interrupted else "", before)
+        case "start":
+            return on.StartAsked(now_ns, on.Cause.BUTTON)
+        case "classify":
+            return on.Classified(now_ns, "restricted")
+        case "release":
+            return on.Authorised(now_ns, "ReleaseCriticalIncident", state.recording, Authorization())
+        case "wait":
+            return on.Tick(now_ns + 4 * NS)
+        case _:
+            return on.TriggerRose(now_ns, word)
