@@ -6,6 +6,7 @@ names those that failed, with the mend.
 
 import ctypes
 import os
+import re
 import resource
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,19 +54,29 @@ def is_dumpable() -> bool:
 
 
 def swap_devices(proc_swaps: str) -> list[str]:
-    """The swap areas named in the text of /proc/swaps."""
-    return [line.split()[0] for line in proc_swaps.splitlines()[1:] if line.strip()]
+    """The swap areas named in the text of /proc/swaps, where white space in a name is an octal escape (proc(5))."""
+    names = [line.split()[0] for line in proc_swaps.splitlines()[1:] if line.strip()]
+    return [re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), name) for name in names]
 
 
-def swap_is_encrypted(device: str, sys: Path = Path("/sys")) -> bool:
-    """True if a swap area lies on dm-crypt or in compressed memory (zram), where nothing reaches a card in clear."""
-    name = Path(device).resolve().name
-    if name.startswith("zram"):
-        # zram may write idle pages back to a disk; then they leave memory, unencrypted.
-        backing = sys / "block" / name / "backing_dev"
-        return not backing.exists() or backing.read_text().strip() == "none"
-    uuid = sys / "block" / name / "dm" / "uuid"
-    return uuid.exists() and uuid.read_text().startswith("CRYPT-")
+def swap_is_encrypted(device: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> bool:
+    """True if a swap area lies on dm-crypt or in compressed memory (zram), where nothing reaches a card in clear.
+
+    A file is not looked through, whatever its name: nobody can tell from it where its blocks come to lie.
+    """
+    path = Path(device).resolve()
+    block = sys / "block" / path.name
+    if path.parent != dev.resolve():
+        return False
+    try:
+        if path.name.startswith("zram") and block.is_dir():
+            # zram may write idle pages back to a disk; then they leave memory, unencrypted.
+            backing = block / "backing_dev"
+            return not backing.exists() or backing.read_text().strip() == "none"
+        uuid = block / "dm" / "uuid"
+        return uuid.exists() and uuid.read_text().startswith("CRYPT-")
+    except OSError:
+        return False
 
 
 def kernel_boot_id() -> str:

@@ -33,6 +33,7 @@ from agent.keys.replay_guard import ReplayGuard
 from agent.policy.keeper import Event as PolicyEvent
 from agent.policy.request import Authorization
 from agent.recorder.boot import Owner, Prepared, prepare
+from agent.recorder.clock_watch import ClockWatch
 from agent.recorder.control import Control
 from agent.recorder.deliveries import Deliveries
 from agent.recorder.feed import Feed
@@ -190,6 +191,8 @@ class Recorder:
         self._classifications: dict[str, str] = {}
         self._job: Job | None = None
         self._refused = 0
+        self._offering = threading.Lock()
+        self._clock_watch = ClockWatch(clocks)
         self._outage = threading.Lock()
         self._refusing: set[str] = set()
         self._refused_ns = 0
@@ -318,6 +321,12 @@ class Recorder:
         if f"{step}" not in self._warned:
             self._warned.add(f"{step}")
             self.control.put(on.RunningLow(self._clocks.monotonic_ns(), "storage", f"{left_s // 60} min of recording"))
+
+    def watch_clock(self) -> None:
+        """Notice that the clock was set; to be called a few times a second."""
+        change = self._clock_watch.look()
+        if change is not None:
+            self.keeper.post(change)
 
     def check_policy(self) -> None:
         """Notice that the bundle in force has expired; to be called now and then."""

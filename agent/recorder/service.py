@@ -210,6 +210,7 @@ class Service:
             now = self._clocks.monotonic_ns()
             for supervisor in recorder.supervisors:
                 self._try(supervisor.watch)
+            self._try(recorder.watch_clock)
             if recorder.control.turns != turns:
                 turns, turned_ns = recorder.control.turns, now
             if not ready and recorder.standing_by:

@@ -97,12 +97,15 @@ class Status(msgspec.Struct, frozen=True):
 def write_snapshot(directory: Path, status: Status) -> None:
     """Replace the snapshot file, whole at every moment. It lies in memory and needs no sync.
 
+    Mode 0640: the dock service reads it, as a member of the run directory's group.
+
     Raises:
         OSError: The run directory does not take it.
     """
     temporary = directory / f".{NAME}"
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
+        os.fchmod(handle, 0o640)  # the recorder's umask would keep the group out
         os.write(handle, msgspec.json.encode(status))
     finally:
         os.close(handle)
