@@ -200,7 +200,6 @@ class Recorder:
         self._stumbles: set[str] = set()
         self._tampered = 0
         self._self_test: SelfTestStatus | None = None
-        self._offering = threading.Lock()
         self.locked_memory = False
         ring = Ring(options.pre_event_ns, options.max_bytes, late_ns=LATE_NS)
         self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio)
