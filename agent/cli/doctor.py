@@ -24,7 +24,6 @@ def doctor_command(
 
     findings = []
     loaded = configuration.load(config)
-    configuration.resolve(config, loaded.storage.path).mkdir(mode=0o700, parents=True, exist_ok=True)
     for finding in check_all(loaded, config, SystemClocks()):
         findings.append(finding)
         if not as_json:

@@ -1,24 +1,33 @@
-"""Is this device fit for a shift? Each check says in one line what it found, and what mends it."""
+"""Is this device fit for a shift? Each check says in one line what it found, and what mends it.
+
+What a running recorder holds open is not opened a second time: the recorder is asked instead.
+"""
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.clock import Clocks
 from agent.config import Config, resolve
-from agent.errors import BwcError
-from agent.media.sources.base import unpaced
+from agent.errors import BwcError, ControlError, SourceError
+from agent.media.sources.base import OpenSource, Source, unpaced
 from agent.media.sources.spec import parse_spec
 from agent.recorder.hardening import harden, swap_devices, swap_is_encrypted
+from agent.recorder.local_socket import LONGEST_PATH, NAME, ask
 from agent.storage.disk import DiskStorage
 
 SLOW_SYNC_S = 0.15
 SYNC_BYTES = 64 << 10
 SYNCS = 20
 LEAST_FREE = 1 << 30
+CAMERA_S = 10.0
+"""A camera that has delivered nothing by then hangs."""
+_CAMERA_MEND = "check its cable and its driver, and [source] camera"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,54 +50,89 @@ class Finding:
         return not self.mend
 
 
-def check_all(config: Config, config_file: Path, clocks: Clocks) -> Iterator[Finding]:
-    """All checks, one after the other; none of them raises."""
-    yield _clock(clocks)
+@dataclass(frozen=True, slots=True)
+class _Check:
+    name: str
+    mend: str
+    look: Callable[[], tuple[str, str]]
+
+    def finding(self) -> Finding:
+        try:
+            said, mend = self.look()
+        except BwcError as error:
+            strerror = error.strerror if isinstance(error, OSError) else None
+            return Finding(self.name, str(strerror or error), self.mend)
+        except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the other checks go on
+            return Finding(self.name, f"{type(error).__name__}: {error}", self.mend)
+        return Finding(self.name, said, mend)
+
+
+def check_all(config: Config, config_file: Path, clocks: Clocks, proc: Path = Path("/proc")) -> Iterator[Finding]:
+    """All checks, one after the other; none of them raises.
+
+    Args:
+        config: What to check.
+        config_file: Where it came from; relative paths start there.
+        clocks: Both clocks.
+        proc: The kernel's own account.
+    """
     storage = resolve(config_file, config.storage.path)
+    running = _running(resolve(config_file, config.run.directory))
+    in_device = "correct what is named, in [device]"
     for check in (
-        lambda: _storage_room(storage),
-        lambda: _storage_speed(storage),
-        lambda: _camera(config, config_file, clocks),
-        lambda: _keys(config, config_file, clocks),
-        lambda: _key_file(config, config_file),
-        lambda: _folder(storage, "evidence folder"),
-        lambda: _run_directory(resolve(config_file, config.run.directory)),
-        lambda: _controls(config, clocks),
-        lambda: _memory(config),
+        _Check("clock", "", lambda: _clock(clocks)),
+        _Check("evidence folder", f"mount the card, or: mkdir -m 700 {storage}", lambda: _folder(storage)),
+        _Check("storage room", "mount the card, or name another folder in [storage] path", lambda: _room(storage)),
+        _Check("storage speed", "let the recorder's user write there", lambda: _speed(storage)),
+        _Check("camera", _CAMERA_MEND, lambda: _camera(config, config_file, clocks, running)),
+        _Check("keys", in_device, lambda: _keys(config, config_file, clocks)),
+        _Check("key file", in_device, lambda: _key_file(config, config_file)),
+        _Check("policy", "bring a signed bundle: bwc-agent policy sign", lambda: _policy(config, config_file, clocks)),
+        _Check(
+            "run directory",
+            "name another one in [run] directory",
+            lambda: _run_directory(resolve(config_file, config.run.directory)),
+        ),
+        _Check("controls", "correct [controls]", lambda: _controls(config, clocks, running)),
+        _Check("memory", "lower [buffer] max_mb", lambda: _memory(config)),
+        _Check("swap", "run doctor where the recorder runs", lambda: _swap(proc / "swaps")),
+        _Check("core dumps", "LimitCORE=0 in the unit", _dumps),
     ):
-        yield _guarded(check)
-    yield _swap(Path("/proc/swaps"))
-    yield _dumps()
+        yield check.finding()
 
 
-def _guarded(check: Callable[[], Finding]) -> Finding:
+def _running(run_directory: Path) -> dict[str, Any] | None:
+    """The status of a recorder that runs with this configuration; None if there is none."""
     try:
-        return check()
-    except BwcError as error:
-        return Finding("configuration", str(error), "correct what is named")
-    except OSError as error:
-        return Finding("system", str(error), "see the message")
+        return ask(run_directory, {"ask": "status"})
+    except ControlError:
+        return None
 
 
-def _clock(clocks: Clocks) -> Finding:
+def _clock(clocks: Clocks) -> tuple[str, str]:
     wall = clocks.wall()
     if wall.uncertainty_s is None:
-        return Finding(
-            "clock",
+        return (
             f"{wall.source}: nobody vouches for the time; recordings will say so",
             "let systemd-timesyncd or chrony synchronise it, at the dock for example",
         )
-    return Finding("clock", f"{wall.source}, within {wall.uncertainty_s * 1000:.0f} ms")
+    return f"{wall.source}, within {wall.uncertainty_s * 1000:.0f} ms", ""
 
 
-def _storage_room(path: Path) -> Finding:
+def _folder(path: Path) -> tuple[str, str]:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    good = mode & 0o077 == 0 and os.access(path, os.W_OK)
+    return f"{path} has mode {mode:04o}", "" if good else f"chmod 700 {path}, owned by the recorder"
+
+
+def _room(path: Path) -> tuple[str, str]:
     free = DiskStorage(path).free_bytes()
     hours = free * 8 / 4e6 / 3600
     said = f"{free / 1e9:.1f} GB free, {hours:.0f} h at 4 Mbit/s"
-    return Finding("storage room", said, "" if free >= LEAST_FREE else "dock and upload, or a new card")
+    return said, "" if free >= LEAST_FREE else "dock and upload, or a new card"
 
 
-def _storage_speed(path: Path) -> Finding:
+def _speed(path: Path) -> tuple[str, str]:
     probe = path / f".doctor-{os.getpid()}"
     handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     times = []
@@ -104,90 +148,144 @@ def _storage_speed(path: Path) -> Finding:
     times.sort()
     median, worst = times[len(times) // 2], times[-1]
     said = f"sync of 64 KiB: median {median * 1000:.1f} ms, slowest {worst * 1000:.1f} ms"
-    good = worst < SLOW_SYNC_S
-    return Finding("storage speed", said, "" if good else "a card of application class A1 or better, or a check of it")
+    return said, "" if worst < SLOW_SYNC_S else "a card of application class A1 or better, or a check of it"
 
 
-def _camera(config: Config, config_file: Path, clocks: Clocks) -> Finding:
+def _camera(config: Config, config_file: Path, clocks: Clocks, running: dict[str, Any] | None) -> tuple[str, str]:
+    if running is not None:
+        good = running["source_delivering"]
+        said = f"{running['source']} {'delivers' if good else 'delivers nothing'} to the running recorder"
+        return said, "" if good else _CAMERA_MEND
     kind, colon, rest = config.source.camera.partition(":")
     spec = f"{kind}:{resolve(config_file, rest)}" if colon and kind.startswith("replay") else config.source.camera
     source = parse_spec(spec, unpaced(clocks.monotonic_ns))
     before = time.perf_counter()
-    opened = source.open(1)
-    try:
-        first = next(iter(opened), None)
-    finally:
-        opened.close()
-    took = time.perf_counter() - before
-    tracks = ", ".join(f"{s.parameters.kind} {s.parameters.codec}" for s in opened.streams)
-    if first is None:
-        return Finding("camera", f"{source.name} opens but delivers nothing", "check its cable and its driver")
-    return Finding("camera", f"{source.name} delivers {tracks} after {took:.2f} s")
+    tracks = _tracks(source)
+    return f"{source.name} delivers {tracks} after {time.perf_counter() - before:.2f} s", ""
 
 
-def _keys(config: Config, config_file: Path, clocks: Clocks) -> Finding:
+def _tracks(source: Source) -> str:
+    """What a source delivers, once its first packet is there.
+
+    Raises:
+        SourceError: It can't be opened, delivers nothing, or hangs.
+        Exception: Whatever its library raises.
+    """
+    found: list[str] = []
+    problems: list[Exception] = []
+
+    def look() -> None:
+        opened: OpenSource | None = None
+        try:
+            opened = source.open(1)
+            tracks = ", ".join(f"{s.parameters.kind} {s.parameters.codec}" for s in opened.streams)
+            found.append(tracks if next(iter(opened), None) is not None else "")
+        except Exception as error:  # noqa: BLE001 - raised again where it is looked for
+            problems.append(error)
+        finally:
+            if opened is not None:
+                opened.close()
+
+    thread = threading.Thread(target=look, name="camera-check", daemon=True)
+    thread.start()
+    thread.join(CAMERA_S)
+    if problems:
+        raise problems[0]
+    if not found:
+        raise SourceError(f"{source.name} has delivered nothing after {CAMERA_S:.0f} s: its library hangs")
+    if not found[0]:
+        raise SourceError(f"{source.name} opens but delivers nothing")
+    return found[0]
+
+
+def _keys(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:
+    from agent.keys.certificates import verify_device
     from agent.recorder.service import load_owner
 
     owner = load_owner(config, config_file)
     wall = clocks.wall()
-    recipients = owner.trust.recipients(config.recording.classification, wall.utc_ns if wall.trusted else None)
-    return Finding("keys", f"{owner.device} of {owner.agency}; recordings open for {len(recipients)} recipients")
+    now_ns = wall.utc_ns if wall.trusted else None
+    verify_device(owner.certificate.decode("ascii"), owner.trust, now_ns)
+    recipients = owner.trust.recipients(config.recording.classification, now_ns)
+    return f"{owner.device} of {owner.agency}; recordings open for {len(recipients)} recipients", ""
 
 
-def _key_file(config: Config, config_file: Path) -> Finding:
+def _key_file(config: Config, config_file: Path) -> tuple[str, str]:
     scheme, _, place = config.device.key.partition(":")
     if scheme != "file":
-        return Finding("key file", f"the identity key is kept by {scheme}")
+        return f"the identity key is kept by {scheme}", ""
     path = resolve(config_file, place)
     mode = stat.S_IMODE(path.stat().st_mode)
-    good = mode & 0o077 == 0
-    return Finding("key file", f"{path} has mode {mode:04o}", "" if good else f"chmod 600 {path}")
+    return f"{path} has mode {mode:04o}", "" if mode & 0o077 == 0 else f"chmod 600 {path}"
 
 
-def _folder(path: Path, what: str) -> Finding:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    good = mode & 0o077 == 0 and os.access(path, os.W_OK)
-    return Finding(what, f"{path} has mode {mode:04o}", "" if good else f"chmod 700 {path}, owned by the recorder")
+def _policy(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:
+    from agent.evidence import layout
+    from agent.evidence.history import left_behind, read_tail
+    from agent.policy.keeper import Happening, Keeper, StorageShelf
+    from agent.recorder.service import load_owner
+
+    if config.policy.unsafe_permit_everything:
+        return "permits whatever is asked: UNSAFE, for development only", "unsafe_permit_everything = false in [policy]"
+    owner = load_owner(config, config_file)
+    storage = DiskStorage(resolve(config_file, config.storage.path))
+    seen = left_behind(storage, read_tail(storage)).carried.policy_version
+    keeper = Keeper(StorageShelf(storage, layout.POLICY), owner.trust.keys_of("policy"), owner.agency, seen)
+    happened = keeper.load()
+    expired = keeper.check(clocks.wall())
+    wrong = [event for event in happened if event.kind in {Happening.DAMAGED, Happening.ROLLED_BACK}]
+    wrong += [expired] if expired is not None else []
+    pack = keeper.engine.pack.name
+    said = f"{pack}, built in" if keeper.bundle is None else f"{pack}, version {keeper.bundle.version}"
+    said += "".join(f"; {event.kind} {event.version}: {event.detail}" for event in wrong)
+    return said, "bring a newer bundle: bwc-agent policy sign" if wrong else ""
 
 
-def _run_directory(path: Path) -> Finding:
+def _run_directory(path: Path) -> tuple[str, str]:
+    mend = "name another one in [run] directory"
+    if len(os.fsencode(path / NAME)) > LONGEST_PATH:
+        return f"{path / NAME} is longer than the {LONGEST_PATH} bytes that a socket's path may have", mend
     existing = path
     while not existing.exists():
         existing = existing.parent
+    if not existing.is_dir():
+        return f"{existing} is no folder", mend
     good = os.access(existing, os.W_OK)
     said = f"{path} can be {'used' if existing == path else 'made'}" if good else f"{path} can't be written"
-    return Finding("run directory", said, "" if good else "name another in [run] directory")
+    return said, "" if good else mend
 
 
-def _controls(config: Config, clocks: Clocks) -> Finding:
+def _controls(config: Config, clocks: Clocks, running: dict[str, Any] | None) -> tuple[str, str]:
     from agent.controls.shell import Hands
 
+    if running is not None:
+        faulty = running["faulty_lines"]
+        said = f"the running recorder trusts {'all of its inputs' if not faulty else 'not: ' + ', '.join(faulty)}"
+        return said, "" if not faulty else "let go of the button, or check its wires"
     hands = Hands(config.controls, clocks)
-    said = f"{len(hands.lines)} inputs, layout {hands.layout.name}, pins by {config.controls.pin_factory}"
-    return Finding("controls", said)
+    try:
+        return f"{len(hands.lines)} inputs, layout {hands.layout.name}, pins by {config.controls.pin_factory}", ""
+    finally:
+        hands.close()
 
 
-def _memory(config: Config) -> Finding:
+def _memory(config: Config) -> tuple[str, str]:
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     needed = (config.buffer.max_mb + 80) << 20
-    good = needed < available * 3 // 4
     said = f"buffer of at most {config.buffer.max_mb} MB and 80 MB for the recorder, of {available >> 20} MB"
-    return Finding("memory", said, "" if good else "lower [buffer] max_mb")
+    return said, "" if needed < available * 3 // 4 else "lower [buffer] max_mb"
 
 
-def _swap(proc: Path) -> Finding:
-    try:
-        devices = swap_devices(proc.read_text())
-    except OSError:
-        return Finding("swap", f"{proc} can't be read", "run doctor where the recorder runs")
+def _swap(proc_swaps: Path) -> tuple[str, str]:
+    devices = swap_devices(proc_swaps.read_text())
     clear = [device for device in devices if not swap_is_encrypted(device)]
     if clear:
-        return Finding("swap", f"unencrypted swap: {', '.join(clear)}", "swapoff it, or use zram or an encrypted swap")
-    return Finding("swap", f"none in clear ({len(devices)} areas)")
+        return f"unencrypted swap: {', '.join(clear)}", "swapoff it, or use zram or an encrypted swap"
+    return f"none in clear ({len(devices)} areas)", ""
 
 
-def _dumps() -> Finding:
+def _dumps() -> tuple[str, str]:
     hardening = harden()
     good = hardening.no_core and hardening.not_dumpable
     locked = "memory locked" if hardening.locked else "memory not locked (LimitMEMLOCK)"
-    return Finding("core dumps", f"{'off' if good else 'ON'}, {locked}", "" if good else "LimitCORE=0 in the unit")
+    return f"{'off' if good else 'ON'}, {locked}", "" if good else "LimitCORE=0 in the unit"

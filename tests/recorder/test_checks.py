@@ -1,0 +1,323 @@
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent import config as configuration
+from agent.clock import NS
+from agent.config import Config
+from agent.config_template import write_config
+from agent.controls.config import BENCH_CONTROLS
+from agent.errors import SourceError
+from agent.keys.files import save_signing_key
+from agent.media.sources.base import OpenSource
+from agent.policy.first import sign_first_bundle
+from agent.recorder import checks
+from agent.recorder.checks import Finding, check_all
+from agent.recorder.hardening import Hardening
+from agent.recorder.local_socket import LocalServer
+from agent.storage.disk import DiskStorage
+from tests.support.agency import DAY, NOW
+from tests.support.clocks import FakeClocks
+from tests.support.device import agency
+
+NAMES = [
+    "clock",
+    "evidence folder",
+    "storage room",
+    "storage speed",
+    "camera",
+    "keys",
+    "key file",
+    "policy",
+    "run directory",
+    "controls",
+    "memory",
+    "swap",
+    "core dumps",
+]
+
+
+@dataclass
+class Bench:
+    """A provisioned device that is fit, in a folder of its own, to be broken by a test."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        pilot = self.folder / "pilot"
+        shutil.copytree(agency().device_key.parent.parent, pilot)
+        self.device = pilot / "device"
+        self.clocks = FakeClocks()
+        write_config(self.device, camera="pattern:64x64", controls=BENCH_CONTROLS)
+        sign_first_bundle(pilot, "city", "us-mo-kcpd", self.clocks, None)
+        self.file = self.device / "config.toml"
+        self.proc = self.folder / "proc"
+        self.proc.mkdir()
+        (self.proc / "swaps").write_text("Filename Type Size Used Priority\n")
+
+    def change(self, old: str, new: str) -> None:
+        text = self.file.read_text()
+        assert old in text
+        self.file.write_text(text.replace(old, new))
+
+    def config(self) -> Config:
+        return configuration.load(self.file)
+
+    def findings(self) -> dict[str, Finding]:
+        found = list(check_all(self.config(), self.file, self.clocks, self.proc))
+        assert [finding.check for finding in found] == NAMES
+        return {finding.check: finding for finding in found}
+
+    def bad(self) -> dict[str, Finding]:
+        return {name: finding for name, finding in self.findings().items() if not finding.good}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr(checks, "harden", lambda: checks_hardening(no_core=True))
+    mask = os.umask(0o022)
+    try:
+        yield Bench(tmp_path)
+    finally:
+        os.umask(mask)
+
+
+def checks_hardening(*, no_core: bool) -> Hardening:
+    return Hardening(not_dumpable=no_core, no_core=no_core, locked=True)
+
+
+def test_fit_device_passes_every_check_and_nothing_is_left_behind(bench: Bench) -> None:
+    before = sorted(path.name for path in bench.device.rglob("*"))
+    findings = bench.findings()
+    assert [name for name, finding in findings.items() if not finding.good] == []
+    assert all(finding.said and "\n" not in finding.said for finding in findings.values())
+    assert sorted(path.name for path in bench.device.rglob("*")) == before
+    assert "cam-1 of city; recordings open for 3 recipients" in findings["keys"].said
+    assert "video h264, audio aac" in findings["camera"].said
+    assert "us-mo-kcpd, version 1" in findings["policy"].said
+
+
+def only(bench: Bench, name: str) -> Finding:
+    """The one check that is not well."""
+    bad = bench.bad()
+    assert list(bad) == [name]
+    return bad[name]
+
+
+def test_clock_that_nobody_vouches_for(bench: Bench) -> None:
+    bench.clocks.source, bench.clocks.uncertainty_s = "unsynchronised", None
+    assert "timesyncd" in only(bench, "clock").mend
+
+
+def test_evidence_folder_that_others_may_read(bench: Bench) -> None:
+    (bench.device / "evidence").chmod(0o755)
+    finding = only(bench, "evidence folder")
+    assert "0755" in finding.said
+    assert "chmod 700" in finding.mend
+
+
+def test_evidence_folder_that_is_not_there_is_not_made_by_looking_for_it(bench: Bench) -> None:
+    shutil.rmtree(bench.device / "evidence")
+    bad = bench.bad()
+    assert list(bad) == ["evidence folder", "storage room", "storage speed"]
+    assert "mount the card" in bad["evidence folder"].mend
+    assert not (bench.device / "evidence").exists()
+
+
+def test_storage_that_is_almost_full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DiskStorage, "free_bytes", lambda _self: 100 << 20)
+    assert "new card" in only(bench, "storage room").mend
+
+
+def test_storage_that_is_slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(n * 0.2 for n in range(1000))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(times))
+    finding = only(bench, "storage speed")
+    assert "200.0 ms" in finding.said
+    assert "card" in finding.mend
+
+
+def test_storage_that_takes_no_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+
+    def full(handle: int, data: bytes, offset: int) -> int:
+        if offset:
+            raise OSError(28, "No space left on device")
+        return real(handle, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    assert "No space left" in only(bench, "storage speed").said
+    assert not [path for path in (bench.device / "evidence").iterdir() if "doctor" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("camera", "said"),
+    [
+        ("replay:missing.mp4", "missing.mp4"),
+        ("webcam", "expected a source"),
+        ("pattern:9999x1", "width and height"),
+    ],
+)
+def test_camera_that_is_not_there(bench: Bench, camera: str, said: str) -> None:
+    bench.change('camera = "pattern:64x64"', f'camera = "{camera}"')
+    finding = only(bench, "camera")
+    assert said in finding.said
+    assert "[source] camera" in finding.mend
+
+
+class Broken:
+    """A camera that fails in one way or another."""
+
+    name = "camera"
+    streams = ()
+
+    def __init__(self, how: BaseException | None, *, hangs: bool = False) -> None:
+        self._how = how
+        self._hangs = hangs
+        self.go = threading.Event()
+        self.closed = False
+
+    def open(self, generation: int) -> OpenSource:
+        assert generation == 1
+        if self._hangs:
+            self.go.wait(30)
+        if self._how is not None:
+            raise self._how
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("camera", "said"),
+    [
+        (Broken(SourceError("no cable")), "no cable"),
+        (Broken(RuntimeError("libcamera")), "RuntimeError: libcamera"),
+        (Broken(None), "delivers nothing"),
+    ],
+)
+def test_camera_that_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, camera: Broken, said: str) -> None:
+    monkeypatch.setattr(checks, "parse_spec", lambda *_: camera)
+    assert said in only(bench, "camera").said
+
+
+def test_camera_that_hangs_does_not_hang_the_doctor(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = Broken(None, hangs=True)
+    monkeypatch.setattr(checks, "parse_spec", lambda *_: camera)
+    monkeypatch.setattr(checks, "CAMERA_S", 0.1)
+    assert "hangs" in only(bench, "camera").said
+    camera.go.set()
+    for thread in threading.enumerate():
+        if thread.name == "camera-check":
+            thread.join(10)
+    assert camera.closed
+
+
+def test_identity_key_that_others_may_read(bench: Bench) -> None:
+    (bench.device / "device.pem").chmod(0o644)
+    bad = bench.bad()
+    assert "chmod 600" in bad["key file"].mend
+
+
+def test_identity_key_that_is_not_the_certificates(bench: Bench) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    (bench.device / "device.pem").unlink()
+    save_signing_key(bench.device / "device.pem", key, None, os.urandom)
+    assert "identity key" in bench.bad()["keys"].said
+
+
+def test_key_file_that_is_missing(bench: Bench) -> None:
+    (bench.device / "device.pem").unlink()
+    assert {"keys", "key file"} <= set(bench.bad())
+
+
+def test_root_that_is_not_the_pinned_one(bench: Bench) -> None:
+    bench.change('root = "', 'root = "x')
+    assert "another agency's" in bench.bad()["keys"].said
+
+
+def test_certificate_that_has_run_out(bench: Bench) -> None:
+    bench.clocks.utc_offset_ns = NOW + 30 * 365 * DAY
+    assert "valid from" in bench.bad()["keys"].said
+
+
+def test_policy_for_development_is_not_fit_for_a_shift(bench: Bench) -> None:
+    bench.change("unsafe_permit_everything = false", "unsafe_permit_everything = true")
+    finding = only(bench, "policy")
+    assert "UNSAFE" in finding.said
+    assert "unsafe_permit_everything = false" in finding.mend
+
+
+def test_policy_that_has_expired_or_was_altered(bench: Bench) -> None:
+    bench.clocks.utc_offset_ns += 366 * 86_400 * NS
+    assert "policy_expired" in bench.bad()["policy"].said
+    bench.clocks = FakeClocks()
+    bundle = next((bench.device / "evidence/policy").iterdir())
+    bundle.write_text(bundle.read_text()[:-9] + "AAAAAAAAA")
+    finding = only(bench, "policy")
+    assert "built in" in finding.said
+    assert "policy_damaged" in finding.said
+
+
+def test_run_directory_that_is_too_long_or_no_folder(bench: Bench) -> None:
+    (bench.device / "run").write_text("")
+    assert "no folder" in only(bench, "run directory").said
+    bench.change('directory = "run"', f'directory = "{"r" * 120}"')
+    assert "107 bytes" in only(bench, "run directory").said
+
+
+def test_pins_that_are_not_there(bench: Bench) -> None:
+    bench.change('pin_factory = "mock"', 'pin_factory = "lgpio"')
+    assert only(bench, "controls").mend == "correct [controls]"
+
+
+def test_buffer_that_does_not_fit_into_memory(bench: Bench) -> None:
+    bench.change("max_mb = 96", "max_mb = 65536")
+    assert "max_mb" in only(bench, "memory").mend
+
+
+def test_swap_in_clear_and_swap_that_can_not_be_seen(bench: Bench) -> None:
+    with (bench.proc / "swaps").open("a") as swaps:
+        swaps.write("/swapfile file 1 1 1\n")
+    finding = only(bench, "swap")
+    assert "/swapfile" in finding.said
+    assert "swapoff" in finding.mend
+    (bench.proc / "swaps").unlink()
+    assert "where the recorder runs" in only(bench, "swap").mend
+
+
+def test_core_dumps_that_are_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "harden", lambda: checks_hardening(no_core=False))
+    finding = only(bench, "core dumps")
+    assert "ON" in finding.said
+    assert "LimitCORE=0" in finding.mend
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_running_recorder_is_asked_instead_of_opening_its_camera_and_pins_a_second_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, well: bool
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("opened a second time")
+
+    monkeypatch.setattr(checks, "parse_spec", never)
+    bench.change('directory = "run"', 'directory = "r"')
+    status = {"source_delivering": well, "source": "camera", "faulty_lines": [] if well else ["record"]}
+    server = LocalServer(bench.device / "r", lambda _request: status, lambda _why: None)
+    server.start()
+    try:
+        assert list(bench.bad()) == ([] if well else ["camera", "controls"])
+    finally:
+        server.close()
