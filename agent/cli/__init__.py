@@ -39,6 +39,7 @@ COMMANDS = {
     "authorize": _Command("agent.cli.authorize", "authorize_command"),
     "annotate": _Command("agent.cli.annotate", "annotate_command"),
     "verify": _Command("agent.cli.verify", "verify_command"),
+    "ledger": _Command("agent.cli.ledger", "ledger_command"),
     "open": _Command("agent.cli.open", "open_command"),
 }
 
@@ -47,8 +48,8 @@ def main() -> None:
     """Entry point: errors become one line and an exit code, never a traceback."""
     try:
         _app(sys.argv[1] if len(sys.argv) > 1 else "")(prog_name="bwc-agent")
-    except BwcError as error:
-        print(f"bwc-agent: {error}", file=sys.stderr)
+    except (BwcError, OSError) as error:
+        print(f"bwc-agent: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_REFUSED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -66,15 +67,20 @@ def _app(asked: str) -> "typer.Typer":
         rich_markup_mode=None,
     )
 
-    @app.callback()
-    def everything(
-        version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True),
-    ) -> None:
-        if version:
+    def print_version(asked_for: bool) -> None:
+        if asked_for:
             from agent import __version__
 
             print(f"bwc-agent {__version__}")
             raise typer.Exit
+
+    @app.callback()
+    def everything(
+        _version: bool = typer.Option(
+            False, "--version", help="Print the version and end.", is_eager=True, callback=print_version
+        ),
+    ) -> None:
+        return
 
     for name in [asked] if asked in COMMANDS else COMMANDS:
         command = COMMANDS[name]

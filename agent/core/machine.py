@@ -211,8 +211,8 @@ def _policy(state: State, event: on.PolicyChanged) -> Step:
     journalled: list[Command] = [do.Journal(entry, details)]
     if event.setup == state.setup and event.what in _POLICY_STAYS:
         return state, journalled
-    state = withholding.shortened(replace(state, setup=event.setup))
-    return requests.context_changed(state, journalled, event.at_ns)
+    state, ended = withholding.shorten(replace(state, setup=event.setup), event.at_ns)
+    return requests.context_changed(state, [*journalled, *ended], event.at_ns)
 
 
 def _told(state: State) -> Step:

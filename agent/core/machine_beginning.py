@@ -44,7 +44,7 @@ def booted(state: State, event: on.Booted) -> Step:
     """Storage was read: what another boot left running goes on."""
     state = _remembered(state, event)
     if not event.interrupted:
-        return state, [] if state.recording else _standby(event.at_ns)
+        return state, _read(event.at_ns) if state.recording else _standby(event.at_ns)
     if state.recording:
         commands: list[Command] = [
             do.Journal(entries.Continued(event.interrupted, state.recording, event.at_ns // _US))
@@ -57,6 +57,10 @@ def booted(state: State, event: on.Booted) -> Step:
         state, more = requests.classify(state, requests.RESTRICTED, event.at_ns)
         commands += more
     return state, commands
+
+
+def _read(at_ns: int) -> list[Command]:
+    return [do.Journal(entries.StorageRead(at_ns // _US))]
 
 
 def _standby(at_ns: int) -> list[Command]:

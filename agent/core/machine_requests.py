@@ -206,7 +206,8 @@ def _power_off(state: State, granted: Pending, event: on.Durable) -> Step:
         rolling = PostRoll(event.token, granted.decided, granted.asked.principal, event.at_ns)
         state, more = stop(replace(state, post_roll=rolling))
         commands += more
-    return replace(state, ending=True), [*commands, do.ShutDown(power_off=True)]
+    said = do.Journal(entries.PoweringOff(event.token, event.at_ns // US))
+    return replace(state, ending=True), [*commands, said, do.ShutDown(power_off=True)]
 
 
 def told(state: State, event: on.Declared | on.Measured | on.SpeechMeasured | on.Authorised | on.KeySwitched) -> Step:

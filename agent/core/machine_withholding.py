@@ -80,13 +80,15 @@ def release(state: State, at_ns: int, why: str) -> Step:
     ]
 
 
-def shortened(state: State) -> State:
+def shorten(state: State, now_ns: int) -> Step:
     """What is withheld ends no later than the limits now in force say, whatever they were when it began."""
     withheld = state.withheld
     if withheld is None:
-        return state
+        return state, []
     until_ns = min(withheld.until_ns, withheld.since_ns + left_ns(state, withheld.asked.action))
-    return replace(state, withheld=replace(withheld, until_ns=max(until_ns, state.now_ns)))
+    if until_ns <= now_ns:
+        return release(state, now_ns, "limit")
+    return replace(state, withheld=replace(withheld, until_ns=until_ns)), []
 
 
 def recheck(state: State, at_ns: int) -> Step:

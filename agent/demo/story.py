@@ -75,6 +75,7 @@ class Story:
                 self._recovery(recorder, second)
                 recorder.terminate()
             self._verify()
+            self._ledger(first)
             self._open(first, second, cut_s)
             self._where_to_look(first)
         finally:
@@ -204,6 +205,29 @@ class Story:
             say.say("verify", line)
         say.claim("all that was stored is intact, and what the power loss cut is named", code == 0)
         self._tamper(trust)
+
+    def _ledger(self, first: str) -> None:
+        """Every second of the shift, and the same decisions again."""
+        say = self._say
+        say.chapter("The ledger: every second of the shift, and every request")
+        key = str(self._out / "agency" / "oversight" / "oversight.pem")
+        _, told = run_json("ledger", str(self._evidence), "--key", key, "--replay", "--json")
+        for state, us in told["states"].items():
+            if us:
+                say.say("ledger", f"{state:<10} {us / 1e6:6.1f} s")
+        total_us = sum(told["states"].values())
+        say.claim("every microsecond of it is in exactly one state", total_us == told["shift"]["length_us"])
+        asked = [row for row in told["requests"] if row["recording"] == first and row["again"]]
+        for row in asked:
+            by = ", ".join(row["sealed"].get("rules", [])) or "no rule permits it"
+            say.say("ledger", f"{row['action']}: {row['outcome']} ({by})")
+        outcomes = [row["outcome"] for row in asked]
+        say.claim("two requests were refused and two granted", sorted(outcomes) == ["granted"] * 2 + ["refused"] * 2)
+        replayed = told["replay"]
+        say.claim(
+            f"the journal, replayed through the recorder's core, gives the same {replayed['requests']} decisions",
+            not replayed["differences"] and replayed["redecided"] == replayed["requests"] > 0,
+        )
 
     def _tamper(self, trust: str) -> None:
         copy = self._out / "tampered"

@@ -75,6 +75,12 @@ class StandbyEntered(Entry, tag="standby", frozen=True):
     at_us: int = 0
 
 
+class StorageRead(Entry, tag="storage_read", frozen=True):
+    """Storage was read while a recording ran already, and none was left interrupted; see `Boot.carried`."""
+
+    at_us: int
+
+
 class RecordingStarted(Entry, tag="recording_started", frozen=True):
     """A recording began. `cause` is `button`, `trigger`, `socket` or `recovery` (the same recording goes on)."""
 
@@ -176,6 +182,13 @@ class PostRollBegan(Entry, tag="post_roll", frozen=True):
 
 class StopTakenBack(Entry, tag="stop_taken_back", frozen=True):
     """The recording goes on after all: by hand, by a trigger, or because the situation has changed."""
+
+    request: int
+    at_us: int
+
+
+class PoweringOff(Entry, tag="power_off", frozen=True):
+    """A granted power-off is carried out: the process ends, and after it the machine."""
 
     request: int
     at_us: int
@@ -412,6 +425,7 @@ AnyEntry = (
     Boot
     | Checkpoint
     | StandbyEntered
+    | StorageRead
     | RecordingStarted
     | RecordingEnded
     | SegmentOpened
@@ -422,6 +436,7 @@ AnyEntry = (
     | Voided
     | PostRollBegan
     | StopTakenBack
+    | PoweringOff
     | Withheld
     | Released
     | TriggerRaised

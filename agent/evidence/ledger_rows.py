@@ -116,8 +116,10 @@ class Rows:
             case entries.RecordingEnded() as entry:
                 self._came_to(entry.request, "granted")
                 self._event(line, f"recording {entry.recording} ends on request {entry.request}", entry.at_us, details)
+            case entries.PoweringOff() as entry:
+                self._came_to(entry.request, "granted")
+                self._event(line, f"power-off on request {entry.request}", entry.at_us, details)
             case entries.ShutDown():
-                self._powered_off()
                 self._event(line, "the recorder ended in order", line.mono_us, details)
             case _:
                 self._happened(line, details)
@@ -159,12 +161,6 @@ class Rows:
         row = self._asked.get(request)
         if row is not None:
             row.outcome, row.why = outcome, why
-
-    def _powered_off(self) -> None:
-        """A power-off in standby leaves no other trace than that the recorder ended."""
-        for row in self._asked.values():
-            if row.action == "PowerOff" and row.outcome == "not_carried_out":
-                row.outcome = "granted"
 
     # -- events -------------------------------------------------------------------------------------------------------
 

@@ -378,6 +378,7 @@ def test_power_off_ends_the_recording_at_once_and_then_the_machine(recording: De
     ends = [type(command) for command in recording.did if isinstance(command, do.CloseRecording | do.ShutDown)]
     assert ends == [do.CloseRecording, do.ShutDown]
     assert do.ShutDown(power_off=True) in recording.did
+    assert recording.entry(entries.PoweringOff)
 
 
 # -- 5: what is withheld is bounded -----------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ from agent.core.limits import Limits
 from agent.core.setup import Setup
 from agent.core.state import State
 from agent.policy.analysis import witness
-from agent.policy.engine import Decision, Engine
+from agent.policy.answer import answer
+from agent.policy.engine import Engine
 from agent.policy.packs import Rule
 from agent.policy.request import Authorization, Fact, Request
 from agent.policy.schema import FACTS, Provenance
@@ -155,26 +156,15 @@ class Remembering:
     def __init__(self, engine_: Engine) -> None:
         self._engine = engine_
         self._reads = frozenset().union(*(reads(rule.condition) for rule in engine_.pack.rules))
-        self._known: dict[object, Decision] = {}
+        self._known: dict[object, on.Decided] = {}
 
     def __call__(self, command: do.Decide) -> on.Decided:
         request = command.request
         facts = frozenset((name, fact) for name, fact in request.facts.items() if name in self._reads)
         key = (request.principal, request.action, facts)
         if key not in self._known:
-            self._known[key] = self._engine.decide(request)
-        said = self._known[key]
-        return on.Decided(
-            at_ns=command.at_ns,
-            request=command.number,
-            allowed=said.allow,
-            policy=self._engine.pack.digest,
-            rules=said.rules,
-            obligations=said.obligations,
-            missing=said.missing,
-            declared_only=said.declared_only,
-            error=said.error,
-        )
+            self._known[key] = answer(self._engine, self._engine.pack.digest, command)
+        return replace(self._known[key], at_ns=command.at_ns, request=command.number)
 
 
 def permitting(pack: str) -> Iterator[Request]:

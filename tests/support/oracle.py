@@ -242,6 +242,9 @@ def _did(
         case do.Stealth():
             promise(judge.limits.stealth, "stealth without the policy's leave")
         case do.ShutDown():
+            if command.power_off:
+                said_so = any(isinstance(c, do.Journal) and isinstance(c.entry, entries.PoweringOff) for c in before)
+                promise(said_so, "power-off, and no line says so")
             if command.power_off and not judge.may_power_off:
                 promise(isinstance(event, on.Durable), "power-off without a grant")
                 _permit(judge, event.token, {Action.POWER_OFF}, "power-off")  # type: ignore[union-attr]
