@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test test-kill test-hardware bench bench-tools lint lock clean
+.PHONY: help demo test test-kill test-hardware test-tools bench bench-tools lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,7 +25,12 @@ $(STAMP): pyproject.toml requirements-dev.lock
 demo: $(STAMP) ## the whole story, from provisioning to opened evidence
 	$(BIN)/bwc-agent demo $(ARGS)
 
-test: $(STAMP) lint ## lint, types and tests
+test-tools:
+	@PATH=$$PATH:/usr/sbin; command -v mosquitto >/dev/null || { $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends mosquitto; } || \
+	  echo "no mosquitto to be had: the tests that need a real broker are skipped" >&2
+
+test: $(STAMP) test-tools lint ## lint, types and tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments

@@ -20,6 +20,8 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1, le=65536)]
 Text = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
 """What may become a path or a name: not empty, and without control characters."""
+OptionalText = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f]*$")]
+"""The same, or empty for none."""
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -101,10 +103,13 @@ class Run(_Section, frozen=True, kw_only=True):
     """Where the recorder meets other processes.
 
     Attributes:
-        directory: For the local socket and the status snapshot; on a memory file system, owned by the recorder.
+        directory: For the local socket, the status snapshot and the inbox; on a memory file system, owned by the
+            recorder.
+        dock_user: Whose messages are looked at in the inbox besides the recorder's own user's; empty for nobody's.
     """
 
     directory: Text = "/run/bwc"
+    dock_user: OptionalText = ""
 
 
 class Config(_Section, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ unsafe_permit_everything = false # for development only: permits whatever is ask
 
 [run]
 directory = "run"                # on a device: /run/bwc
+dock_user = ""                   # on a device with a dock: the user of its dock service, bwc-dock; "" for nobody
 
 [controls]
 pin_factory = "mock"             # lgpio on a device

@@ -61,7 +61,7 @@ def test_file_that_init_writes_says_every_key_and_its_default(tmp_path: Path) ->
     config = load(path)
     assert config.source.camera == 'replay:/clips/a "b".mp4'
     assert config.controls.pin_factory == "mock"
-    assert [line.name for line in config.controls.lines] == ["record", "mark", "lights_siren"]
+    assert [line.name for line in config.controls.lines] == ["record", "mark", "dock_contact", "lights_siren"]
     text = path.read_text()
     for section in ("device", "storage", "source", "buffer", "recording", "policy", "run"):
         for key in type(getattr(config, section)).__struct_fields__:

@@ -14,6 +14,7 @@ def init_command(
     pack: Annotated[
         str, typer.Option(help="The policy pack to sign for the device: `bwc-agent policy show` lists them.")
     ] = "us-mo-kcpd",
+    broker: Annotated[str, typer.Option(help="Name or address under which docks reach the broker.")] = "localhost",
     rsa: Annotated[bool, typer.Option("--rsa", help="Add an RSA recipient, for an unmodified Encryption SDK.")] = False,
     passphrase: Annotated[
         bool, typer.Option("--passphrase", help="Ask for a passphrase that protects the agency's private keys.")
@@ -33,6 +34,7 @@ def init_command(
     from agent.controls.config import BENCH_CONTROLS
     from agent.keys.provision import provision
     from agent.policy.first import sign_first_bundle
+    from agent.station.provision import make_broker
 
     secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True) if passphrase else None
     clocks = SystemClocks()
@@ -40,6 +42,16 @@ def init_command(
     def finish(folder: Path) -> None:
         write_config(folder / "device", camera=camera, controls=BENCH_CONTROLS)
         sign_first_bundle(folder, agency, pack, clocks, secret)
+        make_broker(
+            folder,
+            directory.absolute(),
+            agency=agency,
+            device=device,
+            host=broker,
+            now_ns=clocks.wall().utc_ns,
+            random_bytes=os.urandom,
+            passphrase=secret,
+        )
 
     made = provision(
         directory,
@@ -55,3 +67,6 @@ def init_command(
     print(f"device {device}: key, certificate and configuration in {made.device}, policy {pack} in force")
     print(f"next: bwc-agent doctor --config {made.device / 'config.toml'}")
     print(f"      bwc-agent run --config {made.device / 'config.toml'}")
+    print(f"dock: mosquitto -c {made.root.parent.parent / 'broker' / 'mosquitto.conf'}")
+    print(f"      bwc-agent station --config {made.station.parent / 'station.toml'}")
+    print(f"      bwc-agent dock --config {made.device / 'dock.toml'}")

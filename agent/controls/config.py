@@ -176,6 +176,10 @@ pin = 17                         # GPIO number; pulled up, so a press pulls it l
 name = "mark"
 pin = 27
 
+[[controls.switches]]
+name = "dock_contact"            # closed while the camera sits in its dock
+pin = 26
+
 [[controls.triggers]]
 name = "lights_siren"            # its rising edge starts a recording
 pin = 22
@@ -197,4 +201,4 @@ pin = 13
 name = "haptic"
 pin = 19
 """
-"""TOML of two buttons, a trigger and all outputs, for a bench."""
+"""TOML of two buttons, the dock's contact, a trigger and all outputs, for a bench."""

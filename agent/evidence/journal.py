@@ -43,6 +43,13 @@ class OpenSegment:
     sha256: str
 
 
+class Signed(msgspec.Struct, frozen=True):
+    """A checkpoint, to be shown to others: it signs the chain up to line `n`. Empty before the first."""
+
+    n: int = 0
+    jws: str = ""
+
+
 class CheckpointPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a checkpoint signs: the chain up to line `n`, its own line's times, and the open segment, if any."""
 
@@ -191,6 +198,7 @@ class Journal:
         self._head = head
         self._number = number
         self._floor = floor_utc_ns
+        self._newest = Signed()
 
     @property
     def head(self) -> str:
@@ -201,6 +209,11 @@ class Journal:
     def number(self) -> int:
         """Number of the last line."""
         return self._number
+
+    @property
+    def newest(self) -> "Signed":
+        """The newest checkpoint that was made."""
+        return self._newest
 
     def wall(self) -> WallReading:
         """The wall clock, held at the last journalled time if it lies before that."""
@@ -256,6 +269,7 @@ class Journal:
                 sha256=segment.sha256,
             )
         entry = Checkpoint(jws.sign(self._signer, CHECKPOINT_TYPE, msgspec.to_builtins(payload)))
+        self._newest = Signed(payload.n, entry.jws)
         return self._line(entry, None, times)
 
 

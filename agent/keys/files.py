@@ -168,6 +168,18 @@ def load_signer(uri: str, passphrase: str | None = None) -> Signer:
     return KeySigner(keys[0])
 
 
+def load_tls_authority(path: Path, passphrase: str | None = None) -> ec.EllipticCurvePrivateKey:
+    """The key of the brokers' certificate authority.
+
+    Raises:
+        KeyFileError: As the rules at the top of this module say; or not an EC key.
+    """
+    keys = _load(path, passphrase)
+    if len(keys) != 1 or not isinstance(keys[0], ec.EllipticCurvePrivateKey):
+        raise KeyFileError(f"expected the key of a certificate authority in {path}, got {_kinds(keys)}")
+    return keys[0]
+
+
 def load_recipient_key(path: Path, passphrase: str | None = None) -> AnyRecipientKey:
     """A recipient's private key; its kind is what the file holds.
 

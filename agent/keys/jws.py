@@ -53,6 +53,20 @@ def kid_of(token: str, typ: str) -> str:
     return str(_parse(token, typ)[0]["kid"])
 
 
+def typ_of(token: str) -> str:
+    """The purpose that a token claims; unchecked, only to know what it must then be verified as.
+
+    Raises:
+        EvidenceError: It is not a compact JWS that names one.
+    """
+    if len(token) > 2 * MAX_BYTES or not _COMPACT.fullmatch(token):
+        raise EvidenceError(f"expected a compact JWS, got {token[:40]!r}")
+    typ = strict_json(unb64(token.split(".", 1)[0])).get("typ")
+    if not isinstance(typ, str):
+        raise EvidenceError("expected a JWS header with a text as typ")
+    return typ
+
+
 def _parse(token: str, typ: str) -> tuple[Payload, Payload]:
     if len(token) > 2 * MAX_BYTES or not _COMPACT.fullmatch(token):
         raise EvidenceError(f"expected a compact JWS of type {typ}, got {token[:40]!r}")

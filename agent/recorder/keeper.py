@@ -20,7 +20,7 @@ from agent.clock import NS, Clocks
 from agent.errors import StorageError
 from agent.evidence.details import Details
 from agent.evidence.entries import Entry, Refused
-from agent.evidence.journal import Journal, OpenSegment
+from agent.evidence.journal import Journal, OpenSegment, Signed
 from agent.storage.interface import GrowingFile
 
 CHECKPOINT_NS = 60 * NS
@@ -80,6 +80,7 @@ class Keeper:
         self._checkpoint_ns = clocks.monotonic_ns()
         self._stopping = threading.Event()
         self._ended = False
+        self._durable = (0, Signed())
         self._thread: threading.Thread | None = None
 
     @property
@@ -91,6 +92,11 @@ class Keeper:
     def number(self) -> int:
         """Number of the newest line that was made; 0 before the first."""
         return self._journal.number if self._journal else 0
+
+    @property
+    def durable(self) -> tuple[int, Signed]:
+        """Number of the newest line on storage, and the newest checkpoint there: what others may be shown."""
+        return self._durable
 
     @property
     def failing(self) -> bool:
@@ -155,11 +161,11 @@ class Keeper:
             self._take(journal, self._posts.get())
         if (self._due and not self._failing) or self._next_checkpoint_ns() <= 0:
             self._checkpoint(journal)
-        if not self._store():
+        if not self._store(journal):
             return
         if self._due:  # came while storage refused
             self._checkpoint(journal)
-            if not self._store():
+            if not self._store(journal):
                 return
         if self._failing:
             self._failing = False
@@ -209,7 +215,7 @@ class Keeper:
         self._checkpoint_ns = self._clocks.monotonic_ns()
         self._due = False
 
-    def _store(self) -> bool:
+    def _store(self, journal: Journal) -> bool:
         """Write and sync the lines that were made; False if storage refuses."""
         if not self._unsynced:
             return True
@@ -224,6 +230,7 @@ class Keeper:
             return False
         self._offset += len(self._unsynced)
         self._unsynced = bytearray()
+        self._durable = (journal.number, journal.newest)
         return True
 
     def _opened_anew(self, file: GrowingFile) -> GrowingFile:

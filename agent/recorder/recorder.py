@@ -23,7 +23,7 @@ from agent.core.signals import Background, Signal
 from agent.core.state import State, background
 from agent.errors import EvidenceError, StorageError
 from agent.evidence.closing import certify, close_unfinished
-from agent.evidence.entries import Refused, SegmentRecovered, ShutDown
+from agent.evidence.entries import DockContact, Entry, Refused, SegmentRecovered, SelfTested, ShutDown, Tampered
 from agent.evidence.history import Progress
 from agent.evidence.journal import Journal
 from agent.evidence.layout import journal as journal_path
@@ -37,9 +37,10 @@ from agent.policy.request import Authorization
 from agent.recorder.boot import Owner, Prepared, prepare
 from agent.recorder.clock_watch import ClockWatch
 from agent.recorder.control import Control
+from agent.recorder.deliveries import Deliveries
 from agent.recorder.feed import Feed
 from agent.recorder.keeper import Keeper
-from agent.recorder.status import Status, TrackStatus
+from agent.recorder.status import SelfTestStatus, Status, TrackStatus
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import (
     FirstStored,
@@ -76,6 +77,10 @@ class Policy(Protocol):
     @property
     def digest(self) -> str:
         """SHA-256 of it."""
+
+    @property
+    def version(self) -> int:
+        """Of its bundle; 0 where there is none."""
 
     @property
     def setup(self) -> Setup:
@@ -199,6 +204,8 @@ class Recorder:
         self._refused_ns = 0
         self._missing: tuple[str, ...] = ()
         self._stumbles: set[str] = set()
+        self._tampered = 0
+        self._self_test: SelfTestStatus | None = None
         self.locked_memory = False
         ring = Ring(options.pre_event_ns, options.max_bytes, late_ns=LATE_NS)
         self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio)
@@ -223,6 +230,16 @@ class Recorder:
         )
         self.control = Control(clocks, State(setup=policy.setup, tag=self._tag), inputs, layout, self)
         self.supervisors: list[Supervisor] = []
+        self.deliveries = Deliveries(
+            agency=owner.agency,
+            device=owner.device,
+            trust=owner.trust,
+            clocks=clocks,
+            random_bytes=random_bytes,
+            put=self.control.put,
+            offer_policy=self.offer_policy,
+            in_force=lambda: self._policy.digest,
+        )
 
     # -- what waits for storage ---------------------------------------------------------------------------------------
 
@@ -410,7 +427,8 @@ class Recorder:
                     self._missing = decided.missing
                 return decided
             case do.Journal():
-                self.keeper.post(command.entry, command.details, synced=durable if command.token else None)
+                self._count(command.entry)
+                self.keeper.post(command.entry, command.details, synced=self._synced(command, durable))
             case do.Show():
                 self._signals.show(command.signal, now)
             case do.Stealth():
@@ -423,6 +441,23 @@ class Recorder:
             case do.ShutDown():
                 self._ended()
         return None
+
+    @staticmethod
+    def _synced(command: do.Journal, durable: Callable[[], None]) -> Callable[[], None] | None:
+        """Who is told once the line is durable. A dock's contact is signed at once: a station asks for the newest."""
+        if command.token:
+            return durable
+        return (lambda: None) if isinstance(command.entry, DockContact) else None
+
+    def _count(self, entry: Entry) -> None:
+        """What status tells of the journal."""
+        match entry:
+            case Tampered():
+                self._tampered += 1
+            case DockContact():
+                self.deliveries.moved()
+            case SelfTested():
+                self._self_test = SelfTestStatus(entry.passed, entry.failed)
 
     def _open(self, command: do.OpenRecording) -> on.RecordingOpened:
         """Give a recording its place in the ring and have it written."""
@@ -544,6 +579,7 @@ class Recorder:
                     stream.parameters.codec, None if newest is None else max(0, now - newest) // MS
                 )
         rate = self.feed.bytes_a_second()
+        durable_line, checkpoint = self.keeper.durable
         room = None if free is None else max(0, free - self._options.settings.reserve_bytes)
         return Status(
             version=__version__,
@@ -574,6 +610,17 @@ class Recorder:
             refused=self._refused,
             missing=list(self._missing),
             locked_memory=self.locked_memory,
+            policy_digest=self._policy.digest,
+            policy_version=self._policy.version,
+            dock_contact=state.contact,
+            docked=state.docked(now),
+            station=state.station if state.docked(now) else "",
+            dock_nonce=self.deliveries.nonce(),
+            durable_line=durable_line,
+            checkpoint=checkpoint.jws,
+            checkpoint_line=checkpoint.n,
+            tampered=self._tampered,
+            self_test=self._self_test,
         )
 
 

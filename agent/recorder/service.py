@@ -6,6 +6,7 @@ Start order is chosen for a short dark time: the source is opened first, in a th
 import contextlib
 import errno
 import os
+import pwd
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from agent.config import Config, resolve
 from agent.controls.shell import Hands
 from agent.core import events as on
 from agent.core.inputs import Inputs
-from agent.errors import ControlError, KeyFileError, StorageError
+from agent.errors import ConfigError, ControlError, KeyFileError, StorageError
 from agent.evidence import layout
 from agent.evidence.mark import JournalMark
 from agent.keys import files
@@ -35,6 +36,7 @@ from agent.media.sources.base import paced
 from agent.media.sources.spec import parse_spec
 from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy_unsafe import WARNING, UnsafePermitEverything
+from agent.recorder import inbox
 from agent.recorder.boot import Owner
 from agent.recorder.hardening import harden, kernel_boot_id
 from agent.recorder.heartbeat import Heartbeat
@@ -50,6 +52,7 @@ from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile
 
 HOUSEKEEPING_S = 0.1
+INBOX_S = 0.5
 SNAPSHOT_EVERY = 10
 ANSWER_S = 2.0
 
@@ -96,6 +99,7 @@ class Service:
     def __init__(self, config: Config, config_file: Path, clocks: Clocks | None = None) -> None:
         self._clocks = clocks or SystemClocks()
         self._run_directory = resolve(config_file, config.run.directory)
+        self._bringers = _users(config.run.dock_user)
         self._ending = threading.Event()
         self._reporter = Reporter()
         self._measurer = Measurer(self._measured, self._clocks.monotonic_ns)
@@ -170,6 +174,7 @@ class Service:
         self._claim()
         threads = [
             threading.Thread(target=self._keep_house, name="housekeeping", daemon=True),
+            threading.Thread(target=self._look_into_inbox, name="inbox", daemon=True),
             threading.Thread(target=recorder.control.run, name="control", daemon=True),
         ]
         self._measurer.start()
@@ -204,9 +209,21 @@ class Service:
                 ) from error
             # Else it is not there yet, or knows no such locks: that keeps no camera from recording.
 
+    def _look_into_inbox(self) -> None:
+        """Check what the dock service brought; in a thread of its own, for a bundle waits for storage."""
+        folder: Path | None = None
+        while not self._ending.wait(INBOX_S):
+            try:
+                folder = folder or inbox.make(self._run_directory)
+            except OSError:
+                continue  # nobody can bring anything; there is nothing to refuse
+            for message in inbox.take(folder, self._bringers):
+                self._try(partial(self.recorder.deliveries.deliver, message))
+
     def _keep_house(self) -> None:
         recorder = self.recorder
         heart = Heartbeat(self._clocks.monotonic_ns())
+        dock = (False, False)
         tested, count = False, 0
         while not self._ending.wait(HOUSEKEEPING_S):
             for supervisor in recorder.supervisors:
@@ -216,12 +233,16 @@ class Service:
             for told in heart.beat(now, turns=recorder.control.turns, standing_by=recorder.standing_by):
                 self._notifier.notify(told)
             count += 1
+            state = recorder.control.state
+            moved = (state.contact, state.docked(now)) != dock
+            dock = (state.contact, state.docked(now))
             if count % SNAPSHOT_EVERY == 0:
                 self._try(recorder.check_policy)
                 self._try(recorder.warn)
                 if heart.ready and not tested:
                     tested = True
                     self._try(self._test_itself)
+            if moved or count % SNAPSHOT_EVERY == 0:  # at once when the dock's contact moves: the session is to end
                 self._try(self._snapshot)
 
     def _try(self, work: Callable[[], object]) -> None:
@@ -283,6 +304,21 @@ def _camera(config: Config, config_file: Path) -> str:
     if colon and kind.startswith("replay"):
         return f"{kind}:{resolve(config_file, rest)}"
     return config.source.camera
+
+
+def _users(dock_user: str) -> frozenset[int]:
+    """Whose messages in the inbox are looked at.
+
+    Raises:
+        ConfigError: There is no such user.
+    """
+    own = {0, os.geteuid()}
+    if not dock_user:
+        return frozenset(own)
+    try:
+        return frozenset({*own, pwd.getpwnam(dock_user).pw_uid})
+    except KeyError as error:
+        raise ConfigError(f"expected a user of this machine as [run] dock_user, got {dock_user!r}") from error
 
 
 def _guard(evidence: Path, signer: Signer, fresh: bool) -> ReplayGuard:  # noqa: FBT001 - called by name of its place

@@ -74,6 +74,12 @@ class SignedPolicy:
         return self._keeper.digest
 
     @property
+    def version(self) -> int:
+        """Of the bundle in force; 0 for the built-in pack."""
+        bundle = self._keeper.bundle
+        return 0 if bundle is None else bundle.version
+
+    @property
     def setup(self) -> Setup:
         """What it says once and for all."""
         bundle = self._keeper.bundle

@@ -15,6 +15,13 @@ class TrackStatus(msgspec.Struct, frozen=True):
     age_ms: int | None
 
 
+class SelfTestStatus(msgspec.Struct, frozen=True):
+    """Names of the checks that passed and of those that failed."""
+
+    passed: list[str]
+    failed: list[str]
+
+
 class Status(msgspec.Struct, frozen=True):
     """A snapshot of the recorder.
 
@@ -37,6 +44,13 @@ class Status(msgspec.Struct, frozen=True):
         requests, refused: Requests of this boot, and how many were refused.
         missing: What procedure would have made the newest refused one allowed, such as `speak`.
         locked_memory: Nothing of this process can reach swap.
+        policy_digest, policy_version: SHA-256 of the policy in force and the bundle's version; 0 for the built-in pack.
+        dock_contact: The contact of the dock is closed; `docked`: and a station attests it; `station` names that one.
+        dock_nonce: What a station has to sign now to attest this device.
+        durable_line: Number of the newest journal line on storage.
+        checkpoint: The newest signed checkpoint on storage, a JWS; `checkpoint_line` is the line up to which it signs.
+        tampered: Tamper events of this boot.
+        self_test: What the test at the start of the shift found; null before it.
     """
 
     version: str
@@ -67,6 +81,17 @@ class Status(msgspec.Struct, frozen=True):
     refused: int
     missing: list[str]
     locked_memory: bool
+    policy_digest: str
+    policy_version: int
+    dock_contact: bool
+    docked: bool
+    station: str
+    dock_nonce: str
+    durable_line: int
+    checkpoint: str
+    checkpoint_line: int
+    tampered: int
+    self_test: SelfTestStatus | None
 
 
 def write_snapshot(directory: Path, status: Status) -> None:

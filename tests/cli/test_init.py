@@ -40,6 +40,8 @@ def test_made_device_is_whole_and_its_configuration_is_accepted(
         "config.toml",
         "device.jws",
         "device.pem",
+        "dock",
+        "dock.toml",
         "evidence",
         "trust.jws",
     }

@@ -18,9 +18,10 @@ def button(name: str, pin: int) -> str:
     return f'[[controls.buttons]]\nname = "{name}"\npin = {pin}\n'
 
 
-def test_bench_controls_are_two_buttons_a_trigger_and_every_output() -> None:
+def test_bench_controls_are_two_buttons_the_docks_contact_a_trigger_and_every_output() -> None:
     config = controls(BENCH_CONTROLS)
-    assert config.lines == (ButtonLine("record"), ButtonLine("mark"), TriggerLine("lights_siren"))
+    lines = (ButtonLine("record"), ButtonLine("mark"), SwitchLine("dock_contact"), TriggerLine("lights_siren"))
+    assert config.lines == lines
     assert [output.name for output in config.outputs] == ["red", "green", "tone", "haptic"]
     assert config.build_layout() is TWO_BUTTONS
 

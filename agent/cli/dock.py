@@ -1,0 +1,35 @@
+"""`bwc-agent dock`: the service that speaks with a station."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def dock_command(
+    config: Annotated[Path | None, typer.Option("--config", help="The dock's configuration file (TOML).")] = None,
+    print_schema: Annotated[
+        bool, typer.Option("--print-schema", help="Print the JSON Schemas and the AsyncAPI document, and end.")
+    ] = False,
+) -> None:
+    """While docked, tell a station over MQTT how this camera is and what happened; undocked, be silent.
+
+    Example: bwc-agent dock --config pilot/device/dock.toml
+    """
+    if print_schema:
+        import json
+
+        from agent.dock import schemas
+
+        names = (*schemas.KINDS, schemas.ASYNCAPI)
+        print(json.dumps({name: schemas.shipped(name) for name in names}, indent=2))
+        return
+    if config is None:
+        raise typer.BadParameter("name a configuration with --config FILE", param_hint="--config")
+    from functools import partial
+
+    from agent.dock.config import DockConfig, load
+    from agent.dock.service import Service
+    from agent.ending import until_told
+
+    Service(load(config, DockConfig), config, say=partial(print, flush=True)).run(until_told())

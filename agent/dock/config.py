@@ -1,0 +1,93 @@
+"""The dock service's configuration, and how a broker is reached: TOML, typed, unknown keys refused."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from agent.dock.messages import Name
+from agent.errors import ConfigError
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file: unknown keys are refused."""
+
+
+class BrokerSection(_Section, frozen=True, kw_only=True):
+    """Where the broker is. There is no setting that would do without TLS or without checking its name.
+
+    Attributes:
+        host: As its certificate names it.
+        ca: The agency's certificate authority, PEM: nobody else's counts.
+        certificate, key: This client's, PEM; the certificate's common name is its MQTT user and client id.
+        keepalive_s: Seconds after which a silent connection is given up.
+        jitter_s: The first attempt waits for a random part of this: at a shift change hundreds dock together.
+        ceiling_s: The longest wait between two attempts.
+    """
+
+    host: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8883
+    ca: str
+    certificate: str
+    key: str
+    keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=300)] = 15
+    jitter_s: Annotated[float, msgspec.Meta(ge=0, le=300)] = 3.0
+    ceiling_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 60.0
+
+
+class DockSection(_Section, frozen=True, kw_only=True):
+    """Who this is and where it looks.
+
+    Attributes:
+        run: The recorder's run directory: snapshot and inbox.
+        evidence: The evidence folder; it is only read.
+        state: A folder of this service's own, for its cursor.
+    """
+
+    agency: Name
+    device: Name
+    run: str
+    evidence: str
+    state: str
+
+
+class DockConfig(_Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    dock: DockSection
+    broker: BrokerSection
+
+
+_C = TypeVar("_C", bound=msgspec.Struct)
+_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+
+
+def load(path: Path, kind: type[_C]) -> _C:
+    """The configuration in a file.
+
+    Raises:
+        ConfigError: It can't be read, is no TOML, or a key or value is wrong; the text names it.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), kind, strict=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"expected a configuration file in TOML at {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: expected TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        said = str(error)
+        at = _AT.search(said)
+        raise ConfigError(f"{path}: {at['path'] if at else 'the file'}: {_AT.sub('', said)}") from error
+
+
+def resolve(config_file: Path, path: str) -> Path:
+    """A path of the configuration: absolute as it is, else relative to the file."""
+    return (config_file.parent / Path(path).expanduser()).resolve()
+
+
+def resolved(config_file: Path, broker: BrokerSection) -> BrokerSection:
+    """A broker whose files are named absolutely."""
+    names = {name: str(resolve(config_file, getattr(broker, name))) for name in ("ca", "certificate", "key")}
+    return msgspec.structs.replace(broker, **names)

@@ -1,0 +1,209 @@
+"""The journal, read from beside it: lines in order, from a place on, no further than what is durable.
+
+The dock judges nothing: it hands on what stands there. A line that is no line ends a file's reading; the next boot's
+file goes on, as the journal itself does.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from agent.dock.messages import Event, EventData, Text
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
+from agent.storage.interface import Storage
+from agent.strict_json import sha256_hex, strict_json
+
+MAX_LINE = 1 << 16
+_ALWAYS = frozenset(
+    {
+        "boot",
+        "tampered",
+        "storage_failed",
+        "storage_back",
+        "self_test",
+        "recording_started",
+        "recording_ended",
+        "segment_recovered",
+        "continued",
+        "packets_lost",
+        "clock_changed",
+        "refused",
+        "requested",
+        "dock_contact",
+        "docked",
+        "policy",
+        "running_low",
+        "input_fault",
+        "input_recovered",
+        "source_failed",
+        "source_gap",
+        "key_switch",
+        "interrupted",
+        "shut_down",
+    }
+)
+"""What a station should know of, besides refusals: no checkpoint, nothing of the encounter itself."""
+
+
+class Read(NamedTuple):
+    """A line of the journal as far as a dock looks at it."""
+
+    n: int
+    hash: str
+    fields: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Of its entry."""
+        return str(self.fields["entry"]["kind"])
+
+    @property
+    def refusal(self) -> bool:
+        """It says that a request was refused."""
+        return self.kind == "decided" and self.fields["entry"].get("allowed") is False
+
+    @property
+    def told(self) -> bool:
+        """A station should know of it."""
+        return self.refusal or self.kind in _ALWAYS
+
+    def event(self, agency: str, device: str) -> Event:
+        """The line as an event."""
+        fields = self.fields
+        data = EventData(
+            line=self.n,
+            hash=self.hash,
+            clock=fields["clock"],
+            within_ms=fields["within_ms"],
+            mono_us=fields["mono_us"],
+            entry={name: value for name, value in fields["entry"].items() if name != "certificate"},
+        )
+        source = f"/bwc/{agency}/{device}"
+        return Event(id=self.hash, source=source, type=f"bwc.v1.{self.kind}", time=fields["utc"], data=data)
+
+
+def _line(raw: bytes) -> Read | None:
+    """A line without its line feed; None if it is none."""
+    try:
+        fields = strict_json(raw)
+    except EvidenceError:
+        return None
+    match fields:
+        case {
+            "n": int(n),
+            "utc": str(),
+            "clock": str(),
+            "within_ms": int() | None,
+            "mono_us": int(),
+            "entry": {"kind": str()},
+        }:
+            return Read(n, sha256_hex(raw), fields)
+    return None
+
+
+class Reader:
+    """Reads the journal on from a place.
+
+    Args:
+        storage: The evidence folder, read only.
+        after: Number of the last line that was read before; 0 for none.
+        after_hash: Its hash: where the line has another one, or is not there, this is another journal, and all of it is
+            read from its start.
+    """
+
+    def __init__(self, storage: Storage, after: int = 0, after_hash: str = "") -> None:
+        self._storage = storage
+        self._after, self._after_hash = after, after_hash
+        self._checked = after == 0
+        self._boot = 0
+        self._offset = 0
+        self._last = 0
+
+    def lines(self, until: int, most: int) -> Iterator[Read]:
+        """The next lines, at most `most` of them and none above number `until`.
+
+        Raises:
+            StorageError: Storage can't be read; nothing is lost by trying again.
+        """
+        if not self._checked:
+            if self.hash_of(self._after) != self._after_hash:
+                self._after = 0
+            self._checked = True
+        boots = [boot for boot in self._boots() if boot >= self._boot]
+        for position, boot in enumerate(boots):
+            if boot != self._boot:
+                if self._skips(boots, position):
+                    continue
+                self._boot, self._offset = boot, 0
+            for raw in self._raw(boot, self._offset):
+                line = _line(raw)
+                if line is None or line.n > until:
+                    if line is not None:
+                        return
+                    break
+                self._offset += len(raw) + 1
+                self._last = line.n
+                if line.n <= self._after:
+                    continue
+                yield line
+                most -= 1
+                if most <= 0:
+                    return
+
+    def _skips(self, boots: list[int], position: int) -> bool:
+        """True if all lines of this boot were read before: the next boot's first line says so."""
+        if position + 1 == len(boots):
+            return False
+        first = self._first(boots[position + 1])
+        return first is not None and first.n <= self._after
+
+    def _boots(self) -> list[int]:
+        boots = (layout.journal_boot(name) for name in self._storage.names(layout.JOURNAL))
+        return sorted(boot for boot in boots if boot is not None)
+
+    def _raw(self, boot: int, offset: int) -> Iterator[bytes]:
+        with self._storage.open(layout.journal(boot)) as stream:
+            stream.seek(offset)
+            while (raw := stream.readline(MAX_LINE + 1)).endswith(b"\n"):
+                yield raw[:-1]
+
+    def _first(self, boot: int) -> Read | None:
+        raw = next(self._raw(boot, 0), None)
+        return None if raw is None else _line(raw)
+
+    def boot_certificate(self, boot: int) -> Text | None:
+        """The certificate in a boot's first line; None if there is none.
+
+        Raises:
+            StorageError: Storage can't be read.
+        """
+        first = self._first(boot)
+        certificate = None if first is None else first.fields["entry"].get("certificate")
+        return certificate if isinstance(certificate, str) else None
+
+    def hash_of(self, number: int) -> str | None:
+        """The hash of a line; None if this journal has no such line.
+
+        Raises:
+            StorageError: Storage can't be read.
+        """
+        for boot in reversed(self._boots()):
+            first = self._first(boot)
+            if first is None or first.n > number:
+                continue
+            for raw in self._raw(boot, 0):
+                line = _line(raw)
+                if line is None or line.n > number:
+                    break
+                if line.n == number:
+                    return line.hash
+            return None
+        return None
+
+
+def device_certificate(storage: Storage) -> str:
+    """The device's certificate as it lies in evidence; empty if it can't be read."""
+    try:
+        return storage.read(layout.DEVICE).decode("ascii")
+    except (StorageError, UnicodeDecodeError):
+        return ""

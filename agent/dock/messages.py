@@ -1,0 +1,259 @@
+"""What travels between a device and a station: topics and typed messages, version 1.
+
+Below `bwc/v1/{agency}/{device}/` a device writes `state`, `status` and `event`, and reads `inbox/ack`, `inbox/dock`
+and `inbox/policy`; besides these it reads `bwc/v1/{agency}/policy`, and nothing else. `inbox/dock` and the two policy
+topics carry a compact JWS as it is, which the recorder itself checks; all else is JSON of the types below. `event` is a
+CloudEvents 1.0 event in JSON, structured mode (CloudEvents MQTT binding 1.0.2, 3.2).
+
+No message starts, stops, pauses or mutes anything; none holds a position, a person's name or anything of the pictures.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from agent.errors import EvidenceError
+from agent.strict_json import encode_json, strict_json
+
+ROOT = "bwc/v1"
+MAX_MESSAGE = (1 << 20) + (1 << 12)
+"""Bytes of the largest message that is taken: a policy bundle."""
+MAX_ACKS = 256
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Line = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, msgspec.Meta(max_length=200)]
+Token = Annotated[str, msgspec.Meta(max_length=1 << 15)]
+Session = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}$")]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """What all messages have in common. Fields that a reader does not know are for later versions."""
+
+
+class State(Message, frozen=True, kw_only=True):
+    """Retained. `undocked` is said on leaving, `lost` by the broker when a device did not (the will).
+
+    Attributes:
+        session: Names one connection, so that a late `lost` of an earlier one is known as that.
+    """
+
+    v: Literal[1] = 1
+    state: Literal["docked", "undocked", "lost"]
+    session: Session
+
+
+class Clock(Message, frozen=True, kw_only=True):
+    """The recorder's wall clock: its source, and the bound on its error in ms, null if nobody can state one."""
+
+    source: Text
+    within_ms: Line | None
+
+
+class Policy(Message, frozen=True, kw_only=True):
+    """The policy in force: pack's name, bundle's version (0: built in) and SHA-256."""
+
+    name: Text
+    version: Line
+    digest: Sha256
+
+
+class SelfTest(Message, frozen=True, kw_only=True):
+    """The test at the start of the shift: names of checks."""
+
+    passed: list[Text]
+    failed: list[Text]
+
+
+class Storage(Message, frozen=True, kw_only=True):
+    """Storage, as the recorder sees it; null where it is not known."""
+
+    free_bytes: Line | None
+    time_left_s: Line | None
+    failing: bool
+
+
+class Evidence(Message, frozen=True, kw_only=True):
+    """What lies on the card: recordings, segments, their sealed bytes, and how many segments no receipt is held for."""
+
+    recordings: Line
+    segments: Line
+    bytes: Line
+    pending_segments: Line
+
+
+class SinceDock(Message, frozen=True, kw_only=True):
+    """Since the docking before: refused requests and tamper events, as far as the journal was read."""
+
+    refused: Line
+    tampered: Line
+
+
+class Checkpoint(Message, frozen=True, kw_only=True):
+    """The newest signed checkpoint on storage: it signs the journal up to `line`. Certificates lead to its key."""
+
+    line: Line
+    jws: Token
+    device_certificate: Token
+    boot_certificate: Token
+
+
+class Confirmed(Message, frozen=True, kw_only=True):
+    """The hash of a journal line that a station had asked for; null if this journal has no such line."""
+
+    line: Line
+    hash: Sha256 | None
+
+
+class Status(Message, frozen=True, kw_only=True):
+    """Retained: how a device is.
+
+    Attributes:
+        mode: `standby`, `recording`, `post_roll`, `privacy`, `muted` or `fault`.
+        contact: The dock's contact is closed. `docked`: and a station attests it.
+        nonce: What a station has to sign now.
+        battery_pct, temperature_c: Null where nothing measures it.
+        boots: Boots of this device so far.
+        confirms: Lines that stations had asked for, so that a history that was exchanged is noticed.
+    """
+
+    v: Literal[1] = 1
+    agency: Name
+    device: Name
+    session: Session
+    version: Text
+    mode: Literal["standby", "recording", "post_roll", "privacy", "muted", "fault"]
+    contact: bool
+    docked: bool
+    nonce: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}$")]
+    policy: Policy
+    clock: Clock
+    storage: Storage
+    evidence: Evidence
+    since_dock: SinceDock
+    self_test: SelfTest | None
+    checkpoint: Checkpoint | None
+    confirms: Annotated[list[Confirmed], msgspec.Meta(max_length=8)]
+    battery_pct: Annotated[int, msgspec.Meta(ge=0, le=100)] | None
+    temperature_c: float | None
+    uptime_s: Line
+    boots: Line
+
+
+class EventData(Message, frozen=True, kw_only=True):
+    """A journal line's public part: number, hash, time with provenance, and the entry (`agent.evidence.entries`).
+
+    A boot's entry comes without its certificate.
+    """
+
+    line: Line
+    hash: Sha256
+    clock: Text
+    within_ms: Line | None
+    mono_us: Line
+    entry: dict[str, Any]
+
+
+class Event(Message, frozen=True, kw_only=True):
+    """A CloudEvents 1.0 event. `id` is the journal line's hash: the same event again has the same one."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Sha256
+    source: Annotated[str, msgspec.Meta(pattern=r"^/bwc/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")]
+    type: Annotated[str, msgspec.Meta(pattern=r"^bwc\.v1\.[a-z_]+$")]
+    time: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{6}Z$")]
+    datacontenttype: Literal["application/json"] = "application/json"
+    dataschema: Literal["urn:bwc:v1:event"] = "urn:bwc:v1:event"
+    data: EventData
+
+
+class Ack(Message, frozen=True, kw_only=True):
+    """A station has these events on storage.
+
+    Attributes:
+        station: Which one.
+        ids: Of the events.
+        seen: The newest journal line of this device whose hash the station knows, to be confirmed; 0 for none.
+    """
+
+    v: Literal[1] = 1
+    station: Text
+    ids: Annotated[list[Sha256], msgspec.Meta(max_length=MAX_ACKS)]
+    seen: Line = 0
+
+
+_M = TypeVar("_M", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """JSON of a message."""
+    return encode_json(msgspec.to_builtins(message))
+
+
+def decode(data: bytes, kind: type[_M]) -> _M:
+    """A message of a kind; fields that are unknown here are passed over.
+
+    Raises:
+        EvidenceError: It is no strict JSON object, or not of this kind.
+    """
+    try:
+        return msgspec.convert(strict_json(data), kind)
+    except msgspec.ValidationError as error:
+        raise EvidenceError(f"expected a message of kind {kind.__name__}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one device."""
+
+    agency: str
+    device: str
+
+    def _of(self, rest: str) -> str:
+        return f"{ROOT}/{self.agency}/{self.device}/{rest}"
+
+    @property
+    def state(self) -> str:
+        """Device to station."""
+        return self._of("state")
+
+    @property
+    def status(self) -> str:
+        """Device to station."""
+        return self._of("status")
+
+    @property
+    def event(self) -> str:
+        """Device to station."""
+        return self._of("event")
+
+    @property
+    def ack(self) -> str:
+        """Station to device."""
+        return self._of("inbox/ack")
+
+    @property
+    def dock(self) -> str:
+        """Station to device: an attestation."""
+        return self._of("inbox/dock")
+
+    @property
+    def policy(self) -> str:
+        """Publisher to this device: a bundle."""
+        return self._of("inbox/policy")
+
+    @property
+    def agency_policy(self) -> str:
+        """Publisher to all devices of the agency: a bundle, retained."""
+        return f"{ROOT}/{self.agency}/policy"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message to be sent, at QoS 1."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False

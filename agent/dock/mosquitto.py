@@ -1,0 +1,69 @@
+"""An example configuration for Mosquitto 2: mutual TLS, revocation, and access lists by certificate name."""
+
+from agent.dock.messages import ROOT
+
+STATION = "station:1"
+PUBLISHER = "policy:publisher"
+
+_CONFIGURATION = """\
+# Mosquitto for bwc-agent. Who may do what stands in acl.conf. Start: mosquitto -c {folder}/mosquitto.conf
+per_listener_settings false
+listener {port} {address}
+cafile {folder}/ca.crt
+certfile {folder}/tls.crt
+keyfile {folder}/tls.key
+# Revoked (stolen) devices: a new list takes effect on SIGHUP for new connections.
+crlfile {folder}/revoked.crl
+tls_version tlsv1.2
+require_certificate true
+# User and client id are the certificate's name, whatever a client claims.
+use_identity_as_username true
+use_username_as_clientid true
+allow_anonymous false
+# Whom Mosquitto becomes when root starts it; that user has to be able to read this folder.
+user {user}
+acl_file {folder}/acl.conf
+# Retained states and statuses survive the broker; events are kept by the devices until a station has them.
+persistence true
+persistence_location {data}/
+autosave_interval 60
+max_packet_size 1114112
+max_inflight_messages 64
+max_queued_messages 2000
+max_keepalive 300
+log_dest stderr
+log_type error
+log_type warning
+log_type notice
+connection_messages true
+"""
+
+_ACCESS = """\
+# A device writes below its own name, and reads its inbox and its agency's policy.
+pattern write {root}/{agency}/%u/state
+pattern write {root}/{agency}/%u/status
+pattern write {root}/{agency}/%u/event
+pattern read {root}/{agency}/%u/inbox/+
+pattern read {root}/{agency}/policy
+
+user {station}
+topic read {root}/{agency}/+/state
+topic read {root}/{agency}/+/status
+topic read {root}/{agency}/+/event
+topic write {root}/{agency}/+/inbox/ack
+topic write {root}/{agency}/+/inbox/dock
+
+user {publisher}
+topic write {root}/{agency}/policy
+topic write {root}/{agency}/+/inbox/policy
+"""
+
+
+def configuration(folder: str, data: str, *, user: str, port: int = 8883, address: str = "") -> str:
+    """`mosquitto.conf` for a broker whose certificates and lists are in `folder` (absolute)."""
+    return _CONFIGURATION.format(folder=folder, data=data, user=user, port=port, address=address)
+
+
+def access_list(agency: str, *, station: str = STATION, publisher: str = PUBLISHER) -> str:
+    """`acl.conf`: who may read and write which topics."""
+    return _ACCESS.format(root=ROOT, agency=agency, station=station, publisher=publisher)

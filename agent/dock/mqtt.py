@@ -1,0 +1,301 @@
+"""One connection to a broker: MQTT 5, or 3.1.1 where the broker speaks no 5, over mutual TLS and nothing less.
+
+The rules, in order:
+1. TLS 1.2 or later; the broker's certificate must be of the agency's CA and name the host; the client shows its own.
+   There is no way round that, and no plaintext.
+2. Client id and user are the certificate's common name.
+3. One connection. Each attempt is a new client with a clean session: what must not be lost is kept by its owner.
+4. The first attempt waits for a random moment; after a failure the wait doubles up to a ceiling, and is random too.
+5. Sizes are bounded: what the broker may send, what waits to be sent, what is in flight.
+
+All of it happens within `turn`, in the caller's thread.
+"""
+
+import contextlib
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.clock import NS, Monotonic
+from agent.dock.config import BrokerSection
+from agent.dock.messages import MAX_MESSAGE, Publication
+from agent.errors import ConfigError
+
+CONNECT_S = 5.0
+BASE_S = 0.5
+IN_FLIGHT = 32
+QUEUED = 512
+MOST_RECEIVED = 1024
+AT_ONCE = 256
+_NO_SUCH_VERSION = 0x84
+_GOOD_NS = 30 * NS
+"""A connection that lasted this long makes the next attempt a first one again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that came. `retained`: it was sent before this subscription."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+class _Context(ssl.SSLContext):
+    """Shakes hands while the socket still has the timeout of connecting, and closes it where that fails."""
+
+    def wrap_socket(self, sock: socket.socket, *positional: Any, **named: Any) -> ssl.SSLSocket:
+        """As `ssl.SSLContext.wrap_socket`, with the handshake in it."""
+        return super().wrap_socket(sock, *positional, **{**named, "do_handshake_on_connect": True})
+
+
+def tls_context(broker: BrokerSection) -> ssl.SSLContext:
+    """TLS as this module's rules want it.
+
+    Raises:
+        ConfigError: A certificate or key is missing or malformed.
+    """
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)  # checks the host's name and asks for a certificate by itself
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(cafile=broker.ca)
+        context.load_cert_chain(broker.certificate, broker.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"expected PEM files of the agency's CA, this client's certificate and its key, at {broker.ca}, "
+            f"{broker.certificate} and {broker.key}: {error}"
+        ) from error
+    return context
+
+
+def common_name(certificate: Path) -> str:
+    """The common name in a certificate: MQTT user and client id.
+
+    Raises:
+        ConfigError: There is no certificate, or it names nobody.
+    """
+    try:
+        names = x509.load_pem_x509_certificate(certificate.read_bytes()).subject.get_attributes_for_oid(
+            NameOID.COMMON_NAME
+        )
+        return str(names[0].value)
+    except (OSError, ValueError, IndexError) as error:
+        raise ConfigError(f"expected a certificate with a common name at {certificate}: {error}") from error
+
+
+class Connection:
+    """A connection that is made again while it is wanted.
+
+    Args:
+        broker: Where; its paths are absolute.
+        subscriptions: Topics to read.
+        monotonic: The clock of waits.
+        uniform: A random number between two, for jitter.
+
+    Raises:
+        ConfigError: As `tls_context`.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerSection,
+        subscriptions: Sequence[str],
+        monotonic: Monotonic,
+        uniform: Callable[[float, float], float],
+    ) -> None:
+        self._broker = broker
+        self._subscriptions = tuple(subscriptions)
+        self._monotonic = monotonic
+        self._uniform = uniform
+        self._context = tls_context(broker)
+        self.name = common_name(Path(broker.certificate))
+        self._client: paho.Client | None = None
+        self._protocol = paho.MQTTv5
+        self._failures = 0
+        self._next_ns: int | None = None
+        self._since_ns = 0
+        self._subscribed = False
+        self._came = 0
+        self.received: deque[Received] = deque(maxlen=MOST_RECEIVED)
+        self.problem = ""
+        """Why there is no connection, in words; empty while there is one, or none was tried."""
+        self.acknowledged = 0
+        """Publications that the broker took, over all connections."""
+
+    @property
+    def connected(self) -> bool:
+        """True while messages can be sent and will be received."""
+        return self._client is not None and self._subscribed
+
+    @property
+    def version(self) -> str:
+        """The protocol that is spoken, or will be tried next."""
+        return "5" if self._protocol == paho.MQTTv5 else "3.1.1"
+
+    def turn(self, timeout_s: float, will: Callable[[], Publication | None]) -> None:
+        """Connect if it is time to, and let the network work for at most `timeout_s`.
+
+        Args:
+            timeout_s: How long to wait for something to happen.
+            will: Asked at each attempt for what the broker is to say when this connection is lost.
+        """
+        now = self._monotonic()
+        if self._client is None:
+            if self._next_ns is None:
+                self._next_ns = now + round(self._uniform(0, self._broker.jitter_s) * NS)
+            if now >= self._next_ns:
+                self._connect(will())
+            return
+        if not self._work(self._client, timeout_s):
+            self._lost(self.problem or "the connection was lost")
+        elif not self._subscribed and self._monotonic() - self._since_ns > CONNECT_S * NS:
+            self._lost("the broker did not answer in time")
+
+    def _work(self, client: paho.Client, timeout_s: float) -> bool:
+        """Let the network work: wait for something, then take all that is there. False if the connection is gone."""
+        for turn in range(AT_ONCE):
+            came = self._came
+            if client.loop(0 if turn else timeout_s) != paho.MQTT_ERR_SUCCESS:
+                return False
+            if self._came == came:
+                return True
+        return True
+
+    def _connect(self, will: Publication | None) -> None:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self.name,
+            protocol=self._protocol,
+            clean_session=None if self._protocol == paho.MQTTv5 else True,
+            reconnect_on_failure=False,
+        )
+        client.username_pw_set(self.name)
+        client.tls_set_context(self._context)
+        client.connect_timeout = CONNECT_S
+        client.max_inflight_messages_set(IN_FLIGHT)
+        client.max_queued_messages_set(QUEUED)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        self.problem = ""
+        self._subscribed = False
+        self._since_ns = self._monotonic()
+        more: dict[str, Any] = {}
+        if self._protocol == paho.MQTTv5:
+            properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = MAX_MESSAGE + 1024
+            more = {"clean_start": True, "properties": properties}
+        try:
+            client.connect(self._broker.host, self._broker.port, self._broker.keepalive_s, **more)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            self._client = client
+            self._lost(f"can't connect to {self._broker.host}:{self._broker.port}: {error}")
+            return
+        self._client = client
+
+    def _lost(self, why: str) -> None:
+        now = self._monotonic()
+        if self._subscribed and now - self._since_ns >= _GOOD_NS:
+            self._failures = 0
+        self._failures += 1
+        self._drop()
+        self.problem = why
+        longest = min(self._broker.ceiling_s, BASE_S * 2 ** min(self._failures, 16))
+        self._next_ns = now + round(self._uniform(longest / 2, longest) * NS)
+
+    def _drop(self) -> None:
+        client, self._client, self._subscribed = self._client, None, False
+        if client is not None:
+            client.on_disconnect = None
+            with contextlib.suppress(OSError, ValueError):
+                client.disconnect()
+            line = client.socket()
+            if line is not None:
+                with contextlib.suppress(OSError):
+                    line.close()
+
+    def publish(self, publication: Publication) -> None:
+        """Hand a message to the broker, at QoS 1. Without a connection it is gone: its owner says it again."""
+        if self._client is not None:
+            self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
+
+    def end(self, farewell: Sequence[Publication] = (), within_s: float = 0.7) -> None:
+        """Say farewell, wait for the broker to have taken it, and leave in order, so that no will is spoken."""
+        if self._client is not None and self._subscribed:
+            wanted = self.acknowledged + len(farewell)
+            for publication in farewell:
+                self.publish(publication)
+            until = self._monotonic() + round(within_s * NS)
+            while self.acknowledged < wanted and self._monotonic() < until:
+                if self._client.loop(0.05) != paho.MQTT_ERR_SUCCESS:
+                    break
+        self._drop()
+        self.problem = ""
+        self._failures = 0
+        self._next_ns = None
+
+    def cut(self) -> None:
+        """Lose the connection without a word, as when a cable is pulled; the next `turn` notices."""
+        line = None if self._client is None else self._client.socket()
+        if line is not None:
+            line.close()
+
+    # -- what the library calls, within `turn` ------------------------------------------------------------------------
+
+    def _on_connect(
+        self, client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _properties: object
+    ) -> None:
+        if reason.is_failure:
+            self.problem = f"the broker refused: {reason}"
+            if reason.value == _NO_SUCH_VERSION:
+                self._protocol = paho.MQTTv311
+            return
+        if self._subscriptions:
+            client.subscribe([(topic, 1) for topic in self._subscriptions])
+        else:
+            self._subscribed = True
+
+    def _on_subscribe(
+        self, _client: paho.Client, _data: object, _mid: int, reasons: list[ReasonCode], _properties: object
+    ) -> None:
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if refused:
+            self.problem = f"the broker refused a subscription: {', '.join(refused)}"
+            return
+        self._subscribed = True
+
+    def _on_disconnect(
+        self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _properties: object
+    ) -> None:
+        self.problem = self.problem or f"the connection was lost: {reason}"
+        if not self._subscribed:
+            # A broker that hangs up on version 5 without a word may speak the older one; and the other way round.
+            self._protocol = paho.MQTTv311 if self._protocol == paho.MQTTv5 else paho.MQTTv5
+
+    def _on_publish(
+        self, _client: paho.Client, _data: object, _mid: int, reason: ReasonCode, _properties: object
+    ) -> None:
+        self.acknowledged += 1
+        if reason.is_failure:
+            self.problem = f"the broker refused a message: {reason}"
+
+    def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        if len(message.payload) <= MAX_MESSAGE:
+            self._came += 1
+            self.received.append(Received(message.topic, bytes(message.payload), message.retain))

@@ -1,0 +1,173 @@
+"""What a station keeps: SQLite, write-ahead log, every commit synced. Acknowledged is only what was committed."""
+
+import contextlib
+import errno
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import StorageError
+from agent.station.history import Seen
+
+_TABLES = """\
+CREATE TABLE IF NOT EXISTS devices (
+  device TEXT PRIMARY KEY,
+  state TEXT NOT NULL DEFAULT '', state_session TEXT NOT NULL DEFAULT '',
+  status TEXT NOT NULL DEFAULT '', last_seen TEXT NOT NULL DEFAULT '',
+  seen_line INTEGER NOT NULL DEFAULT 0, seen_hash TEXT NOT NULL DEFAULT '', seen_boot INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE IF NOT EXISTS events (
+  id TEXT PRIMARY KEY, device TEXT NOT NULL, line INTEGER NOT NULL, type TEXT NOT NULL,
+  time TEXT NOT NULL, received TEXT NOT NULL, event TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS events_by_device ON events (device, line);
+CREATE TABLE IF NOT EXISTS checkpoints (
+  device TEXT NOT NULL, line INTEGER NOT NULL, hash TEXT NOT NULL, boot INTEGER NOT NULL,
+  received TEXT NOT NULL, jws TEXT NOT NULL, PRIMARY KEY (device, line, hash)
+) STRICT;
+CREATE TABLE IF NOT EXISTS alarms (
+  number INTEGER PRIMARY KEY, device TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL, received TEXT NOT NULL,
+  UNIQUE (device, kind, detail)
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device as it was last seen; `status` is JSON, empty if there was none."""
+
+    device: str
+    state: str
+    status: str
+    last_seen: str
+    alarms: int
+    events: int
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StorageError(errno.EIO, f"the station's database refuses: {error}") from error
+
+
+class Store:
+    """A station's database.
+
+    Args:
+        path: Its file.
+        read_only: For those who only look; the file must be there.
+
+    Raises:
+        StorageError: It can't be opened. So do all methods when the database refuses; nothing of the turn is kept then.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        with _refusals():
+            if read_only:
+                self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+                return
+            self._database = sqlite3.connect(path, timeout=5, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._database.close()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Everything within is kept, durably, or nothing of it."""
+        with _refusals():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _known(self, device: str) -> None:
+        self._database.execute("INSERT OR IGNORE INTO devices (device) VALUES (?)", (device,))
+
+    def put_state(self, device: str, state: str, session: str, received: str) -> None:
+        """Keep a state. A late `lost` of a session that was followed by another is passed over."""
+        self._known(device)
+        newest = self._database.execute("SELECT state_session FROM devices WHERE device=?", (device,)).fetchone()
+        if state == "lost" and newest[0] not in ("", session):
+            return
+        self._database.execute(
+            "UPDATE devices SET state=?, state_session=?, last_seen=? WHERE device=?",
+            (state, session, received, device),
+        )
+
+    def put_status(self, device: str, session: str, status: str, received: str, *, live: bool) -> None:
+        """Keep a status; a retained one does not count as having been seen now."""
+        self._known(device)
+        self._database.execute("UPDATE devices SET status=?, state_session=? WHERE device=?", (status, session, device))
+        if live:
+            self._database.execute("UPDATE devices SET last_seen=? WHERE device=?", (received, device))
+
+    def put_event(
+        self, device: str, event_id: str, line: int, *, kind: str, time: str, received: str, text: str
+    ) -> None:
+        """Keep an event; the same again is nothing."""
+        self._database.execute(
+            "INSERT OR IGNORE INTO events VALUES (?,?,?,?,?,?,?)", (event_id, device, line, kind, time, received, text)
+        )
+
+    def seen(self, device: str) -> Seen | None:
+        """The newest point of a device's history that was seen; None if none was."""
+        with _refusals():
+            row = self._database.execute(
+                "SELECT seen_line, seen_hash, seen_boot FROM devices WHERE device=? AND seen_hash<>''", (device,)
+            ).fetchone()
+        return Seen(*row) if row else None
+
+    def put_seen(self, device: str, seen: Seen, token: str, received: str) -> None:
+        """Keep a checkpoint, as the newest."""
+        self._known(device)
+        self._database.execute(
+            "UPDATE devices SET seen_line=?, seen_hash=?, seen_boot=? WHERE device=?",
+            (seen.line, seen.hash, seen.boot, device),
+        )
+        self._database.execute(
+            "INSERT OR IGNORE INTO checkpoints VALUES (?,?,?,?,?,?)",
+            (device, seen.line, seen.hash, seen.boot, received, token),
+        )
+
+    def put_alarm(self, device: str, kind: str, detail: str, received: str) -> None:
+        """Keep an alarm; the same again is nothing."""
+        self._known(device)
+        self._database.execute(
+            "INSERT OR IGNORE INTO alarms (device, kind, detail, received) VALUES (?,?,?,?)",
+            (device, kind, detail, received),
+        )
+
+    def devices(self) -> list[DeviceRow]:
+        """All devices, by name."""
+        with _refusals():
+            rows = self._database.execute(
+                "SELECT device, state, status, last_seen,"
+                " (SELECT count(*) FROM alarms a WHERE a.device=d.device),"
+                " (SELECT count(*) FROM events e WHERE e.device=d.device) FROM devices d ORDER BY device"
+            ).fetchall()
+        return [DeviceRow(*row) for row in rows]
+
+    def events(self, device: str) -> list[tuple[str, int, str]]:
+        """Id, line and type of a device's events, in the journal's order."""
+        with _refusals():
+            return self._database.execute(
+                "SELECT id, line, type FROM events WHERE device=? ORDER BY line, id", (device,)
+            ).fetchall()
+
+    def alarms(self, device: str) -> list[tuple[str, str]]:
+        """Kind and detail of a device's alarms, oldest first."""
+        with _refusals():
+            return self._database.execute(
+                "SELECT kind, detail FROM alarms WHERE device=? ORDER BY number", (device,)
+            ).fetchall()

@@ -1,0 +1,95 @@
+from agent.clock import SystemClocks
+from agent.dock import mosquitto
+from agent.dock.messages import Publication, Topics
+from agent.dock.mqtt import Connection
+from agent.evidence import entries
+from agent.keys import jws
+from agent.keys.signer import KeySigner
+from agent.policy import bundle
+from tests.support.broker import AGENCY
+from tests.support.docking import DEVICE, Docked
+
+
+def test_contact_and_a_station_dock_the_device_and_what_happened_arrives(docked: Docked) -> None:
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: docked.device.recorder.status().docked)
+    docked.until(lambda: docked.stored() == docked.told() and docked.row().state == "docked")
+    row = docked.row()
+    assert row.device == DEVICE
+    assert row.alarms == 0
+    assert row.mode == "standby"
+    assert "dock_contact" in docked.kinds()
+    assert not docked.device.entries(entries.Refused)
+
+
+def test_undocking_says_so_and_ends_the_session_in_one_turn(docked: Docked) -> None:
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: docked.device.recorder.status().docked)
+    docked.contact(closed=False)
+    docked.turn()
+    docked.turn()
+    assert not docked.dock.connection.connected
+    docked.until(lambda: docked.row().state == "undocked")
+
+
+def test_undocked_device_is_silent(docked: Docked) -> None:
+    docked.start_station()
+    for _ in range(20):
+        docked.turn()
+    assert docked.broker.log.read_text().count(f"as {DEVICE}") == 0
+    assert not docked.dock.connection.connected
+
+
+def test_recorder_that_is_gone_is_not_docked(docked: Docked) -> None:
+    now = [0]
+    docked.dock._monotonic = lambda: now[0]
+    docked.contact(closed=True)
+    docked.turn()
+    assert docked.dock.in_dock
+    now[0] += 11 * 10**9
+    assert not docked.dock.in_dock
+
+
+def test_docking_ends_no_recording_and_refused_stop_is_told(docked: Docked) -> None:
+    docked.device.run(6)
+    docked.device.press("record", times=2)
+    recording = docked.device.recording
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: docked.device.recorder.status().docked)
+    docked.until(lambda: docked.stored() == docked.told())
+    assert docked.device.recording == recording != ""
+    assert "recording_started" in docked.kinds()
+    assert docked.row().mode == "recording"
+
+
+def test_lost_connection_is_said_by_the_will(docked: Docked) -> None:
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: docked.device.recorder.status().docked)
+    client = docked.dock.connection._client
+    assert client is not None
+    line = client.socket()
+    assert line is not None
+    line.close()
+    docked.dock.connection._client = None
+    docked.dock.connection._next_ns = 1 << 62
+    docked.until(lambda: docked.row().state == "lost")
+
+
+def test_retained_bundle_of_the_agency_reaches_the_recorder_which_alone_judges_it(docked: Docked) -> None:
+    token = jws.sign(KeySigner.generate(), bundle.TYP, {"version": 1})
+    offered: list[str] = []
+    docked.device.recorder.deliveries._offer_policy = offered.append
+    publisher = Connection(
+        docked.broker.client(mosquitto.PUBLISHER), (), SystemClocks().monotonic_ns, lambda low, _high: low
+    )
+    while not publisher.connected:
+        publisher.turn(0.05, lambda: None)
+    publisher.publish(Publication(Topics(AGENCY, DEVICE).agency_policy, token.encode(), retain=True))
+    publisher.end([Publication(Topics(AGENCY, DEVICE).policy, b"nobody reads this before the docking")])
+    docked.contact(closed=True)
+    docked.until(lambda: offered == [token])
+    assert not docked.device.entries(entries.Refused)

@@ -1,0 +1,257 @@
+"""Nothing is lost and nothing is there twice, whoever is killed in the middle."""
+
+import errno
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from agent.clock import NS
+from agent.errors import StorageError
+from agent.evidence import entries
+from tests.support.docking import DEVICE, Docked
+
+
+def happen(docked: Docked, number: int, count: int) -> None:
+    """Something that a station should know of, `count` times."""
+    for one in range(count):
+        docked.device.recorder.keeper.post(entries.Tampered(f"test-{number}-{one}", 0))
+    docked.device.settle()
+
+
+def complete(docked: Docked) -> bool:
+    """All that was told is stored, once, and in order; the device knows that it is."""
+    return bool(docked.stored()) and docked.stored() == docked.told() and docked.dock.session.unacknowledged == 0
+
+
+def hear_nothing(docked: Docked) -> None:
+    """The station that is there now was silent for long, without waiting for it."""
+    docked.until(lambda: docked.station is not None and docked.station.connection.connected)
+    docked.until(lambda: docked.dock.connection.connected)
+    docked.later(10)
+
+
+def test_broker_that_took_events_for_an_absent_station_and_was_killed_loses_none(docked: Docked) -> None:
+    docked.contact(closed=True)
+    happen(docked, 1, 100)
+    docked.until(lambda: docked.dock.connection.acknowledged >= 60)
+    docked.broker.kill()
+    docked.turn()
+    docked.broker.start()
+    docked.start_station()
+    docked.until(lambda: complete(docked))
+    assert len(docked.stored()) > 100
+
+
+def test_station_killed_before_it_stored_is_told_again(docked: Docked, monkeypatch: pytest.MonkeyPatch) -> None:
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: docked.device.recorder.status().docked)
+    assert docked.station is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(docked.station, "_answer", lambda _answers: None)
+        patch.setattr(docked.store, "put_event", lambda *_args, **_more: None)
+        happen(docked, 1, 5)
+        for _ in range(5):
+            docked.turn()
+    docked.kill_station()
+    docked.start_station()
+    assert docked.dock.session.unacknowledged > 0
+    hear_nothing(docked)
+    docked.until(lambda: complete(docked))
+
+
+def test_station_killed_after_it_stored_has_nothing_twice(docked: Docked, monkeypatch: pytest.MonkeyPatch) -> None:
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: complete(docked) and docked.row().state == "docked")
+    before = len(docked.stored())
+    with monkeypatch.context() as patch:
+        patch.setattr(docked.station, "_answer", lambda _answers: None)
+        happen(docked, 1, 5)
+        docked.until(lambda: len(docked.stored()) == before + 5)
+    assert docked.dock.session.unacknowledged == 5
+    docked.kill_station()
+    docked.start_station()
+    hear_nothing(docked)
+    docked.until(lambda: complete(docked))
+    assert len(docked.stored()) == before + 5
+
+
+def test_full_disk_at_the_station_acknowledges_nothing(docked: Docked) -> None:
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: complete(docked))
+    assert docked.store is not None
+    docked.store._database.execute("PRAGMA max_page_count=1")
+    happen(docked, 1, 300)
+    for _ in range(20):
+        docked.turn()
+    assert any("none is acknowledged" in line for line in docked.station_said)
+    docked.store._database.execute("PRAGMA max_page_count=1000000")
+    hear_nothing(docked)
+    docked.until(lambda: complete(docked))
+
+
+def test_full_disk_at_the_dock_tells_again_after_a_restart(docked: Docked, monkeypatch: pytest.MonkeyPatch) -> None:
+    docked.start_station()
+    docked.contact(closed=True)
+
+    def full(_data: bytes) -> None:
+        raise StorageError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(docked.dock._file, "save", full)
+    docked.until(lambda: complete(docked))
+    assert any("can't be kept" in line for line in docked.said)
+    docked.dock.connection.end()
+    docked.dock = docked.make_dock()
+    assert docked.dock.session.cursor.line == 0
+    docked.until(lambda: docked.dock.session.cursor.line > 0 and complete(docked))
+
+
+def test_cursor_survives_a_restart_of_the_dock_and_nothing_is_told_again(docked: Docked) -> None:
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: complete(docked) and docked.device.recorder.status().docked)
+    docked.until(lambda: complete(docked))
+    line = docked.dock.session.cursor.line
+    docked.dock.connection.end()
+    docked.dock = docked.make_dock()
+    assert docked.dock.session.cursor.line == line > 0
+    docked.turn()
+    docked.until(lambda: docked.dock.connection.connected and complete(docked))
+
+
+def test_damaged_cursor_tells_all_again(docked: Docked) -> None:
+    (docked.folder / "dock-state").mkdir()
+    (docked.folder / "dock-state" / "cursor.json").write_bytes(b"\x00rubbish")
+    docked.dock = docked.make_dock()
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: complete(docked))
+
+
+@pytest.mark.timeout(300)
+def test_a_thousand_events_through_fifty_faults_arrive_once_each(docked: Docked) -> None:
+    dice = random.Random(4)
+    docked.start_station()
+    docked.contact(closed=True)
+    sent = faults = 0
+    while sent < 1000 or faults < 50:
+        happen(docked, faults, 20)
+        sent += 20
+        for _ in range(dice.randrange(1, 5)):
+            docked.turn()
+        match dice.choice(["broker", "station", "dock", "line"]):
+            case "broker":
+                docked.broker.kill()
+                docked.turn()
+                docked.broker.start()
+            case "station":
+                docked.kill_station()
+                docked.turn()
+                docked.start_station()
+            case "dock":  # killed: nothing is said, nothing more is kept
+                cut(docked)
+                docked.dock = docked.make_dock()
+            case "line":
+                cut(docked)
+        faults += 1
+    hear_nothing(docked)
+    docked.until(lambda: complete(docked), 60)
+    assert len(docked.stored()) == len(set(docked.stored())) >= 1000
+    assert docked.alarms() == []
+    assert not docked.device.recorder.status().storage_failing
+
+
+def cut(docked: Docked) -> None:
+    """The dock's connection is gone without a word."""
+    client = docked.dock.connection._client
+    line = None if client is None else client.socket()
+    if line is not None:
+        line.close()
+
+
+def test_card_copied_at_one_docking_and_put_back_before_the_next_is_noticed(docked: Docked) -> None:
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: complete(docked))
+    evidence = docked.folder / "evidence"
+    copy = {path: path.read_bytes() for path in evidence.rglob("*") if path.is_file()}
+    state = docked.folder / "dock-state" / "cursor.json"
+    state_copy = state.read_bytes()
+    happen(docked, 0, 3)  # lines that the copy does not hold, and a checkpoint over them
+    docked.device.clocks.advance(61)
+    docked.turn()
+    docked.later(15)
+    docked.turn()
+    docked.later(15)
+    docked.until(lambda: seen_line(docked) > last_line(copy))
+    assert docked.alarms() == []
+    docked.contact(closed=False)
+    docked.turn()
+    docked.turn()
+    docked.device.run(2)
+    docked.device.press("record", times=2)
+    put_back(evidence, copy)
+    state.write_bytes(state_copy)
+    docked.device.boot()
+    docked.dock = docked.make_dock()
+    for number in range(60):  # the exchanged history becomes longer than the one that was seen
+        happen(docked, number, 1)
+    docked.contact(closed=True)
+    docked.until(lambda: docked.alarms() != [])
+    assert docked.alarms()[0] in {"history_different", "history_shorter"}
+    docked.until(lambda: complete_of_now(docked))
+
+
+def complete_of_now(docked: Docked) -> bool:
+    """All of the journal that is there now is stored, beside what was told of the one that is gone."""
+    return set(docked.told()) <= set(docked.stored())
+
+
+def seen_line(docked: Docked) -> int:
+    assert docked.store is not None
+    seen = docked.store.seen(DEVICE)
+    return seen.line if seen else 0
+
+
+def last_line(copy: dict[Path, bytes]) -> int:
+    return sum(data.count(b"\n") for path, data in copy.items() if path.suffix == ".jsonl")
+
+
+def put_back(evidence: Path, copy: dict[Path, bytes]) -> None:
+    for path in sorted(evidence.rglob("*"), reverse=True):
+        if path.is_file() and path not in copy:
+            path.unlink()
+    for path, data in copy.items():
+        path.write_bytes(data)
+
+
+def test_connection_half_open_is_given_up_and_what_was_said_into_it_is_said_again(docked: Docked) -> None:
+    """The broker is there, and says nothing any more: as when a switch loses its table."""
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: complete(docked) and docked.row().state == "docked")
+    assert docked.broker.process is not None
+    docked.broker.process.send_signal(signal.SIGSTOP)
+    happen(docked, 1, 5)
+    try:
+        docked.until(lambda: not docked.dock.connection.connected, 30)  # two keep-alives of 5 s
+    finally:
+        docked.broker.process.send_signal(signal.SIGCONT)
+    assert docked.dock.session.unacknowledged == 5
+    docked.until(lambda: complete(docked), 40)
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_recorder_whose_clock_is_off_by_years_docks_and_loses_nothing(docked: Docked, years: int) -> None:
+    docked.device.clocks.utc_offset_ns += years * 365 * 86_400 * NS
+    docked.device.clocks.uncertainty_s = None
+    docked.device.boot()
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: docked.device.recorder.status().docked)
+    docked.until(lambda: complete(docked))
+    assert docked.alarms() == []

@@ -1,0 +1,68 @@
+import pytest
+from msgspec.structs import replace
+
+from agent.clock import NS, WallReading
+from agent.dock.messages import Checkpoint
+from agent.errors import EvidenceError
+from agent.station.history import Seen, Verdict, checked, judge
+from tests.support.device import Device, owner, trust
+
+A, B = "a" * 64, "b" * 64
+WALL = WallReading(1_795_000_000 * NS, "ntp", 0.1)
+BEFORE = Seen(10, A, 2)
+
+
+@pytest.mark.parametrize(
+    ("now", "confirmed", "verdict"),
+    [
+        (Seen(10, A, 2), {}, Verdict.SAME),
+        (Seen(10, B, 2), {}, Verdict.DIFFERENT),
+        (Seen(9, A, 2), {10: A}, Verdict.SHORTER),
+        (Seen(20, B, 1), {10: A}, Verdict.SHORTER),
+        (Seen(20, B, 2), {}, Verdict.UNCONFIRMED),
+        (Seen(20, B, 2), {9: A}, Verdict.UNCONFIRMED),
+        (Seen(20, B, 3), {10: A}, Verdict.EXTENDS),
+        (Seen(20, B, 3), {10: B}, Verdict.DIFFERENT),
+        (Seen(20, B, 3), {10: None}, Verdict.DIFFERENT),
+    ],
+)
+def test_history_extends_what_was_seen_or_is_another(
+    now: Seen, confirmed: dict[int, str | None], verdict: Verdict
+) -> None:
+    assert judge(BEFORE, now, confirmed) is verdict
+    assert verdict.alarming == (verdict in {Verdict.SHORTER, Verdict.DIFFERENT})
+
+
+def test_first_history_is_taken_as_it_is() -> None:
+    assert judge(None, Seen(1, A, 1), {}) is Verdict.FIRST
+
+
+def shown(device: Device) -> Checkpoint:
+    device.recorder.keeper.attest(None)
+    device.settle()
+    status = device.recorder.status()
+    certificate = device.entries()[0]
+    return Checkpoint(
+        line=status.checkpoint_line,
+        jws=status.checkpoint,
+        device_certificate=owner().certificate.decode(),
+        boot_certificate=getattr(certificate, "certificate"),  # noqa: B009 - the first entry is the boot's
+    )
+
+
+def test_checkpoint_of_the_devices_own_boot_is_believed() -> None:
+    device = Device()
+    checkpoint = shown(device)
+    seen = checked(checkpoint, trust(), "cam-1", WALL)
+    assert (seen.line, seen.boot) == (checkpoint.line, 1)
+
+
+def test_checkpoint_of_another_device_is_refused() -> None:
+    with pytest.raises(EvidenceError, match="cam-2"):
+        checked(shown(Device()), trust(), "cam-2", WALL)
+
+
+def test_checkpoint_signed_in_another_boot_is_refused() -> None:
+    one, two = shown(Device()), shown(Device())
+    with pytest.raises(EvidenceError, match="signature"):
+        checked(replace(one, jws=two.jws), trust(), "cam-1", WALL)

@@ -1,0 +1,127 @@
+"""A real Mosquitto on loopback with the example configuration, its agency's CA, and clients of every kind."""
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.clock import NS
+from agent.dock import mosquitto
+from agent.dock.config import BrokerSection
+from agent.keys import tls
+from agent.keys.records import Validity
+from agent.keys.tls import Authority, Issued
+
+AGENCY = "city"
+_SBIN = "/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", "")
+
+
+def binary() -> str:
+    """Mosquitto's path; the test is skipped where there is none."""
+    found = shutil.which("mosquitto", path=_SBIN)
+    if found is None:
+        pytest.skip("Debian's mosquitto is not installed: make test-tools")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def validity(*, days_from: float = -1, days_until: float = 30) -> Validity:
+    now = time.time_ns()
+    return Validity(now + round(days_from * 86400 * NS), now + round(days_until * 86400 * NS))
+
+
+class Broker:
+    """Started and killed at will; certificates stay."""
+
+    def __init__(self, folder: Path, agency: str = AGENCY, hosts: Sequence[str] = ("localhost", "127.0.0.1")) -> None:
+        self.binary = binary()
+        self.folder = folder / "broker"
+        self.clients = folder / "clients"
+        self.data = folder / "data"
+        for path in (self.folder, self.clients, self.data):
+            path.mkdir()
+        self.authority = Authority(agency, validity())
+        self.port = free_port()
+        self.authority.broker(hosts).save(self.folder, self.authority)
+        self.issued: dict[str, Issued] = {}
+        self.revoke()
+        configuration = mosquitto.configuration(
+            str(self.folder), str(self.data), user=getpass.getuser(), port=self.port, address="127.0.0.1"
+        )
+        (self.folder / "mosquitto.conf").write_text(configuration)
+        (self.folder / "acl.conf").write_text(mosquitto.access_list(agency))
+        (self.folder / "acl.conf").chmod(0o600)
+        self.log = self.folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def revoke(self, *names: str) -> None:
+        serials = [self.issued[name].serial for name in names]
+        (self.folder / tls.REVOKED).write_bytes(self.authority.revocation_list(serials, time.time_ns() - NS))
+        if names:
+            self.stop()
+            self.start()
+
+    def start(self) -> "Broker":
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.binary, "-c", str(self.folder / "mosquitto.conf")], stdout=log, stderr=log
+            )
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                assert self.process.poll() is None, self.log.read_text()
+                time.sleep(0.02)
+            else:
+                return self
+        raise AssertionError(f"mosquitto does not listen: {self.log.read_text()}")
+
+    def kill(self) -> None:
+        """As a power cut: no word to anybody."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(10)
+            self.process = None
+
+    def client(
+        self,
+        name: str,
+        *,
+        issued: Issued | None = None,
+        authority: Authority | None = None,
+        host: str = "localhost",
+    ) -> BrokerSection:
+        """How a client of this name reaches the broker; `authority` is the CA that it believes."""
+        folder = self.clients / f"{name.replace(':', '_')}-{len(list(self.clients.iterdir()))}"
+        if issued is None:
+            issued = self.issued.setdefault(name, self.authority.client(name))
+        issued.save(folder, authority or self.authority)
+        return BrokerSection(
+            host=host,
+            port=self.port,
+            ca=str(folder / tls.CA_CERTIFICATE),
+            certificate=str(folder / tls.CERTIFICATE),
+            key=str(folder / tls.KEY),
+            jitter_s=0,
+            ceiling_s=0.2,
+            keepalive_s=5,
+        )

@@ -1,0 +1,145 @@
+"""A device, its dock service, a broker and a station, all turned by hand: real files, real TLS, real Mosquitto."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.clock import NS, SystemClocks
+from agent.core.events import DockContact
+from agent.dock import mosquitto
+from agent.dock.config import BrokerSection, DockConfig, DockSection
+from agent.dock.service import Service
+from agent.keys import files
+from agent.recorder import inbox
+from agent.recorder.status import write_snapshot
+from agent.station.fleet import Row, rows
+from agent.station.service import Station
+from agent.station.store import Store
+from agent.storage.disk import DiskStorage
+from tests.support.broker import AGENCY, Broker
+from tests.support.clocks import FakeClocks
+from tests.support.device import Device, agency, trust
+
+DEVICE = "cam-1"
+
+
+class Docked:
+    """Everything in one thread, but for the broker."""
+
+    def __init__(self, folder: Path, *, client: BrokerSection | None = None, broker: Broker | None = None) -> None:
+        self.folder = folder
+        self.broker = broker or Broker(folder)
+        self.client = client or self.broker.client(DEVICE)
+        self.run = folder / "run"
+        self.run.mkdir()
+        self.inbox = inbox.make(self.run)
+        clocks = FakeClocks()
+        clocks.utc_offset_ns = time.time_ns()
+        self.device = Device(clocks=clocks, storage=DiskStorage(folder / "evidence"))
+        self.said: list[str] = []
+        self.skew_ns = 0
+        self.station_said: list[str] = []
+        self.dock = self.make_dock()
+        self.store: Store | None = None
+        self.station: Station | None = None
+
+    def make_dock(self) -> Service:
+        section = DockSection(
+            agency=AGENCY,
+            device=DEVICE,
+            run=str(self.run),
+            evidence=str(self.folder / "evidence"),
+            state=str(self.folder / "dock-state"),
+        )
+        config = DockConfig(dock=section, broker=self.client)
+        return Service(
+            config,
+            self.folder / "dock.toml",
+            monotonic=lambda: time.monotonic_ns() + self.skew_ns,
+            say=self.said.append,
+        )
+
+    def later(self, seconds: float) -> None:
+        """The dock service finds that so much time has passed."""
+        self.skew_ns += round(seconds * NS)
+
+    def start_station(self) -> None:
+        self.store = Store(self.folder / "station.sqlite")
+        self.station = Station(
+            name="station-1",
+            agency=AGENCY,
+            trust=trust(),
+            signer=files.load_signer(f"file:{agency().station}"),
+            store=self.store,
+            broker=self.broker.client(mosquitto.STATION),
+            clocks=SystemClocks(),
+            say=self.station_said.append,
+        )
+
+    def kill_station(self) -> None:
+        """As a power cut: what was not committed is gone, nobody is told."""
+        assert self.station is not None
+        assert self.store is not None
+        client = self.station.connection._client
+        line = None if client is None else client.socket()
+        if line is not None:
+            line.close()
+        self.store.close()
+        self.station = self.store = None
+
+    def contact(self, *, closed: bool) -> None:
+        self.device.recorder.control.handle(DockContact(self.device.clocks.now_ns, closed=closed))
+        self.device.settle()
+
+    def turn(self) -> None:
+        """Everything gets its turn once, and some recorder time passes."""
+        self.device.clocks.advance(0.25)
+        self.device.settle()
+        write_snapshot(self.run, self.device.recorder.status())
+        for message in inbox.take(self.inbox):
+            self.device.recorder.deliveries.deliver(message)
+        self.dock.turn()
+        if self.station is not None:
+            self.station.turn()
+
+    def until(self, reached: Callable[[], bool], seconds: float = 20.0) -> None:
+        end = time.monotonic() + seconds
+        while not reached():
+            assert time.monotonic() < end, (self.said, self.station_said, self.broker.log.read_text()[-2000:])
+            self.turn()
+
+    def row_known(self) -> bool:
+        assert self.store is not None
+        return any(row.device == DEVICE for row in rows(self.store))
+
+    def row(self) -> Row:
+        """The device as a custodian sees it."""
+        assert self.store is not None
+        return next(row for row in rows(self.store) if row.device == DEVICE)
+
+    def kinds(self) -> set[str]:
+        assert self.store is not None
+        return {kind.removeprefix("bwc.v1.") for _, _, kind in self.store.events(DEVICE)}
+
+    def alarms(self) -> list[str]:
+        assert self.store is not None
+        return [kind for kind, _ in self.store.alarms(DEVICE)]
+
+    def stored(self) -> list[str]:
+        assert self.store is not None
+        return [event_id for event_id, _, _ in self.store.events(DEVICE)]
+
+    def told(self) -> list[str]:
+        """Hashes of all journal lines that a station should know of."""
+        from agent.dock.journal import Reader
+
+        reader = Reader(DiskStorage(self.folder / "evidence"))
+        return [line.hash for line in reader.lines(1 << 50, 1 << 20) if line.told]
+
+    def end(self) -> None:
+        self.dock.connection.end()
+        if self.station is not None:
+            self.station.connection.end()
+        if self.store is not None:
+            self.store.close()
+        self.broker.stop()
