@@ -45,8 +45,10 @@ def test_policies_that_are_the_agency_s_are_fine() -> None:
 @pytest.mark.parametrize("path", PATHS[:2])
 def test_any_change_of_a_policy_is_noticed(path: str) -> None:
     data = made()[path]
-    for bit in range(0, 8 * len(data), 97):
-        assert codes(check(made() | {path: flipped(data, bit)})) & {Code.POLICY_ALTERED, Code.POLICY_MISSING}
+    for bit in range(0, 8 * len(data), 41):
+        found = {finding.code for finding in check(made() | {path: flipped(data, bit)}).findings}
+        # A key's name that was changed is that of a key which is not listed: no fault by itself, and said.
+        assert found & {Code.POLICY_ALTERED, Code.POLICY_MISSING, Code.POLICY_UNVERIFIED}
 
 
 def test_policy_that_was_in_force_and_was_removed_is_named() -> None:
