@@ -200,7 +200,7 @@ def test_nothing_of_the_pictures_lies_in_clear_anywhere_and_nothing_speaks_to_a_
         assert b"moof\x00\x00\x00\x10mfhd" not in b"".join(path.read_bytes() for path in files if path.suffix == ".seg")
         handles = recorder.handles()
         regular = [name for name in handles if name.startswith("/") and not name.startswith("/dev/")]
-        here = (str(film), str(recorder.evidence), str(recorder.log))
+        here = (str(film.resolve()), str(recorder.evidence), str(recorder.log))
         assert [name for name in regular if not name.startswith(here) or "(deleted)" in name] == []
         assert not [name for name in handles if "memfd" in name]
         inodes = {name.removeprefix("socket:[").rstrip("]") for name in handles if name.startswith("socket:")}
