@@ -96,6 +96,15 @@ def test_kill_leaves_a_socket_that_the_next_start_replaces_and_the_recording_goe
     assert (boot.interrupted, boot.dark_basis) == (recording, "same_kernel")
 
 
+def test_dock_user_that_the_machine_does_not_know_keeps_no_camera_from_recording(pilot: Path) -> None:
+    change(pilot, 'dock_user = ""', 'dock_user = "bwc-gone"')
+    with Running(pilot) as recorder:
+        recorder.record(0.2)
+        assert recorder.terminate() == 0
+        refused = [entry for entry in recorder.entries() if isinstance(entry, entries.Refused)]
+    assert ["bwc-gone" in entry.why for entry in refused] == [True]
+
+
 def test_sighup_and_a_second_recorder_change_nothing(pilot: Path) -> None:
     with Running(pilot) as recorder:
         recording = recorder.record()
