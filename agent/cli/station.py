@@ -26,21 +26,14 @@ def station_command(config: ConfigOption) -> None:
     from agent.clock import SystemClocks
     from agent.dock.config import load, resolve, resolved
     from agent.ending import until_told
-    from agent.errors import KeyFileError
     from agent.keys import files
-    from agent.keys.trust import read_unpinned
-    from agent.station.config import StationConfig
+    from agent.station.config import StationConfig, pinned_trust
     from agent.station.service import Station
     from agent.station.store import Store
 
     settings = load(config, StationConfig)
     section = settings.station
-    trust = read_unpinned(files.read_token(resolve(config, section.trust)))
-    if (trust.root_kid, trust.agency) != (section.root, section.agency):
-        raise KeyFileError(
-            f"expected a trust document of {section.agency} and root {section.root}, got one of {trust.agency} and "
-            f"{trust.root_kid}"
-        )
+    trust = pinned_trust(config, section)
     key = resolve(config, section.key.removeprefix("file:"))
     secret = typer.prompt("Passphrase", hide_input=True) if files.needs_passphrase(key) else None
     store = Store(resolve(config, section.database))
@@ -101,6 +94,40 @@ def watch(
         while True:
             time.sleep(0.5)
             live.update(_table(rows(store)))
+
+
+@fleet_app.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(help="The device, as its certificate names it.", show_default=False)],
+    authority: Annotated[
+        Path, typer.Option("--authority", help="The CA's key: agency/broker-ca/broker-ca.pem.", show_default=False)
+    ],
+    revoked: Annotated[
+        Path, typer.Option("--list", help="The broker's list: agency/broker/revoked.crl.", show_default=False)
+    ],
+) -> None:
+    """Shut a stolen or retired device out of the broker: all certificates of its name go on the revocation list.
+
+    The broker has to read the list again: send it SIGHUP. That keeps the device from connecting anew; a session that is
+    open goes on until it ends, or until the broker is restarted. Its evidence and its place in the trust document are
+    not touched by this.
+
+    Exit codes: 0 it is on the list, 2 refused, such as a name that no certificate was issued to.
+
+    Example: bwc-agent fleet revoke camera-7 --authority pilot/agency/broker-ca/broker-ca.pem
+    --list pilot/agency/broker/revoked.crl
+    """
+    from agent.clock import SystemClocks
+    from agent.keys import files
+    from agent.station.revocation import revoke as run
+
+    secret = typer.prompt("Passphrase", hide_input=True) if files.needs_passphrase(authority) else None
+    count = run(authority, secret, name, revoked, SystemClocks().wall().utc_ns)
+    if not count:
+        print(f"{name} was on the list already: {revoked}")
+        return
+    print(f"{name} is on the list: {count} certificate{'s' if count > 1 else ''} revoked in {revoked}")
+    print("next: pkill -HUP -x mosquitto    # the broker reads the list again; restart it to end an open session")
 
 
 @fleet_app.command("simulate")

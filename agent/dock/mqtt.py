@@ -39,6 +39,8 @@ IN_FLIGHT = 32
 QUEUED = 512
 MOST_RECEIVED = 1024
 AT_ONCE = 256
+NOBODY_READS = 0x10
+"""The reason in an acknowledgement that says that nobody has subscribed (MQTT 5, 3.4.2.1)."""
 _NO_SUCH_VERSION = 0x84
 _GOOD_NS = 30 * NS
 """A connection that lasted this long makes the next attempt a first one again."""
@@ -133,6 +135,8 @@ class Connection:
         """Why there is no connection, in words; empty while there is one, or none was tried."""
         self.acknowledged = 0
         """Publications that the broker took, over all connections."""
+        self.answer: ReasonCode | None = None
+        """What the broker said to the newest of them; MQTT 3.1.1 knows no refusal here."""
 
     @property
     def connected(self) -> bool:
@@ -292,6 +296,7 @@ class Connection:
         self, _client: paho.Client, _data: object, _mid: int, reason: ReasonCode, _properties: object
     ) -> None:
         self.acknowledged += 1
+        self.answer = reason
         if reason.is_failure:
             self.problem = f"the broker refused a message: {reason}"
 
