@@ -81,7 +81,8 @@ class Desk:
         client = self.client
         self.config.write_text(
             f'[publisher]\nagency = "{name}"\ntrust = "{agency().trust}"\nroot = "{root}"\n'
-            f'[broker]\nhost = "{client.host}"\nport = {client.port}\nca = "{client.ca}"\ncertificate = "{client.certificate}"\nkey = "{client.key}"\n'
+            f'[broker]\nhost = "{client.host}"\nport = {client.port}\nca = "{client.ca}"\n'
+            f'certificate = "{client.certificate}"\nkey = "{client.key}"\n'
         )
 
     def publish(self, token: str, *more: str) -> Ran:
