@@ -26,7 +26,8 @@ def test_failed_claim_is_exit_code_2(tmp_path: Path, monkeypatch: pytest.MonkeyP
         Transcript().claim("all is well", holds=False)
 
     monkeypatch.setattr("agent.demo.story.Story._provision", fail)
-    ran = bwc_agent("demo", "--out", tmp_path / "out", "--broker", "mosquitto")
+    monkeypatch.setattr("agent.demo.story.choose_broker", str)
+    ran = bwc_agent("demo", "--out", tmp_path / "out")
     assert ran.code == 2
     assert "all is well" in ran.err
 
