@@ -39,6 +39,8 @@ IN_FLIGHT = 32
 QUEUED = 512
 MOST_RECEIVED = 1024
 AT_ONCE = 256
+NOBODY_READS = 0x10
+"""The reason in an acknowledgement that says that nobody has subscribed (MQTT 5, 3.4.2.1)."""
 _NO_SUCH_VERSION = 0x84
 _GOOD_NS = 30 * NS
 """A connection that lasted this long makes the next attempt a first one again."""
@@ -122,7 +124,7 @@ class Connection:
         self._context = tls_context(broker)
         self.name = common_name(Path(broker.certificate))
         self._client: paho.Client | None = None
-        self._protocol = paho.MQTTv5
+        self._protocol = self._tried = paho.MQTTv5
         self._failures = 0
         self._next_ns: int | None = None
         self._since_ns = 0
@@ -133,6 +135,8 @@ class Connection:
         """Why there is no connection, in words; empty while there is one, or none was tried."""
         self.acknowledged = 0
         """Publications that the broker took, over all connections."""
+        self.answer: ReasonCode | None = None
+        """What the broker said to the newest of them; MQTT 3.1.1 knows no refusal here."""
 
     @property
     def connected(self) -> bool:
@@ -162,6 +166,7 @@ class Connection:
             self._lost(self.problem or "the connection was lost")
         elif not self._subscribed and self._monotonic() - self._since_ns > CONNECT_S * NS:
             self._lost("the broker did not answer in time")
+            self._other_version()
 
     def _work(self, client: paho.Client, timeout_s: float) -> bool:
         """Let the network work: wait for something, then take all that is there. False if the connection is gone."""
@@ -194,6 +199,7 @@ class Connection:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         self.problem = ""
+        self._tried = self._protocol
         self._subscribed = False
         self._since_ns = self._monotonic()
         more: dict[str, Any] = {}
@@ -264,7 +270,7 @@ class Connection:
         if reason.is_failure:
             self.problem = f"the broker refused: {reason}"
             if reason.value == _NO_SUCH_VERSION:
-                self._protocol = paho.MQTTv311
+                self._other_version()
             return
         if self._subscriptions:
             client.subscribe([(topic, 1) for topic in self._subscriptions])
@@ -285,13 +291,17 @@ class Connection:
     ) -> None:
         self.problem = self.problem or f"the connection was lost: {reason}"
         if not self._subscribed:
-            # A broker that hangs up on version 5 without a word may speak the older one; and the other way round.
-            self._protocol = paho.MQTTv311 if self._protocol == paho.MQTTv5 else paho.MQTTv5
+            self._other_version()
+
+    def _other_version(self) -> None:
+        """A broker that refuses version 5, hangs up on it or never answers may speak 3.1.1; and the other way round."""
+        self._protocol = paho.MQTTv311 if self._tried == paho.MQTTv5 else paho.MQTTv5
 
     def _on_publish(
         self, _client: paho.Client, _data: object, _mid: int, reason: ReasonCode, _properties: object
     ) -> None:
         self.acknowledged += 1
+        self.answer = reason
         if reason.is_failure:
             self.problem = f"the broker refused a message: {reason}"
 

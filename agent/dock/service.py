@@ -238,6 +238,9 @@ class Service:
             if moved:
                 self._keep()
             return
+        if message.topic not in {self._topics.dock, self._topics.policy, self._topics.agency_policy}:
+            self._note(f"a message on {message.topic[:100]}, which nobody asked for, was passed over")
+            return
         try:
             put_into(self._inbox, f"{next(self._numbers):012d}.jws", message.payload)
         except OSError as error:

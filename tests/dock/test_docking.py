@@ -1,7 +1,7 @@
 from agent.clock import SystemClocks
 from agent.dock import mosquitto
 from agent.dock.messages import Publication, Topics
-from agent.dock.mqtt import Connection
+from agent.dock.mqtt import Connection, Received
 from agent.evidence import entries
 from agent.keys import jws
 from agent.keys.signer import KeySigner
@@ -92,4 +92,15 @@ def test_retained_bundle_of_the_agency_reaches_the_recorder_which_alone_judges_i
     publisher.end([Publication(Topics(AGENCY, DEVICE).policy, b"nobody reads this before the docking")])
     docked.contact(closed=True)
     docked.until(lambda: offered == [token])
+    assert not docked.device.entries(entries.Refused)
+
+
+def test_message_on_a_topic_that_nobody_asked_for_does_not_reach_the_recorder(docked: Docked) -> None:
+    docked.contact(closed=True)
+    docked.until(lambda: docked.dock.connection.connected)
+    for topic in (Topics(AGENCY, DEVICE).status, Topics(AGENCY, "cam-2").dock, f"bwc/v1/{AGENCY}/{DEVICE}/inbox/stop"):
+        docked.dock.connection.received.append(Received(topic, b"x", retained=True))
+    for _ in range(3):
+        docked.turn()
+    assert any("nobody asked for" in line for line in docked.said)
     assert not docked.device.entries(entries.Refused)

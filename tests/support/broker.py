@@ -1,4 +1,4 @@
-"""A real Mosquitto on loopback with the example configuration, its agency's CA, and clients of every kind."""
+"""A real broker on loopback: Mosquitto with the example configuration, its agency's CA, and clients of every kind."""
 
 import getpass
 import os
@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,6 @@ class Broker:
     """Started and killed at will; certificates stay."""
 
     def __init__(self, folder: Path, agency: str = AGENCY, hosts: Sequence[str] = ("localhost", "127.0.0.1")) -> None:
-        self.binary = binary()
         self.folder = folder / "broker"
         self.clients = folder / "clients"
         self.data = folder / "data"
@@ -63,8 +63,13 @@ class Broker:
         (self.folder / "mosquitto.conf").write_text(configuration)
         (self.folder / "acl.conf").write_text(mosquitto.access_list(agency))
         (self.folder / "acl.conf").chmod(0o600)
+        self.command = self.program()
         self.log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
+
+    def program(self) -> list[str]:
+        """What is started; the test is skipped where it can't be."""
+        return [binary(), "-c", str(self.folder / "mosquitto.conf")]
 
     def revoke(self, *names: str) -> None:
         serials = [self.issued[name].serial for name in names]
@@ -75,9 +80,7 @@ class Broker:
 
     def start(self) -> "Broker":
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.binary, "-c", str(self.folder / "mosquitto.conf")], stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
         until = time.monotonic() + 10
         while time.monotonic() < until:
             try:
@@ -87,7 +90,7 @@ class Broker:
                 time.sleep(0.02)
             else:
                 return self
-        raise AssertionError(f"mosquitto does not listen: {self.log.read_text()}")
+        raise AssertionError(f"the broker does not listen: {self.log.read_text()}")
 
     def kill(self) -> None:
         """As a power cut: no word to anybody."""
@@ -125,3 +128,11 @@ class Broker:
             ceiling_s=0.2,
             keepalive_s=5,
         )
+
+
+class Embedded(Broker):
+    """The broker of the demonstration, which speaks MQTT 3.1.1 and no 5."""
+
+    def program(self) -> list[str]:
+        pytest.importorskip("amqtt", reason="amqtt is not installed: it is in requirements-dev.lock")
+        return [sys.executable, "-m", "agent.demo.embedded", str(self.folder), str(self.port)]

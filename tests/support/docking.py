@@ -10,7 +10,9 @@ from agent.dock import mosquitto
 from agent.dock.config import BrokerSection, DockConfig, DockSection
 from agent.dock.service import Service
 from agent.keys import files
+from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder import inbox
+from agent.recorder.recorder import Policy
 from agent.recorder.status import write_snapshot
 from agent.station.fleet import Row, rows
 from agent.station.service import Station
@@ -26,7 +28,14 @@ DEVICE = "cam-1"
 class Docked:
     """Everything in one thread, but for the broker."""
 
-    def __init__(self, folder: Path, *, client: BrokerSection | None = None, broker: Broker | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        client: BrokerSection | None = None,
+        broker: Broker | None = None,
+        policy: Policy | None = None,
+    ) -> None:
         self.folder = folder
         self.broker = broker or Broker(folder)
         self.client = client or self.broker.client(DEVICE)
@@ -35,7 +44,9 @@ class Docked:
         self.inbox = inbox.make(self.run)
         clocks = FakeClocks()
         clocks.utc_offset_ns = time.time_ns()
-        self.device = Device(clocks=clocks, storage=DiskStorage(folder / "evidence"))
+        self.device = Device(
+            clocks=clocks, storage=DiskStorage(folder / "evidence"), policy=policy or UnsafePermitEverything()
+        )
         self.said: list[str] = []
         self.skew_ns = 0
         self.station_said: list[str] = []
