@@ -3,15 +3,20 @@
 The rules, in order:
 1. TLS 1.2 or later; the broker's certificate must be of the agency's CA and name the host; the client shows its own.
    There is no way round that, and no plaintext.
-2. Client id and user are the certificate's common name.
+2. The client id is the certificate's common name. Neither user nor password is sent: the broker takes the user from
+   the certificate, and some refuse a user without a password.
 3. One connection. Each attempt is a new client with a clean session: what must not be lost is kept by its owner.
 4. The first attempt waits for a random moment; after a failure the wait doubles up to a ceiling, and is random too.
-5. Sizes are bounded: what the broker may send, what waits to be sent, what is in flight.
+   Where there are several brokers, the first is a matter of chance, and after a failure it is the next one's turn.
+5. A version that was spoken once is kept until a broker refuses it; before that, one that is hung up on is followed by
+   the other.
+6. Sizes are bounded: what the broker may send, what waits to be sent, what is in flight.
 
 All of it happens within `turn`, in the caller's thread.
 """
 
 import contextlib
+import select
 import socket
 import ssl
 from collections import deque
@@ -95,6 +100,14 @@ def common_name(certificate: Path) -> str:
         raise ConfigError(f"expected a certificate with a common name at {certificate}: {error}") from error
 
 
+_Line = Any  # what paho calls a socket: ours is always an `ssl.SSLSocket`
+
+
+def _buffered(line: _Line) -> bool:
+    """TLS has bytes that no descriptor tells of."""
+    return bool(line.pending())
+
+
 class Connection:
     """A connection that is made again while it is wanted.
 
@@ -123,6 +136,10 @@ class Connection:
         self.name = common_name(Path(broker.certificate))
         self._client: paho.Client | None = None
         self._protocol = paho.MQTTv5
+        self._spoken = False
+        self._refused = False
+        self._places = broker.places
+        self._place: int | None = None
         self._failures = 0
         self._next_ns: int | None = None
         self._since_ns = 0
@@ -133,11 +150,23 @@ class Connection:
         """Why there is no connection, in words; empty while there is one, or none was tried."""
         self.acknowledged = 0
         """Publications that the broker took, over all connections."""
+        self.taken: deque[int] = deque(maxlen=MOST_RECEIVED)
+        """The newest of them: what `publish` returned. Numbers begin anew with each connection."""
 
     @property
     def connected(self) -> bool:
         """True while messages can be sent and will be received."""
         return self._client is not None and self._subscribed
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port that the newest attempt went to, or the next will."""
+        return self._places[self._place or 0]
+
+    def fileno(self) -> int:
+        """The open socket, for those who wait for many connections; -1 if there is none."""
+        line = None if self._client is None else self._client.socket()
+        return -1 if line is None else line.fileno()
 
     @property
     def version(self) -> str:
@@ -167,11 +196,27 @@ class Connection:
         """Let the network work: wait for something, then take all that is there. False if the connection is gone."""
         for turn in range(AT_ONCE):
             came = self._came
-            if client.loop(0 if turn else timeout_s) != paho.MQTT_ERR_SUCCESS:
+            line = client.socket()
+            if line is None or line.fileno() < 0:
                 return False
-            if self._came == came:
+            if not self._exchange(client, line, 0 if turn else timeout_s):
+                return False
+            if self._came == came and not _buffered(line):
                 return True
         return True
+
+    @staticmethod
+    def _exchange(client: paho.Client, line: _Line, timeout_s: float) -> bool:
+        """Read and write once, as the library's own loop, which can't serve more than 1,024 descriptors (select)."""
+        poll = select.poll()
+        poll.register(line, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
+        events = poll.poll(0 if _buffered(line) else timeout_s * 1000)
+        ready = events[0][1] if events else 0
+        if (ready & ~select.POLLOUT or _buffered(line)) and client.loop_read() != paho.MQTT_ERR_SUCCESS:
+            return False
+        if ready & select.POLLOUT and client.loop_write() != paho.MQTT_ERR_SUCCESS:
+            return False
+        return client.loop_misc() == paho.MQTT_ERR_SUCCESS
 
     def _connect(self, will: Publication | None) -> None:
         client = paho.Client(
@@ -181,7 +226,6 @@ class Connection:
             clean_session=None if self._protocol == paho.MQTTv5 else True,
             reconnect_on_failure=False,
         )
-        client.username_pw_set(self.name)
         client.tls_set_context(self._context)
         client.connect_timeout = CONNECT_S
         client.max_inflight_messages_set(IN_FLIGHT)
@@ -194,18 +238,21 @@ class Connection:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         self.problem = ""
-        self._subscribed = False
+        self._subscribed = self._refused = False
         self._since_ns = self._monotonic()
         more: dict[str, Any] = {}
         if self._protocol == paho.MQTTv5:
             properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.MaximumPacketSize = MAX_MESSAGE + 1024
             more = {"clean_start": True, "properties": properties}
+        if self._place is None:
+            self._place = min(int(self._uniform(0, len(self._places))), len(self._places) - 1)
+        host, port = self.place
         try:
-            client.connect(self._broker.host, self._broker.port, self._broker.keepalive_s, **more)
+            client.connect(host, port, self._broker.keepalive_s, **more)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             self._client = client
-            self._lost(f"can't connect to {self._broker.host}:{self._broker.port}: {error}")
+            self._lost(f"can't connect to {host}:{port}: {error}")
             return
         self._client = client
 
@@ -214,6 +261,7 @@ class Connection:
         if self._subscribed and now - self._since_ns >= _GOOD_NS:
             self._failures = 0
         self._failures += 1
+        self._place = ((self._place or 0) + 1) % len(self._places)
         self._drop()
         self.problem = why
         longest = min(self._broker.ceiling_s, BASE_S * 2 ** min(self._failures, 16))
@@ -230,10 +278,15 @@ class Connection:
                 with contextlib.suppress(OSError):
                     line.close()
 
-    def publish(self, publication: Publication) -> None:
-        """Hand a message to the broker, at QoS 1. Without a connection it is gone: its owner says it again."""
-        if self._client is not None:
-            self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
+    def publish(self, publication: Publication) -> int | None:
+        """Hand a message to the broker, at QoS 1. Without a connection it is gone: its owner says it again.
+
+        Returns:
+            Its number on this connection, which `taken` will hold; None if it is gone.
+        """
+        if self._client is None:
+            return None
+        return self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain).mid
 
     def end(self, farewell: Sequence[Publication] = (), within_s: float = 0.7) -> None:
         """Say farewell, wait for the broker to have taken it, and leave in order, so that no will is spoken."""
@@ -243,7 +296,7 @@ class Connection:
                 self.publish(publication)
             until = self._monotonic() + round(within_s * NS)
             while self.acknowledged < wanted and self._monotonic() < until:
-                if self._client.loop(0.05) != paho.MQTT_ERR_SUCCESS:
+                if not self._work(self._client, 0.05):
                     break
         self._drop()
         self.problem = ""
@@ -261,11 +314,13 @@ class Connection:
     def _on_connect(
         self, client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _properties: object
     ) -> None:
+        self._refused = reason.is_failure
         if reason.is_failure:
             self.problem = f"the broker refused: {reason}"
             if reason.value == _NO_SUCH_VERSION:
-                self._protocol = paho.MQTTv311
+                self._change_version()
             return
+        self._spoken = True
         if self._subscriptions:
             client.subscribe([(topic, 1) for topic in self._subscriptions])
         else:
@@ -284,14 +339,18 @@ class Connection:
         self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _properties: object
     ) -> None:
         self.problem = self.problem or f"the connection was lost: {reason}"
-        if not self._subscribed:
-            # A broker that hangs up on version 5 without a word may speak the older one; and the other way round.
-            self._protocol = paho.MQTTv311 if self._protocol == paho.MQTTv5 else paho.MQTTv5
+        if not self._spoken and not self._refused:
+            self._change_version()  # a broker that hangs up on one version without a word may speak the other
+
+    def _change_version(self) -> None:
+        self._protocol = paho.MQTTv311 if self._protocol == paho.MQTTv5 else paho.MQTTv5
+        self._spoken = False
 
     def _on_publish(
-        self, _client: paho.Client, _data: object, _mid: int, reason: ReasonCode, _properties: object
+        self, _client: paho.Client, _data: object, mid: int, reason: ReasonCode, _properties: object
     ) -> None:
         self.acknowledged += 1
+        self.taken.append(mid)
         if reason.is_failure:
             self.problem = f"the broker refused a message: {reason}"
 
