@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The station's configuration file.", show_default=False)]
 
+_TELL_S = 15.0
+
 fleet_app = typer.Typer(help="A fleet as its stations see it.", no_args_is_help=True)
 
 
@@ -207,13 +209,24 @@ def _office(root: Path | None, trust: Path | None) -> "Office | None":
 
 @contextmanager
 def _watching(devices: int) -> "Iterator[Callable[[Progress], None]]":
-    """A bar on a terminal, nothing elsewhere; on standard error, so that what is printed can be piped."""
+    """A bar on a terminal, a line now and then elsewhere; on standard error, so that what is printed can be piped."""
+    import sys
+
     from rich.console import Console
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda _progress: None
+        told = 0.0
+
+        def tell(progress: "Progress") -> None:
+            nonlocal told
+            if progress.seconds - told >= _TELL_S:
+                told = progress.seconds
+                said = f"docked {progress.docked}, connected {progress.connected}, left {progress.left} of {devices}"
+                print(f"{progress.seconds:5.0f} s: {said}", file=sys.stderr, flush=True)
+
+        yield tell
         return
     with Bar(console=console, transient=True) as bar:
         docked, left = (bar.add_task(name, total=devices) for name in ("docked", "left"))

@@ -65,9 +65,7 @@ log.file = false
 """
 
 
-def configuration(
-    folder: str, definitions: str, *, nodes: Sequence[str], port: int = 8883, address: str
-) -> str:
+def configuration(folder: str, definitions: str, *, nodes: Sequence[str], port: int = 8883, address: str) -> str:
     """`rabbitmq.conf` of one node.
 
     Args:

@@ -53,6 +53,7 @@ def test_fleet_that_docks_together_and_loses_connections_loses_no_event(tmp_path
     )
     seen: list[Progress] = []
     measured = simulate(plan, clocks=SystemClocks(), random_bytes=os.urandom, dice=random.Random(1), watch=seen.append)
+    print(measured.report())
     ending.set()
     worker.join(10)
     broker.stop()

@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes on loopback with ports, cookie, port mapper and folders of their own; killed and started at will."""
+"""Three RabbitMQ nodes on loopback with own ports, cookie, port mapper and folders; killed and started at will."""
 
 import os
 import secrets
