@@ -1,6 +1,8 @@
 """`bwc-agent station` and `bwc-agent fleet`: the counterpart of docks, and what a custodian sees."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from agent.station.fleet import Row
+    from agent.station.measured import Measured
+    from agent.station.simulate import Progress
+    from agent.station.simulated import Office
     from agent.station.store import Store
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The station's configuration file.", show_default=False)]
@@ -19,6 +24,7 @@ WIDE = 98
 """Columns of a terminal that show the mode and the policy's name too."""
 MOST_ALARMS = 5
 """Alarms that are told in words below the table."""
+_TELL_S = 15.0
 
 fleet_app = typer.Typer(help="A fleet as its stations see it.", no_args_is_help=True)
 
@@ -177,14 +183,23 @@ def simulate(
     authority: Annotated[Path, typer.Option("--authority", help="The CA's key: agency/broker-ca/broker-ca.pem.")],
     agency: Annotated[str, typer.Option("--agency", help="The agency's name.")] = "bench",
     devices: Annotated[int, typer.Option("--devices", help="How many.", min=1, max=100_000)] = 100,
-    broker: Annotated[str, typer.Option("--broker", help="Where.")] = "mqtts://localhost:8883",
+    broker: Annotated[
+        list[str] | None,
+        typer.Option("--broker", help="Where; several times for the nodes of a cluster.", show_default=False),
+    ] = None,
     events: Annotated[int, typer.Option("--events", help="Events of each device.", min=1, max=64)] = 8,
     within: Annotated[float, typer.Option("--within", help="All dock within so many seconds.", min=0)] = 60.0,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", help="agency/root/root.pem: devices show signed checkpoints and are attested."),
+    ] = None,
+    trust: Annotated[Path | None, typer.Option("--trust", help="agency/trust.jws, with --root.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Let simulated devices dock, report, lose their connection and leave; print latencies and losses as JSON.
+    """Let simulated devices dock, report, lose their connection and leave; print latencies and losses.
 
-    A station of the agency must run beside the broker. The devices are named simulated-1 and so on, and what they say
-    stays in its database: use a broker and a station of your own for it.
+    A station of the agency must run beside the broker (mqtts://localhost:8883 if none is named). What it keeps of the
+    devices says that they are simulated; use a broker and a station of your own for this.
 
     Exit codes: 0 no event was lost, 1 one was, 2 refused, such as a broker without TLS.
 
@@ -192,36 +207,121 @@ def simulate(
     """
     import os
     import random
-    from urllib.parse import urlsplit
+
+    from rich.console import Console
 
     from agent.clock import NS, SystemClocks
-    from agent.errors import ConfigError
     from agent.keys import files
     from agent.keys.records import Validity
     from agent.keys.tls import Authority
+    from agent.station.simulate import Plan
     from agent.station.simulate import simulate as run
 
-    at = urlsplit(broker)
-    if at.scheme != "mqtts" or not at.hostname:
-        raise ConfigError(f"expected a broker as mqtts://host:port, got {broker!r}: there is nothing without TLS")
     secret = typer.prompt("Passphrase", hide_input=True) if files.needs_passphrase(authority) else None
     clocks = SystemClocks()
     now = clocks.wall().utc_ns
     key = files.load_tls_authority(authority, secret)
-    measured = run(
-        authority=Authority(agency, Validity(now - 3600 * NS, now + 86_400 * NS), key),
+    plan = Plan(
         agency=agency,
-        host=at.hostname,
-        port=at.port or 8883,
+        authority=Authority(agency, Validity(now - 3600 * NS, now + 86_400 * NS), key),
+        office=_office(root, trust),
+        brokers=[_place(url) for url in broker or ["mqtts://localhost:8883"]],
         devices=devices,
         events=events,
         within_s=within,
-        clocks=clocks,
-        random_bytes=os.urandom,
-        dice=random.Random(),  # noqa: S311 - when a simulated device docks is no secret
     )
-    print(json.dumps(measured.report()))
-    raise typer.Exit(1 if measured.lost else 0)
+    with _watching(devices) as watch:
+        measured = run(
+            plan,
+            clocks=clocks,
+            random_bytes=os.urandom,
+            dice=random.Random(),  # noqa: S311 - when a simulated device docks is no secret
+            watch=watch,
+        )
+    if as_json:
+        print(json.dumps(measured.report()))
+    else:
+        Console().print(_measured(measured))
+    raise typer.Exit(1 if measured.failed else 0)
+
+
+def _place(url: str) -> tuple[str, int]:
+    from urllib.parse import urlsplit
+
+    from agent.errors import ConfigError
+
+    try:
+        at = urlsplit(url)
+        host, port = at.hostname, at.port or 8883
+    except ValueError as error:
+        raise ConfigError(f"expected a broker as mqtts://host:port, got {url!r}: {error}") from error
+    if at.scheme != "mqtts" or not host:
+        raise ConfigError(f"expected a broker as mqtts://host:port, got {url!r}: there is nothing without TLS")
+    return host, port
+
+
+def _office(root: Path | None, trust: Path | None) -> "Office | None":
+    from agent.errors import ConfigError
+    from agent.keys import files
+    from agent.keys.trust import read_unpinned
+    from agent.station.simulated import Office
+
+    if root is None and trust is None:
+        return None
+    if root is None or trust is None:
+        raise ConfigError("expected --root and --trust together: the root certifies devices, the document names it")
+    secret = typer.prompt("Passphrase of the root", hide_input=True) if files.needs_passphrase(root) else None
+    signer, document = files.load_signer(f"file:{root.absolute()}", secret), read_unpinned(files.read_token(trust))
+    if signer.kid != document.root_kid:
+        raise ConfigError(f"expected the root of {trust}, {document.root_kid}, got {signer.kid} at {root}")
+    return Office(signer, document)
+
+
+@contextmanager
+def _watching(devices: int) -> "Iterator[Callable[[Progress], None]]":
+    """A bar on a terminal, a line now and then elsewhere; on standard error, so that what is printed can be piped."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        told = 0.0
+
+        def tell(progress: "Progress") -> None:
+            nonlocal told
+            if progress.seconds - told >= _TELL_S:
+                told = progress.seconds
+                said = f"docked {progress.docked}, connected {progress.connected}, left {progress.left} of {devices}"
+                print(f"{progress.seconds:5.0f} s: {said}", file=sys.stderr, flush=True)
+
+        yield tell
+        return
+    with Bar(console=console, transient=True) as bar:
+        docked, left = (bar.add_task(name, total=devices) for name in ("docked", "left"))
+
+        def watch(progress: "Progress") -> None:
+            bar.update(docked, completed=progress.docked)
+            bar.update(left, completed=progress.left)
+
+        yield watch
+
+
+def _measured(measured: "Measured") -> "Table":
+    from rich.table import Table
+
+    from agent.station.measured import COUNTED, NAMES, percentiles
+
+    counted = ", ".join(f"{name.replace('_', ' ')} {getattr(measured, name)}" for name in COUNTED)
+    table = Table(title=f"{counted}; {measured.seconds:.1f} s", caption="ms; what each is: agent.station.measured")
+    for name in ("", "count", "p50", "p95", "p99", "max"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name in NAMES:
+        found = percentiles(getattr(measured, name))
+        if found:
+            table.add_row(name, *(f"{value:,.{0 if key == 'count' else 1}f}" for key, value in found.items()))
+    return table
 
 
 def _picture(store: "Store", width: int) -> "Group":

@@ -185,7 +185,8 @@ class Service:
         self.connection.turn(TURN_S, lambda: self.session.will(self._begin()))
         now = self._monotonic()
         if self.connection.connected and not self._up:
-            self._say(f"connected, MQTT {self.connection.version}")
+            host, port = self.connection.place
+            self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")
             self.session.connected(self._name, now)
         self._up = self.connection.connected
         if self.connection.problem:

@@ -5,7 +5,8 @@ The rules, in order:
 2. What came in one turn is kept in one commit. Acknowledgements go out after it; if storage refuses, none does, and the
    devices say it again.
 3. A device is attested over the nonce of its own live status, never of a retained one, while its contact is closed and
-   its certificate, of this agency and not revoked, is with it; each nonce once.
+   its certificate, of this agency and not revoked, is with it; each nonce once a connection, because what was said to
+   a connection that was lost is lost.
 4. Checkpoints are judged by `agent.station.history`; an alarm is kept, and the history goes on from what is there now.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from agent.clock import Clocks, utc_text
 from agent.dock.config import BrokerSection
 from agent.dock.messages import MAX_ACKS, ROOT, Ack, Event, Publication, State, Status, Topics, decode, encode
-from agent.dock.mqtt import Connection, Received
+from agent.dock.mqtt import Connection, Limits, Received
 from agent.errors import EvidenceError, StorageError
 from agent.keys.attestation import attest
 from agent.keys.signer import Signer
@@ -27,17 +28,19 @@ from agent.station.history import Verdict, checked, judge
 from agent.station.store import Store
 
 TURN_S = 0.1
+LIMITS = Limits(in_flight=256, queued=20_000, at_once=1024)
+"""A shift change: hundreds say something at once, and each is answered. An answer is some hundred bytes."""
 _LEVELS = 5
 _RANDOM = random.SystemRandom()
 
 
 @dataclass(slots=True)
 class _Answers:
-    """What is owed after the commit: ids to acknowledge by device, devices to ask, attestations."""
+    """What is owed after the commit: ids to acknowledge by device, devices to ask, sessions and nonces to attest."""
 
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     ask: set[str] = field(default_factory=set)
-    attest: dict[str, str] = field(default_factory=dict)
+    attest: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class Station:
@@ -77,10 +80,11 @@ class Station:
         self._store = store
         self._clocks = clocks
         self._say = say
-        self._attested: dict[str, str] = {}
+        self._attested: dict[str, tuple[str, str]] = {}
         self._problem = ""
+        self._up = False
         topics = tuple(f"{ROOT}/{agency}/+/{kind}" for kind in ("state", "status", "event"))
-        self.connection = Connection(broker, topics, clocks.monotonic_ns, uniform)
+        self.connection = Connection(broker, topics, clocks.monotonic_ns, uniform, LIMITS)
 
     def run(self, ending: threading.Event) -> None:
         """Run until told to end."""
@@ -93,6 +97,10 @@ class Station:
     def turn(self) -> None:
         """Take what came, keep it, answer."""
         self.connection.turn(TURN_S, lambda: None)
+        if self.connection.connected and not self._up:
+            host, port = self.connection.place
+            self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")
+        self._up = self.connection.connected
         if self.connection.problem != self._problem:
             self._problem = self.connection.problem
             if self._problem:
@@ -148,8 +156,9 @@ class Station:
         if message.retained or status.checkpoint is None:
             return
         now = checked(status.checkpoint, self._trust, device, self._clocks.wall())
-        if status.contact and self._attested.get(device) != status.nonce:
-            answers.attest[device] = status.nonce
+        asked = (status.session, status.nonce)
+        if status.contact and self._attested.get(device) != asked:
+            answers.attest[device] = asked
         before = self._store.seen(device)
         verdict = judge(before, now, {line.line: line.hash for line in status.confirms})
         if before is not None and verdict.alarming:
@@ -166,10 +175,11 @@ class Station:
             answers.ask.add(device)
 
     def _answer(self, answers: _Answers) -> None:
-        for device, nonce in answers.attest.items():
-            token = attest(self._signer, agency=self._agency, device=device, nonce=nonce)
-            self._attested[device] = nonce
-            self.connection.publish(Publication(Topics(self._agency, device).dock, token.encode("ascii")))
+        for device, asked in answers.attest.items():
+            token = attest(self._signer, agency=self._agency, device=device, nonce=asked[1])
+            said = Publication(Topics(self._agency, device).dock, token.encode("ascii"))
+            if self.connection.publish(said) is not None:
+                self._attested[device] = asked
         for device in {*answers.ids, *answers.ask}:
             ids = answers.ids.get(device, [])
             seen = self._store.seen(device)

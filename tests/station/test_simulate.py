@@ -8,7 +8,8 @@ from agent.dock import mosquitto
 from agent.keys import files
 from agent.station.fleet import rows
 from agent.station.service import Station
-from agent.station.simulate import simulate
+from agent.station.simulate import Plan, Progress, simulate
+from agent.station.simulated import Office
 from agent.station.store import Store
 from tests.support.broker import AGENCY, Broker
 from tests.support.device import agency, trust
@@ -40,18 +41,19 @@ def test_fleet_that_docks_together_and_loses_connections_loses_no_event(tmp_path
     worker = threading.Thread(target=serve, daemon=True)
     worker.start()
     assert ready.wait(10)
-    measured = simulate(
-        authority=broker.authority,
+    plan = Plan(
         agency=AGENCY,
-        host="localhost",
-        port=broker.port,
+        authority=broker.authority,
+        office=Office(files.load_signer(f"file:{agency().root}"), trust()),
+        brokers=[("localhost", broker.port)],
         devices=20,
         events=5,
         within_s=0.5,
-        clocks=SystemClocks(),
-        random_bytes=os.urandom,
-        dice=random.Random(1),
+        leave_s=0.5,
     )
+    seen: list[Progress] = []
+    measured = simulate(plan, clocks=SystemClocks(), random_bytes=os.urandom, dice=random.Random(1), watch=seen.append)
+    print(measured.report())
     ending.set()
     worker.join(10)
     broker.stop()

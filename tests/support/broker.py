@@ -92,6 +92,18 @@ class Broker:
                 return self
         raise AssertionError(f"the broker does not listen: {self.log.read_text()}")
 
+    def cpu_s(self) -> float:
+        """Processor time so far, user's and system's (proc(5), fields 14 and 15)."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_mib(self) -> float:
+        """The most memory that was ever resident (VmHWM)."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
     def kill(self) -> None:
         """As a power cut: no word to anybody."""
         self._end(signal.SIGKILL)
