@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from agent.station.fleet import Row
+    from agent.station.store import Store
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The station's configuration file.", show_default=False)]
 
@@ -73,7 +74,7 @@ def watch(
 ) -> None:
     """A live table: docked, storage, pending, refused, tamper, policy, last seen, alarms.
 
-    Exit code 1 with --json or --once if there is an alarm.
+    Exit code 1 with --json or --once if there is an alarm that nobody has acknowledged.
 
     Example: bwc-agent fleet watch --config pilot/agency/station/station.toml
     """
@@ -83,12 +84,9 @@ def watch(
     from rich.console import Console
     from rich.live import Live
 
-    from agent.dock.config import load, resolve
-    from agent.station.config import StationConfig
     from agent.station.fleet import rows
-    from agent.station.store import Store
 
-    store = Store(resolve(config, load(config, StationConfig).station.database), read_only=True)
+    store = _store(config, read_only=True)
     if as_json or once:
         found = rows(store)
         if as_json:
@@ -101,6 +99,73 @@ def watch(
         while True:
             time.sleep(0.5)
             live.update(_table(rows(store)))
+
+
+@fleet_app.command("alarms")
+def alarms(
+    config: ConfigOption,
+    everything: Annotated[bool, typer.Option("--all", help="Those that were acknowledged, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """List the alarms that nobody has acknowledged, with their numbers. Exit code 1 if there is one.
+
+    Example: bwc-agent fleet alarms --config pilot/agency/station/station.toml
+    """
+    from dataclasses import asdict
+
+    store = _store(config, read_only=True)
+    found = [alarm for alarm in store.all_alarms() if everything or alarm.open]
+    store.close()
+    for alarm in found:
+        if as_json:
+            print(json.dumps({name: value or None for name, value in asdict(alarm).items()}))
+            continue
+        print(f"{alarm.number}  {alarm.received[:19]}  {alarm.device}  {alarm.kind}  {alarm.detail}")
+        if not alarm.open:
+            print(f"    acknowledged {alarm.time[:19]} by {alarm.custodian} ({alarm.login}): {alarm.reason}")
+    raise typer.Exit(1 if any(alarm.open for alarm in found) else 0)
+
+
+@fleet_app.command("acknowledge")
+def acknowledge(
+    number: Annotated[int, typer.Argument(help="The alarm's number, as `fleet alarms` lists it.", show_default=False)],
+    config: ConfigOption,
+    name: Annotated[str, typer.Option("--name", help="Who acknowledges it.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="Why it is closed.", show_default=False)],
+) -> None:
+    """Close an alarm, by name and with a reason. Both are kept beside it; no alarm is ever deleted.
+
+    Example: bwc-agent fleet acknowledge 3 --config station.toml --name "A. Custodian" --reason "Card replaced, case 12"
+    """
+    import getpass
+
+    from agent.clock import SystemClocks, utc_text
+
+    store = _store(config, read_only=False)
+    try:
+        now = utc_text(SystemClocks().wall().utc_ns)
+        alarm = store.acknowledge(number, custodian=name, reason=reason, login=getpass.getuser(), time=now)
+    finally:
+        store.close()
+    print(f"alarm {alarm.number} of {alarm.device} ({alarm.kind}) is acknowledged by {name}: {reason}")
+
+
+def _store(config: Path, *, read_only: bool) -> "Store":
+    """A station's database, which must be there.
+
+    Raises:
+        ConfigError: There is none, or the configuration is no station's.
+        StorageError: It can't be opened.
+    """
+    from agent.dock.config import load, resolve
+    from agent.errors import ConfigError
+    from agent.station.config import StationConfig
+    from agent.station.store import Store
+
+    database = resolve(config, load(config, StationConfig).station.database)
+    if not database.exists():
+        raise ConfigError(f"expected a station's database at {database}: has this station run yet?")
+    return Store(database, read_only=read_only)
 
 
 @fleet_app.command("simulate")

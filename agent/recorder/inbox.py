@@ -83,7 +83,7 @@ def _removed(name: str, folder: int) -> bool:
 
 def _read(name: str, folder: int, owners: Collection[int]) -> bytes | None:
     try:
-        # Not even opened unless it looks like a file: to open a device can do something. What it is by then, fstat says.
+        # Not even opened unless it looks like a file: to open a device can do something. fstat says what it is then.
         if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             return None
         handle = os.open(name, _MESSAGE, dir_fd=folder)

@@ -79,6 +79,7 @@ class Station:
         self._say = say
         self._attested: dict[str, str] = {}
         self._problem = ""
+        self._refused: set[str] = set()
         topics = tuple(f"{ROOT}/{agency}/+/{kind}" for kind in ("state", "status", "event"))
         self.connection = Connection(broker, topics, clocks.monotonic_ns, uniform)
 
@@ -127,7 +128,7 @@ class Station:
                 case "event":
                     self._event(device, message, received, answers)
         except EvidenceError as error:
-            self._store.put_alarm(device, "malformed", f"{kind}: {error}"[:300], received)
+            self._store.put_alarm(device, "malformed", f"{kind}: {error}"[:300], received, once=True)
 
     def _event(self, device: str, message: Received, received: str, answers: _Answers) -> None:
         event = decode(message.payload, Event)
@@ -147,7 +148,15 @@ class Station:
         self._store.put_status(device, status.session, text, received, live=not message.retained)
         if message.retained or status.checkpoint is None:
             return
-        now = checked(status.checkpoint, self._trust, device, self._clocks.wall())
+        try:
+            now = checked(status.checkpoint, self._trust, device, self._clocks.wall())
+        except EvidenceError as error:  # revoked, of nobody's key, not valid now: neither attested nor believed
+            self._store.put_alarm(device, "checkpoint_refused", str(error)[:300], received, once=True)
+            if device not in self._refused:
+                self._refused.add(device)
+                self._say(f"ALARM {device}: it is not attested. {error}")
+            return
+        self._refused.discard(device)
         if status.contact and self._attested.get(device) != status.nonce:
             answers.attest[device] = status.nonce
         before = self._store.seen(device)

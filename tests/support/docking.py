@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from agent.clock import NS, SystemClocks
@@ -19,17 +20,36 @@ from agent.storage.disk import DiskStorage
 from tests.support.broker import AGENCY, Broker
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, agency, trust
+from tests.support.networks import STATION_ADDRESS, End, Networks
 
 DEVICE = "cam-1"
 
 
 class Docked:
-    """Everything in one thread, but for the broker."""
+    """Everything in one thread, but for the broker.
 
-    def __init__(self, folder: Path, *, client: BrokerSection | None = None, broker: Broker | None = None) -> None:
+    Args:
+        folder: Where all of it lies.
+        client: How the dock reaches the broker.
+        broker: Instead of one of its own.
+        networks: Broker and station are at one end of this cable, the dock at the other.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        client: BrokerSection | None = None,
+        broker: Broker | None = None,
+        networks: Networks | None = None,
+    ) -> None:
         self.folder = folder
-        self.broker = broker or Broker(folder)
-        self.client = client or self.broker.client(DEVICE)
+        self.networks = networks
+        self.host = STATION_ADDRESS if networks else "localhost"
+        if broker is None:
+            broker = Broker(folder, hosts=[self.host], address=self.host) if networks else Broker(folder)
+        self.broker = broker
+        self.client = client or self.broker.client(DEVICE, host=self.host)
         self.run = folder / "run"
         self.run.mkdir()
         self.inbox = inbox.make(self.run)
@@ -71,10 +91,18 @@ class Docked:
             trust=trust(),
             signer=files.load_signer(f"file:{agency().station}"),
             store=self.store,
-            broker=self.broker.client(mosquitto.STATION),
+            broker=self.broker.client(mosquitto.STATION, host=self.host),
             clocks=SystemClocks(),
             say=self.station_said.append,
         )
+
+    def at(self, end: End) -> AbstractContextManager[None]:
+        """What is opened within is at that end of the cable, if there is one."""
+        return self.networks.at(end) if self.networks else nullcontext()
+
+    def start_broker(self) -> None:
+        with self.at("station"):
+            self.broker.start()
 
     def kill_station(self) -> None:
         """As a power cut: what was not committed is gone, nobody is told."""
@@ -98,9 +126,11 @@ class Docked:
         write_snapshot(self.run, self.device.recorder.status())
         for message in inbox.take(self.inbox):
             self.device.recorder.deliveries.deliver(message)
-        self.dock.turn()
+        with self.at("dock"):
+            self.dock.turn()
         if self.station is not None:
-            self.station.turn()
+            with self.at("station"):
+                self.station.turn()
 
     def until(self, reached: Callable[[], bool], seconds: float = 20.0) -> None:
         end = time.monotonic() + seconds
@@ -143,3 +173,5 @@ class Docked:
         if self.store is not None:
             self.store.close()
         self.broker.stop()
+        if self.networks is not None:
+            self.networks.close()
