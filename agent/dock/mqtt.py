@@ -235,7 +235,7 @@ class Connection:
         if self._client is not None:
             self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
 
-    def end(self, farewell: Sequence[Publication] = (), within_s: float = 0.7) -> None:
+    def end(self, farewell: Sequence[Publication] = (), within_s: float = 0.5) -> None:
         """Say farewell, wait for the broker to have taken it, and leave in order, so that no will is spoken."""
         if self._client is not None and self._subscribed:
             wanted = self.acknowledged + len(farewell)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from agent.clock import NS, SystemClocks
+from agent.clock import NS, Clocks, SystemClocks
 from agent.core.events import DockContact
 from agent.dock import mosquitto
 from agent.dock.config import BrokerSection, DockConfig, DockSection
@@ -60,6 +60,8 @@ class Docked:
         self.skew_ns = 0
         self.station_said: list[str] = []
         self.dock = self.make_dock()
+        self.database = folder / "station.sqlite"
+        self.station_clocks: Clocks = SystemClocks()
         self.store: Store | None = None
         self.station: Station | None = None
 
@@ -84,7 +86,7 @@ class Docked:
         self.skew_ns += round(seconds * NS)
 
     def start_station(self) -> None:
-        self.store = Store(self.folder / "station.sqlite")
+        self.store = Store(self.database)
         self.station = Station(
             name="station-1",
             agency=AGENCY,
@@ -92,7 +94,7 @@ class Docked:
             signer=files.load_signer(f"file:{agency().station}"),
             store=self.store,
             broker=self.broker.client(mosquitto.STATION, host=self.host),
-            clocks=SystemClocks(),
+            clocks=self.station_clocks,
             say=self.station_said.append,
         )
 
@@ -112,6 +114,14 @@ class Docked:
         line = None if client is None else client.socket()
         if line is not None:
             line.close()
+        self.store.close()
+        self.station = self.store = None
+
+    def close_station(self) -> None:
+        """In order."""
+        assert self.station is not None
+        assert self.store is not None
+        self.station.connection.end()
         self.store.close()
         self.station = self.store = None
 

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from typing import Literal
 
-import pytest
+from tests.support.permissions import skip
 
 CLONE_NEWNET = 0x40000000
 STATION_ADDRESS, DOCK_ADDRESS = "192.0.2.1", "192.0.2.2"  # RFC 5737: nobody's
@@ -25,17 +25,8 @@ _HARDWARE = {"station": "02:00:00:00:00:01", "dock": "02:00:00:00:00:02"}
 _ADDRESS = {"station": STATION_ADDRESS, "dock": DOCK_ADDRESS}
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SBIN = "/usr/sbin:/sbin:" + os.environ.get("PATH", "")
-MUST_RUN = "BWC_MUST_RUN"
-"""Set by CI: what would be skipped for want of a permission or a program fails there."""
 
 End = Literal["station", "dock"]
-
-
-def skip(why: str) -> None:
-    """Skip, or fail where everything has to run."""
-    if os.environ.get(MUST_RUN):
-        pytest.fail(f"{why} ({MUST_RUN} is set)")
-    pytest.skip(why)
 
 
 def _call(name: str, *arguments: int) -> None:
