@@ -6,12 +6,14 @@ The rules, in order:
 2. Client id and user are the certificate's common name.
 3. One connection. Each attempt is a new client with a clean session: what must not be lost is kept by its owner.
 4. The first attempt waits for a random moment; after a failure the wait doubles up to a ceiling, and is random too.
-5. Sizes are bounded: what the broker may send, what waits to be sent, what is in flight.
+5. Sizes are bounded: what the broker may send, what waits to be sent, what is in flight. While as much was received as
+   is taken in one turn, nothing more is read: what the broker was told that it came is never dropped.
 
 All of it happens within `turn`, in the caller's thread.
 """
 
 import contextlib
+import secrets
 import socket
 import ssl
 from collections import deque
@@ -37,6 +39,7 @@ CONNECT_S = 5.0
 BASE_S = 0.5
 IN_FLIGHT = 32
 QUEUED = 512
+MOST_WAITING = 1 << 14
 MOST_RECEIVED = 1024
 AT_ONCE = 256
 _NO_SUCH_VERSION = 0x84
@@ -128,7 +131,11 @@ class Connection:
         self._since_ns = 0
         self._subscribed = False
         self._came = 0
-        self.received: deque[Received] = deque(maxlen=MOST_RECEIVED)
+        self._waiting: deque[Publication] = deque()
+        self._handed = 0
+        self.received: deque[Received] = deque()
+        self.began = ""
+        """Names the connection that there is, or was last; each has another name."""
         self.problem = ""
         """Why there is no connection, in words; empty while there is one, or none was tried."""
         self.acknowledged = 0
@@ -166,9 +173,12 @@ class Connection:
     def _work(self, client: paho.Client, timeout_s: float) -> bool:
         """Let the network work: wait for something, then take all that is there. False if the connection is gone."""
         for turn in range(AT_ONCE):
+            if len(self.received) >= MOST_RECEIVED:
+                return True
             came = self._came
             if client.loop(0 if turn else timeout_s) != paho.MQTT_ERR_SUCCESS:
                 return False
+            self._hand_over()
             if self._came == came:
                 return True
         return True
@@ -195,6 +205,8 @@ class Connection:
         client.on_publish = self._on_publish
         self.problem = ""
         self._subscribed = False
+        self._handed = 0
+        self.began = secrets.token_hex(8)
         self._since_ns = self._monotonic()
         more: dict[str, Any] = {}
         if self._protocol == paho.MQTTv5:
@@ -219,33 +231,56 @@ class Connection:
         longest = min(self._broker.ceiling_s, BASE_S * 2 ** min(self._failures, 16))
         self._next_ns = now + round(self._uniform(longest / 2, longest) * NS)
 
-    def _drop(self) -> None:
+    def _drop(self, *, in_order: bool = True) -> None:
         client, self._client, self._subscribed = self._client, None, False
+        self._waiting.clear()
         if client is not None:
             client.on_disconnect = None
-            with contextlib.suppress(OSError, ValueError):
-                client.disconnect()
+            if in_order:
+                with contextlib.suppress(OSError, ValueError):
+                    client.disconnect()
             line = client.socket()
             if line is not None:
                 with contextlib.suppress(OSError):
                     line.close()
 
     def publish(self, publication: Publication) -> None:
-        """Hand a message to the broker, at QoS 1. Without a connection it is gone: its owner says it again."""
-        if self._client is not None:
+        """Hand a message to the broker, at QoS 1. Without a connection it is gone: its owner says it again.
+
+        The library drops what is beyond its queue; so it waits here until the broker has taken some of that.
+        """
+        if self._client is None:
+            return
+        if len(self._waiting) >= MOST_WAITING:
+            self.problem = f"the broker takes no more: {MOST_WAITING} messages wait, and more are not said"
+            return
+        self._waiting.append(publication)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        while self._client is not None and self._waiting and self._handed < QUEUED:
+            publication = self._waiting.popleft()
+            self._handed += 1
             self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
 
     def end(self, farewell: Sequence[Publication] = (), within_s: float = 0.5) -> None:
-        """Say farewell, wait for the broker to have taken it, and leave in order, so that no will is spoken."""
-        if self._client is not None and self._subscribed:
-            wanted = self.acknowledged + len(farewell)
+        """Say farewell, wait for the broker to have taken it, and leave in order, so that no will is spoken.
+
+        Where it has not taken it in time, the connection just ends: then the broker speaks the will.
+        """
+        taken = True
+        if self._client is not None and self._subscribed and farewell:
+            self._waiting.clear()  # said again at the next docking; there is no time for it now
+            wanted = self.acknowledged + self._handed + len(farewell)
             for publication in farewell:
                 self.publish(publication)
             until = self._monotonic() + round(within_s * NS)
             while self.acknowledged < wanted and self._monotonic() < until:
                 if self._client.loop(0.05) != paho.MQTT_ERR_SUCCESS:
                     break
-        self._drop()
+                self._hand_over()
+            taken = self.acknowledged >= wanted
+        self._drop(in_order=taken)
         self.problem = ""
         self._failures = 0
         self._next_ns = None
@@ -292,6 +327,7 @@ class Connection:
         self, _client: paho.Client, _data: object, _mid: int, reason: ReasonCode, _properties: object
     ) -> None:
         self.acknowledged += 1
+        self._handed -= 1
         if reason.is_failure:
             self.problem = f"the broker refused a message: {reason}"
 

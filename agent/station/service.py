@@ -5,8 +5,9 @@ The rules, in order:
 2. What came in one turn is kept in one commit. Acknowledgements go out after it; if storage refuses, none does, and the
    devices say it again.
 3. A device is attested over the nonce of its own live status, never of a retained one, while its contact is closed and
-   its certificate, of this agency and not revoked, is with it; each nonce once.
-4. Checkpoints are judged by `agent.station.history`; an alarm is kept, and the history goes on from what is there now.
+   its certificate, of this agency and not revoked, is with it; each nonce once on a connection.
+4. Retained statuses come when it begins to listen: those devices are told so, and say again what it has missed.
+5. Checkpoints are judged by `agent.station.history`; an alarm is kept, and the history goes on from what is there now.
 """
 
 import random
@@ -79,6 +80,7 @@ class Station:
         self._say = say
         self._attested: dict[str, str] = {}
         self._problem = ""
+        self._began = ""
         self._refused: set[str] = set()
         topics = tuple(f"{ROOT}/{agency}/+/{kind}" for kind in ("state", "status", "event"))
         self.connection = Connection(broker, topics, clocks.monotonic_ns, uniform)
@@ -94,6 +96,9 @@ class Station:
     def turn(self) -> None:
         """Take what came, keep it, answer."""
         self.connection.turn(TURN_S, lambda: None)
+        if self.connection.began != self._began:
+            self._began = self.connection.began
+            self._attested.clear()  # what was published on the one before may not have got through
         if self.connection.problem != self._problem:
             self._problem = self.connection.problem
             if self._problem:
@@ -146,7 +151,11 @@ class Station:
             raise EvidenceError(f"expected a status of {device}, got one of {status.device} of {status.agency}")
         text = message.payload.decode("utf-8")
         self._store.put_status(device, status.session, text, received, live=not message.retained)
-        if message.retained or status.checkpoint is None:
+        if message.retained:
+            if status.contact:
+                answers.ask.add(device)
+            return
+        if status.checkpoint is None:
             return
         try:
             now = checked(status.checkpoint, self._trust, device, self._clocks.wall())
@@ -183,5 +192,10 @@ class Station:
             ids = answers.ids.get(device, [])
             seen = self._store.seen(device)
             for start in range(0, max(1, len(ids)), MAX_ACKS):
-                ack = Ack(station=self._name, ids=ids[start : start + MAX_ACKS], seen=seen.line if seen else 0)
+                ack = Ack(
+                    station=self._name,
+                    ids=ids[start : start + MAX_ACKS],
+                    seen=seen.line if seen else 0,
+                    began=self._began,
+                )
                 self.connection.publish(Publication(Topics(self._agency, device).ack, encode(ack)))

@@ -187,7 +187,9 @@ class Store:
         """Keep an alarm. The same again is nothing, unless the one before was acknowledged.
 
         Args:
-            device, kind, detail: What was noticed.
+            device: Whose.
+            kind: What was noticed.
+            detail: More of it, in words.
             received: When.
             once: One open alarm of this kind is enough, whatever its detail: a device must not fill the database.
         """

@@ -126,7 +126,9 @@ class Run:
             case "line cut":
                 bench.dock.connection.cut()
                 self.events()
-            case "nothing comes from the dock" | "nothing comes to the dock" | "nothing goes either way" | "cable pulled":
+            case (
+                "nothing comes from the dock" | "nothing comes to the dock" | "nothing goes either way" | "cable pulled"
+            ):
                 match kind:
                     case "nothing comes from the dock":
                         networks.drop_from("dock")
@@ -226,7 +228,7 @@ def test_thousand_events_and_more_through_faults_of_every_kind_arrive_once_each(
     bench.until(lambda: complete(bench), 60)
     took = time.monotonic() - begun
     told, stored = bench.told(), bench.stored()
-    counted_kinds = ", ".join(f"{count} × {kind}" for kind, count in sorted(Counter(kinds).items()))
+    counted_kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(kinds).items()))
     with capsys.disabled():
         print(
             f"\n{run.sent} events, and {len(told) - run.sent} that the recorder told by itself, through {len(kinds)} "

@@ -1,4 +1,4 @@
-"""What only root may, and what needs a program that is not everywhere: skipped with a reason, except where all must run."""
+"""What only root may, and what needs a program that is not everywhere: skipped, except where all must run."""
 
 import contextlib
 import os
