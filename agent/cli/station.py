@@ -87,7 +87,7 @@ def watch(
     It only reads the station's database, on the station's machine. What nobody measured is a dash. Devices with alarms
     come first; below stand the newest alarms. Ctrl-C ends it.
 
-    Exit codes with --json or --once: 0 no alarm, 1 an alarm, 2 there is no such database.
+    Exit codes with --json or --once: 0 no alarm, 1 an alarm that nobody has acknowledged, 2 there is no such database.
 
     Example: bwc-agent fleet watch --config pilot/agency/station/station.toml
     """
@@ -99,7 +99,7 @@ def watch(
 
     from agent.station.fleet import rows
 
-    store, console = _database(config), Console()
+    store, console = _store(config, read_only=True), Console()
     if as_json or once:
         found = rows(store)
         if as_json:
@@ -129,19 +129,11 @@ def events(
     """
     from agent.station.fleet import event_line
 
-    found = _database(config).told(device, most)
+    found = _store(config, read_only=True).told(device, most)
     for named, text in found:
         print(text if as_json else event_line(named, text))
     if not found:
         raise typer.Exit(1)
-
-
-def _database(config: Path) -> "Store":
-    from agent.dock.config import load, resolve
-    from agent.station.config import StationConfig
-    from agent.station.store import Store
-
-    return Store(resolve(config, load(config, StationConfig).station.database), read_only=True)
 
 
 @fleet_app.command("revoke")
@@ -176,6 +168,73 @@ def revoke(
         return
     print(f"{name} is on the list: {count} certificate{'s' if count > 1 else ''} revoked in {revoked}")
     print("next: pkill -HUP -x mosquitto    # the broker reads the list again; restart it to end an open session")
+
+
+@fleet_app.command("alarms")
+def alarms(
+    config: ConfigOption,
+    everything: Annotated[bool, typer.Option("--all", help="Those that were acknowledged, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """List the alarms that nobody has acknowledged, with their numbers. Exit code 1 if there is one.
+
+    Example: bwc-agent fleet alarms --config pilot/agency/station/station.toml
+    """
+    from dataclasses import asdict
+
+    store = _store(config, read_only=True)
+    found = [alarm for alarm in store.all_alarms() if everything or alarm.open]
+    store.close()
+    for alarm in found:
+        if as_json:
+            print(json.dumps({name: value or None for name, value in asdict(alarm).items()}))
+            continue
+        print(f"{alarm.number}  {alarm.received[:19]}  {alarm.device}  {alarm.kind}  {alarm.detail}")
+        if not alarm.open:
+            print(f"    acknowledged {alarm.time[:19]} by {alarm.custodian} ({alarm.login}): {alarm.reason}")
+    raise typer.Exit(1 if any(alarm.open for alarm in found) else 0)
+
+
+@fleet_app.command("acknowledge")
+def acknowledge(
+    number: Annotated[int, typer.Argument(help="The alarm's number, as `fleet alarms` lists it.", show_default=False)],
+    config: ConfigOption,
+    name: Annotated[str, typer.Option("--name", help="Who acknowledges it.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="Why it is closed.", show_default=False)],
+) -> None:
+    """Close an alarm, by name and with a reason. Both are kept beside it; no alarm is ever deleted.
+
+    Example: bwc-agent fleet acknowledge 3 --config station.toml --name "A. Custodian" --reason "Card replaced, case 12"
+    """
+    import getpass
+
+    from agent.clock import SystemClocks, utc_text
+
+    store = _store(config, read_only=False)
+    try:
+        now = utc_text(SystemClocks().wall().utc_ns)
+        alarm = store.acknowledge(number, custodian=name, reason=reason, login=getpass.getuser(), time=now)
+    finally:
+        store.close()
+    print(f"alarm {alarm.number} of {alarm.device} ({alarm.kind}) is acknowledged by {name}: {reason}")
+
+
+def _store(config: Path, *, read_only: bool) -> "Store":
+    """A station's database, which must be there.
+
+    Raises:
+        ConfigError: There is none, or the configuration is no station's.
+        StorageError: It can't be opened.
+    """
+    from agent.dock.config import load, resolve
+    from agent.errors import ConfigError
+    from agent.station.config import StationConfig
+    from agent.station.store import Store
+
+    database = resolve(config, load(config, StationConfig).station.database)
+    if not database.exists():
+        raise ConfigError(f"expected a station's database at {database}: has this station run yet?")
+    return Store(database, read_only=read_only)
 
 
 @fleet_app.command("simulate")

@@ -33,6 +33,7 @@ _ALWAYS = frozenset(
         "docked",
         "policy",
         "running_low",
+        "power_failing",
         "input_fault",
         "input_recovered",
         "source_failed",

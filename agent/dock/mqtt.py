@@ -10,12 +10,14 @@ The rules, in order:
    Where there are several brokers, the first is a matter of chance, and after a failure it is the next one's turn.
 5. A version that was spoken once is kept until a broker refuses it; before that, one that is hung up on is followed by
    the other.
-6. Sizes are bounded: what the broker may send, what waits to be sent, what is in flight.
+6. Sizes are bounded: what the broker may send, what waits to be sent, what is in flight. While as much was received as
+   is taken in one turn, nothing more is read: what the broker was told that it came is never dropped.
 
 All of it happens within `turn`, in the caller's thread.
 """
 
 import contextlib
+import os
 import select
 import socket
 import ssl
@@ -63,7 +65,7 @@ class Limits:
     Attributes:
         in_flight: Publications that the broker has not taken yet; fewer where it asks for fewer (MQTT 5, 3.2.2.3.3).
         queued: Publications that wait, those in flight among them; what comes on top is not taken.
-        at_once: Messages that one `turn` receives; it may be `queued` more. The rest stays with the broker.
+        at_once: Messages that one `turn` receives, and some more that were under way. The rest stays with the broker.
     """
 
     in_flight: int = 32
@@ -137,6 +139,7 @@ class Connection:
         monotonic: The clock of waits.
         uniform: A random number between two, for jitter.
         limits: Those of a device by default.
+        random_bytes: Names of connections.
 
     Raises:
         ConfigError: As `tls_context`.
@@ -149,12 +152,15 @@ class Connection:
         monotonic: Monotonic,
         uniform: Callable[[float, float], float],
         limits: Limits = _OF_A_DEVICE,
+        *,
+        random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._broker = broker
         self._subscriptions = tuple(subscriptions)
         self._monotonic = monotonic
         self._uniform = uniform
         self._limits = limits
+        self._random_bytes = random_bytes
         self._in_flight = limits.in_flight
         self._context = tls_context(broker)
         self.name = common_name(Path(broker.certificate))
@@ -169,7 +175,12 @@ class Connection:
         self._since_ns = 0
         self._subscribed = False
         self._came = 0
-        self.received: deque[Received] = deque(maxlen=limits.at_once + limits.queued)
+        self._waiting: deque[tuple[int, Publication]] = deque()
+        self._handed: dict[int, int] = {}
+        self._number = 0
+        self.received: deque[Received] = deque()
+        self.began = ""
+        """Names the connection that there is, or was last; each has another name."""
         self.problem = ""
         """Why there is no connection, in words; empty while there is one, or none was tried."""
         self.acknowledged = 0
@@ -177,7 +188,7 @@ class Connection:
         self.answer: ReasonCode | None = None
         """What the broker said to the newest of them; MQTT 3.1.1 knows no refusal here."""
         self.taken: deque[int] = deque(maxlen=limits.queued)
-        """The newest of them: what `publish` returned. Numbers begin anew with each connection."""
+        """The newest of them: what `publish` returned."""
 
     @property
     def connected(self) -> bool:
@@ -231,6 +242,7 @@ class Connection:
                 return False
             if not self._exchange(client, line, 0 if turn else timeout_s):
                 return False
+            self._hand_over()
             if self._came == came and not _buffered(line):
                 return True
         return True
@@ -259,8 +271,7 @@ class Connection:
         )
         client.tls_set_context(self._context)
         client.connect_timeout = CONNECT_S
-        client.max_inflight_messages_set(self._in_flight)
-        client.max_queued_messages_set(self._limits.queued)
+        client.max_inflight_messages_set(self._limits.in_flight)
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
         client.on_connect = self._on_connect
@@ -271,6 +282,7 @@ class Connection:
         self.problem = ""
         self._tried = self._protocol
         self._subscribed = self._refused = False
+        self.began = self._random_bytes(8).hex()
         self._since_ns = self._monotonic()
         more: dict[str, Any] = {}
         if self._protocol == paho.MQTTv5:
@@ -299,12 +311,15 @@ class Connection:
         longest = min(self._broker.ceiling_s, BASE_S * 2 ** min(self._failures, 16))
         self._next_ns = now + round(self._uniform(longest / 2, longest) * NS)
 
-    def _drop(self) -> None:
+    def _drop(self, *, in_order: bool = True) -> None:
         client, self._client, self._subscribed = self._client, None, False
+        self._waiting.clear()
+        self._handed.clear()
         if client is not None:
             client.on_disconnect = None
-            with contextlib.suppress(OSError, ValueError):
-                client.disconnect()
+            if in_order:
+                with contextlib.suppress(OSError, ValueError):
+                    client.disconnect()
             line = client.socket()
             if line is not None:
                 with contextlib.suppress(OSError):
@@ -313,25 +328,44 @@ class Connection:
     def publish(self, publication: Publication) -> int | None:
         """Hand a message to the broker, at QoS 1. Without a connection it is gone: its owner says it again.
 
+        What is beyond what may be in flight waits here: the library would drop some of it.
+
         Returns:
-            Its number on this connection, which `taken` will hold; None if it is gone, or too many wait.
+            Its number, which `taken` will hold; None if it is gone, or too many wait.
         """
         if self._client is None:
             return None
-        handed = self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
-        return None if handed.rc == paho.MQTT_ERR_QUEUE_SIZE else handed.mid
+        if len(self._waiting) + len(self._handed) >= self._limits.queued:
+            self.problem = f"the broker takes no more: {self._limits.queued} messages wait, and more are not said"
+            return None
+        self._number += 1
+        self._waiting.append((self._number, publication))
+        self._hand_over()
+        return self._number
 
-    def end(self, farewell: Sequence[Publication] = (), within_s: float = 0.7) -> None:
-        """Say farewell, wait for the broker to have taken it, and leave in order, so that no will is spoken."""
-        if self._client is not None and self._subscribed:
-            wanted = self.acknowledged + len(farewell)
+    def _hand_over(self) -> None:
+        while self._client is not None and self._waiting and len(self._handed) < self._in_flight:
+            number, publication = self._waiting.popleft()
+            handed = self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
+            self._handed[handed.mid] = number
+
+    def end(self, farewell: Sequence[Publication] = (), within_s: float = 0.5) -> None:
+        """Say farewell, wait for the broker to have taken it, and leave in order, so that no will is spoken.
+
+        Where it has not taken it in time, the connection just ends: then the broker speaks the will.
+        """
+        taken = True
+        if self._client is not None and self._subscribed and farewell:
+            self._waiting.clear()  # said again at the next docking; there is no time for it now
+            wanted = self.acknowledged + len(self._handed) + len(farewell)
             for publication in farewell:
                 self.publish(publication)
             until = self._monotonic() + round(within_s * NS)
             while self.acknowledged < wanted and self._monotonic() < until:
                 if not self._work(self._client, 0.05):
                     break
-        self._drop()
+            taken = self.acknowledged >= wanted
+        self._drop(in_order=taken)
         self.problem = ""
         self._failures = 0
         self._next_ns = None
@@ -354,7 +388,6 @@ class Connection:
                 self._other_version()
             return
         self._spoken = True
-        # The library takes no other limit now: a broker that hangs up on too many has fewer the next time.
         self._in_flight = min(self._limits.in_flight, getattr(properties, "ReceiveMaximum", 1 << 16))
         if self._subscriptions:
             client.subscribe([(topic, 1) for topic in self._subscriptions])
@@ -387,7 +420,9 @@ class Connection:
     ) -> None:
         self.acknowledged += 1
         self.answer = reason
-        self.taken.append(mid)
+        number = self._handed.pop(mid, None)
+        if number is not None:
+            self.taken.append(number)
         if reason.is_failure:
             self.problem = f"the broker refused a message: {reason}"
 

@@ -304,7 +304,7 @@ class Service:
                 self_test=None if test is None else SelfTest(passed=test["passed"], failed=test["failed"]),
                 checkpoint=self._checkpoint(told),
                 confirms=self._confirm(),
-                battery_pct=None,
+                battery_pct=_battery_pct(told),
                 temperature_c=temperature_c(),
                 uptime_s=int(told["uptime_s"]),
                 boots=told["boot"],
@@ -313,3 +313,12 @@ class Service:
         except (KeyError, TypeError, msgspec.ValidationError) as error:
             self._note(f"the recorder's snapshot is not one of this version: {error}")
             raise EvidenceError(f"expected a snapshot of this version: {error}") from error
+
+
+def _battery_pct(snapshot: dict[str, Any]) -> int | None:
+    """What the recorder measures of its battery; None where its snapshot does not say so."""
+    match snapshot.get("battery"):
+        case {"pct": int() | float() as pct}:
+            return min(100, max(0, int(pct)))
+        case _:
+            return None

@@ -4,8 +4,9 @@ The rules, in order:
 1. A connection begins with a status; `docked` is said when the recorder says so, `undocked` when it no longer does.
 2. A status is sent when something in it changed that somebody waits for, `SOON_NS` after the one before at the
    earliest, and every `STATUS_NS` in any case.
-3. Events are sent in the journal's order, at most `WINDOW` of them unacknowledged. On a new connection, and when a
-   station was silent for `AGAIN_NS`, what is not acknowledged is sent again.
+3. Events are sent in the journal's order, at most `WINDOW` of them unacknowledged. On a new connection, when a station
+   has begun to listen anew, and when none was heard for `AGAIN_NS`, what is not acknowledged is sent again: a broker
+   keeps nothing for a station that was away, and says that it took it all the same.
 4. An event is done with when a *station* has acknowledged it, never because a broker took it. The cursor is the last
    line before which everything is done with; it is what a restart begins from.
 """
@@ -67,6 +68,7 @@ class Session:
         self._status_ns: int | None = None
         self._told: dict[str, object] = {}
         self._seen: dict[str, int] = {}
+        self._began: dict[str, str] = {}
 
     @property
     def cursor(self) -> Cursor:
@@ -136,6 +138,7 @@ class Session:
         for pending in self._pending:
             if pending.line.hash in ids:
                 pending.acknowledged = True
+        self._listens(ack, now_ns)
         before = self._cursor
         while self._pending and self._pending[0].acknowledged:
             line = self._pending.popleft().line
@@ -146,6 +149,16 @@ class Session:
                 self._cursor.tampered + (line.kind == "tampered"),
             )
         return self._cursor != before
+
+    def _listens(self, ack: Ack, now_ns: int) -> None:
+        """If a station listens only since now, it has missed what was said before."""
+        known = self._began.get(ack.station)
+        if not ack.began or ack.began == known or (known is None and len(self._began) >= MOST_STATIONS):
+            return
+        self._began[ack.station] = ack.began
+        if known is not None or not ack.ids:
+            self._again(now_ns)
+            self._status_ns = None
 
     def say(self, status: Status, now_ns: int) -> list[Publication]:
         """What is to be published now, given how things are. Only while connected."""

@@ -5,9 +5,10 @@ The rules, in order:
 2. What came in one turn is kept in one commit. Acknowledgements go out after it; if storage refuses, none does, and the
    devices say it again.
 3. A device is attested over the nonce of its own live status, never of a retained one, while its contact is closed and
-   its certificate, of this agency and not revoked, is with it; each nonce once a connection, because what was said to
-   a connection that was lost is lost.
-4. Checkpoints are judged by `agent.station.history`; an alarm is kept, and the history goes on from what is there now.
+   its certificate, of this agency and not revoked, is with it; each nonce once on a connection, the device's or the
+   station's, because what was said on one that was lost is lost.
+4. Retained statuses come when it begins to listen: those devices are told so, and say again what it has missed.
+5. Checkpoints are judged by `agent.station.history`; an alarm is kept, and the history goes on from what is there now.
 """
 
 import random
@@ -83,6 +84,8 @@ class Station:
         self._attested: dict[str, tuple[str, str]] = {}
         self._problem = ""
         self._up = False
+        self._began = ""
+        self._refused: set[str] = set()
         topics = tuple(f"{ROOT}/{agency}/+/{kind}" for kind in ("state", "status", "event"))
         self.connection = Connection(broker, topics, clocks.monotonic_ns, uniform, LIMITS)
 
@@ -101,6 +104,9 @@ class Station:
             host, port = self.connection.place
             self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")
         self._up = self.connection.connected
+        if self.connection.began != self._began:
+            self._began = self.connection.began
+            self._attested.clear()  # what was published on the one before may not have got through
         if self.connection.problem != self._problem:
             self._problem = self.connection.problem
             if self._problem:
@@ -135,7 +141,7 @@ class Station:
                 case "event":
                     self._event(device, message, received, answers)
         except EvidenceError as error:
-            self._store.put_alarm(device, "malformed", f"{kind}: {error}"[:300], received)
+            self._store.put_alarm(device, "malformed", f"{kind}: {error}"[:300], received, once=True)
 
     def _event(self, device: str, message: Received, received: str, answers: _Answers) -> None:
         event = decode(message.payload, Event)
@@ -153,9 +159,21 @@ class Station:
             raise EvidenceError(f"expected a status of {device}, got one of {status.device} of {status.agency}")
         text = message.payload.decode("utf-8")
         self._store.put_status(device, status.session, text, received, live=not message.retained)
-        if message.retained or status.checkpoint is None:
+        if message.retained:
+            if status.contact:
+                answers.ask.add(device)
             return
-        now = checked(status.checkpoint, self._trust, device, self._clocks.wall())
+        if status.checkpoint is None:
+            return
+        try:
+            now = checked(status.checkpoint, self._trust, device, self._clocks.wall())
+        except EvidenceError as error:  # revoked, of nobody's key, not valid now: neither attested nor believed
+            self._store.put_alarm(device, "checkpoint_refused", str(error)[:300], received, once=True)
+            if device not in self._refused:
+                self._refused.add(device)
+                self._say(f"ALARM {device}: it is not attested. {error}")
+            return
+        self._refused.discard(device)
         asked = (status.session, status.nonce)
         if status.contact and self._attested.get(device) != asked:
             answers.attest[device] = asked
@@ -184,5 +202,10 @@ class Station:
             ids = answers.ids.get(device, [])
             seen = self._store.seen(device)
             for start in range(0, max(1, len(ids)), MAX_ACKS):
-                ack = Ack(station=self._name, ids=ids[start : start + MAX_ACKS], seen=seen.line if seen else 0)
+                ack = Ack(
+                    station=self._name,
+                    ids=ids[start : start + MAX_ACKS],
+                    seen=seen.line if seen else 0,
+                    began=self._began,
+                )
                 self.connection.publish(Publication(Topics(self._agency, device).ack, encode(ack)))

@@ -46,19 +46,27 @@ def validity(*, days_from: float = -1, days_until: float = 30) -> Validity:
 class Broker:
     """Started and killed at will; certificates stay."""
 
-    def __init__(self, folder: Path, agency: str = AGENCY, hosts: Sequence[str] = ("localhost", "127.0.0.1")) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        agency: str = AGENCY,
+        hosts: Sequence[str] = ("localhost", "127.0.0.1"),
+        address: str = "127.0.0.1",
+    ) -> None:
+        self.binary = binary()
         self.folder = folder / "broker"
         self.clients = folder / "clients"
         self.data = folder / "data"
         for path in (self.folder, self.clients, self.data):
             path.mkdir()
         self.authority = Authority(agency, validity())
+        self.address = address
         self.port = free_port()
         self.authority.broker(hosts).save(self.folder, self.authority)
         self.issued: dict[str, Issued] = {}
         self.revoke()
         configuration = mosquitto.configuration(
-            str(self.folder), str(self.data), user=getpass.getuser(), port=self.port, address="127.0.0.1"
+            str(self.folder), str(self.data), user=getpass.getuser(), port=self.port, address=address
         )
         (self.folder / "mosquitto.conf").write_text(configuration)
         (self.folder / "acl.conf").write_text(mosquitto.access_list(agency))
@@ -84,7 +92,7 @@ class Broker:
         until = time.monotonic() + 10
         while time.monotonic() < until:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection((self.address, self.port), timeout=1).close()
             except OSError:
                 assert self.process.poll() is None, self.log.read_text()
                 time.sleep(0.02)
