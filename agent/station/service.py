@@ -79,6 +79,7 @@ class Station:
         self._say = say
         self._attested: dict[str, str] = {}
         self._problem = ""
+        self._up = False
         topics = tuple(f"{ROOT}/{agency}/+/{kind}" for kind in ("state", "status", "event"))
         self.connection = Connection(broker, topics, clocks.monotonic_ns, uniform)
 
@@ -93,6 +94,10 @@ class Station:
     def turn(self) -> None:
         """Take what came, keep it, answer."""
         self.connection.turn(TURN_S, lambda: None)
+        if self.connection.connected != self._up:
+            self._up = self.connection.connected
+            if self._up:
+                self._say(f"connected, MQTT {self.connection.version}")
         if self.connection.problem != self._problem:
             self._problem = self.connection.problem
             if self._problem:
