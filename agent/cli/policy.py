@@ -198,7 +198,7 @@ def publish(
     Refused are bundles that are unsigned, of another agency, not yet or no longer valid, or not what a camera would
     take. For the agency the broker keeps the newest. A camera still checks all of it, and refuses an older one.
 
-    Exit codes: 0 the broker has it, 1 nobody reads it (with --device: the device is not docked), 2 refused.
+    Exit codes: 0 the broker has it, 1 with --device: nobody reads it, for the device is not docked, 2 refused.
 
     Example: bwc-agent policy publish policy-4.jws --config pilot/agency/policy/publisher.toml
     """
@@ -222,22 +222,20 @@ def publish(
     checked = check_bundle(read_token(bundle), trust, clocks.wall().utc_ns)
     handed = hand_over(checked, resolved(config, settings.broker), device=device or None, clocks=clocks)
     unread = handed is Handed.UNREAD and bool(device)
+    what = f"version {checked.version} ({checked.pack.name})"
     if as_json:
-        told = {
-            "agency": checked.agency,
-            "device": device or None,
-            "version": checked.version,
-            "bundle": checked.digest,
-        }
-        print(json.dumps({**told, "delivered": not unread}))
+        told = {"agency": checked.agency, "device": device or None, "version": checked.version}
+        known = None if handed is Handed.UNKNOWN else not unread
+        print(json.dumps({**told, "bundle": checked.digest, "delivered": known}))
+    elif handed is Handed.UNKNOWN:
+        to = device or f"all cameras of {checked.agency}"
+        print(f"{what} is with the broker, for {to}; over MQTT 3.1.1 it does not say whether it passes it on")
     elif unread:
         print(f"{device} is not docked: version {checked.version} did not reach it")
     elif device:
-        print(
-            f"version {checked.version} ({checked.pack.name}) was handed to {device}; whether it takes it, it decides"
-        )
+        print(f"{what} was handed to {device}, which judges it by itself")
     else:
-        print(f"version {checked.version} ({checked.pack.name}) is published to all cameras of {checked.agency}")
+        print(f"{what} is published to all cameras of {checked.agency}")
     if unread:
         raise typer.Exit(EXIT_BAD)
 

@@ -167,7 +167,8 @@ def revoke(
         print(f"{name} was on the list already: {revoked}")
         return
     print(f"{name} is on the list: {count} certificate{'s' if count > 1 else ''} revoked in {revoked}")
-    print("next: pkill -HUP -x mosquitto    # the broker reads the list again; restart it to end an open session")
+    print("next: systemctl reload mosquitto, or pkill -HUP -x mosquitto: the broker reads the list again")
+    print("      an open session goes on until it ends; restarting the broker ends it")
 
 
 @fleet_app.command("alarms")

@@ -97,7 +97,8 @@ def event_line(device: str, text: str) -> str:
     said = [
         f"{name}={_said(value)}"
         for name, value in entry.items()
-        if name not in {"kind", "at_us"} and not (isinstance(value, str) and len(value) == _HASH)
+        if name not in {"kind", "at_us"}
+        and not (value in (None, "") or isinstance(value, dict) or (isinstance(value, str) and len(value) == _HASH))
     ]
     kind = event.type.rpartition(".")[2]
     return readable(f"{event.time[:19].replace('T', ' ')}  {device}  {kind:<17} {' '.join(said)}".rstrip())

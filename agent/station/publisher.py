@@ -35,6 +35,8 @@ class Handed(StrEnum):
     TAKEN = "taken"
     UNREAD = "unread"
     """Nobody reads the topic now; what is not retained is gone."""
+    UNKNOWN = "unknown"
+    """Over MQTT 3.1.1 a broker says neither whether anybody reads it nor whether this publisher may write it."""
 
 
 def check_bundle(token: str, trust: TrustDocument, now_ns: int) -> Bundle:
@@ -93,6 +95,8 @@ def hand_over(
                 sent = True
         if connection.answer.is_failure:
             raise ControlError(errno.EACCES, f"the broker refused it on {topic}: {connection.answer}")
+        if connection.version != "5":
+            return Handed.UNKNOWN
         return Handed.UNREAD if connection.answer.value == NOBODY_READS else Handed.TAKEN
     finally:
         connection.end()

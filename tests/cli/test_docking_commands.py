@@ -156,7 +156,7 @@ def test_refusal_is_one_line_and_leaves_nothing(
         (["fleet", "events"], ("0 there", "1 there", "2 ")),
         (["fleet", "simulate"], ("0 ", "1 ", "2 ")),
         (["fleet", "revoke"], ("0 it is", "2 refused")),
-        (["policy", "publish"], ("0 the broker", "1 nobody", "2 refused")),
+        (["policy", "publish"], ("0 the broker", "1 with --device: nobody", "2 refused")),
         (["dock"], ("0 told to end", "2 ")),
         (["station"], ("0 told to end", "2 ")),
     ],

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from agent.clock import SystemClocks
+from agent.clock import NS, SystemClocks
+from agent.core.gestures_layout import TWO_BUTTONS
 from agent.dock import mosquitto
 from agent.dock.config import BrokerSection
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection, tls_context
+from agent.keys import files
 from agent.keys.tls import Authority
+from agent.policy.bundle import sign_bundle
+from agent.policy.packs import shipped
+from agent.station.publisher import Handed, check_bundle, hand_over
 from tests.support.broker import AGENCY, Embedded, validity
+from tests.support.device import agency, trust
 from tests.support.docking import Docked
 
 CAM = Topics(AGENCY, "cam-1")
@@ -137,3 +143,20 @@ def test_name_that_is_not_the_certificates_is_refused(broker: Embedded) -> None:
     one = connection(broker.client("cam-1"))
     one.name = mosquitto.STATION
     assert refused(one)
+
+
+def test_publisher_is_told_that_this_broker_does_not_say_who_reads(broker: Embedded) -> None:
+    signer = files.load_signer(f"file:{agency().policy}")
+    now = time.time_ns()
+    token = sign_bundle(
+        signer,
+        agency=AGENCY,
+        version=3,
+        not_before_ns=now - NS,
+        expires_ns=now + 86_400 * NS,
+        pack=("us-il", shipped("us-il").text),
+        gestures=TWO_BUTTONS,
+    )
+    bundle = check_bundle(token, trust(), time.time_ns())
+    client = broker.client(mosquitto.PUBLISHER)
+    assert hand_over(bundle, client, device="cam-1", clocks=SystemClocks()) is Handed.UNKNOWN
