@@ -43,8 +43,8 @@ def test_fleet_docks_and_nothing_is_lost(
     options = ("--devices", str(DEVICES), "--events", str(EVENTS), "--within", str(within_s))
     code, measured = fleet.simulate(authority, [f"localhost:{broker.port}"], *options)
     fleet.print_measured(f"docking within {within_s:.0f} s", measured)
-    print(f"  station: {station.cpu_s():.1f} s of processor, {station.peak_mib():.0f} MiB at its peak")
-    print(f"  broker: {broker.cpu_s():.1f} s of processor, {broker.peak_mib():.0f} MiB at its peak", flush=True)
+    print(f"  station: {station.cpu_s():.1f} s of processor, {station.peak_mb():.0f} MB at its peak")
+    print(f"  broker: {broker.cpu_s():.1f} s of processor, {broker.peak_mb():.0f} MB at its peak", flush=True)
     assert code == 0, measured
     assert (measured["lost"], measured["never_docked"], measured["never_attested"]) == (0, 0, 0)
     assert measured["connections_lost"] > 0

@@ -106,11 +106,11 @@ class Broker:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def peak_mib(self) -> float:
+    def peak_mb(self) -> float:
         """The most memory that was ever resident (VmHWM)."""
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
     def kill(self) -> None:
         """As a power cut: no word to anybody."""

@@ -47,12 +47,12 @@ class Process:
             assert time.monotonic() < end, self.said
             time.sleep(0.05)
 
-    def peak_mib(self) -> float:
+    def peak_mb(self) -> float:
         """The most memory that was ever resident (VmHWM)."""
         status = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found is not None, status
-        return int(found[1]) / 1024
+        return int(found[1]) * 1024 / 1e6
 
     def cpu_s(self) -> float:
         """Processor time so far, user's and system's (proc(5), fields 14 and 15)."""
