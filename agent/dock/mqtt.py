@@ -133,6 +133,7 @@ class Connection:
         self._came = 0
         self._waiting: deque[Publication] = deque()
         self._handed = 0
+        self._why = ""
         self.received: deque[Received] = deque()
         self.began = ""
         """Names the connection that there is, or was last; each has another name."""
@@ -203,9 +204,11 @@ class Connection:
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
+        client.on_log = self._on_log
         self.problem = ""
         self._subscribed = False
         self._handed = 0
+        self._why = ""
         self.began = secrets.token_hex(8)
         self._since_ns = self._monotonic()
         more: dict[str, Any] = {}
@@ -318,10 +321,20 @@ class Connection:
     def _on_disconnect(
         self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _properties: object
     ) -> None:
-        self.problem = self.problem or f"the connection was lost: {reason}"
-        if not self._subscribed:
+        why = self._why or str(reason)
+        if self._subscribed:
+            self.problem = self.problem or f"the connection was lost: {why}"
+        else:
+            self.problem = self.problem or (
+                f"the broker hung up before the session began, as on a certificate that it refuses: {why}"
+            )
             # A broker that hangs up on version 5 without a word may speak the older one; and the other way round.
             self._protocol = paho.MQTTv311 if self._protocol == paho.MQTTv5 else paho.MQTTv5
+
+    def _on_log(self, _client: paho.Client, _data: object, level: int, text: str) -> None:
+        """The library tells the reason of a broken line, such as a broker's TLS alert, to its log alone."""
+        if level == paho.MQTT_LOG_ERR:
+            self._why = text
 
     def _on_publish(
         self, _client: paho.Client, _data: object, _mid: int, reason: ReasonCode, _properties: object
