@@ -34,10 +34,11 @@ _RANDOM = random.SystemRandom()
 
 @dataclass(slots=True)
 class _Answers:
-    """What is owed after the commit: ids to acknowledge by device, devices to ask, attestations."""
+    """What is owed after the commit: ids to acknowledge by device, devices to ask, to greet, and attestations."""
 
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     ask: set[str] = field(default_factory=set)
+    greet: set[str] = field(default_factory=set)
     attest: dict[str, str] = field(default_factory=dict)
 
 
@@ -153,7 +154,7 @@ class Station:
         self._store.put_status(device, status.session, text, received, live=not message.retained)
         if message.retained:
             if status.contact:
-                answers.ask.add(device)
+                answers.greet.add(device)
             return
         if status.checkpoint is None:
             return
@@ -188,7 +189,7 @@ class Station:
             token = attest(self._signer, agency=self._agency, device=device, nonce=nonce)
             self._attested[device] = nonce
             self.connection.publish(Publication(Topics(self._agency, device).dock, token.encode("ascii")))
-        for device in {*answers.ids, *answers.ask}:
+        for device in {*answers.ids, *answers.ask, *answers.greet}:
             ids = answers.ids.get(device, [])
             seen = self._store.seen(device)
             for start in range(0, max(1, len(ids)), MAX_ACKS):
@@ -196,6 +197,6 @@ class Station:
                     station=self._name,
                     ids=ids[start : start + MAX_ACKS],
                     seen=seen.line if seen else 0,
-                    began=self._began,
+                    began=device in answers.greet and start == 0,
                 )
                 self.connection.publish(Publication(Topics(self._agency, device).ack, encode(ack)))
