@@ -30,7 +30,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.clock import NS, Monotonic
+from agent.clock import NS, Monotonic, SystemClocks, utc_text
 from agent.dock.config import BrokerSection
 from agent.dock.messages import MAX_MESSAGE, Publication
 from agent.errors import ConfigError
@@ -43,6 +43,8 @@ MOST_WAITING = 1 << 14
 MOST_RECEIVED = 1024
 AT_ONCE = 256
 _NO_SUCH_VERSION = 0x84
+_OF_TIME = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl x509_vfy.h)."""
 _GOOD_NS = 30 * NS
 """A connection that lasted this long makes the next attempt a first one again."""
 
@@ -96,6 +98,14 @@ def common_name(certificate: Path) -> str:
         return str(names[0].value)
     except (OSError, ValueError, IndexError) as error:
         raise ConfigError(f"expected a certificate with a common name at {certificate}: {error}") from error
+
+
+def _by_which_clock(error: Exception) -> str:
+    """Where a certificate is refused for its validity: what day it is here, for it may be the clock that is wrong."""
+    if not isinstance(error, ssl.SSLCertVerificationError) or error.verify_code not in _OF_TIME:
+        return ""
+    wall = SystemClocks().wall()
+    return f"; by the clock of this machine it is {utc_text(wall.utc_ns)[:10]} ({wall.source})"
 
 
 class Connection:
@@ -220,7 +230,7 @@ class Connection:
             client.connect(self._broker.host, self._broker.port, self._broker.keepalive_s, **more)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             self._client = client
-            self._lost(f"can't connect to {self._broker.host}:{self._broker.port}: {error}")
+            self._lost(f"can't connect to {self._broker.host}:{self._broker.port}: {error}{_by_which_clock(error)}")
             return
         self._client = client
 

@@ -20,13 +20,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent.core.events import Action
-from agent.core.state import facts
 from agent.evidence import entries
 from agent.keys.tls import Authority, Issued
 from tests.support.broker import Broker, free_port, validity
 from tests.support.device import owner, trust
 from tests.support.docking import DEVICE, Docked
+from tests.support.faults import spoofed
 
 
 def present(broker: Broker, issued: Issued) -> None:
@@ -79,17 +78,6 @@ BROKERS: dict[str, tuple[Callable[[Broker], None], str]] = {
     "a device's": (lambda b: present(b, b.authority.client("localhost")), "unsuitable certificate purpose"),
     "plaintext": (plaintext, "SSL|wrong version number|timed out|reset|EOF|lost"),
 }
-
-
-def spoofed(bench: Docked) -> bool:
-    """A minute later: the recorder journals it, and takes the device for undocked whatever is asked for."""
-    bench.device.clocks.advance(61)
-    bench.device.recorder.control.turn()
-    bench.device.settle()
-    now, state = bench.device.clocks.now_ns, bench.device.recorder.control.state
-    what = [e.what for e in bench.device.entries(entries.Tampered) if isinstance(e, entries.Tampered)]
-    undocked = {facts(state, now, action)["dock_state"].value for action in Action} == {"undocked"}
-    return what == ["dock_without_station"] and undocked and not bench.device.entries(entries.Docked)
 
 
 @pytest.fixture

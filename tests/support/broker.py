@@ -72,6 +72,7 @@ class Broker:
         (self.folder / "acl.conf").chmod(0o600)
         self.log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
 
     def revoke(self, *names: str) -> None:
         serials = [self.issued[name].serial for name in names]
@@ -83,7 +84,10 @@ class Broker:
     def start(self) -> "Broker":
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [self.binary, "-c", str(self.folder / "mosquitto.conf")], stdout=log, stderr=log
+                [self.binary, "-c", str(self.folder / "mosquitto.conf")],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
             )
         until = time.monotonic() + 10
         while time.monotonic() < until:
