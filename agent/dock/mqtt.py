@@ -35,7 +35,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.clock import NS, Monotonic
+from agent.clock import NS, Monotonic, SystemClocks, utc_text
 from agent.dock.config import BrokerSection
 from agent.dock.messages import MAX_MESSAGE, Publication
 from agent.errors import ConfigError
@@ -45,6 +45,8 @@ BASE_S = 0.5
 NOBODY_READS = 0x10
 """The reason in an acknowledgement that says that nobody has subscribed (MQTT 5, 3.4.2.1)."""
 _NO_SUCH_VERSION = 0x84
+_OF_TIME = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl x509_vfy.h)."""
 _GOOD_NS = 30 * NS
 """A connection that lasted this long makes the next attempt a first one again."""
 
@@ -119,6 +121,14 @@ def common_name(certificate: Path) -> str:
         raise ConfigError(f"expected a certificate with a common name at {certificate}: {error}") from error
 
 
+def _by_which_clock(error: Exception) -> str:
+    """Where a certificate is refused for its validity: what day it is here, for it may be the clock that is wrong."""
+    if not isinstance(error, ssl.SSLCertVerificationError) or error.verify_code not in _OF_TIME:
+        return ""
+    wall = SystemClocks().wall()
+    return f"; by the clock of this machine it is {utc_text(wall.utc_ns)[:10]} ({wall.source})"
+
+
 _Line = Any  # what paho calls a socket: ours is always an `ssl.SSLSocket`
 
 
@@ -178,6 +188,7 @@ class Connection:
         self._waiting: deque[tuple[int, Publication]] = deque()
         self._handed: dict[int, int] = {}
         self._number = 0
+        self._why = ""
         self.received: deque[Received] = deque()
         self.began = ""
         """Names the connection that there is, or was last; each has another name."""
@@ -279,7 +290,9 @@ class Connection:
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
+        client.on_log = self._on_log
         self.problem = ""
+        self._why = ""
         self._tried = self._protocol
         self._subscribed = self._refused = False
         self.began = self._random_bytes(8).hex()
@@ -296,7 +309,7 @@ class Connection:
             client.connect(host, port, self._broker.keepalive_s, **more)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             self._client = client
-            self._lost(f"can't connect to {host}:{port}: {error}")
+            self._lost(f"can't connect to {host}:{port}: {error}{_by_which_clock(error)}")
             return
         self._client = client
 
@@ -406,7 +419,13 @@ class Connection:
     def _on_disconnect(
         self, _client: paho.Client, _data: object, _flags: object, reason: ReasonCode, _properties: object
     ) -> None:
-        self.problem = self.problem or f"the connection was lost: {reason}"
+        why = self._why or str(reason)
+        if self._subscribed:
+            self.problem = self.problem or f"the connection was lost: {why}"
+        else:
+            self.problem = self.problem or (
+                f"the broker hung up before the session began, as on a certificate that it refuses: {why}"
+            )
         if not self._spoken and not self._refused:
             self._other_version()
 
@@ -414,6 +433,11 @@ class Connection:
         """A broker that refuses version 5, hangs up on it or never answers may speak 3.1.1; and the other way round."""
         self._protocol = paho.MQTTv311 if self._tried == paho.MQTTv5 else paho.MQTTv5
         self._spoken = False
+
+    def _on_log(self, _client: paho.Client, _data: object, level: int, text: str) -> None:
+        """The library tells the reason of a broken line, such as a broker's TLS alert, to its log alone."""
+        if level == paho.MQTT_LOG_ERR:
+            self._why = text
 
     def _on_publish(
         self, _client: paho.Client, _data: object, mid: int, reason: ReasonCode, _properties: object

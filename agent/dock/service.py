@@ -44,6 +44,7 @@ STALE_NS = 10 * NS
 TURN_S = 0.1
 EVIDENCE_NS = 60 * NS
 SNAPSHOT_MOST = 1 << 16
+MOST_PROBLEMS = 64
 _RANDOM = random.SystemRandom()
 
 
@@ -136,7 +137,7 @@ class Service:
         self._snapshot: dict[str, Any] = {}
         self._fresh_ns: int | None = None
         self._up = False
-        self._problem = ""
+        self._problems: set[str] = set()
         self._evidence: tuple[int, Evidence] | None = None
         self._certificates = (0, "", "")
         self._confirmed: dict[int, str | None] = {}
@@ -157,10 +158,10 @@ class Service:
             self._note(f"the cursor can't be kept, after a restart some is told again: {error}")
 
     def _note(self, problem: str) -> None:
-        if problem != self._problem:
-            self._problem = problem
-            if problem:
-                self._say(problem)
+        """Say what is wrong; the same again only after a connection was made, for attempts go on and on."""
+        if problem and problem not in self._problems and len(self._problems) < MOST_PROBLEMS:
+            self._problems.add(problem)
+            self._say(problem)
 
     def run(self, ending: threading.Event) -> None:
         """Run until told to end; then leave in order."""
@@ -187,6 +188,7 @@ class Service:
         if self.connection.connected and not self._up:
             host, port = self.connection.place
             self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")
+            self._problems.clear()
             self.session.connected(self._name, now)
         self._up = self.connection.connected
         if self.connection.problem:

@@ -68,7 +68,6 @@ class Session:
         self._status_ns: int | None = None
         self._told: dict[str, object] = {}
         self._seen: dict[str, int] = {}
-        self._began: dict[str, str] = {}
 
     @property
     def cursor(self) -> Cursor:
@@ -138,7 +137,9 @@ class Session:
         for pending in self._pending:
             if pending.line.hash in ids:
                 pending.acknowledged = True
-        self._listens(ack, now_ns)
+        if ack.began:
+            self._again(now_ns)
+            self._status_ns = None
         before = self._cursor
         while self._pending and self._pending[0].acknowledged:
             line = self._pending.popleft().line
@@ -149,16 +150,6 @@ class Session:
                 self._cursor.tampered + (line.kind == "tampered"),
             )
         return self._cursor != before
-
-    def _listens(self, ack: Ack, now_ns: int) -> None:
-        """If a station listens only since now, it has missed what was said before."""
-        known = self._began.get(ack.station)
-        if not ack.began or ack.began == known or (known is None and len(self._began) >= MOST_STATIONS):
-            return
-        self._began[ack.station] = ack.began
-        if known is not None or not ack.ids:
-            self._again(now_ns)
-            self._status_ns = None
 
     def say(self, status: Status, now_ns: int) -> list[Publication]:
         """What is to be published now, given how things are. Only while connected."""

@@ -37,10 +37,11 @@ _RANDOM = random.SystemRandom()
 
 @dataclass(slots=True)
 class _Answers:
-    """What is owed after the commit: ids to acknowledge by device, devices to ask, sessions and nonces to attest."""
+    """What is owed after the commit: ids to acknowledge, devices to ask and to greet, sessions and nonces to attest."""
 
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     ask: set[str] = field(default_factory=set)
+    greet: set[str] = field(default_factory=set)
     attest: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -161,7 +162,7 @@ class Station:
         self._store.put_status(device, status.session, text, received, live=not message.retained)
         if message.retained:
             if status.contact:
-                answers.ask.add(device)
+                answers.greet.add(device)
             return
         if status.checkpoint is None:
             return
@@ -198,7 +199,7 @@ class Station:
             said = Publication(Topics(self._agency, device).dock, token.encode("ascii"))
             if self.connection.publish(said) is not None:
                 self._attested[device] = asked
-        for device in {*answers.ids, *answers.ask}:
+        for device in {*answers.ids, *answers.ask, *answers.greet}:
             ids = answers.ids.get(device, [])
             seen = self._store.seen(device)
             for start in range(0, max(1, len(ids)), MAX_ACKS):
@@ -206,6 +207,6 @@ class Station:
                     station=self._name,
                     ids=ids[start : start + MAX_ACKS],
                     seen=seen.line if seen else 0,
-                    began=self._began,
+                    began=device in answers.greet and start == 0,
                 )
                 self.connection.publish(Publication(Topics(self._agency, device).ack, encode(ack)))

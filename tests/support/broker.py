@@ -74,6 +74,7 @@ class Broker:
         self.command = self.program()
         self.log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
 
     def program(self) -> list[str]:
         """What is started; the test is skipped where it can't be."""
@@ -88,7 +89,9 @@ class Broker:
 
     def start(self) -> "Broker":
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, env={**os.environ, **self.environment}
+            )
         until = time.monotonic() + 10
         while time.monotonic() < until:
             try:

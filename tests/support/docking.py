@@ -11,6 +11,7 @@ from agent.dock import mosquitto
 from agent.dock.config import BrokerSection, DockConfig, DockSection
 from agent.dock.service import Service
 from agent.keys import files
+from agent.keys.signer import Signer
 from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder import inbox
 from agent.recorder.recorder import Policy
@@ -70,6 +71,8 @@ class Docked:
         self.dock = self.make_dock()
         self.database = folder / "station.sqlite"
         self.station_clocks: Clocks = SystemClocks()
+        self.station_signer: Signer = files.load_signer(f"file:{agency().station}")
+        self.trust = trust()
         self.store: Store | None = None
         self.station: Station | None = None
 
@@ -98,8 +101,8 @@ class Docked:
         self.station = Station(
             name="station-1",
             agency=AGENCY,
-            trust=trust(),
-            signer=files.load_signer(f"file:{agency().station}"),
+            trust=self.trust,
+            signer=self.station_signer,
             store=self.store,
             broker=self.broker.client(mosquitto.STATION, host=self.host),
             clocks=self.station_clocks,
