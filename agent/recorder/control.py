@@ -197,7 +197,8 @@ class Control:
             case TriggerRaised():
                 return [on.TriggerRose(event.at_ns, event.line)]
             case LineFault():
-                return [on.LineFaulty(event.at_ns, event.line, event.fault)]
+                fault = f"{event.fault}: {event.detail}" if event.detail else str(event.fault)
+                return [on.LineFaulty(event.at_ns, event.line, fault)]
             case LineRecovered():
                 return [on.LineGood(event.at_ns, event.line, event.presses)]
             case SwitchMoved() if event.line == SUPERVISOR_KEY:
