@@ -306,6 +306,16 @@ class RunningLow(Entry, tag="running_low", frozen=True):
     at_us: int
 
 
+class PowerFailing(Entry, tag="power_failing", frozen=True):
+    """The battery is critical: all is stored and the machine powered off, before it goes dark by itself.
+
+    Nobody asked for that and nobody granted it. A recording that runs is interrupted, and goes on after the next start.
+    """
+
+    left: str
+    at_us: int
+
+
 class PolicyChanged(Entry, tag="policy", frozen=True):
     """What happened to the policy: `what` is in force, refused, damaged, rolled back, built in or expired."""
 
@@ -451,6 +461,7 @@ AnyEntry = (
     | DockContact
     | Docked
     | RunningLow
+    | PowerFailing
     | PolicyChanged
     | SelfTested
     | Continued

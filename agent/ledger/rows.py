@@ -305,6 +305,8 @@ def _in_words(entry: entries.AnyEntry, details: Mapping[str, Any]) -> tuple[str,
             return f"dock contact {'closed' if entry.closed else 'open'}", False
         case entries.RunningLow():
             return f"{entry.what} runs low: {entry.left}", True
+        case entries.PowerFailing():
+            return f"battery critical ({entry.left}): powered off before it goes dark", True
         case entries.StealthSet():
             return f"lights and tone {'off' if entry.on else 'on again'}", False
         case entries.SlowSync():
