@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any
 
 from agent.controls.lines import ChipInfo, LineInfo, choose_chip, offset_of
-from agent.errors import ConfigError, DeviceError
+from agent.errors import DeviceError
 
 DEVICES = Path("/dev")
 _USED = 1
@@ -87,6 +87,28 @@ def _pulls(header: Any) -> dict[int, str]:
         return {}
     every = [info for place in header.headers.values() for info in place.pins.values()]
     return {int(info.name.removeprefix("GPIO")): info.pull for info in every if info.name.startswith("GPIO")}
+
+
+def _pin_infos(lines: Sequence[LineInfo], header: Any) -> dict[int, Any]:
+    """What gpiozero is to know of each line, by offset."""
+    pulls = _pulls(header)
+    return {
+        line.offset: PinInfo(
+            number=line.offset,
+            name=f"GPIO{line.offset}",
+            names=frozenset({line.offset, line.name or f"GPIO{line.offset}"}),
+            pull=pulls.get(line.offset, ""),
+            row=line.offset + 1,
+            col=1,
+            interfaces=frozenset({"gpio"}),
+        )
+        for line in lines
+    }
+
+
+def _line(handle: int | None, offset: int) -> LineInfo:
+    _, _, flags, name, consumer = lgpio.gpio_get_line_info(handle, offset)
+    return LineInfo(offset, name, consumer, bool(flags & _USED))
 
 
 class ChipPin(LGPIOPin):  # type: ignore[misc]
@@ -188,32 +210,18 @@ class ChipFactory(LGPIOFactory):  # type: ignore[misc]
             self._forget()
         found = choose_chip(chips(), self._wanted)
         try:
-            self._handle = lgpio.gpiochip_open(found.number)
+            handle = lgpio.gpiochip_open(found.number)
+            lines = [_line(handle, offset) for offset in range(found.lines)]
         except lgpio.error as error:
             raise DeviceError(errno.ENODEV, f"{found.name}: {error}") from error
-        with contextlib.suppress(lgpio.error):
-            lgpio.gpio_set_user(self._handle, "bwc-agent")
-        self._chip = found.number
-        self.opening += 1
-        lines = [self._line(offset) for offset in range(found.lines)]
         try:
             header = PiBoardInfo.from_revision(get_pi_revision())
         except Exception:  # noqa: BLE001 - not a Raspberry Pi, or one that gpiozero does not know: no header's names
             header = None
-        pulls = _pulls(header)
-        pins = {
-            line.offset: PinInfo(
-                number=line.offset,
-                name=f"GPIO{line.offset}",
-                names=frozenset({line.offset, line.name or f"GPIO{line.offset}"}),
-                pull=pulls.get(line.offset, ""),
-                row=line.offset + 1,
-                col=1,
-                interfaces=frozenset({"gpio"}),
-            )
-            for line in lines
-        }
-        self._board = _Board(pins, lines, header)
+        self._board = _Board(_pin_infos(lines, header), lines, header)
+        self._handle = handle
+        self._chip = found.number
+        self.opening += 1
 
     def close(self) -> None:
         """Give all lines and the chip back."""
@@ -224,14 +232,10 @@ class ChipFactory(LGPIOFactory):  # type: ignore[misc]
     def explained(self, offset: int, error: Exception) -> DeviceError:
         """Why a line can't be had, with the name of who holds it."""
         with contextlib.suppress(lgpio.error):
-            line = self._line(offset)
+            line = _line(self._handle, offset)
             if line.used:
                 return DeviceError(errno.EBUSY, f"line {offset} is busy: held by {line.consumer or 'the kernel'!r}")
         return DeviceError(errno.EIO, f"line {offset}: {error}")
-
-    def _line(self, offset: int) -> LineInfo:
-        _, _, flags, name, consumer = lgpio.gpio_get_line_info(self._handle, offset)
-        return LineInfo(offset, name, consumer, bool(flags & _USED))
 
     def _forget(self) -> None:
         handle, self._handle = self._handle, None
@@ -244,6 +248,4 @@ class ChipFactory(LGPIOFactory):  # type: ignore[misc]
                 lgpio.gpiochip_close(handle)
 
     def _get_board_info(self) -> Any:
-        if self._board is None:
-            raise ConfigError("expected an open chip; ask for a pin first")
-        return self._board
+        return self._board or _Board({}, [], None)

@@ -21,13 +21,17 @@ from pathlib import Path
 from tests.hardware.support import cache, debian
 
 PACKAGES = ("busybox-static", "gcc", "kmod", "libelf1t64", "libpython3-dev", "make", "python3", "python3-setuptools", "swig", "xz-utils")
-MODULES = ("ext4", "virtio_blk", "virtio_pci", "9p", "9pnet_virtio", "configfs", "i2c-dev", "i2c-stub")
+MODULES = ("crc32c_generic", "ext4", "virtio_blk", "virtio_pci", "9p", "9pnet_virtio", "configfs", "i2c-dev", "i2c-stub")
 WHEELS = ("cffi", "colorzero", "cryptography", "gpiozero", "msgspec", "pycparser", "typing-extensions")
 """What `agent.controls`, `agent.core` and `agent.recorder.control` import, at the versions of requirements.lock."""
 LGPIO = "lgpio==0.2.2.0 --hash=sha256:11372e653b200f76a0b3ef8a23a0735c85ec678a9f8550b9893151ed0f863fff"
 """There is no wheel for Python 3.13; without a version pip takes an empty stub of that name."""
-KERNEL_ID = 1
-"""Raise it to have the machine made anew."""
+_NOT_NEEDED = (
+    *("build", "boot", "usr/src", "usr/include", "usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/*"),
+    *("var/lib/apt/*", "usr/libexec/gcc", "usr/lib/gcc", "usr/share/swig*", "usr/lib/linux-kbuild-*", "usr/lib/modules"),
+    *("usr/lib/x86_64-linux-gnu/*.a", "usr/bin/x86_64-linux-gnu-*"),
+)
+"""Of the tree, once everything is built."""
 REPOSITORY = Path(__file__).parents[3]
 BOOT_S = 60.0
 
@@ -85,8 +89,9 @@ def machine() -> Path:
         CommandError: A package, a source or a compiler did not do what it should.
     """
     lock = _locked(WHEELS)
-    key = (KERNEL_ID, PACKAGES, MODULES, LGPIO, lock, _INIT, _MACHINE)
-    return cache.kept("machine-trixie", key, lambda folder: _make(folder, lock))
+    key = (PACKAGES, LGPIO, lock)
+    parts = cache.kept("machine-parts", key, lambda folder: _make_parts(folder, lock))
+    return cache.kept("machine", (key, MODULES, _INIT, _MACHINE), lambda folder: _make(folder, parts))
 
 
 @contextmanager
@@ -152,7 +157,8 @@ def _locked(names: Sequence[str]) -> str:
     return "\n".join(lines[name] for name in names) + "\n"
 
 
-def _make(folder: Path, lock: str) -> None:
+def _make_parts(folder: Path, lock: str) -> None:
+    """A pruned tree with Python, lgpio and the locked wheels, a kernel, and its modules with gpio-sim among them."""
     root = folder / "tree"
     debian.run("cp", "-a", "--reflink=auto", debian.tree("trixie", PACKAGES), root)
     debian.lend_network(root)
@@ -161,8 +167,21 @@ def _make(folder: Path, lock: str) -> None:
         _simulated_chips(root, release)
         debian.inside(root, "depmod", release)
     _python(folder, root, lock)
-    shutil.copyfile(next((root / "boot").glob(f"vmlinuz-{release}")), folder / "kernel")
-    _initrd(folder, root, release)
+    shutil.move(root / "boot" / f"vmlinuz-{release}", folder / "kernel")
+    shutil.move(root / "usr/lib/modules" / release, folder / "modules")
+    for path in _NOT_NEEDED:
+        for found in root.glob(path):
+            if found.is_dir() and not found.is_symlink():
+                shutil.rmtree(found)
+            else:
+                found.unlink()
+
+
+def _make(folder: Path, parts: Path) -> None:
+    root = folder / "tree"
+    debian.run("cp", "-a", "--reflink=auto", parts / "tree", root)
+    shutil.copyfile(parts / "kernel", folder / "kernel")
+    _initrd(folder, root, parts / "modules")
     _root_image(folder, root)
     shutil.rmtree(root)
 
@@ -201,7 +220,7 @@ def _simulated_chips(root: Path, release: str) -> None:
     (build / "Kbuild").write_text("obj-m := gpio-sim-oot.o\ngpio-sim-oot-y := gpio-sim.o irq_sim.o\n")
     debian.inside(root, "make", "-s", "-C", f"/lib/modules/{release}/build", "M=/build", "modules",
                   "CONFIG_DEBUG_INFO_BTF_MODULES=")  # fmt: skip
-    extra = root / "lib/modules" / release / "extra"
+    extra = root / "usr/lib/modules" / release / "extra"
     extra.mkdir()
     shutil.copyfile(build / "gpio-sim-oot.ko", extra / "gpio-sim-oot.ko")
 
@@ -227,13 +246,12 @@ cd / && python3 -c 'import lgpio; lgpio.gpiochip_open'
         debian.inside(root, "sh", "-c", script)
 
 
-def _initrd(folder: Path, root: Path, release: str) -> None:
+def _initrd(folder: Path, root: Path, modules: Path) -> None:
     """A memory file system with busybox and the modules, in the order in which they need each other."""
     place = folder / "initrd.d"
     for name in ("bin", "proc", "sys", "dev", "root", "modules"):
         (place / name).mkdir(parents=True)
     shutil.copy(root / "bin/busybox", place / "bin/busybox")
-    modules = root / "lib/modules" / release
     needs = dict(line.split(":", 1) for line in (modules / "modules.dep").read_text().splitlines())
     by_name = {Path(path).name.split(".")[0].replace("-", "_"): path for path in needs}
     order: list[str] = []
@@ -265,12 +283,6 @@ def _initrd(folder: Path, root: Path, release: str) -> None:
 
 def _root_image(folder: Path, root: Path) -> None:
     """What the machine needs of the tree, as a file system image."""
-    for path in ("build", "boot", "usr/src", "usr/include", "usr/share/doc", "usr/share/locale", "usr/share/swig4.0",
-                 "usr/libexec/gcc", "usr/lib/gcc", "usr/share/man", "var/cache", "var/lib/apt", "lib/modules"):  # fmt: skip
-        shutil.rmtree(root / path, ignore_errors=True)
-    for pattern in ("usr/lib/x86_64-linux-gnu/*.a", "usr/bin/x86_64-linux-gnu-*", "usr/lib/linux-kbuild-*"):
-        for found in root.glob(pattern):
-            shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
     for name in ("repository", "exchange", "modules-extra"):
         (root / name).mkdir(exist_ok=True)
     (root / "machine").write_text(_MACHINE)
