@@ -316,6 +316,26 @@ class PowerFailing(Entry, tag="power_failing", frozen=True):
     at_us: int
 
 
+class Strained(Entry, tag="strained", frozen=True):
+    """The board lacks power or is too hot, or no longer: `what` is `undervoltage`, `temperature` or `throttled`."""
+
+    what: str
+    ended: bool
+    at_us: int
+
+
+class BitRateSet(Entry, tag="bit_rate", frozen=True):
+    """Pictures are asked for at another bit rate, to save power or heat; 0 for the configured one.
+
+    `taken` is false where the source can't do that. The stream's own parameters do not change.
+    """
+
+    bits_per_second: int
+    taken: bool
+    why: str
+    at_us: int
+
+
 class PolicyChanged(Entry, tag="policy", frozen=True):
     """What happened to the policy: `what` is in force, refused, damaged, rolled back, built in or expired."""
 
@@ -462,6 +482,8 @@ AnyEntry = (
     | Docked
     | RunningLow
     | PowerFailing
+    | Strained
+    | BitRateSet
     | PolicyChanged
     | SelfTested
     | Continued

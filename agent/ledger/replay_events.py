@@ -54,6 +54,8 @@ def from_the_core(entry: entries.Entry) -> bool:
         | entries.SegmentRecovered
         | entries.PacketsLost
         | entries.SlowSync
+        | entries.Strained
+        | entries.BitRateSet
         | entries.ClockChanged
         | entries.Refused
         | entries.ShutDown,

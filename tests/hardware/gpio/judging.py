@@ -41,12 +41,12 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return pressed, heard
 
 
-def judge(folder: Path, asks: dict[str, str]) -> Verdict:
+def judge(folder: Path, asks: dict[str, tuple[str, ...]]) -> Verdict:
     """The verdict on a run.
 
     Args:
         folder: What it wrote.
-        asks: The request that each gesture makes; empty for none.
+        asks: The requests that each gesture makes, in order.
     """
     pressed, heard = read(folder)
     presses = edges = spoilt = 0
@@ -67,10 +67,9 @@ def judge(folder: Path, asks: dict[str, str]) -> Verdict:
             presses += gesture["presses"]
             edges += gesture["edges"]
             gestures[gesture["name"]] = gestures.get(gesture["name"], 0) + 1
-            wanted = [asks[gesture["name"]]] if asks[gesture["name"]] else []
             told = [each["what"] for each in mine]
             place = f"device {number}, {gesture['began_ns'] / 1e9:.3f} s, {gesture['name']}: {told}"
-            for what in wanted:
+            for what in asks[gesture["name"]]:
                 if what in told:
                     told.remove(what)
                 else:

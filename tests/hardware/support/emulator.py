@@ -107,7 +107,8 @@ def started(program: str, exchange: Path, *, memory_mb: int = 768) -> Iterator["
     made = machine()
     exchange.mkdir(parents=True, exist_ok=True)
     (exchange / "program").write_text(program)
-    argv = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]
+    argv = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1"]
+    argv += ["-icount", "shift=1,sleep=on"]
     argv += ["-m", str(memory_mb), "-nic", "none", "-display", "none", "-no-reboot", "-monitor", "none"]
     argv += ["-serial", f"file:{exchange / 'console'}", "-kernel", str(made / "kernel"), "-initrd"]
     argv += [str(made / "initrd"), "-append", "console=ttyS0 quiet panic=-1 mitigations=off"]

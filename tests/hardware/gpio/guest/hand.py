@@ -17,20 +17,20 @@ PLANNED_BOUNCE_MS = 27
 MOST_BOUNCES = 4
 """How often a contact opens again in one bounce."""
 
-GESTURES: dict[str, tuple[str, int, float]] = {
-    # name: (request, weight, hold in seconds)
-    "short:record": ("mark", 20, 0.0),
-    "double:record": ("start", 25, 0.0),
-    "short:mark": ("mark", 20, 0.0),
-    "double:mark": ("declare:encounter_state+enforcement_mode", 25, 0.0),
-    "triple:mark": ("declare:request_on_recording", 25, 0.0),
-    "chord:record+mark": ("ResumeRecording", 12, 0.0),
-    "triple:record": ("", 4, 0.0),
-    "hold:record": ("", 1, 1.5),
-    "hold 2s:mark": ("PrivacyPause", 1, 2.15),
-    "hold 3s:record": ("StopRecording", 1, 3.15),
-    "chord hold 2s:record+mark": ("Mute", 1, 2.2),
-    "hold 8s:record": ("PowerOff", 0, 8.2),
+GESTURES: dict[str, tuple[tuple[str, ...], int, float]] = {
+    # name: (requests, weight, hold in seconds)
+    "short:record": (("mark",), 10, 0.0),
+    "double:record": (("start",), 25, 0.0),
+    "short:mark": (("mark",), 10, 0.0),
+    "double:mark": (("declare:encounter_state+enforcement_mode",), 25, 0.0),
+    "triple:mark": (("declare:request_on_recording",), 30, 0.0),
+    "chord:record+mark": (("ResumeRecording",), 15, 0.0),
+    "triple:record": (("start", "mark"), 4, 0.0),  # a start waits for no third press
+    "hold:record": ((), 1, 1.5),  # let go too early
+    "hold 2s:mark": (("PrivacyPause",), 1, 2.15),
+    "hold 3s:record": (("StopRecording",), 1, 3.15),
+    "chord hold 2s:record+mark": (("Mute",), 1, 2.2),
+    "hold 8s:record": (("PowerOff",), 0, 8.2),
 }
 """What hands do and what that asks for: from the documentation of the two-button layout, not from the code."""
 _TIMES = {"short": 1, "double": 2, "triple": 3, "hold": 1}
@@ -69,11 +69,6 @@ class Done:
     moves: list[tuple[str, bool, int]] = field(default_factory=list)
 
     @property
-    def asks(self) -> str:
-        """The request it is; empty for none."""
-        return GESTURES[self.name][0]
-
-    @property
     def spoilt(self) -> bool:
         """True if the machine stood still in it for so long that it became another gesture, or none."""
         return self.late_ns > 50 * MS or self.bounced_ns > LONGEST_BOUNCE_MS * MS
@@ -91,7 +86,7 @@ def plan(name: str, dice: random.Random) -> list[Move]:
 
     at_ms = 0.0
     for _ in range(1 if len(lines) > 1 else _TIMES[kind.split(" ")[0]]):
-        held_ms = hold_s * 1000 if hold_s else dice.uniform(100, 180)
+        held_ms = hold_s * 1000 if hold_s else dice.uniform(85, 140)
         if len(lines) > 1:
             apart_ms, let_go_ms = dice.uniform(10, 70), dice.uniform(10, 60)
             held_ms = max(held_ms, 200.0)
@@ -103,13 +98,13 @@ def plan(name: str, dice: random.Random) -> list[Move]:
         else:
             move(at_ms, lines[0], closed=True)
             move(at_ms + held_ms, lines[0], closed=False)
-        at_ms += held_ms + dice.uniform(110, 200)
+        at_ms += held_ms + dice.uniform(95, 170)
     return moves
 
 
 def rest_ns(dice: random.Random) -> int:
     """A pause after which a gesture can be followed by no further press."""
-    return round(dice.uniform(560, 640) * MS)
+    return round(dice.uniform(470, 530) * MS)
 
 
 def _bounce(dice: random.Random) -> tuple[int, ...]:
