@@ -38,6 +38,10 @@ unsafe_permit_everything = false # for development only: permits whatever is ask
 [run]
 directory = "run"                # on a device: /run/bwc
 
+[power]
+gauge = ""                       # max17048:/dev/i2c-1, supply:/sys/class/power_supply/NAME or json:FILE
+charger = ""                     # supply:/sys/class/power_supply/NAME
+
 [controls]
 pin_factory = "mock"             # lgpio on a device
 layout = "two-buttons"

@@ -25,7 +25,7 @@ _USED = 1
 
 
 def _load_lgpio() -> Any:
-    """lgpio. It makes a named pipe in the working directory when it is imported, which may not be writable."""
+    """Lgpio. It makes a named pipe in the working directory when it is imported, which may not be writable."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="lgpio-") as scratch:
         os.chdir(scratch)
@@ -114,6 +114,8 @@ def _line(handle: int | None, offset: int) -> LineInfo:
 class ChipPin(LGPIOPin):  # type: ignore[misc]
     """A line of a `ChipFactory`. It belongs to one opening of the chip, and is free for others once it is closed."""
 
+    _callback: Any
+
     def __init__(self, factory: "ChipFactory", info: Any) -> None:
         self._opening = factory.opening
         try:
@@ -174,7 +176,7 @@ class ChipFactory(LGPIOFactory):  # type: ignore[misc]
 
     @property
     def handle(self) -> int | None:
-        """lgpio's handle of the open chip; None if it is not open."""
+        """Lgpio's handle of the open chip; None if it is not open."""
         return self._handle
 
     def pin(self, name: int | str) -> Any:

@@ -84,7 +84,9 @@ class _Pin:
         lost: It was reported that it can't be read.
     """
 
-    def __init__(self, config: InputConfig, factory: PinFactory, changed: "Callable[[_Pin, bool, float], None]") -> None:
+    def __init__(
+        self, config: InputConfig, factory: PinFactory, changed: "Callable[[_Pin, bool, float], None]"
+    ) -> None:
         self.name = config.name
         self.device: Any = None
         self.reported = False
@@ -203,7 +205,7 @@ class Controls:
         self.check()  # what moved between reading and listening
 
     def check(self) -> None:
-        """Reads every pin: a missed edge is made up for, one that can't be read is reported, and tried. Never raises."""
+        """Reads every pin: a missed edge is made up for, one that can't be read is told, and tried. Never raises."""
         if self._on_edge is None:
             return
         for pin in self._pins:

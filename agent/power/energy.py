@@ -45,7 +45,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Strain:
-    """The board lacks power or is too hot, or no longer (`ended`). `what`: `undervoltage`, `temperature`, `throttled`."""
+    """The board lacks power or is too hot, or no longer (`ended`).
+
+    Attributes:
+        what: `undervoltage`, `temperature` or `throttled`.
+    """
 
     what: str
     detail: str

@@ -17,7 +17,7 @@ _SLOWED = 1 << 1 | 1 << 2 | 1 << 3
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a small file. A path with `*` means the first that is there: numbers in sysfs change from boot to boot.
+    """The text of a small file. A path with `*` means the first that is there: numbers in sysfs change at each boot.
 
     Raises:
         DeviceError: It can't be read.

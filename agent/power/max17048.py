@@ -12,6 +12,8 @@ from agent.power.readings import Battery
 
 ADDRESS = 0x36
 VCELL, SOC, VERSION, HIBRT, CONFIG, CRATE, STATUS = 0x02, 0x04, 0x08, 0x0A, 0x0C, 0x16, 0x1A
+FAMILY = 0x0010
+"""Of VERSION, without the last digit, which counts revisions."""
 VOLTS_A_BIT = 78.125e-6
 PERCENT_A_BIT = 1 / 256
 RATE_A_BIT = 0.208
@@ -84,7 +86,7 @@ class Max17048:
         nothing here measures, so the datasheet's value for 20 °C stays.
         """
         version = self._words.read_word(VERSION)
-        if version & 0xFFF0 != 0x0010:
+        if version & 0xFFF0 != FAMILY:
             raise DeviceError(errno.ENODEV, f"{self.name}: expected version 0x001_, got 0x{version:04x}: another chip")
         config = self._words.read_word(CONFIG)
         if config & SLEEP:

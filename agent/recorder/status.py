@@ -5,6 +5,8 @@ from pathlib import Path
 
 import msgspec
 
+from agent.power.status import PowerStatus
+
 NAME = "status.json"
 
 
@@ -37,6 +39,7 @@ class Status(msgspec.Struct, frozen=True):
         requests, refused: Requests of this boot, and how many were refused.
         missing: What procedure would have made the newest refused one allowed, such as `speak`.
         locked_memory: Nothing of this process can reach swap.
+        power: Battery, charger and board.
     """
 
     version: str
@@ -67,6 +70,7 @@ class Status(msgspec.Struct, frozen=True):
     refused: int
     missing: list[str]
     locked_memory: bool
+    power: PowerStatus = PowerStatus()
 
 
 def write_snapshot(directory: Path, status: Status) -> None:

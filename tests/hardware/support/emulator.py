@@ -14,21 +14,49 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hardware.support import cache, debian
 
-PACKAGES = ("busybox-static", "gcc", "kmod", "libelf1t64", "libpython3-dev", "make", "python3", "python3-setuptools", "swig", "xz-utils")
-MODULES = ("crc32c_generic", "ext4", "virtio_blk", "virtio_pci", "9p", "9pnet_virtio", "configfs", "i2c-dev", "i2c-stub")
+PACKAGES = (
+    "busybox-static",
+    "gcc",
+    "kmod",
+    "libelf1t64",
+    "libpython3-dev",
+    "make",
+    "python3",
+    "python3-setuptools",
+    "swig",
+    "xz-utils",
+)
+MODULES = (
+    "crc32c_generic",
+    "ext4",
+    "virtio_blk",
+    "virtio_pci",
+    "9p",
+    "9pnet_virtio",
+    "configfs",
+    "i2c-dev",
+    "i2c-stub",
+)
 WHEELS = ("cffi", "colorzero", "cryptography", "gpiozero", "msgspec", "pycparser", "typing-extensions")
 """What `agent.controls`, `agent.core` and `agent.recorder.control` import, at the versions of requirements.lock."""
 LGPIO = "lgpio==0.2.2.0 --hash=sha256:11372e653b200f76a0b3ef8a23a0735c85ec678a9f8550b9893151ed0f863fff"
 """There is no wheel for Python 3.13; without a version pip takes an empty stub of that name."""
 _NOT_NEEDED = (
     *("build", "boot", "usr/src", "usr/include", "usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/*"),
-    *("var/lib/apt/*", "usr/libexec/gcc", "usr/lib/gcc", "usr/share/swig*", "usr/lib/linux-kbuild-*", "usr/lib/modules"),
+    *(
+        "var/lib/apt/*",
+        "usr/libexec/gcc",
+        "usr/lib/gcc",
+        "usr/share/swig*",
+        "usr/lib/linux-kbuild-*",
+        "usr/lib/modules",
+    ),
     *("usr/lib/x86_64-linux-gnu/*.a", "usr/bin/x86_64-linux-gnu-*"),
 )
 """Of the tree, once everything is built."""
@@ -133,10 +161,8 @@ def run(program: str, exchange: Path, *, timeout_s: float) -> Ended:
     before = time.monotonic()
     with started(program, exchange) as process:
         said = b""
-        try:
+        with suppress(subprocess.TimeoutExpired):
             said, _ = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            pass
         took_s = time.monotonic() - before
     code = exchange / "code"
     output = exchange / "output"
@@ -153,8 +179,11 @@ def run(program: str, exchange: Path, *, timeout_s: float) -> Ended:
 def _locked(names: Sequence[str]) -> str:
     """The lines of requirements.lock for these packages, hashes and all."""
     text = (REPOSITORY / "requirements.lock").read_text().replace("\\\n", " ")
-    lines = {line.split("==")[0].strip(): line.split(";")[0] + line[line.index("--hash") :] if ";" in line else line
-             for line in text.splitlines() if "==" in line}
+    lines = {
+        line.split("==")[0].strip(): line.split(";")[0] + line[line.index("--hash") :] if ";" in line else line
+        for line in text.splitlines()
+        if "==" in line
+    }
     return "\n".join(lines[name] for name in names) + "\n"
 
 
@@ -237,7 +266,7 @@ def _python(folder: Path, root: Path, lock: str) -> None:
     debian.run(*pip, "install", "--no-deps", "--require-hashes", *chosen, "--target", site, "-r", folder / "lock")
     debian.run(*pip, "download", "--no-deps", "--no-binary", ":all:", "--require-hashes", "-d", root / "build", "-r",
                folder / "lgpio")  # fmt: skip
-    script = f"""set -e
+    script = """set -e
 cd /build && tar xf lgpio-*.tar.gz && cd lgpio-*/
 PYPI=1 python3 setup.py -q build --build-lib /usr/local/lib/python3.13/dist-packages
 python3 -m compileall -q /usr/local/lib/python3.13/dist-packages

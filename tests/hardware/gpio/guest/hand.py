@@ -6,7 +6,7 @@ moment; so each gesture is held against what was really done, and one that was s
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from tests.hardware.gpio.guest.sim import Chip
@@ -114,7 +114,7 @@ def _bounce(dice: random.Random) -> tuple[int, ...]:
     return tuple(sorted(round(dice.uniform(0.3, longest) * MS) for _ in range(times)))
 
 
-def do(chip: Chip, name: str, dice: random.Random, polarity_low: bool = True) -> Iterator[int]:
+def do(chip: Chip, name: str, dice: random.Random, polarity_low: bool = True) -> Generator[int, None, Done]:
     """Do a gesture: yields when it wants to go on (monotonic ns), and returns what was done."""
     done = Done(name)
     start_ns = time.monotonic_ns()
