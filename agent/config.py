@@ -15,6 +15,7 @@ import msgspec
 
 from agent.controls.config import ControlsConfig
 from agent.errors import ConfigError
+from agent.power.config import PowerConfig
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1, le=65536)]
@@ -123,6 +124,7 @@ class Config(_Section, frozen=True, kw_only=True):
     policy: PolicySection = PolicySection()
     run: Run = Run()
     controls: ControlsConfig = ControlsConfig()
+    power: PowerConfig = PowerConfig()
 
 
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")

@@ -39,6 +39,10 @@ unsafe_permit_everything = false # for development only: permits whatever is ask
 directory = "run"                # on a device: /run/bwc
 dock_user = ""                   # on a device with a dock: the user of its dock service, bwc-dock; "" for nobody
 
+[power]
+gauge = ""                       # max17048:/dev/i2c-1, supply:/sys/class/power_supply/NAME or json:FILE
+charger = ""                     # supply:/sys/class/power_supply/NAME
+
 [controls]
 pin_factory = "mock"             # lgpio on a device
 layout = "two-buttons"

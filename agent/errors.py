@@ -46,3 +46,11 @@ class ControlError(BwcError, ConnectionError):
     def __str__(self) -> str:
         """The sentence without the number."""
         return self.strerror or super().__str__()
+
+
+class DeviceError(BwcError, OSError):
+    """Something on the board is not there, busy or failing: a GPIO line, a fuel gauge, a clock. `errno` says which."""
+
+    def __str__(self) -> str:
+        """The sentence without the number."""
+        return self.strerror or super().__str__()

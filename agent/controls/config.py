@@ -1,7 +1,9 @@
 """The `[controls]` table of the configuration: which line and which output is on which pin, and what gestures mean.
 
-Pins are GPIO numbers (17) or any name that gpiozero knows ("GPIO17", "BOARD11"). A wrong value is refused while the
-file is read, with the name of the key; a pin that is not there or is taken is refused when it is opened.
+Pins are GPIO numbers (17), what the chip calls its lines ("ID_SDA", or a name of the device tree), or a place on the
+header of a Raspberry Pi ("GPIO17", "BOARD11"). A wrong value is refused while the file is read, with the name of the
+key; a line that the chip does not have is refused when it is opened; one that is busy or lost is a fault, and tried
+again.
 """
 
 from collections import Counter
@@ -111,12 +113,14 @@ class ControlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     Attributes:
         pin_factory: `lgpio` on a device; `mock` on a bench, where nothing is wired and `bwc-agent press` works.
+        chip: With `lgpio`: number, name or label of the GPIO chip; by default the one with the header's lines.
         buttons, switches, triggers, outputs: What is wired.
         layout: Name of a built-in layout; empty for the one that fits the buttons. A signed bundle's goes before it.
         gestures: A layout of one's own instead, such as `"double:record" = "start"`.
     """
 
     pin_factory: Literal["lgpio", "mock"] = "lgpio"
+    chip: int | str | None = None
     buttons: tuple[ButtonConfig, ...] = ()
     switches: tuple[SwitchConfig, ...] = ()
     triggers: tuple[TriggerConfig, ...] = ()

@@ -38,7 +38,8 @@ class Hands:
         layout: What gestures mean until a signed bundle says otherwise.
 
     Raises:
-        ConfigError: A pin is not there or is taken, or there is no such pin factory on this machine.
+        ConfigError: A pin is not there or is used twice, or there is no such pin factory on this machine. A chip that
+            is not there and a line that something else holds are no errors but reported faults, and tried again.
     """
 
     def __init__(self, config: ControlsConfig, clocks: Clocks, pin_factory: PinFactory = None) -> None:
@@ -47,7 +48,7 @@ class Hands:
         self._clocks = clocks
         wired = bool(config.inputs or config.outputs)
         if pin_factory is None and wired:
-            pin_factory = make_pin_factory(config.pin_factory)
+            pin_factory = make_pin_factory(config.pin_factory, config.chip)
         self._lock = threading.RLock()
         self._closed = False
         self._put: Put | None = None
@@ -112,10 +113,28 @@ class Hands:
             if now_ns >= self._next_check_ns:
                 self._next_check_ns = now_ns + CHECK_NS
                 self._controls.check()
+                self._outputs.check(self._indicator.levels(now_ns))
             self._outputs.apply(self._indicator.levels(now_ns))
             self._report_outputs(now_ns)
             due = [self._next_check_ns, self._bench.next_deadline_ns(), self._indicator.next_change_ns(now_ns)]
         return max(0.0, (min(at_ns for at_ns in due if at_ns is not None) - now_ns) / NS)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What is wrong with the lines that can't be used now, by name; outputs as `output red`."""
+        return {
+            **self._controls.problems,
+            **{f"output {output}": problem for output, problem in self._outputs.faulty.items()},
+        }
+
+    def levels(self) -> dict[str, bool | None]:
+        """The level of each input line now; None for one that can't be read."""
+        return self._controls.levels()
+
+    def light(self, output: Output, *, on: bool) -> None:
+        """Switches one output alone on or off, for a test by eye; a tone sounds at 880 Hz."""
+        with self._lock:
+            self._outputs.apply({output: 880 if output is Output.TONE else 1} if on else {})
 
     def _report_outputs(self, now_ns: int) -> None:
         faulty = set(self._outputs.faulty)

@@ -283,6 +283,18 @@ class RunningLow:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerFailing:
+    """The battery is so low that power will go away by itself: what is there is to be stored while it can be.
+
+    Attributes:
+        left: How much of the battery is left, in its own words.
+    """
+
+    at_ns: int
+    left: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tampered:
     """Something that no honest use of the device does, or its end: a covered lens, a muted microphone, a set clock."""
 
@@ -361,6 +373,7 @@ Event = (
     | DockContact
     | Attested
     | RunningLow
+    | PowerFailing
     | Tampered
     | Unheard
     | PolicyChanged

@@ -16,6 +16,7 @@ The rules, in order:
    one was begun before that, which then counts as its continuation. What was latched, raised, used up of a limit or
    classified before the dark still is.
 8. SIGTERM ends the process, not the recording: it is stored, said to be interrupted, and goes on after the next start.
+   So does a critical battery, and then the machine, which would go dark anyhow: nobody's request, and no stop.
 9. A mark never changes anything. Outside of a recording there is nothing to mark, and the wearer is told.
 10. A trigger is live for its hold time from its rising edge on, not while its level stays high.
 11. A critical incident latches until a supervisor or an investigator releases it, signed.
@@ -97,6 +98,8 @@ def _handled(state: State, event: Event) -> Step:
             return state, [_started(event)]
         case on.Told():
             return _told(state)
+        case on.PowerFailing():
+            return _power_failing(state, event)
         case _:
             return observed(state, event)
 
@@ -213,6 +216,16 @@ def _policy(state: State, event: on.PolicyChanged) -> Step:
         return state, journalled
     state, ended = withholding.shorten(replace(state, setup=event.setup), event.at_ns)
     return requests.context_changed(state, [*journalled, *ended], event.at_ns)
+
+
+def _power_failing(state: State, event: on.PowerFailing) -> Step:
+    """As if told to end, and said why; what is granted and pending ends nothing more."""
+    if state.ending:
+        return state, []
+    said: list[Command] = [do.Journal(entries.PowerFailing(event.left, event.at_ns // US))]
+    if state.recording:
+        said.append(do.Journal(entries.Interrupted(state.recording)))
+    return replace(state, ending=True), [*said, do.Show(Signal.BATTERY_LOW), do.ShutDown(power_off=True)]
 
 
 def _told(state: State) -> Step:

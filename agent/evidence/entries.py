@@ -306,6 +306,36 @@ class RunningLow(Entry, tag="running_low", frozen=True):
     at_us: int
 
 
+class PowerFailing(Entry, tag="power_failing", frozen=True):
+    """The battery is critical: all is stored and the machine powered off, before it goes dark by itself.
+
+    Nobody asked for that and nobody granted it. A recording that runs is interrupted, and goes on after the next start.
+    """
+
+    left: str
+    at_us: int
+
+
+class Strained(Entry, tag="strained", frozen=True):
+    """The board lacks power or is too hot, or no longer: `what` is `undervoltage`, `temperature` or `throttled`."""
+
+    what: str
+    ended: bool
+    at_us: int
+
+
+class BitRateSet(Entry, tag="bit_rate", frozen=True):
+    """Pictures are asked for at another bit rate, to save power or heat; 0 for the configured one.
+
+    `taken` is false where the source can't do that. The stream's own parameters do not change.
+    """
+
+    bits_per_second: int
+    taken: bool
+    why: str
+    at_us: int
+
+
 class PolicyChanged(Entry, tag="policy", frozen=True):
     """What happened to the policy: `what` is in force, refused, damaged, rolled back, built in or expired."""
 
@@ -451,6 +481,9 @@ AnyEntry = (
     | DockContact
     | Docked
     | RunningLow
+    | PowerFailing
+    | Strained
+    | BitRateSet
     | PolicyChanged
     | SelfTested
     | Continued

@@ -54,6 +54,8 @@ def from_the_core(entry: entries.Entry) -> bool:
         | entries.SegmentRecovered
         | entries.PacketsLost
         | entries.SlowSync
+        | entries.Strained
+        | entries.BitRateSet
         | entries.ClockChanged
         | entries.Refused
         | entries.ShutDown,
@@ -94,6 +96,8 @@ def _leading_to(told: Told, lines: Lines, state: State, boot: entries.Boot) -> o
             return on.StealthAsked(state.now_ns)
         case entries.Interrupted():
             return on.Told(state.now_ns)
+        case entries.PowerFailing() as entry:
+            return on.PowerFailing(entry.at_us * US, entry.left)
         case entries.PolicyChanged() as entry:
             setup = msgspec.convert(told.details["setup"], Setup)
             detail = str(told.details.get("detail", ""))

@@ -305,6 +305,13 @@ def _in_words(entry: entries.AnyEntry, details: Mapping[str, Any]) -> tuple[str,
             return f"dock contact {'closed' if entry.closed else 'open'}", False
         case entries.RunningLow():
             return f"{entry.what} runs low: {entry.left}", True
+        case entries.Strained():
+            return f"{entry.what}{' is over' if entry.ended else ''}", not entry.ended
+        case entries.BitRateSet():
+            rate = f"{entry.bits_per_second / 1e6:g} Mbit/s" if entry.bits_per_second else "as configured"
+            return f"bit rate {rate}: {entry.why}{'' if entry.taken else '; this source can not'}", False
+        case entries.PowerFailing():
+            return f"battery critical ({entry.left}): powered off before it goes dark", True
         case entries.StealthSet():
             return f"lights and tone {'off' if entry.on else 'on again'}", False
         case entries.SlowSync():

@@ -36,6 +36,9 @@ from agent.policy.schema import standard
 SUPERVISOR_KEY = "supervisor_key"
 DOCK_CONTACT = "dock_contact"
 """Switches of these names are facts of the device, whatever the layout says."""
+SETTLE_NS = 50_000_000
+"""Edges bear the kernel's time, and reach the control loop at most so much later. Time passes for the inputs only as
+far as all edges are known: else, on a busy machine, the pause within a double press would seem over."""
 TURN_S = 0.25
 """The loop turns at least this often, so that a watchdog can tell that it lives."""
 
@@ -138,7 +141,7 @@ class Control:
         if self._items.empty():
             # Time may pass for the inputs only once all edges of before are read: else, after a stall, the pause
             # within a double press would seem over and a start would become a mark.
-            self._try(lambda: self._gestures(self._inputs.tick(now)))
+            self._try(lambda: self._gestures(self._inputs.tick(now - SETTLE_NS)))
         due_ns = machine.next_deadline_ns(self._state)
         if due_ns is not None and now >= due_ns:
             self._try(lambda: self.handle(on.Tick(now)))
@@ -147,9 +150,12 @@ class Control:
         except Exception as error:  # noqa: BLE001 - as in `_try`
             self._effects.stumbled(f"{type(error).__name__}: {error}")
             return TURN_S
-        for deadline in (self._inputs.next_deadline_ns(), machine.next_deadline_ns(self._state)):
-            if deadline is not None:
-                wait = min(wait, (deadline - now) / NS)
+        gestures_ns = self._inputs.next_deadline_ns()
+        if gestures_ns is not None:
+            wait = min(wait, (gestures_ns + SETTLE_NS - now) / NS)
+        core_ns = machine.next_deadline_ns(self._state)
+        if core_ns is not None:
+            wait = min(wait, (core_ns - now) / NS)
         return wait
 
     def _try(self, work: Callable[[], None]) -> None:
@@ -197,7 +203,8 @@ class Control:
             case TriggerRaised():
                 return [on.TriggerRose(event.at_ns, event.line)]
             case LineFault():
-                return [on.LineFaulty(event.at_ns, event.line, event.fault)]
+                fault = f"{event.fault}: {event.detail}" if event.detail else str(event.fault)
+                return [on.LineFaulty(event.at_ns, event.line, fault)]
             case LineRecovered():
                 return [on.LineGood(event.at_ns, event.line, event.presses)]
             case SwitchMoved() if event.line == SUPERVISOR_KEY:

@@ -34,6 +34,7 @@ from agent.keys.authorization import check
 from agent.keys.replay_guard import ReplayGuard
 from agent.policy.keeper import Event as PolicyEvent
 from agent.policy.request import Authorization
+from agent.power.status import PowerStatus
 from agent.recorder.boot import Owner, Prepared, prepare
 from agent.recorder.clock_watch import ClockWatch
 from agent.recorder.control import Control
@@ -207,6 +208,7 @@ class Recorder:
         self._tampered = 0
         self._self_test: SelfTestStatus | None = None
         self.locked_memory = False
+        self.power: Callable[[], PowerStatus] = PowerStatus
         ring = Ring(options.pre_event_ns, options.max_bytes, late_ns=LATE_NS)
         self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio)
         self.keeper = Keeper(
@@ -343,6 +345,11 @@ class Recorder:
         if f"{step}" not in self._warned:
             self._warned.add(f"{step}")
             self.control.put(on.RunningLow(self._clocks.monotonic_ns(), "storage", f"{left_s // 60} min of recording"))
+
+    def set_bit_rate(self, bits_per_second: int) -> bool:
+        """Ask all sources for a bit rate of their pictures, 0 for their own; False if none of them can."""
+        taken = [supervisor.set_bit_rate(bits_per_second) for supervisor in self.supervisors]
+        return any(taken)
 
     def watch_clock(self) -> None:
         """Notice that the clock was set; to be called a few times a second."""
@@ -621,6 +628,7 @@ class Recorder:
             checkpoint_line=checkpoint.n,
             tampered=self._tampered,
             self_test=self._self_test,
+            power=self.power(),
         )
 
 

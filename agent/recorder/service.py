@@ -36,6 +36,7 @@ from agent.media.sources.base import paced
 from agent.media.sources.spec import parse_spec
 from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy_unsafe import WARNING, UnsafePermitEverything
+from agent.power.monitor import PowerMonitor
 from agent.recorder import inbox
 from agent.recorder.boot import Owner
 from agent.recorder.hardening import harden, kernel_boot_id
@@ -149,6 +150,14 @@ class Service:
             tap=self._measurer.put,
         )
         self.recorder.supervisors.append(supervisor)
+        self._power = PowerMonitor(
+            config.power,
+            self._clocks,
+            self.recorder.control.put,
+            self.recorder.keeper.post,
+            self.recorder.set_bit_rate,
+        )
+        self.recorder.power = lambda: self._power.status
         self._server = LocalServer(self._run_directory, self._answer, self._turned_away)
 
     def _policy(self, config: Config, owner: Owner, storage: DiskStorage) -> Policy:
@@ -180,6 +189,7 @@ class Service:
             threading.Thread(target=recorder.control.run, name="control", daemon=True),
         ]
         self._measurer.start()
+        self._power.start()
         recorder.keeper.start()
         recorder.writer.start()
         for thread in threads:
@@ -193,6 +203,7 @@ class Service:
             continue
         self._notifier.notify("STOPPING=1")
         self._measurer.close()
+        self._power.close()
         recorder.close()
         recorder.control.stop()
         self.hands.close()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import msgspec
 
+from agent.power.status import PowerStatus
+
 NAME = "status.json"
 
 
@@ -51,6 +53,7 @@ class Status(msgspec.Struct, frozen=True):
         checkpoint: The newest signed checkpoint on storage, a JWS; `checkpoint_line` is the line up to which it signs.
         tampered: Tamper events of this boot.
         self_test: What the test at the start of the shift found; null before it.
+        power: Battery, charger and board.
     """
 
     version: str
@@ -92,6 +95,7 @@ class Status(msgspec.Struct, frozen=True):
     checkpoint_line: int
     tampered: int
     self_test: SelfTestStatus | None
+    power: PowerStatus = PowerStatus()
 
 
 def write_snapshot(directory: Path, status: Status) -> None:

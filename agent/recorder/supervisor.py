@@ -13,7 +13,7 @@ from agent.clock import NS, Monotonic
 from agent.core.events import Event, SourceBack, SourceFailed
 from agent.errors import SourceError
 from agent.media.packet import Kind, Packet, Stream
-from agent.media.sources.base import OpenSource, Source
+from agent.media.sources.base import Adjustable, OpenSource, Source
 from agent.recorder.feed import Feed
 
 SILENCE_NS = 1 * NS
@@ -90,6 +90,7 @@ class Supervisor:
         self._silence_told: set[Kind] = set()
         self._closed = False
         self._hanging: set[int] = set()
+        self._bit_rate = 0
 
     @property
     def delivering(self) -> bool:
@@ -108,6 +109,12 @@ class Supervisor:
     def generation(self) -> int:
         """Openings so far."""
         return self._generation
+
+    def set_bit_rate(self, bits_per_second: int) -> bool:
+        """Ask the source for a bit rate, 0 for its own, in this opening and in those to come; False if it can't."""
+        self._bit_rate = bits_per_second
+        run = self._run
+        return run is not None and run.source is not None and _adjust(run.source, bits_per_second)
 
     def watch(self) -> None:
         """Look after the source: to be called a few times a second by one thread."""
@@ -157,6 +164,8 @@ class Supervisor:
             run.tracks = {stream.parameters.kind: _Track(stream, now, now) for stream in source.streams}
             self._feed.declare(*source.streams)
             run.source = source
+            if self._bit_rate:
+                _adjust(source, self._bit_rate)
             for packet in source:
                 if run is not self._run:
                     return
@@ -223,6 +232,14 @@ class Supervisor:
         closing = self._close(run) if run is not None else None
         if closing is not None:
             closing.join(CLOSING_S)
+
+
+def _adjust(source: OpenSource, bits_per_second: int) -> bool:
+    try:
+        return isinstance(source, Adjustable) and source.set_bit_rate(bits_per_second)
+    except Exception as error:  # noqa: BLE001 - as below; it goes on at the rate that it has
+        logging.getLogger(__name__).warning("setting a bit rate failed: %s: %s", type(error).__name__, error)
+        return False
 
 
 def _close(source: OpenSource) -> None:

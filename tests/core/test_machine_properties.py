@@ -77,6 +77,7 @@ observations = st.one_of(
     st.builds(on.Tampered, st.just(0), words, words),
     st.builds(on.Unheard, st.just(0), words, words),
     st.builds(on.RunningLow, st.just(0), words, words),
+    st.builds(on.PowerFailing, st.just(0), words),
     st.builds(on.SelfTested, st.just(0), st.just(("clock",)), st.dictionaries(words, words, max_size=2)),
     st.builds(on.MarkAsked, st.just(0)),
     st.builds(on.StealthAsked, st.just(0)),

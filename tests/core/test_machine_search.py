@@ -64,6 +64,7 @@ def everything(state: State, judge: Judge) -> Iterator[on.Event]:
     yield on.Authorised(now, "StopRecording", state.recording, LEAVE)
     yield on.PolicyChanged(now, "policy_in_force", 2, "q", STRICTER if state.setup == SETUP else SETUP)
     yield on.Told(now)
+    yield on.PowerFailing(now, "2 %")
     yield on.Booted(now, "interrupted")
     yield from what_can_end_something(state, judge)
 

@@ -101,6 +101,7 @@ ACTS: dict[str, Act] = {
     "low": _send(lambda now: on.RunningLow(now, "battery", "9 %")),
     "tested": _send(lambda now: on.SelfTested(now, ("clock",), {"camera": "no picture"})),
     "told": _send(on.Told),
+    "failing": _send(lambda now: on.PowerFailing(now, "2 %")),
 }
 _LIKELY = ["start", "pause", "stop", "mute", "sync", "sync", "wait", "conclude", "speak", "trigger", "attest", "dock"]
 

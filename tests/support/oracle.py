@@ -242,10 +242,14 @@ def _did(
         case do.Stealth():
             promise(judge.limits.stealth, "stealth without the policy's leave")
         case do.ShutDown():
-            if command.power_off:
+            failing = isinstance(event, on.PowerFailing)
+            if failing:
+                said_why = any(isinstance(c, do.Journal) and isinstance(c.entry, entries.PowerFailing) for c in before)
+                promise(said_why, "power goes away, and no line says so")
+            elif command.power_off:
                 said_so = any(isinstance(c, do.Journal) and isinstance(c.entry, entries.PoweringOff) for c in before)
                 promise(said_so, "power-off, and no line says so")
-            if command.power_off and not judge.may_power_off:
+            if command.power_off and not failing and not judge.may_power_off:
                 promise(isinstance(event, on.Durable), "power-off without a grant")
                 _permit(judge, event.token, {Action.POWER_OFF}, "power-off")  # type: ignore[union-attr]
             said = not judge.running or _interrupted(before, judge.running)

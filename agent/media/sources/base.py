@@ -14,7 +14,7 @@ queue. Extradata must be known when `open` returns, so `open` waits for the firs
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.clock import NS, Monotonic
 from agent.media.packet import Packet, Stream
@@ -40,6 +40,23 @@ class OpenSource(Protocol):
 
     def close(self) -> None:
         """Make the iteration end soon and release the device. From any thread, any number of times."""
+
+
+@runtime_checkable
+class Adjustable(Protocol):
+    """An `OpenSource` that may be able to encode at another bit rate while it runs. Others need not have this."""
+
+    def set_bit_rate(self, bits_per_second: int) -> bool:
+        """Encode pictures at about this rate from now on, with the stream's parameters as they are.
+
+        From any thread; returns at once, and never raises.
+
+        Args:
+            bits_per_second: The rate; 0 for the one that it was opened with.
+
+        Returns:
+            False if it can't, such as with an encoder that takes its rate only when it is opened.
+        """
 
 
 class Source(Protocol):

@@ -118,6 +118,13 @@ class OpenPattern:
             heapq.heapreplace(due, (following, index, number + 1))
             yield Packet(stream, data, ticks, encoder.duration, key, time_ns)
 
+    def set_bit_rate(self, bits_per_second: int) -> bool:
+        """Encode pictures at this rate from the next one on, 0 for that of the settings; False if there are none."""
+        encoders = [encoder for encoder, _ in self._tracks if isinstance(encoder, _PictureEncoder)]
+        for encoder in encoders:
+            encoder.wanted_bit_rate = bits_per_second
+        return bool(encoders)
+
     def close(self) -> None:
         """Make the iteration end before its next packet."""
         self._pacer.close()
@@ -131,6 +138,8 @@ class _PictureEncoder:
     def __init__(self, settings: PatternSettings) -> None:
         timescale = settings.fps * TICKS_A_PICTURE
         self._time_base = Fraction(1, timescale)
+        self._bit_rate = settings.bit_rate
+        self.wanted_bit_rate = 0
         self._scene = _graph(
             ("testsrc2", {"size": f"{settings.width}x{settings.height}", "rate": str(settings.fps)}), ("buffersink", {})
         )
@@ -155,6 +164,9 @@ class _PictureEncoder:
 
     def encode(self, number: int) -> tuple[bytes, bool]:
         """Draw and encode the next picture, `number`: its access unit, and whether it is an IDR picture."""
+        wanted = self.wanted_bit_rate or self._bit_rate
+        if wanted != self._encoder.bit_rate:
+            self._encoder.bit_rate = wanted  # libx264 takes it over with the next picture
         frame = self._scene.vpull()
         frame.pict_type = PictureType.NONE  # testsrc2 says I for every picture, and libx264 would obey
         frame.pts, frame.time_base = number * TICKS_A_PICTURE, self._time_base

@@ -1,0 +1,168 @@
+"""Battery, charger and the board's state from files: the kernel's power_supply folders, or JSON by another program."""
+
+import errno
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from agent.errors import DeviceError
+from agent.power.readings import Battery
+
+_CHARGING = {"Charging": True, "Full": True, "Discharging": False}
+"""Of `status` (Documentation/ABI/testing/sysfs-class-power); `Not charging` and `Unknown` say neither."""
+_UNDERVOLTAGE = 1 << 0
+_SLOWED = 1 << 1 | 1 << 2 | 1 << 3
+"""Of get_throttled: frequency capped, throttled, soft temperature limit; now, the bits from 16 on since boot."""
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a small file. A path with `*` means the first that is there: numbers in sysfs change at each boot.
+
+    Raises:
+        DeviceError: It can't be read.
+    """
+    place = Path(path)
+    if "*" in str(path):
+        found = sorted(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
+        if not found:
+            raise DeviceError(errno.ENOENT, f"nothing is at {path}")
+        place = found[0]
+    try:
+        return place.read_text("ascii", "replace").strip()
+    except OSError as error:
+        raise DeviceError(error.errno, f"{place}: {error.strerror}") from error
+
+
+def read_number(path: str | Path, base: int = 10) -> int:
+    """The whole number in a file.
+
+    Raises:
+        DeviceError: It can't be read, or is none.
+    """
+    text = read_text(path)
+    try:
+        return int(text, base)
+    except ValueError as error:
+        raise DeviceError(errno.EIO, f"{path}: expected a whole number, got {text[:40]!r}") from error
+
+
+class SupplyGauge:
+    """A battery that the kernel has a driver for: a folder of /sys/class/power_supply.
+
+    Args:
+        folder: With `capacity`, and mostly `voltage_now` and `status`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    def read(self) -> Battery:
+        """The battery's state.
+
+        Raises:
+            DeviceError: The folder is not there, or has no capacity of 0 to 100.
+        """
+        percent = read_number(self._folder / "capacity")
+        if not 0 <= percent <= 100:  # noqa: PLR2004 - a percentage
+            raise DeviceError(errno.EIO, f"{self._folder}: expected a capacity of 0 to 100, got {percent}")
+        volts = status = None
+        if (self._folder / "voltage_now").exists():
+            volts = read_number(self._folder / "voltage_now") / 1e6
+        if (self._folder / "status").exists():
+            status = _CHARGING.get(read_text(self._folder / "status"))
+        return Battery(float(percent), volts, status)
+
+
+class SupplyCharger:
+    """A charger or mains input that the kernel has a driver for.
+
+    Args:
+        folder: Of /sys/class/power_supply, with `online`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    def connected(self) -> bool:
+        """True while it is online.
+
+        Raises:
+            DeviceError: It does not say.
+        """
+        return read_number(self._folder / "online") != 0
+
+
+class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The JSON of `JsonGauge`."""
+
+    percent: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    volts: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
+    charging: bool | None = None
+    percent_an_hour: float | None = None
+
+
+class JsonGauge:
+    """What another program measured: {"percent": 73.5, "volts": 3.81, "charging": false, "percent_an_hour": -11}.
+
+    Args:
+        path: The file, replaced whole by its writer. All keys but `percent` may be left out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return str(self._path)
+
+    def read(self) -> Battery:
+        """The battery's state.
+
+        Raises:
+            DeviceError: The file is not there or is not of that form.
+        """
+        try:
+            told = msgspec.json.decode(read_text(self._path), type=_Told)
+        except msgspec.DecodeError as error:
+            raise DeviceError(errno.EIO, f"{self._path}: expected the state of a battery in JSON: {error}") from error
+        return Battery(told.percent, told.volts, told.charging, told.percent_an_hour)
+
+
+def read_celsius(path: str) -> float:
+    """The processor's temperature from a thermal zone's `temp`, in thousandths of a degree.
+
+    Raises:
+        DeviceError: It can't be read.
+    """
+    return read_number(path) / 1000
+
+
+def read_throttled(path: str) -> tuple[bool, bool]:
+    """Undervoltage and throttling, now, from the Raspberry Pi firmware's `get_throttled`.
+
+    Raises:
+        DeviceError: It can't be read.
+    """
+    bits = read_number(path, 16)
+    return bool(bits & _UNDERVOLTAGE), bool(bits & _SLOWED)
+
+
+def read_alarm(path: str) -> bool:
+    """An alarm of hwmon, such as `in0_lcrit_alarm` of `rpi_volt`.
+
+    Raises:
+        DeviceError: It can't be read.
+    """
+    return read_number(path) != 0

@@ -1,0 +1,135 @@
+"""Reads battery, charger and board every few seconds, in a thread of its own, and has done what follows from it.
+
+A gauge on a bus that hangs keeps this thread waiting, and nothing else.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from agent.clock import Clocks
+from agent.core.events import Event, PowerFailing, RunningLow
+from agent.errors import DeviceError
+from agent.evidence.entries import BitRateSet, Strained
+from agent.power import files
+from agent.power.config import PowerConfig
+from agent.power.energy import Critical, Energy, Limits, Low, Outcome, Save, Saving, Strain
+from agent.power.readings import Battery, Readings
+from agent.power.status import PowerStatus
+
+EVERY_S = 5.0
+US = 1000
+
+Entry = BitRateSet | Strained
+_T = TypeVar("_T")
+
+
+class PowerMonitor:
+    """One device's energy.
+
+    Args:
+        config: What there is to read.
+        clocks: Both clocks.
+        tell: Takes events for the core; must only enqueue.
+        journal: Takes lines for the journal; must only enqueue.
+        set_bit_rate: Asks the sources for a bit rate, 0 for the configured one; False if none of them can.
+    """
+
+    def __init__(
+        self,
+        config: PowerConfig,
+        clocks: Clocks,
+        tell: Callable[[Event], None],
+        journal: Callable[[Entry], None],
+        set_bit_rate: Callable[[int], bool],
+    ) -> None:
+        self._config = config
+        self._clocks = clocks
+        self._tell = tell
+        self._journal = journal
+        self._set_bit_rate = set_bit_rate
+        self._gauge = config.make_gauge()
+        self._charger = config.make_charger()
+        self._energy = Energy(Limits(config.low_percent, config.critical_percent, config.hot_celsius))
+        self._lowered = False
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="power", daemon=True)
+        self.status = PowerStatus()
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Read no more. A reading that hangs is left behind."""
+        self._ending.set()
+
+    def look(self) -> None:
+        """Read everything once, and have done what follows."""
+        readings = self.read()
+        now_ns = self._clocks.monotonic_ns()
+        for outcome in self._energy.take(readings, now_ns):
+            self._have_done(outcome, now_ns)
+        battery = readings.battery
+        self.status = PowerStatus(
+            battery_percent=None if battery is None else round(battery.percent, 1),
+            battery_volts=battery.volts if battery else None,
+            battery_percent_an_hour=battery.percent_an_hour if battery else None,
+            charging=readings.charging,
+            celsius=readings.celsius,
+            undervoltage=readings.undervoltage,
+            throttled=readings.throttled,
+            saving=self._energy.saving.name.lower(),
+            bit_rate_lowered=self._lowered,
+            unknown=readings.missing,
+        )
+
+    def read(self) -> Readings:
+        """Everything that can be read now."""
+        missing: dict[str, str] = {}
+        config = self._config
+
+        def tried(name: str, read: Callable[[], _T]) -> _T | None:
+            try:
+                return read()
+            except DeviceError as error:
+                missing[name] = str(error)
+                return None
+
+        battery: Battery | None = None
+        external: bool | None = None
+        if self._gauge is None:
+            missing["battery"] = "no gauge is configured"
+        else:
+            battery = tried("battery", self._gauge.read)
+        if self._charger is None:
+            missing["charger"] = "no charger is configured"
+        else:
+            external = tried("charger", self._charger.connected)
+        celsius = tried("celsius", lambda: files.read_celsius(config.temperature))
+        board = tried("throttled", lambda: files.read_throttled(config.throttled))
+        undervoltage, throttled = board if board is not None else (None, None)
+        if undervoltage is None:
+            undervoltage = tried("undervoltage", lambda: files.read_alarm(config.undervoltage))
+        return Readings(battery, external, celsius, undervoltage, throttled, missing)
+
+    def _have_done(self, outcome: Outcome, now_ns: int) -> None:
+        match outcome:
+            case Low():
+                self._tell(RunningLow(now_ns, "battery", f"{outcome.percent:.0f} %"))
+            case Critical():
+                self._tell(PowerFailing(now_ns, f"{outcome.percent:.0f} %"))
+            case Strain():
+                self._journal(Strained(outcome.what, outcome.ended, now_ns // US))
+            case Save():
+                rates = {Saving.SAVING: self._config.saving_bit_rate, Saving.LEAST: self._config.least_bit_rate}
+                rate = rates.get(outcome.saving, 0)
+                taken = self._set_bit_rate(rate)
+                self._lowered = taken and rate > 0
+                self._journal(BitRateSet(rate, taken, outcome.why, now_ns // US))
+
+    def _run(self) -> None:
+        while True:
+            self.look()
+            if self._ending.wait(EVERY_S):
+                return

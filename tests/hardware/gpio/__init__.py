@@ -1,0 +1,1 @@
+"""The GPIO suite: real edges of simulated lines, through the kernel, to requests."""

@@ -1,0 +1,144 @@
+"""A recorder's control path on real lines: the repository's own controls, gestures, core and control loop.
+
+Only what carries commands out is not the recorder's: a policy that refuses all requests, and no storage. What the
+control loop gives to the core is written down; those are the requests that hands have made.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.clock import SystemClocks
+from agent.controls.config import ButtonConfig, ControlsConfig, OutputConfig
+from agent.controls.shell import Hands
+from agent.core import commands as do
+from agent.core import events as on
+from agent.core.inputs import Inputs
+from agent.core.inputs_lines import Timing
+from agent.core.state import State, background
+from agent.recorder.control import Control
+
+LINES = ("RECORD", "MARK", "RED", "GREEN", "TONE", "HAPTIC")
+"""Names of the lines of a chip."""
+US = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Something that the core was told: its name, and the monotonic time that it is about."""
+
+    what: str
+    at_ns: int
+
+
+def named(event: on.Event) -> str:
+    """The name of what an event asks or says; empty for those that time brings."""
+    match event:
+        case on.StartAsked():
+            return "start"
+        case on.MarkAsked():
+            return "mark"
+        case on.Asked():
+            return str(event.action)
+        case on.Declared():
+            return "declare:" + "+".join(sorted(event.values))
+        case on.LineFaulty():
+            return f"fault:{event.line}:{event.fault}"
+        case on.LineGood():
+            return f"good:{event.line}"
+        case on.StealthAsked() | on.Classified() | on.TriggerRose():
+            return type(event).__name__
+        case _:
+            return ""
+
+
+class _Observed(Control):
+    """A control loop that writes down what it gives to the core."""
+
+    asked: list[Asked]
+
+    def handle(self, event: on.Event) -> None:
+        what = named(event)
+        if what:
+            self.asked.append(Asked(what, getattr(event, "at_ns", 0)))
+        super().handle(event)
+
+
+class _Refusing:
+    """Carries out what wearers notice, refuses what is asked, and stores nothing."""
+
+    def __init__(self, hands: Hands, clocks: SystemClocks) -> None:
+        self._hands = hands
+        self._clocks = clocks
+        self.stumbles: list[str] = []
+
+    def carry_out(self, command: do.Command, durable: Callable[[], None]) -> on.Event | None:
+        now = self._clocks.monotonic_ns()
+        match command:
+            case do.Decide():
+                return on.Decided(now, command.number, allowed=False, policy="refuses everything")
+            case do.OpenRecording():
+                return on.RecordingOpened(command.at_ns, command.recording, command.cause, 0, 0, 0, "")
+            case do.Journal() if command.token:
+                durable()
+            case do.Show():
+                self._hands.show(command.signal, now)
+            case do.Stealth():
+                self._hands.stealth(now, on=command.on)
+            case _:
+                pass
+        return None
+
+    def turned(self, state: State, now_ns: int) -> float:
+        self._hands.background(background(state), now_ns)
+        return self._hands.turn(now_ns)
+
+    def stumbled(self, problem: str) -> None:
+        self.stumbles.append(problem)
+
+
+class Shell:
+    """One recorder's control path on the lines of one chip.
+
+    Args:
+        chip: The chip's label.
+        timing: Other than the product's, to see that the test would notice.
+    """
+
+    def __init__(self, chip: str, timing: Timing | None = None) -> None:
+        config = ControlsConfig(
+            chip=chip,
+            buttons=(ButtonConfig(name="record", pin="RECORD"), ButtonConfig(name="mark", pin="MARK")),
+            outputs=(
+                OutputConfig(name="red", pin="RED"),
+                OutputConfig(name="green", pin="GREEN"),
+                OutputConfig(name="tone", pin="TONE"),
+                OutputConfig(name="haptic", pin="HAPTIC"),
+            ),
+        )
+        clocks = SystemClocks()
+        self.hands = Hands(config, clocks)
+        self._effects = _Refusing(self.hands, clocks)
+        inputs = Inputs(self.hands.lines, self.hands.layout.patterns, timing)
+        self.control = _Observed(clocks, State(tag="tag"), inputs, self.hands.layout, self._effects)
+        self.control.asked = []
+        self._thread = threading.Thread(target=self.control.run, name="control")
+        self._thread.start()
+        self.hands.open(self.control.put)
+        self.control.put(on.Booted(clocks.monotonic_ns()))
+
+    @property
+    def asked(self) -> list[Asked]:
+        """What the core was told so far."""
+        return self.control.asked
+
+    @property
+    def stumbles(self) -> list[str]:
+        """Exceptions that the control loop caught."""
+        return self._effects.stumbles
+
+    def close(self) -> None:
+        """End the loop and give the lines back."""
+        self.control.stop()
+        self._thread.join(10)
+        self.hands.close()
