@@ -21,7 +21,21 @@ path = "evidence"
 reserve_mb = 16                  # room left for the journal when the card is full
 
 [source]
-camera = {camera}                # pattern, or replay:FILE
+camera = {camera}                # picamera2, pattern, or replay:FILE
+#[source.picamera2]              # with camera = "picamera2"
+#encoder = "hardware"            # or "libav": a Pi 5 has no encoder of its own
+#width = 1280
+#height = 720
+#fps = 30
+#bit_rate = 4000000
+#key_frame_interval = 30         # pictures
+#rotation = 0                    # or 180
+#number = 0                      # which camera: rpicam-hello --list-cameras
+#low_width = 320                 # small pictures, for a covered or frozen lens
+#low_height = 240
+#[source.microphone]             # with camera = "picamera2"; without it there is no sound
+#device = "alsa:hw:1,0"          # arecord -l
+#sample_rate = 48000
 
 [buffer]
 pre_event_s = {pre_event}                # kept from before a start
