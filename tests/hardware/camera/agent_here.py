@@ -1,0 +1,14 @@
+"""`bwc-agent` in a tree without a camera: with the virtual one."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+sys.path[0] = str(HERE.parents[3])
+sys.path.append(str(HERE.parent))
+
+import virtual_camera  # noqa: E402, F401
+
+from agent.cli import main  # noqa: E402
+
+main()
