@@ -1,7 +1,8 @@
 """A sound card that tests drive: samples by a crystal that is off, out of a named pipe, with a tone each second.
 
 What a sample sounds like is decided by the monotonic time at which that sample is due: a tone in the first `TONE_NS` of
-each second, and noise of a few steps besides, as any microphone has. Whoever reads it gets what a card would give.
+each period of flashes, and noise of a few steps besides, as any microphone has. Whoever reads it gets what a card would
+give.
 """
 
 import array
@@ -16,7 +17,8 @@ from pathlib import Path
 NS = 1_000_000_000
 RATE = 48_000
 BLOCK = 480
-EVERY_NS, TONE_NS = NS, NS // 5
+EVERY_NS, TONE_NS = 1_004_567_000, NS // 5
+"""Of flashes and tones; no multiple of the time from picture to picture, so that many flashes together tell more."""
 TONE_HZ = 1000
 
 
@@ -24,13 +26,12 @@ class SoundCard:
     """Writes into the pipe in a thread of its own, until it is closed.
 
     Args:
-        pipe: The named pipe; made.
+        pipe: The named pipe.
         ppm: How much faster its crystal runs than it should, in parts in a million.
         late_ns: How much later its sound is than it says: for the control that must fail.
     """
 
     def __init__(self, pipe: Path, *, ppm: float = 0.0, late_ns: int = 0) -> None:
-        os.mkfifo(pipe)
         self._pipe = pipe
         self._rate = RATE * (1 + ppm / 1e6)
         self._late_ns = late_ns

@@ -75,7 +75,8 @@ def stage(sound: str | None = None) -> Iterator[Stage]:
     """A recorder in standby with the virtual camera.
 
     Args:
-        sound: The microphone's device; None for none. `{folder}` in it stands for the stage's folder.
+        sound: The microphone's device; None for none. `{folder}` in it stands for the stage's folder, in which
+            `sound` is a named pipe.
     """
     root = tree.prepared()
     folder = Path(tempfile.mkdtemp(prefix="bwc-camera-"))
@@ -91,6 +92,7 @@ def stage(sound: str | None = None) -> Iterator[Stage]:
         change(config, old, new)
     _sign_rules(folder / "pilot")
     if sound is not None:
+        os.mkfifo(folder / "sound")
         change(config, "#[source.microphone]", "[source.microphone]")
         change(config, '#device = "alsa:hw:1,0"', f'device = "{sound.format(folder=folder)}"')
     recorder = Running(

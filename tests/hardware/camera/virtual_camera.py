@@ -6,8 +6,8 @@ of it. Supplied here:
 2. Raw modes: the virtual camera has none.
 3. Memory: there is no dma heap; buffers lie in memfds.
 4. A frame clock: the virtual camera completes a request as soon as it is queued, and stamps it then. Requests are
-   queued by a "sensor", one each frame period. Never by sleeping in `queue_request`: picamera2 does not recycle requests
-   that complete before `start` has returned.
+   queued by a "sensor", one each frame period. Never by sleeping in `queue_request`: picamera2 does not recycle
+   requests that complete before `start` has returned.
 5. Scenes: brightness painted into each buffer before picamera2 sees it, by the picture's own SensorTimestamp.
 6. Faults, on command (see `_obey`), written as lines into a named pipe.
 
@@ -22,22 +22,24 @@ import threading
 import time
 import types
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(os.environ["BWC_VIRTUAL_CAMERA"])
 PERIOD_S = 1 / 30
-FLASH_EVERY_NS, FLASH_NS = 1_000_000_000, 200_000_000
-WHITE, COVERED = 235, 18
+FLASH_EVERY_NS, FLASH_NS = 1_004_567_000, 200_000_000  # as in `sound_card`
+WHITE, COVERED, GREY = 235, 18, 110
 
 
 class _AnyName(type):
-    def __getattr__(cls, name):
+    def __getattr__(cls, name: str) -> str:
         if name.startswith("__"):
             raise AttributeError(name)
         return name
 
 
-sys.modules["kms"] = types.ModuleType("kms")
-sys.modules["kms"].PixelFormats = _AnyName("PixelFormats", (), {})
+_kms = types.ModuleType("kms")
+vars(_kms)["PixelFormats"] = _AnyName("PixelFormats", (), {})
+sys.modules["kms"] = _kms
 os.environ["LIBCAMERA_PIPELINES_MATCH_LIST"] = "virtual"
 
 import libcamera  # noqa: E402
@@ -48,7 +50,7 @@ from picamera2.encoders.encoder import Encoder  # noqa: E402
 _log = os.open(FOLDER / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
-def note(*words):
+def note(*words: object) -> None:
     os.write(_log, (" ".join(map(str, (time.monotonic_ns(), *words))) + "\n").encode())
 
 
@@ -59,15 +61,18 @@ class State:
     gone_until = 0.0
 
 
-class MemfdAllocator(Allocator):
+class MemfdAllocator(Allocator):  # type: ignore[misc]  # the tree's library, unknown here
     """NV12 and YUV420 in memfds: luminance and chroma on one descriptor."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.maps, self.luma, self.descriptors, self.frame_buffers = {}, {}, [], {}
+        self.maps: dict[Any, mmap.mmap] = {}
+        self.luma: dict[Any, int] = {}
+        self.descriptors: list[int] = []
+        self.frame_buffers: dict[Any, list[Any]] = {}
         self.sync = self.Sync
 
-    def allocate(self, configuration, _use_case):
+    def allocate(self, configuration: Any, _use_case: Any) -> None:
         self.close()
         for stream in configuration:
             made = []
@@ -87,29 +92,29 @@ class MemfdAllocator(Allocator):
                 self.luma[buffer] = luma
             self.frame_buffers[stream.stream] = made
 
-    def buffers(self, stream):
+    def buffers(self, stream: Any) -> Any:
         return self.frame_buffers[stream]
 
-    def close(self):
+    def close(self) -> None:
         for descriptor in self.descriptors:
             os.close(descriptor)
         self.maps, self.luma, self.descriptors, self.frame_buffers = {}, {}, [], {}
 
     class Sync:
-        def __init__(self, allocator, buffer, _write):
+        def __init__(self, allocator: Any, buffer: Any, _write: Any) -> None:
             self.memory = allocator.maps[buffer]
 
-        def __enter__(self):
+        def __enter__(self) -> Any:
             return self.memory
 
-        def __exit__(self, *_):
+        def __exit__(self, *_: object) -> None:
             pass
 
-        def get_buffer(self):
+        def get_buffer(self) -> Any:
             return self.memory
 
 
-def _raw_modes(self):
+def _raw_modes(self: Any) -> list[dict[str, Any]]:
     formats = self.camera.generate_configuration([libcamera.StreamRole.VideoRecording]).at(0).formats
     return [
         {"format": str(pixels), "size": (size.width, size.height)}
@@ -118,29 +123,32 @@ def _raw_modes(self):
     ]
 
 
-class PaintedRequest(library.CompletedRequest):
+class PaintedRequest(library.CompletedRequest):  # type: ignore[misc]
     """A completed request with the scene painted in."""
 
-    def __init__(self, request, camera):
+    def __init__(self, request: Any, camera: Any) -> None:
         super().__init__(request, camera)
         taken_ns = request.metadata[libcamera.controls.SensorTimestamp]
         value = None
         if State.scene == "covered":
             value = COVERED
+        elif State.scene == "frozen":
+            value = GREY
         elif State.scene == "flashes" and taken_ns % FLASH_EVERY_NS < FLASH_NS:
             value = WHITE
         if value is not None:
             for buffer in request.buffers.values():
-                camera.allocator.maps[buffer][: camera.allocator.luma[buffer]] = bytes([value]) * (
-                    camera.allocator.luma[buffer]
+                camera.allocator.maps[buffer][: camera.allocator.luma[buffer]] = (
+                    bytes([value]) * (camera.allocator.luma[buffer])
                 )
 
 
 _queue, _stop = libcamera.Camera.queue_request, libcamera.Camera.stop
-_lock, _pending = threading.Lock(), collections.deque()
+_lock = threading.Lock()
+_pending: collections.deque[tuple[Any, Any]] = collections.deque()
 
 
-def _sensor():
+def _sensor() -> None:
     due = time.monotonic()
     while True:
         due = max(due + PERIOD_S, time.monotonic())
@@ -150,12 +158,12 @@ def _sensor():
                 _queue(*_pending.popleft())
 
 
-def _queue_later(self, request):
+def _queue_later(self: Any, request: Any) -> None:
     with _lock:
         _pending.append((self, request))
 
 
-def _stop_now(self):
+def _stop_now(self: Any) -> Any:
     with _lock:
         _pending.clear()
         State.stalled = False
@@ -168,39 +176,40 @@ def _stop_now(self):
 
 _open, _close = library.Picamera2.__init__, library.Picamera2.close
 _process, _outputframe, _timestamp = library.Picamera2.process_requests, Encoder.outputframe, Encoder._timestamp
-_cameras, _opened = library.Picamera2.global_camera_info, []
+_cameras = library.Picamera2.global_camera_info
+_opened: list[Any] = []
 
 
-def _opened_now(self, *args, **more):
+def _opened_now(self: Any, *args: Any, **more: Any) -> None:
     _open(self, *args, **more)
     _opened.append(self)
     note("opened")
 
 
-def _closed_now(self):
+def _closed_now(self: Any) -> None:
     was_open = self.is_open
     _close(self)
     if was_open:
         note("closed")
 
 
-def _processed(self, display):
+def _processed(self: Any, display: Any) -> Any:
     if State.raising == "process":
         State.raising = ""
         raise RuntimeError("the camera's thread dies")
     return _process(self, display)
 
 
-def _present():
+def _present() -> Any:
     return [] if time.monotonic() < State.gone_until else _cameras()
 
 
-def _given_out(self, frame, keyframe=True, timestamp=None, packet=None, audio=False):
+def _given_out(self: Any, frame: Any, keyframe: Any, timestamp: Any, **more: Any) -> None:
     note("encoded", self.firsttimestamp + timestamp, len(frame))
-    return _outputframe(self, frame, keyframe, timestamp, packet, audio)
+    _outputframe(self, frame, keyframe, timestamp, **more)
 
 
-def _stamped(self, request):
+def _stamped(self: Any, request: Any) -> Any:
     if State.raising == "encode":
         State.raising = ""
         raise OSError(5, "Input/output error")
@@ -208,7 +217,7 @@ def _stamped(self, request):
     return _timestamp(self, request)
 
 
-def _obey(line):
+def _obey(line: str) -> None:
     """One command."""
     note("told", line)
     match line.split():
@@ -226,7 +235,7 @@ def _obey(line):
             note("unknown", line)
 
 
-def _listen():
+def _listen() -> None:
     while True:
         with (FOLDER / "control").open() as pipe:
             for line in pipe:
