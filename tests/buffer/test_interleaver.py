@@ -23,14 +23,12 @@ def times(packets: list[Packet]) -> list[int]:
 def test_late_sound_or_late_pictures_come_out_in_the_order_of_their_times_and_whole(late_ms: int) -> None:
     interleaver = Interleaver(WAIT_NS)
     came = arriving(3.0, late_ms / 1000)
-    out: list[Packet] = []
-    alone = 0
-    for packet in came:
-        out += interleaver.put(packet)
-        if len({packet.kind for packet in came[: len(out)]}) == 1:
-            alone = len(out)  # nobody knows yet that there will be another
+    out = [packet for given_ in came for packet in interleaver.put(given_)]
     out += interleaver.flush()
-    assert sorted(times(out[alone:])) == times(out[alone:])
+    # Until both have come, nobody knows that there will be another.
+    both_ns = max(next(packet.time_ns for packet in came if packet.kind is kind) for kind in Kind) + 2 * WAIT_NS
+    later = [packet for packet in out if packet.time_ns >= both_ns]
+    assert sorted(times(later)) == times(later)
     assert sorted(map(id, out)) == sorted(map(id, came))
 
 

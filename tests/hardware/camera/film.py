@@ -13,6 +13,8 @@ from tests.hardware.camera.sound_card import EVERY_NS, NS, TONE_NS
 US = 1_000_000
 EVERY_S = EVERY_NS / NS
 ROUNDING_US = 1
+BEGIN_US = 100
+"""Opening places the beginnings of two tracks, whose ticks count from moments of their own, to some ticks of sound."""
 BRIGHT = 180
 LOUD = 0.1
 """Of full scale; the tone has a third of it, the noise a few ten-thousandths."""
@@ -75,27 +77,35 @@ def _tones(path: Path) -> list[float]:
     return found
 
 
-def first_taken(pictures_us: Sequence[int], encoded_us: Sequence[int], zero_us: int) -> int:
-    """Which of the encoder's pictures the film begins with; its time 0 is `zero_us` on the monotonic clock."""
+def begin(pictures_us: Sequence[int], encoded_us: Sequence[int], zero_us: int) -> tuple[int, int]:
+    """Which of the encoder's pictures the film begins with, and the monotonic time of the film's 0 by that picture.
+
+    Args:
+        pictures_us: The film's.
+        encoded_us: The encoder's, by the sensor's clock.
+        zero_us: The monotonic time of the film's 0 by the first opening statement.
+
+    Raises:
+        AssertionError: They do not agree.
+    """
     nearest = min(range(len(encoded_us)), key=lambda n: abs(encoded_us[n] - zero_us - pictures_us[0]))
-    off = encoded_us[nearest] - zero_us - pictures_us[0]
-    assert abs(off) <= 2 * ROUNDING_US, f"the film begins {off} us off every picture that the encoder gave out"
-    return nearest
+    exact = encoded_us[nearest] - pictures_us[0]
+    assert abs(exact - zero_us) <= BEGIN_US, f"the film begins {zero_us - exact} us beside the encoder's pictures"
+    return nearest, exact
 
 
 def check_pictures(pictures_us: Sequence[int], encoded_us: Sequence[int], zero_us: int) -> int:
     """Each picture that the encoder gave out from the first to the last in the film is there, in order, at its time.
 
     Returns:
-        The largest difference of a time, in microseconds.
+        The largest difference of a time, from the first picture on, in microseconds.
 
     Raises:
         AssertionError: One is missing, is there twice, or is misplaced.
     """
-    first = first_taken(pictures_us, encoded_us, zero_us)
+    first, exact_us = begin(pictures_us, encoded_us, zero_us)
     expected = encoded_us[first : first + len(pictures_us)]
-    offs = [picture - (given - zero_us) for picture, given in zip(pictures_us, expected, strict=True)]
-    worst = max(abs(off - offs[0]) for off in offs)
+    worst = max(abs(picture - (given - exact_us)) for picture, given in zip(pictures_us, expected, strict=True))
     assert worst <= ROUNDING_US, f"a picture is missing or lies {worst} us beside its time"
     assert all(before < after for before, after in pairwise(pictures_us))
     return worst

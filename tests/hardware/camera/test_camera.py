@@ -190,7 +190,8 @@ def test_camera_that_is_killed_ten_times_is_back_within_two_seconds_and_sound_ne
         assert at.recorder.verify()[0] == 0
         print(at.open(recording, tmp_path / "film.mp4").splitlines()[0])
         seen = film.read(tmp_path / "film.mp4")
-        log, encoded_us, zero = at.log(), at.encoded_us(), zero_us(at, recording)
+        log, encoded_us = at.log(), at.encoded_us()
+        _, zero = film.begin(seen.pictures_us, encoded_us, zero_us(at, recording))
         told = at.recorder.entries()
     failed = [entry for entry in told if isinstance(entry, entries.SourceFailed)]
     gaps = [entry for entry in told if isinstance(entry, entries.SourceGap)]
