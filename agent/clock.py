@@ -41,6 +41,12 @@ class WallReading:
 WallClock = Callable[[], WallReading]
 
 
+def boottime_ahead_ns() -> int:
+    """How far CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC: the time that this boot was suspended."""
+    monotonic = time.monotonic_ns()
+    return max(0, time.clock_gettime_ns(time.CLOCK_BOOTTIME) - monotonic)
+
+
 class Clocks(Protocol):
     """The two clocks of the recorder."""
 

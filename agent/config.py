@@ -15,6 +15,7 @@ import msgspec
 
 from agent.controls.config import ControlsConfig
 from agent.errors import ConfigError
+from agent.media.sources.config import MicrophoneConfig, Picamera2Config
 from agent.power.config import PowerConfig
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
@@ -58,9 +59,24 @@ class StorageSection(_Section, frozen=True, kw_only=True):
 
 
 class SourceSection(_Section, frozen=True, kw_only=True):
-    """Where pictures and sound come from, such as `pattern` or `replay:/clips/street.mp4`."""
+    """Where pictures and sound come from.
+
+    Attributes:
+        camera: `picamera2`, or what stands in for a camera, such as `pattern` or `replay:/clips/street.mp4`.
+        picamera2: How that camera is used.
+        microphone: A microphone of its own, beside a camera that gives pictures only; None for none.
+    """
 
     camera: Text = "pattern"
+    picamera2: Picamera2Config = Picamera2Config()
+    microphone: MicrophoneConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.microphone is not None and self.camera != "picamera2" and "no-sound" not in self.camera:
+            raise ConfigError(
+                'expected camera = "picamera2" or a pattern with no-sound beside [source.microphone], '
+                f"got {self.camera!r}, which may bring sound of its own"
+            )
 
 
 class Buffer(_Section, frozen=True, kw_only=True):
@@ -190,7 +206,7 @@ def _explain(path: Path, text: str, problem: str) -> str:
     elif said.startswith("Invalid enum value"):
         kind = _type_at(place)
         choices = get_args(kind) if get_origin(kind) is Literal else ()
-        said = f"expected one of {', '.join(choices)}, got {said.removeprefix('Invalid enum value ')}"
+        said = f"expected one of {', '.join(map(str, choices))}, got {said.removeprefix('Invalid enum value ')}"
     elif "matching regex" in said:
         said = "expected text without control characters"
     return f"{path}, line {_line(text, place)}: {_spelt(place)}: {said[:1].lower()}{said[1:]}"

@@ -21,7 +21,27 @@ path = "evidence"
 reserve_mb = 16                  # room left for the journal when the card is full
 
 [source]
-camera = {camera}                # pattern, or replay:FILE
+camera = {camera}                # picamera2, pattern, or replay:FILE
+
+[source.picamera2]               # how a camera of picamera2 is used
+number = 0                       # which one: rpicam-hello --list-cameras
+encoder = "hardware"             # libav on a Pi 5, which has no encoder of its own
+width = 1280
+height = 720
+fps = 30
+bit_rate = 4_000_000
+key_frame_interval = 30          # pictures
+rotation = 0                     # or 180
+low_width = 320                  # small pictures, by which a covered or frozen lens is found
+low_height = 240
+threads = 2                      # of libav; each above the first holds one picture back
+
+# A microphone of its own; picamera2 gives pictures only.
+#[source.microphone]
+#device = "alsa:hw:1,0"          # cards and devices: arecord -l
+#sample_rate = 48000
+#channels = 1                    # asked for; one is recorded
+#bit_rate = 64000
 
 [buffer]
 pre_event_s = {pre_event}                # kept from before a start

@@ -9,6 +9,7 @@ from agent.config import Config, load, resolve
 from agent.config_template import write_config
 from agent.controls.config import BENCH_CONTROLS
 from agent.errors import ConfigError
+from agent.media.sources.config import MicrophoneConfig, Picamera2Config
 from tests.support.device import agency
 
 GOOD = """\
@@ -65,8 +66,13 @@ def test_file_that_init_writes_says_every_key_and_its_default(tmp_path: Path) ->
     text = path.read_text()
     for section in ("device", "storage", "source", "buffer", "recording", "policy", "run"):
         for key in type(getattr(config, section)).__struct_fields__:
-            assert re.search(rf"^{key} = ", text, re.MULTILINE), f"{section}.{key} is not in the file"
+            table = rf"#?\[{section}\.{key}\]"
+            assert re.search(rf"^({key} = |{table})", text, re.MULTILINE), f"{section}.{key} is not in the file"
+    for kind, hidden in ((Picamera2Config, ""), (MicrophoneConfig, "#")):
+        for key in kind.__struct_fields__:
+            assert re.search(rf"^{hidden}{key} = ", text, re.MULTILINE), f"{key} is not in the file"
     plain = loaded(tmp_path, GOOD)
+    assert config.source.picamera2 == plain.source.picamera2
     for section in ("storage", "buffer", "recording", "policy"):
         assert getattr(config, section) == getattr(plain, section)
 

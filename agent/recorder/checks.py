@@ -15,10 +15,10 @@ from typing import Any
 from agent.clock import Clocks
 from agent.config import Config, resolve
 from agent.errors import BwcError, ControlError, SourceError
-from agent.media.sources.base import OpenSource, Source, unpaced
-from agent.media.sources.spec import parse_spec
+from agent.media.sources.base import OpenSource, Source
 from agent.recorder.hardening import harden, swap_devices, swap_is_encrypted
 from agent.recorder.local_socket import LONGEST_PATH, NAME, ask
+from agent.recorder.sources import sources
 from agent.storage.disk import DiskStorage
 
 SLOW_SYNC_S = 0.15
@@ -155,12 +155,12 @@ def _camera(config: Config, config_file: Path, clocks: Clocks, running: dict[str
         good = running["source_delivering"]
         said = f"{running['source']} {'delivers' if good else 'delivers nothing'} to the running recorder"
         return said, "" if good else _CAMERA_MEND
-    kind, colon, rest = config.source.camera.partition(":")
-    spec = f"{kind}:{resolve(config_file, rest)}" if colon and kind.startswith("replay") else config.source.camera
-    source = parse_spec(spec, unpaced(clocks.monotonic_ns))
-    before = time.perf_counter()
-    tracks = _tracks(source)
-    return f"{source.name} delivers {tracks} after {time.perf_counter() - before:.2f} s", ""
+    delivering = []
+    for named in sources(config, config_file, clocks.monotonic_ns, lambda *_: None, live=False):
+        before = time.perf_counter()
+        tracks = _tracks(named.source)
+        delivering.append(f"{named.source.name} delivers {tracks} after {time.perf_counter() - before:.2f} s")
+    return "; ".join(delivering), ""
 
 
 def _tracks(source: Source) -> str:

@@ -2,6 +2,7 @@
 
 import threading
 
+from agent.buffer.interleaver import Interleaver
 from agent.buffer.ring import Cursor, Lost, Ring
 from agent.evidence.segment import Streams
 from agent.media.packet import Kind, Packet, Stream
@@ -13,10 +14,13 @@ class Feed:
     Args:
         ring: The one buffer.
         silent_pre_event: True to let no sound into memory before a start.
+        interleave_ns: How long to wait for packets of another source that are older, where there are several; 0 where
+            one source delivers all in order.
     """
 
-    def __init__(self, ring: Ring, *, silent_pre_event: bool = False) -> None:
+    def __init__(self, ring: Ring, *, silent_pre_event: bool = False, interleave_ns: int = 0) -> None:
         self._ring = ring
+        self._interleaver = Interleaver(interleave_ns) if interleave_ns else None
         self._lock = threading.Lock()
         self._bell = threading.Condition(self._lock)
         self._declared: dict[Kind, Stream] = {}
@@ -47,12 +51,34 @@ class Feed:
             self._packets += 1
             kind = packet.stream.parameters.kind
             self._newest[kind] = packet.time_ns
-            if self._silent_from_ns is not None and kind is Kind.AUDIO and packet.time_ns >= self._silent_from_ns:
-                self._silent_from_ns = None
-                self._ring.set_gate(Kind.AUDIO, open_=False)
-            if self._ring.append(packet) and packet.time_ns >= self._wake_ns and not self._rung:
-                self._rung = True
-                self._bell.notify_all()
+            if self._interleaver is None or not self._ring.lets_in(kind):
+                # What is withheld now is never held back until it may come in.
+                self._append(packet)
+            else:
+                for ordered in self._interleaver.put(packet):
+                    self._append(ordered)
+            return self._ring.lets_in(kind)
+
+    def _append(self, packet: Packet) -> None:
+        if self._silent_from_ns is not None and packet.kind is Kind.AUDIO and packet.time_ns >= self._silent_from_ns:
+            self._silent_from_ns = None
+            self._ring.set_gate(Kind.AUDIO, open_=False)
+        if self._ring.append(packet) and packet.time_ns >= self._wake_ns and not self._rung:
+            self._rung = True
+            self._bell.notify_all()
+
+    def flush(self) -> None:
+        """Let in what still waits for its order."""
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
+        for packet in self._interleaver.flush() if self._interleaver is not None else ():
+            self._append(packet)
+
+    def lets_in(self, kind: Kind) -> bool:
+        """True while what is of this kind may be kept and looked at."""
+        with self._lock:
             return self._ring.lets_in(kind)
 
     def ring_bell(self) -> None:
@@ -136,6 +162,7 @@ class Feed:
     def withhold(self, kinds: frozenset[Kind]) -> None:
         """Let nothing of these kinds into memory from now on; all others may come in."""
         with self._lock:
+            self._flush()  # it was taken before
             self._withheld = kinds
             self._ring.set_gate(Kind.VIDEO, open_=Kind.VIDEO not in kinds)
             silent = self._silent and self._standby and self._silent_from_ns is None

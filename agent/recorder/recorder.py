@@ -130,6 +130,7 @@ class Options:
         max_bytes: Bound of the ring.
         classification: Recipient set.
         settings: Of the writer.
+        interleave_ns: How long packets of one source wait for older ones of another; 0 for one source.
     """
 
     pre_event_ns: int
@@ -137,6 +138,7 @@ class Options:
     max_bytes: int
     classification: str
     settings: Settings
+    interleave_ns: int = 0
 
 
 class Recorder:
@@ -210,7 +212,7 @@ class Recorder:
         self.locked_memory = False
         self.power: Callable[[], PowerStatus] = PowerStatus
         ring = Ring(options.pre_event_ns, options.max_bytes, late_ns=LATE_NS)
-        self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio)
+        self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio, interleave_ns=options.interleave_ns)
         self.keeper = Keeper(
             self._prepare,
             clocks,
@@ -553,8 +555,9 @@ class Recorder:
 
     @property
     def standing_by(self) -> bool:
-        """True once storage was read and the camera delivers: a start would lose nothing."""
-        return self._prepared is not None and self.feed.packets > 0
+        """True once storage was read and the camera, the first source, delivers: a start would lose nothing."""
+        delivers = self.feed.packets > 0 and (not self.supervisors or self.supervisors[0].delivering)
+        return self._prepared is not None and delivers
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -562,6 +565,7 @@ class Recorder:
         """Store what is in memory and close the journal; sources first, so that nothing more comes in."""
         for supervisor in self.supervisors:
             supervisor.close()
+        self.feed.flush()
         if self.writer.close(timeout_s):
             # Else what the writer still signs would come after an end that was said to be in order.
             self.keeper.post(ShutDown())

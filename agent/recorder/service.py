@@ -32,8 +32,7 @@ from agent.keys.signer import Signer
 from agent.keys.trust import read_unpinned, verify_trust
 from agent.media.measurements import Fact
 from agent.media.measurer import Measurer
-from agent.media.sources.base import paced
-from agent.media.sources.spec import parse_spec
+from agent.media.packet import Kind
 from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy_unsafe import WARNING, UnsafePermitEverything
 from agent.power.monitor import PowerMonitor
@@ -46,6 +45,7 @@ from agent.recorder.measuring import Reporter
 from agent.recorder.recorder import Options, Policy, Recorder
 from agent.recorder.self_test import self_test
 from agent.recorder.signed_policy import SignedPolicy
+from agent.recorder.sources import INTERLEAVE_NS, sources
 from agent.recorder.status import write_snapshot
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Settings
@@ -103,7 +103,9 @@ class Service:
         self._bringers, self._nobody = _users(config.run.dock_user)
         self._ending = threading.Event()
         self._reporter = Reporter()
-        self._measurer = Measurer(self._measured, self._clocks.monotonic_ns)
+        self._microphone = config.source.microphone is not None
+        small_pictures = config.source.camera == "picamera2"
+        self._measurer = Measurer(self._measured, self._clocks.monotonic_ns, decode_pictures=not small_pictures)
         self._notifier = sdnotify.SystemdNotifier()
         if self._notifier.socket is not None:
             self._notifier.socket.settimeout(0)  # a service manager that does not listen must hold nothing up
@@ -115,7 +117,7 @@ class Service:
         owner = load_owner(config, config_file)
         storage = self._disk = DiskStorage(storage_path)
         policy = self._policy(config, owner, storage)
-        source = parse_spec(_camera(config, config_file), paced(self._clocks.monotonic_ns))
+        named = sources(config, config_file, self._clocks.monotonic_ns, self._look)
         self.recorder = Recorder(
             owner=owner,
             storage=storage,
@@ -130,6 +132,7 @@ class Service:
                 settings=Settings(
                     segment_ns=round(config.recording.segment_s * NS), reserve_bytes=config.storage.reserve_mb << 20
                 ),
+                interleave_ns=INTERLEAVE_NS if len(named) > 1 else 0,
             ),
             policy=policy,
             signals=self.hands,
@@ -142,14 +145,16 @@ class Service:
             mark=JournalMark(WholeFile(storage_path / layout.JOURNAL_MARK), owner.signer, owner.device),
         )
         self.recorder.locked_memory = hardening.locked
-        supervisor = Supervisor(
-            source,
-            self.recorder.feed,
-            self._clocks.monotonic_ns,
-            self.recorder.control.put,
-            tap=self._measurer.put,
-        )
-        self.recorder.supervisors.append(supervisor)
+        for one in named:
+            supervisor = Supervisor(
+                one.source,
+                self.recorder.feed,
+                self._clocks.monotonic_ns,
+                self.recorder.control.put,
+                tap=self._measurer.put,
+                track=one.track,
+            )
+            self.recorder.supervisors.append(supervisor)
         self._power = PowerMonitor(
             config.power,
             self._clocks,
@@ -269,11 +274,16 @@ class Service:
     def _test_itself(self) -> None:
         status = self.recorder.status()
         now = self._clocks.monotonic_ns()
-        self.recorder.control.put(self_test(status, now, microphone="audio" in status.tracks))
+        self.recorder.control.put(self_test(status, now, microphone=self._microphone or "audio" in status.tracks))
 
     def _snapshot(self) -> None:
         with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
             write_snapshot(self._run_directory, self.recorder.status())
+
+    def _look(self, luma: memoryview, width: int, height: int, at_ns: int, stride: int) -> None:
+        """A small picture of the camera; not looked at while no picture may be kept."""
+        if self.recorder.feed.lets_in(Kind.VIDEO):
+            self._measurer.look(luma, width, height, at_ns, stride=stride)
 
     def _measured(self, fact: Fact) -> None:
         for event in self._reporter.events(fact, self._clocks.monotonic_ns()):
@@ -310,14 +320,6 @@ class Service:
                 raise ControlError(
                     22, "expected one of start, mark, status, policy, authorize and press; nothing else is done here"
                 )
-
-
-def _camera(config: Config, config_file: Path) -> str:
-    """The source's spec with its path made absolute."""
-    kind, colon, rest = config.source.camera.partition(":")
-    if colon and kind.startswith("replay"):
-        return f"{kind}:{resolve(config_file, rest)}"
-    return config.source.camera
 
 
 def _users(dock_user: str) -> tuple[frozenset[int], str]:

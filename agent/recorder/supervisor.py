@@ -62,6 +62,7 @@ class Supervisor:
         monotonic: The recorder's clock.
         tell: Takes events for the core; called from several threads, must only enqueue.
         tap: Gets each packet that may be kept, to measure it; must only enqueue.
+        track: What it is to deliver: `video`, `audio` or `both`. Said where a source can't even be opened.
         live: False for a source that comes as fast as it is read: its packets' times are not compared with the clock.
     """
 
@@ -74,6 +75,7 @@ class Supervisor:
         *,
         live: bool = True,
         tap: Callable[[Packet], None] | None = None,
+        track: str = "both",
     ) -> None:
         self._source = source
         self._feed = feed
@@ -81,6 +83,7 @@ class Supervisor:
         self._tell = tell
         self._live = live
         self._tap = tap
+        self._track = track
         self._generation = 0
         self._run: _Run | None = None
         self._attempts = 0
@@ -127,11 +130,11 @@ class Supervisor:
                 self._open(now)
             return
         if run.ended:
-            self._fail("both" if len(run.tracks) != 1 else str(next(iter(run.tracks))), run.ended, now)
+            self._fail(self._track if len(run.tracks) != 1 else str(next(iter(run.tracks))), run.ended, now)
             return
         if run.source is None:
             if now - run.opened_ns > HANGING_NS:
-                self._fail("both", f"opening it hangs for {HANGING_NS // NS} s", now)
+                self._fail(self._track, f"opening it hangs for {HANGING_NS // NS} s", now)
             return
         tracks = dict(run.tracks)  # the source's own thread may add one
         for kind, track in tracks.items():
@@ -206,6 +209,10 @@ class Supervisor:
         if not self._failed_told:
             self._failed_told = True
             self._tell(SourceFailed(now, track, problem))
+            if self._run is None or not self._run.tracks:
+                for kind in Kind:
+                    if track in {kind, "both"}:
+                        self._down_ns.setdefault(kind, now)  # it has never been there: missing from now on
         self._reopen(now)
 
     def _reopen(self, now: int) -> None:

@@ -19,7 +19,7 @@ from agent.errors import SourceError
 from agent.keys.files import save_signing_key
 from agent.media.sources.base import OpenSource
 from agent.policy.first import sign_first_bundle
-from agent.recorder import checks
+from agent.recorder import checks, sources
 from agent.recorder.checks import Finding, check_all
 from agent.recorder.hardening import Hardening
 from agent.recorder.local_socket import LocalServer
@@ -209,13 +209,13 @@ class Broken:
     ],
 )
 def test_camera_that_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, camera: Broken, said: str) -> None:
-    monkeypatch.setattr(checks, "parse_spec", lambda *_: camera)
+    monkeypatch.setattr(sources, "parse_spec", lambda *_: camera)
     assert said in only(bench, "camera").said
 
 
 def test_camera_that_hangs_does_not_hang_the_doctor(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     camera = Broken(None, hangs=True)
-    monkeypatch.setattr(checks, "parse_spec", lambda *_: camera)
+    monkeypatch.setattr(sources, "parse_spec", lambda *_: camera)
     monkeypatch.setattr(checks, "CAMERA_S", 0.1)
     assert "hangs" in only(bench, "camera").said
     camera.go.set()
@@ -312,7 +312,7 @@ def test_running_recorder_is_asked_instead_of_opening_its_camera_and_pins_a_seco
     def never(*_: object) -> None:
         raise AssertionError("opened a second time")
 
-    monkeypatch.setattr(checks, "parse_spec", never)
+    monkeypatch.setattr(sources, "parse_spec", never)
     bench.change('directory = "run"', 'directory = "r"')
     status = {"source_delivering": well, "source": "camera", "faulty_lines": [] if well else ["record"]}
     server = LocalServer(bench.device / "r", lambda _request: status, lambda _why: None)

@@ -59,11 +59,13 @@ class Running:
     Attributes:
         config: Its configuration, whose run directory is replaced by a short one: a socket's path is short.
         prefix: A command to start it with, such as `unshare -n`.
+        agent: How to call `bwc-agent`.
         environment: More variables.
     """
 
     config: Path
     prefix: Sequence[str] = ()
+    agent: Sequence[str] = (sys.executable, "-m", "agent")
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,7 +79,7 @@ class Running:
         """Start it; returns once it answers, has read its storage and sees its camera."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "agent", "run", "--config", str(self.config)],
+                [*self.prefix, *self.agent, "run", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

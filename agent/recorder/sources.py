@@ -1,0 +1,60 @@
+"""The sources that a configuration names: a camera, and with it a microphone of its own where there is one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.clock import NS, Monotonic
+from agent.config import Config, resolve
+from agent.media.sources.base import Source, paced, unpaced
+from agent.media.sources.spec import parse_spec
+
+INTERLEAVE_NS = 3 * NS // 20
+"""How long pictures wait for older sound, and sound for older pictures. Sound is some 65 ms old when it comes
+(measured: its block of 1024 samples, AAC's look-ahead, the input's own block); encoders of pictures hold a few back."""
+
+Look = Callable[[memoryview, int, int, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A source and what it is to deliver: `video`, `audio` or `both`."""
+
+    source: Source
+    track: str
+
+
+def sources(config: Config, config_file: Path, monotonic: Monotonic, look: Look, *, live: bool = True) -> list[Named]:
+    """What the configuration names, the camera first. Nothing is opened.
+
+    Args:
+        config: The configuration.
+        config_file: Relative paths start at its folder.
+        monotonic: The recorder's clock.
+        look: Takes the small pictures of a camera that gives them (see `picamera2`).
+        live: False to have a stand-in deliver as fast as it is read.
+
+    Raises:
+        ConfigError: The camera is none that there is.
+    """
+    section = config.source
+    named: list[Named] = []
+    if section.camera == "picamera2":
+        from agent.media.sources.picamera2 import Picamera2Source
+
+        named.append(Named(Picamera2Source(section.picamera2, monotonic, look), "video"))
+    else:
+        pacing = paced(monotonic) if live else unpaced(monotonic)
+        track = "video" if section.microphone is not None else "both"
+        named.append(Named(parse_spec(_spec(section.camera, config_file), pacing), track))
+    if section.microphone is not None:
+        from agent.media.sources.microphone import MicrophoneSource
+
+        named.append(Named(MicrophoneSource(section.microphone, monotonic), "audio"))
+    return named
+
+
+def _spec(camera: str, config_file: Path) -> str:
+    """The source's spec with its path made absolute."""
+    kind, colon, rest = camera.partition(":")
+    return f"{kind}:{resolve(config_file, rest)}" if colon and kind.startswith("replay") else camera
