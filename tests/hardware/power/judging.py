@@ -93,7 +93,7 @@ class Judgement:
     """What was found.
 
     Attributes:
-        stalled_s: How long the machine had just stood still.
+        stalled_s: How much of the second before went into syncs, or the machine standing still.
         wrong: What was promised and is not so; empty if all is well.
         lost_s: How much of the recording that ran is missing at its end; None if none was to be looked at.
         footage: By recording.

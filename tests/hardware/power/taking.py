@@ -28,7 +28,7 @@ SAMPLE_S = 0.002
 EVIDENCE = "evidence"
 HOLD_S = 3.2
 STALL_NS = 50_000_000
-"""Longer than this nobody who looks every few milliseconds, and no sync, should take."""
+"""Who looks every few milliseconds, and does so no sooner than after this, was kept from it."""
 FOR_EVER_NS = 1 << 62
 
 
@@ -152,11 +152,17 @@ class Take:
         return self.times[max(0, bisect_right(self.sizes, position) - 1)]
 
     def stalled_s(self, moment_ns: int) -> float:
-        """How long, in the second before, the machine ran nobody or a sync of the disk took: no recorder's fault."""
+        """How much of the second before a sync was under way, or the machine ran nobody: no recorder can store then."""
         low, high = bisect_left(self.times, moment_ns - NS), bisect_right(self.times, moment_ns)
-        slept = sum(max(0, after - before - STALL_NS) for before, after in pairwise(self.times[low:high]))
-        synced = (line for line in self.ledger if moment_ns - NS <= line["t"] <= moment_ns + line.get("took", 0))
-        return (slept + max((max(0, line["took"] - STALL_NS) for line in synced), default=0)) / NS
+        seen = [*self.times[low:high], moment_ns]
+        spans = [(before + STALL_NS, after) for before, after in pairwise(seen) if after - before > STALL_NS]
+        spans += [(line["t"] - line["took"], line["t"]) for line in self.ledger if "took" in line]
+        total, done = 0, moment_ns - NS
+        for begin, end in sorted(spans):
+            if min(end, moment_ns) > max(begin, done):
+                total += min(end, moment_ns) - max(begin, done)
+                done = min(end, moment_ns)
+        return total / NS
 
     def size_at(self, moment_ns: int) -> int:
         """How large the log was at a time."""

@@ -121,7 +121,7 @@ def test_what_was_promised_survives_every_cut(
             f"\n{setting.name}: {CUTS} cuts (seed {SEED}) of {len(log.entries)} writes and {len(take.ledger)} syncs, "
             f"{len(broken)} lost something that was promised; {len(lost)} while recording, where the end missed "
             f"{sorted(lost)[len(lost) // 2]:.3f} s in the middle and {max(lost):.3f} s at worst; "
-            f"the machine stood still for {stalls:.3f} s at worst"
+            f"of the second before, syncs and a machine that stood still took {stalls:.3f} s at worst"
         )
     assert not broken
     assert len(lost) > CUTS / 4

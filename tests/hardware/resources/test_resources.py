@@ -23,9 +23,9 @@ from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Manifest, manif
 from agent.keys import jws
 from agent.media.packet import Kind
 from agent.verification.findings import Verdict
-from tests.hardware.resources.film import FPS, film
 from tests.hardware.resources.process import Memory, memory, slope, threads
 from tests.hardware.resources.sealing import speeds
+from tests.hardware.support.film import FULL_HD, film
 from tests.support.running import Running, change, provision
 
 SECONDS = float(os.environ.get("BWC_RESOURCES_S", "600"))
@@ -57,7 +57,7 @@ def folder() -> Iterator[Path]:
 
 
 def recorder(folder: Path, profile: str) -> Running:
-    config = provision(folder / "pilot", camera=f"replay:{film()}")
+    config = provision(folder / "pilot", camera=f"replay:{film(FULL_HD)}")
     change(config, "pre_event_s = 1.0", f"pre_event_s = {PRE_EVENT_S}")
     prefix = (sys.executable, "-m", "tests.hardware.resources.measured", profile)
     return Running(config, prefix)
@@ -112,7 +112,7 @@ def test_ten_minutes_of_1080p30_lose_nothing_and_memory_stays_flat(
     assert not [entry for entry in running.entries() if isinstance(entry, entries.PacketsLost)]
     assert gaps == []
     assert looks[-1].status["openings"] == 1
-    assert pictures == round(lasted_s * FPS)
+    assert pictures == round(lasted_s * FULL_HD.fps)
     assert lasted_s >= looks[-1].at_s - 1.0
     code, report = running.verify()
     assert (code, report["verdict"]) == (0, Verdict.INTACT), report

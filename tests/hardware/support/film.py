@@ -1,5 +1,6 @@
-"""A film of 1080p30 at 8 Mbit/s, as a camera's encoder would deliver it: made once, and kept."""
+"""Films as a camera's encoder would deliver them, at a constant bit rate: made once, and kept."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,27 +13,42 @@ from av.video.stream import VideoStream
 
 from tests.hardware.support.cache import kept
 
-WIDTH, HEIGHT, FPS, MEGABITS, SECONDS = 1920, 1080, 30, 8, 20
 SAMPLE_RATE, SAMPLES = 48_000, 1024
-_KEY = ("film", 2, WIDTH, HEIGHT, FPS, MEGABITS, SECONDS)
 NAME = "film.mp4"
+_VERSION = 3
 
 
-def film() -> Path:
-    """Where it is."""
-    return kept("film-1080p30-8M", _KEY, lambda folder: _make(folder / NAME)) / NAME
+@dataclass(frozen=True, slots=True)
+class Film:
+    """What is to be in it: moving colours under noise, and a tone."""
+
+    width: int
+    height: int
+    fps: int
+    megabits: int
+    seconds: int
 
 
-def _make(path: Path) -> None:
+FULL_HD = Film(1920, 1080, 30, 8, 20)
+SMALL = Film(640, 360, 30, 1, 5)
+
+
+def film(what: Film) -> Path:
+    """Where it is, as an MP4 file."""
+    name = f"film-{what.height}p{what.fps}-{what.megabits}M"
+    return kept(name, (_VERSION, what), lambda folder: _make(what, folder / NAME)) / NAME
+
+
+def _make(what: Film, path: Path) -> None:
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=FPS)
+        video = container.add_stream("libx264", rate=what.fps)
         audio = container.add_stream("aac", rate=SAMPLE_RATE)
         assert isinstance(video, VideoStream)
         assert isinstance(audio, AudioStream)
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        video.bit_rate = MEGABITS * 1_000_000
-        video.codec_context.gop_size = FPS
-        rate = str(MEGABITS * 1_000_000)
+        video.width, video.height, video.pix_fmt = what.width, what.height, "yuv420p"
+        video.bit_rate = what.megabits * 1_000_000
+        video.codec_context.gop_size = what.fps
+        rate = str(what.megabits * 1_000_000)
         video.options = {
             "preset": "ultrafast",
             "tune": "zerolatency",
@@ -42,15 +58,16 @@ def _make(path: Path) -> None:
             "bufsize": rate,
         }
         audio.layout, audio.format, audio.bit_rate = "mono", "fltp", 64_000
-        pictures = _graph(("testsrc2", f"size={WIDTH}x{HEIGHT}:rate={FPS}"), ("noise", "alls=24:allf=t"))
+        size = f"size={what.width}x{what.height}:rate={what.fps}"
+        pictures = _graph(("testsrc2", size), ("noise", "alls=24:allf=t"))
         sound = _graph(("sine", f"sample_rate={SAMPLE_RATE}:samples_per_frame={SAMPLES}"), ("aformat", _SOUND))
-        for number in range(FPS * SECONDS):
+        for number in range(what.fps * what.seconds):
             picture = pictures.vpull()
             assert isinstance(picture, VideoFrame)
-            picture.pict_type, picture.pts, picture.time_base = PictureType.NONE, number, Fraction(1, FPS)
+            picture.pict_type, picture.pts, picture.time_base = PictureType.NONE, number, Fraction(1, what.fps)
             container.mux(video.encode(picture))
         container.mux(video.encode(None))
-        for _ in range(SAMPLE_RATE * SECONDS // SAMPLES):
+        for _ in range(SAMPLE_RATE * what.seconds // SAMPLES):
             heard = sound.pull()
             assert isinstance(heard, AudioFrame)
             container.mux(audio.encode(heard))
