@@ -96,6 +96,18 @@ def repeats_from(segments: Sequence[SegmentStatements]) -> list[int | None]:
     return repeats[::-1]
 
 
+def torn_from(said: SegmentStatements) -> int | None:
+    """From where on a sealed file may hold whatever storage left there at a loss of power; None if nowhere.
+
+    What the manifest says was attested was on storage. Of a segment that nothing closed nobody says here what was:
+    checking it against the journal does.
+    """
+    if said.manifest is None:
+        return 0
+    closed_in_order = bool(said.manifest.written)
+    return None if closed_in_order else max(0, said.manifest.attested_bytes)
+
+
 def whole_bytes(said: SegmentStatements, stream: BinaryIO) -> int:
     """Where the last whole frame of a sealed file ends: as its manifest says, else as its frames' heads look.
 

@@ -72,6 +72,7 @@ class OpenedSegment:
         sealed_bytes: Of the file.
         opened_bytes: Of it, up to the end of the last whole frame.
         torn_bytes: After that: never authenticated, not given back.
+        torn_because: Why they open no further although they look like frames; empty if they do not.
         partial_bytes: Of the plaintext, those of a fragment that is not whole; not given back.
         unattested_bytes: Opened, but after what the journal last attested.
         complete: False if anything of it is missing.
@@ -85,6 +86,7 @@ class OpenedSegment:
     sealed_bytes: int = 0
     opened_bytes: int = 0
     torn_bytes: int = 0
+    torn_because: str = ""
     partial_bytes: int = 0
     unattested_bytes: int = 0
     complete: bool = False
@@ -165,6 +167,8 @@ def cut_sentence(segment: OpenedSegment, lived_on_s: float) -> str:
     said += f" with {packets_text(segment.packets)}"
     if segment.torn_bytes:
         said += f"; {number(segment.torn_bytes, 'byte')} after its last whole frame are torn and not given back"
+        if segment.torn_because:
+            said += f" (as a power cut can leave them; what does not fit: {segment.torn_because})"
     if segment.partial_bytes:
         said += f"; {number(segment.partial_bytes, 'byte')} of a fragment that is not whole are not given back"
     if segment.unattested_bytes:

@@ -14,7 +14,7 @@ from agent.errors import EvidenceError, StorageError
 from agent.evidence.manifest import Opening, track
 from agent.media.fmp4_reader import Reader, Sample
 from agent.media.packet import Kind, StreamParameters
-from agent.opening.facts import details_keys, refuse_others, repeats_from, timeline, whole_bytes, withheld
+from agent.opening.facts import details_keys, refuse_others, repeats_from, timeline, torn_from, whole_bytes, withheld
 from agent.opening.film import Break, Film, Story
 from agent.opening.joining import MOST_HELD_NS, Line
 from agent.opening.journalled import read_journals
@@ -144,7 +144,7 @@ class Run:
                 with closing(self._place.tree.open(segment_path(self._place, said.number))) as stream:
                     refuse_others(stream, self._place, self._key)
                     whole = whole_bytes(said, stream)
-                    self._sealed(index, said.opening, _Whole(stream, whole, self._count), result)
+                    self._sealed(index, said, said.opening, _Whole(stream, whole, self._count), result)
         except EvidenceError as error:
             problem = str(error)
         if problem:
@@ -157,13 +157,15 @@ class Run:
         elif problem:
             self._cause = f"segment {said.number} could not be opened to its end"
 
-    def _sealed(self, index: int, opening: Opening, stream: _Whole, result: OpenedSegment) -> None:
-        sealed = open_message(stream, [self._key])
+    def _sealed(
+        self, index: int, said: SegmentStatements, opening: Opening, stream: _Whole, result: OpenedSegment
+    ) -> None:
+        sealed = open_message(stream, [self._key], torn_from=torn_from(said))
         if sha256_hex(sealed.header.serialize()) != opening.header:
             raise EvidenceError("its opening statement signs the header of another sealed file")
         reader = Reader(iter(sealed))
         parameters = reader.tracks
-        declared = [track(one, said.base_ticks) for one, said in zip(parameters, opening.tracks, strict=False)]
+        declared = [track(one, stated.base_ticks) for one, stated in zip(parameters, opening.tracks, strict=False)]
         if parameters and declared != list(opening.tracks):
             raise EvidenceError("its tracks are not those that its opening statement declares")
         self._join(index, opening, parameters, reader, result)
@@ -401,5 +403,6 @@ def _sum_up(sealed: Message, reader: Reader, result: OpenedSegment) -> None:
     report, ending = sealed.report, reader.ending
     result.opened_bytes = report.message_bytes
     result.torn_bytes = result.sealed_bytes - report.message_bytes
+    result.torn_because = report.fault
     result.partial_bytes = ending.cut_bytes
     result.complete = report.ended == "whole" and ending.complete

@@ -7,6 +7,8 @@ The rules, in order:
    dropped, repeated or moved, bytes after the final frame, arbitrary bytes. The frames before it are given back first.
 4. What is torn off a cut message's end was never authenticated and is not given back. Where its first bytes are no
    beginning of the next frame, or it is a whole final frame whose length was altered, that is no cut.
+5. A file system that lost power may give a file its new length and not all of its new bytes: frames with holes of
+   zeros. Whoever knows from where on nothing was synced says so; from there on what is no frame was torn, not altered.
 
 Source: aws-encryption-sdk-specification, `client-apis/decrypt.md`, `data-format/message-body.md`.
 """
@@ -40,6 +42,7 @@ class Report:
         message_bytes: Header and whole frames.
         ended: `whole` if the final frame was there, else `cut`.
         torn_bytes: Bytes after the last whole frame of a cut message.
+        fault: Why they are no frame although there are enough of them (rule 5); empty if there are not.
     """
 
     frames: int
@@ -47,6 +50,7 @@ class Report:
     message_bytes: int
     ended: Literal["whole", "cut"]
     torn_bytes: int
+    fault: str = ""
 
 
 class Opened:
@@ -58,13 +62,14 @@ class Opened:
         header: The verified header.
     """
 
-    def __init__(self, stream: Readable, header: Header, cipher: AESGCM) -> None:
+    def __init__(self, stream: Readable, header: Header, cipher: AESGCM, torn_from: int | None) -> None:
         self.header = header
         self._stream = stream
         self._cipher = cipher
         self._sequence = 1
         self._plaintext_bytes = 0
-        self._message_bytes = len(header.serialize())
+        self._message_bytes = self._taken = len(header.serialize())
+        self._torn_from = torn_from
         self._report: Report | None = None
         self._pieces = self._read()
 
@@ -94,10 +99,25 @@ class Opened:
         return self._pieces
 
     def _read(self) -> Iterator[bytearray]:
+        try:
+            yield from self._frames()
+        except EvidenceError as error:
+            if self._torn_from is None or self._message_bytes < self._torn_from:
+                raise
+            while self._take(_BLOCK):
+                continue
+            self._report = self._report_of("cut", self._taken - self._message_bytes, str(error))
+
+    def _take(self, length: int) -> bytes:
+        data = message.read_exactly(self._stream, length)
+        self._taken += len(data)
+        return data
+
+    def _frames(self) -> Iterator[bytearray]:
         step = self.header.frame_length + message.FRAME_OVERHEAD
         block_length = max(1, _BLOCK // step) * step
         while True:
-            block = memoryview(message.read_exactly(self._stream, block_length))
+            block = memoryview(self._take(block_length))
             piece, used, fault = self._open_regular(block)
             if piece:
                 yield piece
@@ -109,7 +129,7 @@ class Opened:
         # longest final frame tells whether anything follows it.
         rest = bytes(block[used:])
         longest = message.FINAL_HEAD.size + self.header.frame_length + message.TAG_LENGTH
-        rest += message.read_exactly(self._stream, max(0, longest + 1 - len(rest)))
+        rest += self._take(max(0, longest + 1 - len(rest)))
         if last := self._open_rest(rest):
             yield bytearray(last)
 
@@ -177,8 +197,8 @@ class Opened:
         except InvalidTag:
             return None
 
-    def _report_of(self, ended: Literal["whole", "cut"], torn_bytes: int) -> Report:
-        return Report(self._sequence - 1, self._plaintext_bytes, self._message_bytes, ended, torn_bytes)
+    def _report_of(self, ended: Literal["whole", "cut"], torn_bytes: int, fault: str = "") -> Report:
+        return Report(self._sequence - 1, self._plaintext_bytes, self._message_bytes, ended, torn_bytes, fault)
 
 
 def _altered(sequence: int) -> EvidenceError:
@@ -197,12 +217,14 @@ def _data_key(header: Header, keys: Sequence[RecipientKey]) -> bytes:
     raise EvidenceError(f"expected a key that the message is sealed to ({named}), got {given}")
 
 
-def open_message(stream: Readable, keys: Sequence[RecipientKey]) -> Opened:
+def open_message(stream: Readable, keys: Sequence[RecipientKey], *, torn_from: int | None = None) -> Opened:
     """Verifies a message's header with whichever of the keys it is sealed to, and prepares to read the rest.
 
     Args:
         stream: At the message's first byte; need not be seekable, and nothing may follow the message in it.
         keys: Private keys, in any order.
+        torn_from: From this byte on storage may hold anything, because power was lost before it was synced (rule 5);
+            None if it was closed in order.
 
     Raises:
         EvidenceError: It is no message of ours, is cut within its header, was altered, or is for none of the keys.
@@ -216,7 +238,7 @@ def open_message(stream: Readable, keys: Sequence[RecipientKey]) -> Opened:
         cipher.decrypt(message.HEADER_IV, header.tag, header.body())
     except InvalidTag as error:
         raise EvidenceError("the header does not fit its authentication tag: it was altered") from error
-    return Opened(stream, header, cipher)
+    return Opened(stream, header, cipher, torn_from)
 
 
 def open_bytes(data: bytes, keys: Sequence[RecipientKey]) -> tuple[Header, bytes]:

