@@ -51,10 +51,12 @@ class StorageSection(_Section, frozen=True, kw_only=True):
 
     Attributes:
         path: The evidence folder.
+        readers: Who may read it: its `owner`, or its `group` too, for a dock service that runs as another user.
         reserve_mb: Room left for the journal, in MB.
     """
 
     path: Text
+    readers: Literal["owner", "group"] = "owner"
     reserve_mb: Megabytes = 16
 
 

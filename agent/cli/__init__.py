@@ -28,6 +28,7 @@ class _Command:
 COMMANDS = {
     "demo": _Command("agent.cli.demo", "demo_command"),
     "init": _Command("agent.cli.init", "init_command"),
+    "adopt": _Command("agent.cli.adopt", "adopt_command"),
     "run": _Command("agent.cli.run", "run_command"),
     "dock": _Command("agent.cli.dock", "dock_command"),
     "station": _Command("agent.cli.station", "station_command"),

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+POWER_OFF = 100
+"""The exit code of a recorder whose request to power off was granted."""
+
 
 def run_command(
     config: Annotated[Path, typer.Option("--config", help="The configuration file (TOML).", show_default=False)],
@@ -12,11 +15,13 @@ def run_command(
     """Run the recorder until SIGTERM.
 
     It records in memory from the first second, keeps the moment before a start, seals what it stores, and goes on with
-    a recording that power or process left unfinished. For systemd it is a service of Type=notify.
+    a recording that power or process left unfinished. For systemd it is a service of Type=notify. Exit code 100 says
+    that the policy granted a power-off: the unit then powers the machine off.
 
     Example: bwc-agent run --config pilot/device/config.toml
     """
     from agent import config as configuration
     from agent.recorder.service import Service
 
-    Service(configuration.load(config), config).run()
+    if Service(configuration.load(config), config).run():
+        raise typer.Exit(POWER_OFF)

@@ -117,6 +117,7 @@ class ControlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         buttons, switches, triggers, outputs: What is wired.
         layout: Name of a built-in layout; empty for the one that fits the buttons. A signed bundle's goes before it.
         gestures: A layout of one's own instead, such as `"double:record" = "start"`.
+        power_key: The kernel's input device of the power button, which asks to power off; empty if there is none.
     """
 
     pin_factory: Literal["lgpio", "mock"] = "lgpio"
@@ -127,6 +128,7 @@ class ControlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     outputs: tuple[OutputConfig, ...] = ()
     layout: str = ""
     gestures: dict[str, str] = {}
+    power_key: str = ""
 
     def __post_init__(self) -> None:
         taken = Counter([*(config.name for config in self.inputs), *(config.name for config in self.outputs)])

@@ -4,7 +4,9 @@ A signing key is one PEM block with an EC key on P-256. A recipient's key is one
 ML-KEM-1024 then EC on P-384, of which neither opens anything without the other. The rules for reading, in order:
 
 1. The file is opened without following a link in its last component and without waiting, and must be a regular file.
-2. It belongs to this process's user or to root, and nobody else may read, write or execute it.
+2. It belongs to this process's user or to root, and nobody else may read, write or execute it. For what the service
+   manager hands over (systemd.exec(5), CREDENTIALS) an access control list lets the service's user in, whose mask shows
+   as a group's right to read (acl(5)); that one is no fault there.
 3. It holds PEM blocks with private keys and nothing else.
 """
 
@@ -26,6 +28,7 @@ MAX_KEY_FILE = 64 * 1024
 MAX_TOKEN_FILE = 1 << 20
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_CREDENTIALS = Path("/run/credentials")
 
 
 def write_new(path: Path, data: bytes, mode: int) -> None:
@@ -69,7 +72,7 @@ def _read(path: Path, limit: int, what: str, *, private: bool) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(f"expected a {what} at {path}, found something that is not a regular file")
-        if private and status.st_mode & _OTHERS:
+        if private and rights_of_others(path, status.st_mode):
             raise KeyFileError(
                 f"expected a key file that only its owner can read, got {path} with mode "
                 f"{stat.S_IMODE(status.st_mode):04o}: if others may have read it make a new key, else chmod 600"
@@ -83,6 +86,12 @@ def _read(path: Path, limit: int, what: str, *, private: bool) -> bytes:
     if len(data) > limit:
         raise KeyFileError(f"expected a {what} of at most {limit} bytes at {path}, got a longer file")
     return data
+
+
+def rights_of_others(path: Path, mode: int) -> int:
+    """What others than the owner may do with a key file by its mode; 0 if nothing, as it has to be."""
+    handed_over = path.parent == Path(os.environ.get("CREDENTIALS_DIRECTORY", "")) or _CREDENTIALS in path.parents
+    return mode & (_OTHERS & ~stat.S_IRGRP if handed_over else _OTHERS)
 
 
 def _read_pem(path: Path) -> str:

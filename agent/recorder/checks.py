@@ -15,11 +15,12 @@ from typing import Any
 from agent.clock import Clocks
 from agent.config import Config, resolve
 from agent.errors import BwcError, ControlError, SourceError
+from agent.keys.files import rights_of_others
 from agent.media.sources.base import OpenSource, Source
 from agent.recorder.hardening import harden, swap_devices, swap_is_encrypted
 from agent.recorder.local_socket import LONGEST_PATH, NAME, ask
 from agent.recorder.sources import sources
-from agent.storage.disk import DiskStorage
+from agent.storage.disk import GROUP_FOLDER, OWNER_FOLDER, DiskStorage
 
 SLOW_SYNC_S = 0.15
 SYNC_BYTES = 64 << 10
@@ -80,7 +81,7 @@ def check_all(config: Config, config_file: Path, clocks: Clocks, proc: Path = Pa
     in_device = "correct what is named, in [device]"
     for check in (
         _Check("clock", "", lambda: _clock(clocks)),
-        _Check("evidence folder", f"mount the card, or: mkdir -m 700 {storage}", lambda: _folder(storage)),
+        _Check("evidence folder", f"mount the card, or: mkdir -m 700 {storage}", lambda: _folder(storage, config)),
         _Check("storage room", "mount the card, or name another folder in [storage] path", lambda: _room(storage)),
         _Check("storage speed", "let the recorder's user write there", lambda: _speed(storage)),
         _Check("camera", _CAMERA_MEND, lambda: _camera(config, config_file, clocks, running)),
@@ -118,10 +119,11 @@ def _clock(clocks: Clocks) -> tuple[str, str]:
     return f"{wall.source}, within {wall.uncertainty_s * 1000:.0f} ms", ""
 
 
-def _folder(path: Path) -> tuple[str, str]:
+def _folder(path: Path, config: Config) -> tuple[str, str]:
     mode = stat.S_IMODE(path.stat().st_mode)
-    good = mode & 0o077 == 0 and os.access(path, os.W_OK)
-    return f"{path} has mode {mode:04o}", "" if good else f"chmod 700 {path}, owned by the recorder"
+    wanted = OWNER_FOLDER if config.storage.readers == "owner" else GROUP_FOLDER
+    good = mode & 0o077 & ~wanted == 0 and os.access(path, os.W_OK)
+    return f"{path} has mode {mode:04o}", "" if good else f"chmod {wanted:o} {path}, owned by the recorder"
 
 
 def _room(path: Path) -> tuple[str, str]:
@@ -215,7 +217,7 @@ def _key_file(config: Config, config_file: Path) -> tuple[str, str]:
         return f"the identity key is kept by {scheme}", ""
     path = resolve(config_file, place)
     mode = stat.S_IMODE(path.stat().st_mode)
-    return f"{path} has mode {mode:04o}", "" if mode & 0o077 == 0 else f"chmod 600 {path}"
+    return f"{path} has mode {mode:04o}", "" if not rights_of_others(path, mode) else f"chmod 600 {path}"
 
 
 def _policy(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:

@@ -234,6 +234,7 @@ class Recorder:
         )
         self.control = Control(clocks, State(setup=policy.setup, tag=self._tag), inputs, layout, self)
         self.supervisors: list[Supervisor] = []
+        self.power_off = False
         self.deliveries = Deliveries(
             agency=owner.agency,
             device=owner.device,
@@ -448,6 +449,7 @@ class Recorder:
                 self._classifications[command.recording] = command.classification
                 self.writer.roll(command.recording)
             case do.ShutDown():
+                self.power_off = command.power_off
                 self._ended()
         return None
 

@@ -19,6 +19,7 @@ import sdnotify
 
 from agent.clock import NS, Clocks, SystemClocks
 from agent.config import Config, resolve
+from agent.controls.power_key import PowerKey
 from agent.controls.shell import Hands
 from agent.core import events as on
 from agent.core.inputs import Inputs
@@ -38,6 +39,7 @@ from agent.policy_unsafe import WARNING, UnsafePermitEverything
 from agent.power.monitor import PowerMonitor
 from agent.recorder import inbox
 from agent.recorder.boot import Owner
+from agent.recorder.flag import Flag
 from agent.recorder.hardening import harden, kernel_boot_id
 from agent.recorder.heartbeat import Heartbeat
 from agent.recorder.local_socket import LocalServer
@@ -102,6 +104,7 @@ class Service:
         self._run_directory = resolve(config_file, config.run.directory)
         self._bringers, self._nobody = _users(config.run.dock_user)
         self._ending = threading.Event()
+        self._heart = Heartbeat(self._clocks.monotonic_ns())
         self._reporter = Reporter()
         self._microphone = config.source.microphone is not None
         small_pictures = config.source.camera == "picamera2"
@@ -115,7 +118,7 @@ class Service:
             storage_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.hands = Hands(config.controls, self._clocks)
         owner = load_owner(config, config_file)
-        storage = self._disk = DiskStorage(storage_path)
+        storage = self._disk = DiskStorage(storage_path, group_reads=config.storage.readers == "group")
         policy = self._policy(config, owner, storage)
         named = sources(config, config_file, self._clocks.monotonic_ns, self._look)
         self.recorder = Recorder(
@@ -164,6 +167,11 @@ class Service:
         )
         self.recorder.power = lambda: self._power.status
         self._server = LocalServer(self._run_directory, self._answer, self._turned_away)
+        self._flag = Flag(self._run_directory)
+        self._power_key: PowerKey | None = None
+        if config.controls.power_key:
+            key = Path(config.controls.power_key)
+            self._power_key = PowerKey(key, self._clocks.monotonic_ns, self.recorder.control.put)
 
     def _policy(self, config: Config, owner: Owner, storage: DiskStorage) -> Policy:
         if config.policy.unsafe_permit_everything:
@@ -177,8 +185,11 @@ class Service:
         buffer = config.buffer
         return SignedPolicy(make, self._clocks, pre_event_s=buffer.pre_event_s, pre_event_audio=buffer.pre_event_audio)
 
-    def run(self) -> None:
-        """Run until SIGTERM or SIGINT; returns once everything is stored.
+    def run(self) -> bool:
+        """Run until SIGTERM, SIGINT or a granted power-off; returns once everything is stored.
+
+        Returns:
+            True if the machine is to be powered off: that was asked for, and granted.
 
         Raises:
             ControlError: Another recorder runs in this directory, or writes this evidence.
@@ -190,6 +201,7 @@ class Service:
             recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "configuration", self._nobody))
         threads = [
             threading.Thread(target=self._keep_house, name="housekeeping", daemon=True),
+            threading.Thread(target=self._report, name="report", daemon=True),
             threading.Thread(target=self._look_into_inbox, name="inbox", daemon=True),
             threading.Thread(target=recorder.control.run, name="control", daemon=True),
         ]
@@ -200,6 +212,8 @@ class Service:
         for thread in threads:
             thread.start()
         self.hands.open(recorder.control.put)
+        if self._power_key is not None:
+            self._power_key.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: recorder.control.put(on.Told(self._clocks.monotonic_ns())))
         # SIGHUP must not end a recording when a terminal goes away.
@@ -213,6 +227,8 @@ class Service:
         recorder.control.stop()
         self.hands.close()
         self._server.close()
+        self._try(self._show_recording)
+        return recorder.power_off
 
     def _claim(self) -> None:
         """Two recorders that write one journal would make evidence that contradicts itself."""
@@ -240,17 +256,28 @@ class Service:
                 self._try(partial(self.recorder.deliveries.deliver, message))
 
     def _keep_house(self) -> None:
+        """What must go on whatever storage does: nothing here waits for it, or a dead card would look like a hang."""
         recorder = self.recorder
-        heart = Heartbeat(self._clocks.monotonic_ns())
-        dock = (False, False)
-        tested, count = False, 0
         while not self._ending.wait(HOUSEKEEPING_S):
             for supervisor in recorder.supervisors:
                 self._try(supervisor.watch)
             self._try(recorder.watch_clock)
             now = self._clocks.monotonic_ns()
-            for told in heart.beat(now, turns=recorder.control.turns, standing_by=recorder.standing_by):
+            for told in self._heart.beat(now, turns=recorder.control.turns, standing_by=recorder.standing_by):
                 self._notifier.notify(told)
+            self._try(self._show_recording)
+
+    def _show_recording(self) -> None:
+        if self.recorder.standing_by:  # before that nobody knows whether one is to be gone on with
+            self._flag.show(up=bool(self.recorder.control.state.recording))
+
+    def _report(self) -> None:
+        """What asks storage how it is, and may be kept waiting by it."""
+        recorder = self.recorder
+        dock = (False, False)
+        tested, count = False, 0
+        while not self._ending.wait(HOUSEKEEPING_S):
+            now = self._clocks.monotonic_ns()
             count += 1
             state = recorder.control.state
             moved = (state.contact, state.docked(now)) != dock
@@ -258,7 +285,7 @@ class Service:
             if count % SNAPSHOT_EVERY == 0:
                 self._try(recorder.check_policy)
                 self._try(recorder.warn)
-                if heart.ready and not tested:
+                if self._heart.ready and not tested:
                     tested = True
                     self._try(self._test_itself)
             if moved or count % SNAPSHOT_EVERY == 0:  # at once when the dock's contact moves: the session is to end

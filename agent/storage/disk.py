@@ -76,27 +76,46 @@ class DiskFile:
                 return
 
 
-def _make_folders(folder: Path) -> None:
+OWNER_FOLDER, OWNER_FILE = 0o700, 0o600
+GROUP_FOLDER, GROUP_FILE = 0o750, 0o640
+"""Modes where the group may read: what is sealed is not secret, and whoever uploads it is another user."""
+
+
+def _make_folders(folder: Path, mode: int) -> None:
     missing = []
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
     for new in reversed(missing):
-        new.mkdir(mode=0o700, exist_ok=True)
+        new.mkdir(mode=OWNER_FOLDER, exist_ok=True)
+        if mode != OWNER_FOLDER:
+            new.chmod(mode)  # whatever the umask says
         sync_folder(new.parent)
 
 
-def _write_whole(target: Path, data: bytes) -> None:
+def _create(target: Path, mode: int) -> int:
+    """A handle on a new file with exactly this mode, whatever the umask says."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(target, flags, OWNER_FILE)
+    try:
+        if mode != OWNER_FILE:
+            os.fchmod(handle, mode)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _write_whole(target: Path, data: bytes, *, folder: int = OWNER_FOLDER, mode: int = OWNER_FILE) -> None:
     """What is at `target` is now `data`, durably; before that it is what it was, and never anything between.
 
     A rest of an earlier, cut attempt is removed first: opened as it is, it could lead elsewhere, or be a pipe that
     blocks.
     """
-    _make_folders(target.parent)
+    _make_folders(target.parent, folder)
     unfinished = target.with_name(f".{target.name}.unfinished")
     unfinished.unlink(missing_ok=True)
-    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    file = DiskFile(unfinished, handle)
+    file = DiskFile(unfinished, _create(unfinished, mode))
     try:
         file.write_at(0, data)
         file.sync()
@@ -180,10 +199,17 @@ def _parts(path: str) -> list[str]:
 
 
 class DiskStorage:
-    """Evidence below one folder, readable by its owner alone."""
+    """Evidence below one folder, readable by its owner alone, or by its group too.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: The folder.
+        group_reads: New files and folders are readable for their group.
+    """
+
+    def __init__(self, root: Path, *, group_reads: bool = False) -> None:
         self._root = root
+        self._folder_mode = GROUP_FOLDER if group_reads else OWNER_FOLDER
+        self._file_mode = GROUP_FILE if group_reads else OWNER_FILE
         self._claim = -1
 
     @property
@@ -206,12 +232,11 @@ class DiskStorage:
         return folder
 
     def create(self, path: str) -> DiskFile:
-        """A new file, mode 0600, its name durable on return."""
+        """A new file, its name durable on return."""
         target = self._path(path)
         with _refusals(target):
-            _make_folders(target.parent)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = os.open(target, flags, 0o600)
+            _make_folders(target.parent, self._folder_mode)
+            handle = _create(target, self._file_mode)
             try:
                 sync_folder(target.parent)
             except OSError:
@@ -232,7 +257,7 @@ class DiskStorage:
         target = self._path(path)
         with _refusals(target):
             if not os.path.lexists(target):
-                _write_whole(target, data)
+                _write_whole(target, data, folder=self._folder_mode, mode=self._file_mode)
             elif self._holds(target, data):
                 sync_folder(target.parent)
             else:
