@@ -16,7 +16,6 @@ def run_command(
 
     Example: bwc-agent run --config pilot/device/config.toml
     """
-    from agent import config as configuration
-    from agent.recorder.service import Service
+    from agent.recorder.service import run
 
-    Service(configuration.load(config), config).run()
+    run(config)

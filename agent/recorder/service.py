@@ -17,6 +17,7 @@ from typing import Any
 
 import sdnotify
 
+from agent import config as configuration
 from agent.clock import NS, Clocks, SystemClocks
 from agent.config import Config, resolve
 from agent.controls.shell import Hands
@@ -38,7 +39,7 @@ from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy_unsafe import WARNING, UnsafePermitEverything
 from agent.recorder import inbox
 from agent.recorder.boot import Owner
-from agent.recorder.hardening import harden, kernel_boot_id
+from agent.recorder.hardening import harden, kernel_boot_id, share_one_heap
 from agent.recorder.heartbeat import Heartbeat
 from agent.recorder.local_socket import LocalServer
 from agent.recorder.measuring import Reporter
@@ -106,6 +107,7 @@ class Service:
         self._notifier = sdnotify.SystemdNotifier()
         if self._notifier.socket is not None:
             self._notifier.socket.settimeout(0)  # a service manager that does not listen must hold nothing up
+        share_one_heap()
         hardening = harden()
         storage_path = resolve(config_file, config.storage.path)
         with contextlib.suppress(OSError):  # a card that is not there yet is reported by the first attempt to use it
@@ -296,6 +298,15 @@ class Service:
                 raise ControlError(
                     22, "expected one of start, mark, status, policy, authorize and press; nothing else is done here"
                 )
+
+
+def run(config_file: Path) -> None:
+    """Run the recorder of a configuration file until SIGTERM.
+
+    Raises:
+        ConfigError, KeyFileError, EvidenceError, ControlError: It can't be run as it is configured.
+    """
+    Service(configuration.load(config_file), config_file).run()
 
 
 def _camera(config: Config, config_file: Path) -> str:
