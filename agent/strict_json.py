@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from agent.digest import sha256
 from agent.errors import EvidenceError
 
 MAX_BYTES = 1 << 20
@@ -87,4 +87,4 @@ def encode_json(value: Mapping[str, Any]) -> bytes:
 
 def sha256_hex(data: bytes) -> str:
     """SHA-256 (FIPS 180-4) in lower-case hexadecimal, as all hashes stand in JSON here."""
-    return hashlib.sha256(data).hexdigest()
+    return sha256(data).hex()

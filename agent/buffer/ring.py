@@ -271,8 +271,10 @@ class Ring:
 
     def read(self, number: int, limit: int) -> list[Packet]:
         """At most `limit` packets from packet `number` on; what has fallen out is skipped (see `take_lost`)."""
+        packets = self._packets
         at = max(0, number - self._first)
-        return list(islice(self._packets, at, at + limit))
+        # By index: an iterator would touch every packet before the first one that is asked for.
+        return [packets[index] for index in range(at, min(at + limit, len(packets)))]
 
     def group_start(self, number: int) -> int:
         """Number of the first packet of the group that packet `number` lies in, as far as it is still here."""

@@ -5,7 +5,9 @@ Exit codes of all commands: 0 done, 1 done and something is not well, 2 refused 
 
 import importlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import BwcError
@@ -47,13 +49,34 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point: errors become one line and an exit code, never a traceback."""
+    arguments = sys.argv[1:]
     try:
-        _app(sys.argv[1] if len(sys.argv) > 1 else "")(prog_name="bwc-agent")
+        if config := recorder_asked_for(arguments):
+            from agent.recorder.service import run
+
+            sys.exit(run(Path(config)))
+        else:
+            _app(arguments[0] if arguments else "")(prog_name="bwc-agent")
     except (BwcError, OSError) as error:
         print(f"bwc-agent: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_REFUSED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def recorder_asked_for(arguments: Sequence[str]) -> str:
+    """The configuration file of a plain `run --config FILE`; empty for anything else.
+
+    A recorder stays for a whole shift: what reads command lines (typer, and pydantic behind it) would take 10 MB of its
+    memory for nothing, and time of its start. Whatever is not as plain as this, help and mistakes too, is typer's.
+    """
+    match arguments:
+        case ["run", "--config", file] if file and not file.startswith("-"):
+            return file
+        case ["run", option] if option.startswith("--config="):
+            return option.removeprefix("--config=")
+        case _:
+            return ""
 
 
 def _app(asked: str) -> "typer.Typer":

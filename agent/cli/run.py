@@ -5,9 +5,6 @@ from typing import Annotated
 
 import typer
 
-POWER_OFF = 100
-"""The exit code of a recorder whose request to power off was granted."""
-
 
 def run_command(
     config: Annotated[Path, typer.Option("--config", help="The configuration file (TOML).", show_default=False)],
@@ -20,8 +17,7 @@ def run_command(
 
     Example: bwc-agent run --config pilot/device/config.toml
     """
-    from agent import config as configuration
-    from agent.recorder.service import Service
+    from agent.recorder.service import run
 
-    if Service(configuration.load(config), config).run():
-        raise typer.Exit(POWER_OFF)
+    if code := run(config):
+        raise typer.Exit(code)

@@ -1,9 +1,9 @@
 """Closing a segment that was left unfinished: look at what is on storage, sign a manifest of it, alter nothing."""
 
 import errno
-import hashlib
 from dataclasses import dataclass
 
+from agent.digest import Sha256
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import Details
@@ -87,7 +87,7 @@ def close_unfinished(
     path = layout.segment(place.recording, place.segment)
     size = storage.size(path)
     whole_frames = whole_bytes = 0
-    digest = hashlib.sha256()
+    digest = Sha256()
     if size is not None:
         with storage.open(path) as stream:
             for chunk in read_chunks(stream):

@@ -5,7 +5,7 @@ certificate, and forgotten with the process. Each text is AES-256-GCM (NIST SP 8
 the public part beside it as associated data, so that details can't be moved to another line.
 """
 
-import secrets
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,7 +29,7 @@ class DetailsKey:
         random_bytes: Gives that many unpredictable bytes.
     """
 
-    def __init__(self, key: bytes, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
+    def __init__(self, key: bytes, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
         if len(key) != KEY_BYTES:
             raise EvidenceError(f"expected a details key of {KEY_BYTES} bytes, got {len(key)}")
         self._aead = AESGCM(key)

@@ -6,7 +6,6 @@ the earliest time in its first fragment; each track's decode times count from th
 `base_ticks` in the opening statement leads back to the source's.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from agent.buffer.ring import GAP_NS
+from agent.digest import Sha256
 from agent.evidence.details import Details, DetailsKey
 from agent.evidence.manifest import (
     FORMAT,
@@ -168,7 +168,7 @@ class SegmentBuilder:
         )
         self.opening = jws.sign(identity.signer, OPENING_TYPE, msgspec.to_builtins(statement)).encode()
         self._fragments = 0
-        self._hash = hashlib.sha256()
+        self._hash = Sha256()
         self.bytes = 0
         init = fmp4.init_segment(*self.parameters, multiple_of=frame_length)
         self.prologue = self._count(self._sealer.header + self._sealer.seal(init))
@@ -181,7 +181,7 @@ class SegmentBuilder:
     @property
     def sha256(self) -> str:
         """Hash of all bytes given out so far; `bytes` is their number."""
-        return self._hash.copy().hexdigest()
+        return self._hash.hexdigest()
 
     def _count(self, sealed: bytes | bytearray) -> bytes | bytearray:
         self._hash.update(sealed)

@@ -18,7 +18,6 @@ The rules of a trust document, in order:
 A trust document lies on the device in clear: labels name offices ("custodian"), never persons.
 """
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
@@ -27,6 +26,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.clock import utc_text
+from agent.digest import sha256
 from agent.errors import EvidenceError
 from agent.keys import jws
 from agent.keys.jwk import jwk_of, public_key, thumbprint
@@ -218,7 +218,7 @@ class TrustDocument:
             EvidenceError: There is no such set.
         """
         kids = "\n".join(sorted(self._set(classification)))
-        return b64(hashlib.sha256(b"bwc-agent recipient set\0" + kids.encode("ascii")).digest()[:16])
+        return b64(sha256(b"bwc-agent recipient set\0" + kids.encode("ascii"))[:16])
 
 
 def _validity(record: _KeyRecord | _RecipientRecord) -> Validity:

@@ -15,7 +15,6 @@ Expiry does not take a bundle out of force: a camera in the field must decide by
 agency signed rather than by none. That it has expired is an event (`keeper`).
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.clock import NS, WallReading, parse_utc, utc_text
 from agent.core.gestures_layout import Layout, Verb, parse_layout
 from agent.core.limits import Limits
+from agent.digest import sha256
 from agent.errors import ConfigError, EvidenceError, PolicyError
 from agent.keys import jws
 from agent.keys.jwk import thumbprint
@@ -116,7 +116,7 @@ class Bundle:
 
 def digest_of(token: str) -> str:
     """Lower-case hex SHA-256 of a signed bundle."""
-    return hashlib.sha256(token.encode("ascii")).hexdigest()
+    return sha256(token.encode("ascii")).hex()
 
 
 def _margin_ns(now: WallReading) -> int:

@@ -10,7 +10,6 @@ What a pack must be to be loaded, in order:
 6. `@instead_of("base.concluded")` says that the pack's own text rules the end; no forbid can be replaced.
 """
 
-import hashlib
 import json
 import re
 import tomllib
@@ -24,6 +23,7 @@ from typing import Any
 import cedarpy
 import msgspec
 
+from agent.digest import sha256
 from agent.errors import PolicyError
 from agent.policy import guards, syntax
 from agent.policy.cedar import cedar_schema
@@ -128,7 +128,7 @@ class Pack:
             self.text,
             json.dumps(dict(self.parameters), sort_keys=True),
         ]
-        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+        return sha256(msgspec.json.encode(parts)).hex()
 
 
 def load_pack(

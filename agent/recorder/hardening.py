@@ -1,4 +1,4 @@
-"""Keeps pictures and keys out of core dumps and swap: what the process can do about itself.
+"""Keeps pictures and keys out of core dumps and swap, and memory small: what the process can do about itself.
 
 Each measure is tried by itself and reported; none that fails keeps the recorder from recording. `bwc-agent doctor`
 names those that failed, with the mend.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
 _PR_GET_DUMPABLE = 3
+_M_ARENA_MAX = -8
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
@@ -46,6 +47,17 @@ def harden() -> Hardening:
     locked = unlimited and libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0
     os.umask(0o077)
     return Hardening(not_dumpable, no_core, locked)
+
+
+def share_one_heap() -> None:
+    """Let all threads allocate from one heap (mallopt(3), M_ARENA_MAX), where the C library knows how.
+
+    glibc gives each thread one of its own, and each keeps what it once had: locked memory that nobody uses. The
+    recorder's threads are rarely outside Python's own lock, so that they hardly wait for each other here.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def is_dumpable() -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 import sdnotify
 
+from agent import config as configuration
 from agent.clock import NS, Clocks, SystemClocks
 from agent.config import Config, resolve
 from agent.controls.power_key import PowerKey
@@ -40,7 +41,7 @@ from agent.power.monitor import PowerMonitor
 from agent.recorder import inbox
 from agent.recorder.boot import Owner
 from agent.recorder.flag import Flag
-from agent.recorder.hardening import harden, kernel_boot_id
+from agent.recorder.hardening import harden, kernel_boot_id, share_one_heap
 from agent.recorder.heartbeat import Heartbeat
 from agent.recorder.local_socket import LocalServer
 from agent.recorder.measuring import Reporter
@@ -54,8 +55,11 @@ from agent.recorder.writer import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile
 
+POWER_OFF = 100
+"""The exit code of a recorder whose request to power off was granted."""
 HOUSEKEEPING_S = 0.1
 INBOX_S = 0.5
+SIGNALS_S = 0.5
 SNAPSHOT_EVERY = 10
 ANSWER_S = 2.0
 
@@ -112,6 +116,7 @@ class Service:
         self._notifier = sdnotify.SystemdNotifier()
         if self._notifier.socket is not None:
             self._notifier.socket.settimeout(0)  # a service manager that does not listen must hold nothing up
+        share_one_heap()
         hardening = harden()
         storage_path = resolve(config_file, config.storage.path)
         with contextlib.suppress(OSError):  # a card that is not there yet is reported by the first attempt to use it
@@ -218,7 +223,9 @@ class Service:
             signal.signal(number, lambda _number, _frame: recorder.control.put(on.Told(self._clocks.monotonic_ns())))
         # SIGHUP must not end a recording when a terminal goes away.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        while not self._ending.wait(3600.0):
+        # Looked at anew twice a second: a signal that the kernel gives to another thread does not wake this one, which
+        # alone runs the handlers above.
+        while not self._ending.wait(SIGNALS_S):
             continue
         self._notifier.notify("STOPPING=1")
         self._measurer.close()
@@ -347,6 +354,15 @@ class Service:
                 raise ControlError(
                     22, "expected one of start, mark, status, policy, authorize and press; nothing else is done here"
                 )
+
+
+def run(config_file: Path) -> int:
+    """Run the recorder of a configuration file until SIGTERM, or until it granted a power-off; the exit code.
+
+    Raises:
+        ConfigError, KeyFileError, EvidenceError, ControlError: It can't be run as it is configured.
+    """
+    return POWER_OFF if Service(configuration.load(config_file), config_file).run() else 0
 
 
 def _users(dock_user: str) -> tuple[frozenset[int], str]:

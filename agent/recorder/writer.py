@@ -171,7 +171,6 @@ class _Open:
         offset: Bytes that are durable.
         unsynced: Sealed bytes that are to follow, in pieces as they were made; they hold the packets before number
             `unsynced_to`.
-        until_ns: Once all packets are sealed: there is nothing to do before a packet of that time.
         refused: True after storage refused this file once for another reason than room.
         manifest: What was made to close it, and why it ended; kept for another attempt, which must not say otherwise.
     """
@@ -183,7 +182,6 @@ class _Open:
     offset: int = 0
     unsynced: list[bytes | bytearray] = field(default_factory=list)
     attested_ns: int = 0
-    until_ns: int = 0
     refused: bool = False
     manifest: tuple[Ended, bytes] | None = None
 
@@ -433,18 +431,17 @@ class Writer:
                 self._rest = self._until_next(job, decision)
                 return False
             self._carry_out(job, decision, packets)
+            all_written = decision.step is Step.WRITE and decision.count == len(packets) < _LOOK
+            if all_written and not last and job.end_ns is None:
+                job.caught_up = True
+                self._rest = Rest(STALE_NS / NS, decision.until_ns)  # what has come in meanwhile ends it at once
+                return False
 
     def _until_next(self, job: Job, decision: Plan) -> Rest:
-        """How long there is nothing to do for a recording.
-
-        A fragment that has begun is due once it is full or stale. One that has not begun can't be stale before
-        `STALE_NS` from now.
-        """
-        if self._open is None or job.end_ns is not None:
+        """How long there is nothing to do for a recording: what has begun is due once it is full or stale."""
+        if job.end_ns is not None or not decision.stale_ns:
             return Rest(_LOOK_AGAIN_S, 0)
-        if decision.stale_ns:
-            return Rest((decision.stale_ns - self._clocks.monotonic_ns()) / NS, decision.until_ns)
-        return Rest(STALE_NS / NS, self._open.until_ns)
+        return Rest((decision.stale_ns - self._clocks.monotonic_ns()) / NS, decision.until_ns)
 
     def _plan(self, job: Job, packets: list[Packet], *, last: bool) -> Plan:
         if self._open is None:
@@ -476,7 +473,6 @@ class Writer:
                 size = sum(len(packet.data) for packet in batch)
                 self._count_lost(job, [Lost(len(batch), size, batch[0].time_ns, batch[-1].time_ns)])
             self._open.unsynced_to = job.position
-            self._open.until_ns = decision.until_ns
             self._count_lost(job, self._feed.taken(job.cursor, job.position))
             backlog = packets[-1].time_ns - batch[0].time_ns > BACKLOG_NS
             if not backlog or sum(map(len, self._open.unsynced)) > MOST_UNSYNCED:

@@ -8,7 +8,6 @@ algorithm suite and its encryption context: a wrapped key moved into another mes
 (framework/raw-rsa-keyring.md): the provider id is the key's namespace, the provider information its name.
 """
 
-import hashlib
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 
+from agent.digest import sha256
 from agent.errors import EvidenceError
 from agent.seal.message import KEY_LENGTH, SUITE, EncryptedDataKey
 from agent.strict_json import b64, unb64
@@ -82,7 +82,7 @@ def hpke_info(context: bytes) -> bytes:
 
 
 def _kid(alg: str, public: bytes) -> str:
-    return b64(hashlib.sha256(alg.encode() + b"\0" + public).digest())
+    return b64(sha256(alg.encode() + b"\0" + public))
 
 
 @dataclass(frozen=True)

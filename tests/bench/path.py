@@ -9,6 +9,7 @@ journal line, their sync) happens once for each second of media.
 import os
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -313,19 +314,38 @@ def record(root: Path, keys: Sequence[HpkeRecipientKey], source: OpenSource, med
     return recording.recorded(counts, ring_bytes)
 
 
-def record_live(root: Path, keys: Sequence[HpkeRecipientKey], source: OpenSource, media_ns: int) -> Recorded:
-    """Record a source that comes at its own pace, for `media_ns`; with syncs and the system's clocks."""
+def record_live(
+    root: Path, keys: Sequence[HpkeRecipientKey], source: OpenSource, media_ns: int
+) -> tuple[Recorded, float]:
+    """Record a source that comes at its own pace, for `media_ns`; with syncs and the system's clocks.
+
+    Returns:
+        What was recorded, and the CPU seconds for it: those of the writer's and the journal's threads, and of the
+        source's thread while it hands packets over. (What remains of the process when the source's own cost is taken
+        off would be lost in the noise of the latter, which is several times as much.)
+    """
     began_ns = source.streams[0].epoch_ns
     recording = Recording(root, keys, SystemClocks())
     recording.feed.declare(*source.streams)
     recording.start(began_ns)
     counts = Counts()
+    handing_over_ns = 0
     for packet in source:
         if packet.time_ns - began_ns >= media_ns:
             break
+        before = time.thread_time_ns()
         recording.feed.put(packet)
+        handing_over_ns += time.thread_time_ns() - before
         counts.add(packet)
     source.close()
+    own = [thread.native_id for thread in threading.enumerate() if thread.name in {"writer", "journal"}]
+    assert len(own) == len({"writer", "journal"})
     ring_bytes = recording.feed.bytes
+    cpu_s = sum(thread_cpu_s("self", thread) for thread in own) + handing_over_ns / NS
     recording.stop(began_ns + media_ns)
-    return recording.recorded(counts, ring_bytes)
+    return recording.recorded(counts, ring_bytes), cpu_s
+
+
+def thread_cpu_s(pid: int | str, thread: int | str | None) -> float:
+    """CPU time of a thread so far (the scheduler's own count, in nanoseconds)."""
+    return int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[0]) / NS

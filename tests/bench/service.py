@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agent.demo.stage import run_tool
 from agent.recorder.local_socket import ask
+from tests.bench.path import thread_cpu_s
 from tests.bench.piped import resident_peak
 
 PRE_EVENT_S = 5.0
@@ -93,8 +94,8 @@ def _listen(notices: socket.socket, ready: threading.Event) -> None:
 
 
 def _cpu_s(pid: int) -> float:
-    """CPU time of all threads so far (the scheduler's own count, in nanoseconds)."""
-    return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    """CPU time of all threads so far."""
+    return sum(thread_cpu_s(pid, thread.name) for thread in Path(f"/proc/{pid}/task").iterdir())
 
 
 def live(config: Path, live_s: float) -> Lived:

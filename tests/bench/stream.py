@@ -8,8 +8,6 @@ from agent.clock import NS, Monotonic
 from agent.media.packet import Kind
 from agent.media.sources import OpenSource, paced, parse_spec, unpaced
 from tests.bench.path import Counts
-from tests.support.clips import FOLDER
-from tests.support.containers import segment
 
 CLIP = "max-heromode.mp4"
 PATTERN = "pattern:848x480@30,2700k,gop=30"
@@ -72,6 +70,8 @@ def choose(asked: Path | None, folder: Path) -> tuple[Path, str]:
     """The clip to use, and what to say of where it came from."""
     if asked is not None:
         return asked.resolve(), asked.name
+    from tests.support.clips import FOLDER
+
     found = FOLDER / CLIP
     if found.is_file():
         return found, CLIP
@@ -80,6 +80,8 @@ def choose(asked: Path | None, folder: Path) -> tuple[Path, str]:
 
 
 def _pattern_file(folder: Path) -> Path:
+    from tests.support.containers import segment
+
     source = parse_spec(PATTERN, unpaced(lambda: 0)).open(1)
     packets = []
     for packet in source:

@@ -1,7 +1,8 @@
 """One measurement, in a process of its own: `python -m tests.bench.worker '{"what": ..., ...}'` prints JSON.
 
 Times are CPU seconds of this process (user and system, all threads) while the work is done, its imports and the
-interpreter's start left out; memory is VmHWM, with what it was before the work as the base.
+interpreter's start left out; memory is VmHWM, with what it was before the work as the base. So nothing is imported here
+that the work does not need.
 """
 
 import json
@@ -20,7 +21,7 @@ from agent.media.fmp4_reader import Reader
 from agent.media.packet import Kind
 from agent.seal.reader import open_message
 from agent.seal.recipients import HpkeRecipientKey
-from tests.bench import latency, path, picamera, piped, raw, reading, service, stream
+from tests.bench import path, piped, stream
 
 RECIPIENTS = 2
 WARM_UP_S = 3.0
@@ -67,13 +68,14 @@ def ours(folder: Path, clip: Path, seconds: float, *, sync: bool, check: bool = 
 
 
 def ours_live(folder: Path, clip: Path, seconds: float) -> Sample:
-    """The same at the stream's own pace, synced."""
+    """The same at the stream's own pace, synced; the source not included."""
     keys = [HpkeRecipientKey.generate() for _ in range(RECIPIENTS)]
     base = piped.resident_peak("self")
     path.record(folder / "warm-up", keys, stream.opened(clip), round(min(WARM_UP_S, seconds) * NS), sync=True)
     source = stream.opened_live(clip, SystemClocks().monotonic_ns)
     with _measured() as sample:
-        done = path.record_live(folder / "evidence", keys, source, round(seconds * NS))
+        done, cpu_s = path.record_live(folder / "evidence", keys, source, round(seconds * NS))
+    sample.cpu_s = cpu_s
     return _counted(sample, done, base, None)
 
 
@@ -146,6 +148,8 @@ def ffmpeg_source(folder: Path, clip: Path, seconds: float, *, live: bool = Fals
 
 def picamera2(folder: Path, clip: Path, seconds: float, *, syncs_a_second: float = 0.0) -> Sample:
     """CircularOutput2 and PyavOutput; the source included, warmed up like ours."""
+    from tests.bench import picamera
+
     base = piped.resident_peak("self")
     # It holds back its buffer's seconds: less would write nothing.
     picamera.record(picamera.Feed(clip), min(WARM_UP_S + 5, seconds), folder / "warm-up.mp4")
@@ -158,6 +162,8 @@ def picamera2(folder: Path, clip: Path, seconds: float, *, syncs_a_second: float
 
 def picamera2_source(folder: Path, clip: Path, seconds: float) -> Sample:  # noqa: ARG001
     """Its packets, made and dropped."""
+    from tests.bench import picamera
+
     picamera.drain(picamera.Feed(clip), min(WARM_UP_S, seconds))
     with _measured() as sample:
         ran = picamera.drain(picamera.Feed(clip), seconds)
@@ -166,11 +172,15 @@ def picamera2_source(folder: Path, clip: Path, seconds: float) -> Sample:  # noq
 
 
 def limits(folder: Path, budget_s: float) -> dict[str, float]:  # noqa: ARG001
+    from tests.bench import raw
+
     return raw.speeds(budget_s)
 
 
 def durable(folder: Path, pre_event_s: float, times: int) -> list[dict[str, Any]]:
     """Starts at different moments between two fragments."""
+    from tests.bench import latency
+
     keys = [HpkeRecipientKey.generate() for _ in range(RECIPIENTS)]
     phases = [0.037 * turn for turn in range(times)]
     packets = latency.encode(pre_event_s + latency.LIVE_S + max(phases) + 2.5)
@@ -181,16 +191,22 @@ def durable(folder: Path, pre_event_s: float, times: int) -> list[dict[str, Any]
 
 
 def catching_up(folder: Path, clip: Path, media_s: float) -> float:
+    from tests.bench import latency
+
     keys = [HpkeRecipientKey.generate() for _ in range(RECIPIENTS)]
     return latency.catch_up(folder / "evidence", keys, clip, media_s)
 
 
 def evidence(folder: Path, clip: Path, seconds: float) -> dict[str, Any]:
+    from tests.bench import reading
+
     reading.make_evidence(folder / "evidence", clip, seconds)
     return asdict(reading.measure(folder / "evidence", folder / "film.mp4"))
 
 
 def recorder(folder: Path, clip: Path, times: int, live_s: float) -> list[dict[str, Any]]:
+    from tests.bench import service
+
     config = service.provision(folder / "pilot", clip)
     return [asdict(service.live(config, 0.0 if turn else live_s)) for turn in range(times)]
 

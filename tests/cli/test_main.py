@@ -161,3 +161,33 @@ def test_recorder_starts_without_loading_what_only_other_commands_need() -> None
 def test_recorder_loads_nothing_that_speaks_to_a_network() -> None:
     modules = loaded_by("import agent.recorder.service")
     assert not modules & {"ssl", "http.client", "urllib.request", "socketserver", "ftplib", "smtplib", "paho"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (["run", "--config", "recorder.toml"], "recorder.toml"),
+        (["run", "--config=recorder.toml"], "recorder.toml"),
+        (["run", "--config="], ""),
+        (["run", "--config", "--help"], ""),
+        (["run", "--config", "recorder.toml", "--help"], ""),
+        (["run", "--help"], ""),
+        (["run"], ""),
+        (["ctl", "--config", "recorder.toml"], ""),
+        ([], ""),
+    ],
+)
+def test_only_a_plain_run_goes_past_what_reads_command_lines(arguments: list[str], file: str) -> None:
+    assert cli.recorder_asked_for(arguments) == file
+
+
+def test_run_by_either_way_refuses_a_missing_configuration_alike(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "none.toml")
+    assert run(monkeypatch, "run", "--config", missing) == 2
+    plain = capsys.readouterr().err
+    monkeypatch.setattr(cli, "recorder_asked_for", lambda _arguments: "")
+    assert run(monkeypatch, "run", "--config", missing) == 2
+    assert capsys.readouterr().err == plain
+    assert "none.toml" in plain

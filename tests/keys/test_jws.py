@@ -8,6 +8,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from joserfc import jws as joserfc_jws
+from joserfc.jwk import ECKey
 
 from agent.errors import EvidenceError
 from agent.keys import jws
@@ -50,6 +52,16 @@ def test_a_token_is_as_rfc_7515_and_7518_say() -> None:
     encoded = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
     SIGNER.public_key.verify(encoded, f"{head}.{body}".encode(), ec.ECDSA(hashes.SHA256()))
     assert json.loads(base64.urlsafe_b64decode(head + "==")) == HEADER
+
+
+def test_an_implementation_by_others_takes_ours_and_we_take_theirs() -> None:
+    there = ECKey.import_key(jwk_of(SIGNER.public_key))
+    taken = joserfc_jws.deserialize_compact(TOKEN, there, algorithms=["ES256"])
+    assert json.loads(taken.payload) == PAYLOAD
+    key = ECKey.generate_key("P-256", private=True)
+    theirs = joserfc_jws.serialize_compact(HEADER | {"kid": "theirs"}, b'{"n":2}', key, algorithms=["ES256"])
+    jwk = {name: key.as_dict(private=False)[name] for name in ("kty", "crv", "x", "y")}
+    assert jws.verify(theirs, TYP, public_key(jwk)) == {"n": 2}
 
 
 def test_a_known_token_of_rfc_7515_verifies_as_ecdsa_but_not_for_us() -> None:
@@ -115,6 +127,17 @@ def test_a_kid_is_only_a_hint() -> None:
     assert jws.kid_of(swapped, TYP) == SIGNER.kid
     refused(swapped, "signature")
     refused(signed(HEADER | {"kid": 7}), "kid")
+
+
+def test_a_key_on_another_curve_is_refused() -> None:
+    with pytest.raises(EvidenceError, match="signature"):
+        jws.verify(TOKEN, TYP, ec.generate_private_key(ec.SECP384R1()).public_key())
+
+
+@pytest.mark.parametrize("numbers", [(0, 0), (0, 1), (1, 0), (2**256 - 1, 1), (1, 2**256 - 1)])
+def test_a_signature_out_of_range_is_refused(numbers: tuple[int, int]) -> None:
+    head, body, _ = TOKEN.split(".")
+    refused(f"{head}.{body}.{b64(b''.join(number.to_bytes(32, 'big') for number in numbers))}", "signature")
 
 
 def test_another_key_is_refused() -> None:

@@ -336,6 +336,14 @@ def foreign() -> Iterator[Path]:
         yield made.device_key.parent
 
 
+def test_recorder_keeps_nothing_in_memory_that_only_command_lines_need(pilot: Path) -> None:
+    with Running(pilot) as recorder:
+        mapped = Path(f"/proc/{recorder.pid}/maps").read_text()
+    loaded = {Path(line.split()[-1]).name.split(".")[0] for line in mapped.splitlines() if "/" in line}
+    assert "_rust" in loaded
+    assert not loaded & {"_pydantic_core", "_hashlib", "libcrypto", "libssl", "_ssl"}
+
+
 def test_owner_is_who_the_certificate_names(pilot: Path) -> None:
     owner = load_owner(configuration.load(pilot), pilot)
     assert (owner.agency, owner.device) == ("city", "cam-1")
