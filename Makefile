@@ -1,5 +1,5 @@
 # Everything a fresh Debian or Raspberry Pi OS needs is set up by the first target that is asked for.
-# `make demo` tells the whole story in half a minute, `make test` runs the checks, `make help` lists the rest.
+# `make demo` tells the whole story in 40 seconds, `make test` runs the checks, `make help` lists the rest.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
