@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test test-kill test-hardware test-tools bench bench-tools lint lock clean
+.PHONY: help demo test test-kill test-dock test-hardware test-tools bench bench-tools lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,15 +26,21 @@ demo: $(STAMP) ## the whole story, from provisioning to opened evidence
 	$(BIN)/bwc-agent demo $(ARGS)
 
 test-tools:
-	@PATH=$$PATH:/usr/sbin; command -v mosquitto >/dev/null || { $(SUDO) apt-get update -q && \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends mosquitto; } || \
-	  echo "no mosquitto to be had: the tests that need a real broker are skipped" >&2
+	@PATH=$$PATH:/usr/sbin; missing=; command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
+	command -v ip >/dev/null || missing="$$missing iproute2"; \
+	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
+	[ -z "$$missing" ] || { $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; } || \
+	  echo "can't be had:$$missing. The tests that need a real broker, a network of their own or a wrong clock are skipped" >&2
 
 test: $(STAMP) test-tools lint ## lint, types and tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
 	BWC_KILLS=200 $(BIN)/python -m pytest --timeout 3000 -o faulthandler_timeout=0 -s tests/kill $(ARGS)
+
+test-dock: $(STAMP) test-tools ## 62 faults of every kind to one docking: cables, brokers, disks, clocks
+	BWC_DOCK_FAULTS=62 $(BIN)/python -m pytest --timeout 900 -o faulthandler_timeout=0 -s tests/dock/test_run_of_faults.py $(ARGS)
 
 test-hardware: $(STAMP) ## the real stack: camera, GPIO, systemd, power cuts, arm64 (SUITE=camera for one)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.hardware $(SUITE)

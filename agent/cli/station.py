@@ -1,6 +1,8 @@
 """`bwc-agent station` and `bwc-agent fleet`: the counterpart of docks, and what a custodian sees."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from agent.station.fleet import Row
+    from agent.station.measured import Measured
+    from agent.station.simulate import Progress
+    from agent.station.simulated import Office
     from agent.station.store import Store
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The station's configuration file.", show_default=False)]
@@ -19,6 +24,7 @@ WIDE = 98
 """Columns of a terminal that show the mode and the policy's name too."""
 MOST_ALARMS = 5
 """Alarms that are told in words below the table."""
+_TELL_S = 15.0
 
 fleet_app = typer.Typer(help="A fleet as its stations see it.", no_args_is_help=True)
 
@@ -81,7 +87,7 @@ def watch(
     It only reads the station's database, on the station's machine. What nobody measured is a dash. Devices with alarms
     come first; below stand the newest alarms. Ctrl-C ends it.
 
-    Exit codes with --json or --once: 0 no alarm, 1 an alarm, 2 there is no such database.
+    Exit codes with --json or --once: 0 no alarm, 1 an alarm that nobody has acknowledged, 2 there is no such database.
 
     Example: bwc-agent fleet watch --config pilot/agency/station/station.toml
     """
@@ -93,7 +99,7 @@ def watch(
 
     from agent.station.fleet import rows
 
-    store, console = _database(config), Console()
+    store, console = _store(config, read_only=True), Console()
     if as_json or once:
         found = rows(store)
         if as_json:
@@ -123,19 +129,11 @@ def events(
     """
     from agent.station.fleet import event_line
 
-    found = _database(config).told(device, most)
+    found = _store(config, read_only=True).told(device, most)
     for named, text in found:
         print(text if as_json else event_line(named, text))
     if not found:
         raise typer.Exit(1)
-
-
-def _database(config: Path) -> "Store":
-    from agent.dock.config import load, resolve
-    from agent.station.config import StationConfig
-    from agent.station.store import Store
-
-    return Store(resolve(config, load(config, StationConfig).station.database), read_only=True)
 
 
 @fleet_app.command("revoke")
@@ -173,19 +171,95 @@ def revoke(
     print("      an open session goes on until it ends; restarting the broker ends it")
 
 
+@fleet_app.command("alarms")
+def alarms(
+    config: ConfigOption,
+    everything: Annotated[bool, typer.Option("--all", help="Those that were acknowledged, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """List the alarms that nobody has acknowledged, with their numbers. Exit code 1 if there is one.
+
+    Example: bwc-agent fleet alarms --config pilot/agency/station/station.toml
+    """
+    from dataclasses import asdict
+
+    store = _store(config, read_only=True)
+    found = [alarm for alarm in store.all_alarms() if everything or alarm.open]
+    store.close()
+    for alarm in found:
+        if as_json:
+            print(json.dumps({name: value or None for name, value in asdict(alarm).items()}))
+            continue
+        print(f"{alarm.number}  {alarm.received[:19]}  {alarm.device}  {alarm.kind}  {alarm.detail}")
+        if not alarm.open:
+            print(f"    acknowledged {alarm.time[:19]} by {alarm.custodian} ({alarm.login}): {alarm.reason}")
+    raise typer.Exit(1 if any(alarm.open for alarm in found) else 0)
+
+
+@fleet_app.command("acknowledge")
+def acknowledge(
+    number: Annotated[int, typer.Argument(help="The alarm's number, as `fleet alarms` lists it.", show_default=False)],
+    config: ConfigOption,
+    name: Annotated[str, typer.Option("--name", help="Who acknowledges it.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="Why it is closed.", show_default=False)],
+) -> None:
+    """Close an alarm, by name and with a reason. Both are kept beside it; no alarm is ever deleted.
+
+    Example: bwc-agent fleet acknowledge 3 --config station.toml --name "A. Custodian" --reason "Card replaced, case 12"
+    """
+    import getpass
+
+    from agent.clock import SystemClocks, utc_text
+
+    store = _store(config, read_only=False)
+    try:
+        now = utc_text(SystemClocks().wall().utc_ns)
+        alarm = store.acknowledge(number, custodian=name, reason=reason, login=getpass.getuser(), time=now)
+    finally:
+        store.close()
+    print(f"alarm {alarm.number} of {alarm.device} ({alarm.kind}) is acknowledged by {name}: {reason}")
+
+
+def _store(config: Path, *, read_only: bool) -> "Store":
+    """A station's database, which must be there.
+
+    Raises:
+        ConfigError: There is none, or the configuration is no station's.
+        StorageError: It can't be opened.
+    """
+    from agent.dock.config import load, resolve
+    from agent.errors import ConfigError
+    from agent.station.config import StationConfig
+    from agent.station.store import Store
+
+    database = resolve(config, load(config, StationConfig).station.database)
+    if not database.exists():
+        raise ConfigError(f"expected a station's database at {database}: has this station run yet?")
+    return Store(database, read_only=read_only)
+
+
 @fleet_app.command("simulate")
 def simulate(
     authority: Annotated[Path, typer.Option("--authority", help="The CA's key: agency/broker-ca/broker-ca.pem.")],
     agency: Annotated[str, typer.Option("--agency", help="The agency's name.")] = "bench",
     devices: Annotated[int, typer.Option("--devices", help="How many.", min=1, max=100_000)] = 100,
-    broker: Annotated[str, typer.Option("--broker", help="Where.")] = "mqtts://localhost:8883",
+    broker: Annotated[
+        list[str] | None,
+        typer.Option("--broker", help="Where; several times for the nodes of a cluster.", show_default=False),
+    ] = None,
     events: Annotated[int, typer.Option("--events", help="Events of each device.", min=1, max=64)] = 8,
     within: Annotated[float, typer.Option("--within", help="All dock within so many seconds.", min=0)] = 60.0,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", help="agency/root/root.pem: devices show signed checkpoints and are attested."),
+    ] = None,
+    trust: Annotated[Path | None, typer.Option("--trust", help="agency/trust.jws, with --root.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Let simulated devices dock, report, lose their connection and leave; print latencies and losses as JSON.
+    """Let simulated devices dock, report, lose their connection and leave; print latencies and losses.
 
-    A station of the agency must run beside the broker. The devices are named simulated-1 and so on, and what they say
-    stays in its database: use a broker and a station of your own for it.
+    A station of the agency must run beside the broker (mqtts://localhost:8883 if none is named). What it keeps of the
+    devices says that they are simulated; use a broker and a station of your own for this.
 
     Exit codes: 0 no event was lost, 1 one was, 2 refused, such as a broker without TLS.
 
@@ -193,36 +267,121 @@ def simulate(
     """
     import os
     import random
-    from urllib.parse import urlsplit
+
+    from rich.console import Console
 
     from agent.clock import NS, SystemClocks
-    from agent.errors import ConfigError
     from agent.keys import files
     from agent.keys.records import Validity
     from agent.keys.tls import Authority
+    from agent.station.simulate import Plan
     from agent.station.simulate import simulate as run
 
-    at = urlsplit(broker)
-    if at.scheme != "mqtts" or not at.hostname:
-        raise ConfigError(f"expected a broker as mqtts://host:port, got {broker!r}: there is nothing without TLS")
     secret = typer.prompt("Passphrase", hide_input=True) if files.needs_passphrase(authority) else None
     clocks = SystemClocks()
     now = clocks.wall().utc_ns
     key = files.load_tls_authority(authority, secret)
-    measured = run(
-        authority=Authority(agency, Validity(now - 3600 * NS, now + 86_400 * NS), key),
+    plan = Plan(
         agency=agency,
-        host=at.hostname,
-        port=at.port or 8883,
+        authority=Authority(agency, Validity(now - 3600 * NS, now + 86_400 * NS), key),
+        office=_office(root, trust),
+        brokers=[_place(url) for url in broker or ["mqtts://localhost:8883"]],
         devices=devices,
         events=events,
         within_s=within,
-        clocks=clocks,
-        random_bytes=os.urandom,
-        dice=random.Random(),  # noqa: S311 - when a simulated device docks is no secret
     )
-    print(json.dumps(measured.report()))
-    raise typer.Exit(1 if measured.lost else 0)
+    with _watching(devices) as watch:
+        measured = run(
+            plan,
+            clocks=clocks,
+            random_bytes=os.urandom,
+            dice=random.Random(),  # noqa: S311 - when a simulated device docks is no secret
+            watch=watch,
+        )
+    if as_json:
+        print(json.dumps(measured.report()))
+    else:
+        Console().print(_measured(measured))
+    raise typer.Exit(1 if measured.failed else 0)
+
+
+def _place(url: str) -> tuple[str, int]:
+    from urllib.parse import urlsplit
+
+    from agent.errors import ConfigError
+
+    try:
+        at = urlsplit(url)
+        host, port = at.hostname, at.port or 8883
+    except ValueError as error:
+        raise ConfigError(f"expected a broker as mqtts://host:port, got {url!r}: {error}") from error
+    if at.scheme != "mqtts" or not host:
+        raise ConfigError(f"expected a broker as mqtts://host:port, got {url!r}: there is nothing without TLS")
+    return host, port
+
+
+def _office(root: Path | None, trust: Path | None) -> "Office | None":
+    from agent.errors import ConfigError
+    from agent.keys import files
+    from agent.keys.trust import read_unpinned
+    from agent.station.simulated import Office
+
+    if root is None and trust is None:
+        return None
+    if root is None or trust is None:
+        raise ConfigError("expected --root and --trust together: the root certifies devices, the document names it")
+    secret = typer.prompt("Passphrase of the root", hide_input=True) if files.needs_passphrase(root) else None
+    signer, document = files.load_signer(f"file:{root.absolute()}", secret), read_unpinned(files.read_token(trust))
+    if signer.kid != document.root_kid:
+        raise ConfigError(f"expected the root of {trust}, {document.root_kid}, got {signer.kid} at {root}")
+    return Office(signer, document)
+
+
+@contextmanager
+def _watching(devices: int) -> "Iterator[Callable[[Progress], None]]":
+    """A bar on a terminal, a line now and then elsewhere; on standard error, so that what is printed can be piped."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        told = 0.0
+
+        def tell(progress: "Progress") -> None:
+            nonlocal told
+            if progress.seconds - told >= _TELL_S:
+                told = progress.seconds
+                said = f"docked {progress.docked}, connected {progress.connected}, left {progress.left} of {devices}"
+                print(f"{progress.seconds:5.0f} s: {said}", file=sys.stderr, flush=True)
+
+        yield tell
+        return
+    with Bar(console=console, transient=True) as bar:
+        docked, left = (bar.add_task(name, total=devices) for name in ("docked", "left"))
+
+        def watch(progress: "Progress") -> None:
+            bar.update(docked, completed=progress.docked)
+            bar.update(left, completed=progress.left)
+
+        yield watch
+
+
+def _measured(measured: "Measured") -> "Table":
+    from rich.table import Table
+
+    from agent.station.measured import COUNTED, NAMES, percentiles
+
+    counted = ", ".join(f"{name.replace('_', ' ')} {getattr(measured, name)}" for name in COUNTED)
+    table = Table(title=f"{counted}; {measured.seconds:.1f} s", caption="ms; what each is: agent.station.measured")
+    for name in ("", "count", "p50", "p95", "p99", "max"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name in NAMES:
+        found = percentiles(getattr(measured, name))
+        if found:
+            table.add_row(name, *(f"{value:,.{0 if key == 'count' else 1}f}" for key, value in found.items()))
+    return table
 
 
 def _picture(store: "Store", width: int) -> "Group":

@@ -46,19 +46,27 @@ def validity(*, days_from: float = -1, days_until: float = 30) -> Validity:
 class Broker:
     """Started and killed at will; certificates stay."""
 
-    def __init__(self, folder: Path, agency: str = AGENCY, hosts: Sequence[str] = ("localhost", "127.0.0.1")) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        agency: str = AGENCY,
+        hosts: Sequence[str] = ("localhost", "127.0.0.1"),
+        address: str = "127.0.0.1",
+    ) -> None:
+        self.binary = binary()
         self.folder = folder / "broker"
         self.clients = folder / "clients"
         self.data = folder / "data"
         for path in (self.folder, self.clients, self.data):
             path.mkdir()
         self.authority = Authority(agency, validity())
+        self.address = address
         self.port = free_port()
         self.authority.broker(hosts).save(self.folder, self.authority)
         self.issued: dict[str, Issued] = {}
         self.revoke()
         configuration = mosquitto.configuration(
-            str(self.folder), str(self.data), user=getpass.getuser(), port=self.port, address="127.0.0.1"
+            str(self.folder), str(self.data), user=getpass.getuser(), port=self.port, address=address
         )
         (self.folder / "mosquitto.conf").write_text(configuration)
         (self.folder / "acl.conf").write_text(mosquitto.access_list(agency))
@@ -66,6 +74,7 @@ class Broker:
         self.command = self.program()
         self.log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
 
     def program(self) -> list[str]:
         """What is started; the test is skipped where it can't be."""
@@ -80,17 +89,31 @@ class Broker:
 
     def start(self) -> "Broker":
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, env={**os.environ, **self.environment}
+            )
         until = time.monotonic() + 10
         while time.monotonic() < until:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection((self.address, self.port), timeout=1).close()
             except OSError:
                 assert self.process.poll() is None, self.log.read_text()
                 time.sleep(0.02)
             else:
                 return self
         raise AssertionError(f"the broker does not listen: {self.log.read_text()}")
+
+    def cpu_s(self) -> float:
+        """Processor time so far, user's and system's (proc(5), fields 14 and 15)."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_mb(self) -> float:
+        """The most memory that was ever resident (VmHWM)."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
     def kill(self) -> None:
         """As a power cut: no word to anybody."""
