@@ -100,6 +100,7 @@ class Station:
         if self.connection.connected and not self._up:
             host, port = self.connection.place
             self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")
+            self._attested.clear()  # what was said into the connection before may not have come through
         self._up = self.connection.connected
         if self.connection.problem != self._problem:
             self._problem = self.connection.problem
