@@ -5,7 +5,8 @@ The rules, in order:
 2. A status is sent when something in it changed that somebody waits for, `SOON_NS` after the one before at the
    earliest, and every `STATUS_NS` in any case.
 3. Events are sent in the journal's order, at most `WINDOW` of them unacknowledged. On a new connection, and when a
-   station was silent for `AGAIN_NS`, what is not acknowledged is sent again.
+   station was silent for `AGAIN_NS`, what is not acknowledged is sent again; each time without an answer the wait
+   doubles, up to `LONGEST_NS`: a station that is behind is not helped by hearing everything once more.
 4. An event is done with when a *station* has acknowledged it, never because a broker took it. The cursor is the last
    line before which everything is done with; it is what a restart begins from.
 """
@@ -24,6 +25,7 @@ WINDOW = 64
 SOON_NS = 1 * NS
 STATUS_NS = 15 * NS
 AGAIN_NS = 10 * NS
+LONGEST_NS = 80 * NS
 MOST_STATIONS = 4
 _SLOW = frozenset({"uptime_s", "temperature_c", "checkpoint", "evidence", "storage", "clock"})
 """Fields that wait for the next status."""
@@ -62,6 +64,7 @@ class Session:
         self._pending: deque[_Pending] = deque()
         self._unsent: deque[_Pending] = deque()
         self._heard_ns = 0
+        self._again_ns = AGAIN_NS
         self._name = ""
         self._docked: bool | None = None
         self._status_ns: int | None = None
@@ -111,6 +114,7 @@ class Session:
         self._name = name
         self._docked = None
         self._status_ns = None
+        self._again_ns = AGAIN_NS
         self._again(now_ns)
 
     def _again(self, now_ns: int) -> None:
@@ -129,7 +133,7 @@ class Session:
 
     def acknowledged(self, ack: Ack, now_ns: int) -> bool:
         """A station has events on storage; True if the cursor has moved and is to be kept."""
-        self._heard_ns = now_ns
+        self._heard_ns, self._again_ns = now_ns, AGAIN_NS
         if ack.seen and (ack.station in self._seen or len(self._seen) < MOST_STATIONS):
             self._seen[ack.station] = ack.seen
         ids = set(ack.ids)
@@ -157,8 +161,9 @@ class Session:
         if status.docked != bool(self._docked):
             self._docked = status.docked
             said.append(self._state("docked" if status.docked else "undocked", self._name))
-        if self.unacknowledged and now_ns - self._heard_ns >= AGAIN_NS:
+        if self.unacknowledged and now_ns - self._heard_ns >= self._again_ns:
             self._again(now_ns)
+            self._again_ns = min(2 * self._again_ns, LONGEST_NS)
         while self._unsent:
             pending = self._unsent.popleft()
             if not pending.acknowledged:

@@ -24,7 +24,7 @@ from agent.errors import EvidenceError, StorageError
 from agent.keys.attestation import attest
 from agent.keys.signer import Signer
 from agent.keys.trust import TrustDocument
-from agent.station.history import Verdict, checked, judge
+from agent.station.history import Checks, Verdict, judge
 from agent.station.store import Store
 
 TURN_S = 0.1
@@ -75,7 +75,7 @@ class Station:
     ) -> None:
         self._name = name
         self._agency = agency
-        self._trust = trust
+        self._checks = Checks(trust)
         self._signer = signer
         self._store = store
         self._clocks = clocks
@@ -156,7 +156,7 @@ class Station:
         self._store.put_status(device, status.session, text, received, live=not message.retained)
         if message.retained or status.checkpoint is None:
             return
-        now = checked(status.checkpoint, self._trust, device, self._clocks.wall())
+        now = self._checks.checked(status.checkpoint, device, self._clocks.wall())
         asked = (status.session, status.nonce)
         if status.contact and self._attested.get(device) != asked:
             answers.attest[device] = asked
