@@ -7,7 +7,8 @@ STAMP  := $(VENV)/.ready
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test test-kill test-dock test-hardware test-tools bench bench-tools lint lock clean
+.PHONY: help demo test test-kill test-dock test-fleet test-cluster test-hardware test-tools cluster-tools bench bench-tools lint \
+  lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +42,15 @@ test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
 
 test-dock: $(STAMP) test-tools ## 62 faults of every kind to one docking: cables, brokers, disks, clocks
 	BWC_DOCK_FAULTS=62 $(BIN)/python -m pytest --timeout 900 -o faulthandler_timeout=0 -s tests/dock/test_run_of_faults.py $(ARGS)
+
+test-fleet: $(STAMP) test-tools ## 1,500 simulated devices dock at one Mosquitto and one station
+	$(BIN)/python -m pytest --timeout 900 -o faulthandler_timeout=0 -s tests/fleet $(ARGS)
+
+test-cluster: $(STAMP) cluster-tools ## the same on three RabbitMQ nodes, one of which is killed
+	$(BIN)/python -m pytest --timeout 600 -o faulthandler_timeout=0 -s tests/cluster $(ARGS)
+
+cluster-tools:
+	@[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || $(SUDO) sh tests/cluster/install
 
 test-hardware: $(STAMP) ## the real stack: camera, GPIO, systemd, power cuts, arm64 (SUITE=camera for one)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.hardware $(SUITE)

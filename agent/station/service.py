@@ -25,7 +25,7 @@ from agent.errors import EvidenceError, StorageError
 from agent.keys.attestation import attest
 from agent.keys.signer import Signer
 from agent.keys.trust import TrustDocument
-from agent.station.history import Verdict, checked, judge
+from agent.station.history import Checks, Verdict, judge
 from agent.station.store import Store
 
 TURN_S = 0.1
@@ -77,7 +77,7 @@ class Station:
     ) -> None:
         self._name = name
         self._agency = agency
-        self._trust = trust
+        self._checks = Checks(trust)
         self._signer = signer
         self._store = store
         self._clocks = clocks
@@ -167,7 +167,7 @@ class Station:
         if status.checkpoint is None:
             return
         try:
-            now = checked(status.checkpoint, self._trust, device, self._clocks.wall())
+            now = self._checks.checked(status.checkpoint, device, self._clocks.wall())
         except EvidenceError as error:  # revoked, of nobody's key, not valid now: neither attested nor believed
             self._store.put_alarm(device, "checkpoint_refused", str(error)[:300], received, once=True)
             if device not in self._refused:
