@@ -180,8 +180,9 @@ def topics_of(c: Connection) -> set[str]:
 
 
 def settle(*each: Connection) -> None:
-    """Until a marker that a station may read has gone round after all else."""
-    for _ in range(25):
+    """Until the broker has dealt with all that was said, and what comes of that has come."""
+    assert turned(*each, until=lambda: all(c._handed == 0 for c in each))
+    for _ in range(5):
         for one in each:
             one.turn(0.02, lambda: None)
 
