@@ -188,6 +188,7 @@ class Service:
         if self.connection.connected and not self._up:
             self._say(f"connected, MQTT {self.connection.version}")
             self._problems.clear()
+            self._confirmed.clear()  # by now it may be another card
             self.session.connected(self._name, now)
         self._up = self.connection.connected
         if self.connection.problem:
