@@ -256,6 +256,24 @@ def test_client_id_of_another_device_is_not_taken(broker: Broker) -> None:
     attacker.end()
 
 
+def test_will_of_one_device_is_not_spoken_for_another(broker: Broker) -> None:
+    """Else whoever pulls its own cable could say that others are lost."""
+    station = connection(broker.client(mosquitto.STATION), [Topics(AGENCY, "+").state])
+    assert turned(station, until=lambda: station.connected)
+    for name, topic in (("cam-1", OTHER.state), ("cam-2", OTHER.state)):
+        one = connection(broker.client(name))
+        end = time.monotonic() + 5
+        while not one.connected:
+            assert time.monotonic() < end
+            one.turn(0.02, lambda name=name, topic=topic: Publication(topic, name.encode(), retain=True))
+        one.cut()
+        one._drop(in_order=False)
+    assert turned(station, until=lambda: bool(station.received))
+    settle(station)
+    assert [message.payload for message in station.received] == [b"cam-2"]
+    station.end()
+
+
 def test_foreign_device_name_with_a_colon_cannot_be_provisioned() -> None:
     from agent.keys.records import Name
 

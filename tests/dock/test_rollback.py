@@ -136,14 +136,14 @@ def test_use_without_any_rollback_is_no_alarm(seen: tuple[Docked, Card]) -> None
 
 def cut_lines(docked: Docked) -> None:
     """The last lines of the journal are taken away, at the end of a line."""
-    newest = sorted((docked.folder / "evidence" / layout.JOURNAL).glob("*.jsonl"))[-1]
+    newest = max((docked.folder / "evidence" / layout.JOURNAL).glob("*.jsonl"))
     lines = newest.read_bytes().splitlines(keepends=True)
     newest.write_bytes(b"".join(lines[: len(lines) // 2]))
 
 
 def change_line(docked: Docked) -> None:
     """History is written anew from a line on: that and all that come after it are other ones, and fewer."""
-    newest = sorted((docked.folder / "evidence" / layout.JOURNAL).glob("*.jsonl"))[-1]
+    newest = max((docked.folder / "evidence" / layout.JOURNAL).glob("*.jsonl"))
     lines = newest.read_bytes().splitlines(keepends=True)
     half = len(lines) // 2
     newest.write_bytes(b"".join(lines[:half]) + lines[half].replace(b"test-0", b"best-0"))
