@@ -3,6 +3,7 @@
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -260,12 +261,12 @@ def test_will_of_one_device_is_not_spoken_for_another(broker: Broker) -> None:
     """Else whoever pulls its own cable could say that others are lost."""
     station = connection(broker.client(mosquitto.STATION), [Topics(AGENCY, "+").state])
     assert turned(station, until=lambda: station.connected)
-    for name, topic in (("cam-1", OTHER.state), ("cam-2", OTHER.state)):
+    for name in ("cam-1", "cam-2"):
         one = connection(broker.client(name))
         end = time.monotonic() + 5
         while not one.connected:
             assert time.monotonic() < end
-            one.turn(0.02, lambda name=name, topic=topic: Publication(topic, name.encode(), retain=True))
+            one.turn(0.02, partial(Publication, OTHER.state, name.encode(), retain=True))
         one.cut()
         one._drop(in_order=False)
     assert turned(station, until=lambda: bool(station.received))
