@@ -29,6 +29,7 @@ demo: $(STAMP) ## the whole story, from provisioning to opened evidence
 test-tools:
 	@PATH=$$PATH:/usr/sbin; missing=; command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \
+	command -v strace >/dev/null || missing="$$missing strace"; \
 	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
 	[ -z "$$missing" ] || { $(SUDO) apt-get update -q && \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; } || \

@@ -191,6 +191,7 @@ class Service:
             host, port = self.connection.place
             self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")
             self._problems.clear()
+            self._confirmed.clear()  # by now it may be another card
             self.session.connected(self._name, now)
         self._up = self.connection.connected
         if self.connection.problem:

@@ -27,7 +27,7 @@ SOON_NS = 1 * NS
 STATUS_NS = 15 * NS
 AGAIN_NS = 10 * NS
 LONGEST_NS = 80 * NS
-MOST_STATIONS = 4
+MOST_STATIONS = 8
 _SLOW = frozenset({"uptime_s", "temperature_c", "checkpoint", "evidence", "storage", "clock"})
 """Fields that wait for the next status."""
 
@@ -135,7 +135,10 @@ class Session:
     def acknowledged(self, ack: Ack, now_ns: int) -> bool:
         """A station has events on storage; True if the cursor has moved and is to be kept."""
         self._heard_ns, self._again_ns = now_ns, AGAIN_NS
-        if ack.seen and (ack.station in self._seen or len(self._seen) < MOST_STATIONS):
+        if ack.seen:
+            self._seen.pop(ack.station, None)
+            while len(self._seen) >= MOST_STATIONS:
+                del self._seen[next(iter(self._seen))]  # the one that has asked for nothing for the longest time
             self._seen[ack.station] = ack.seen
         ids = set(ack.ids)
         for pending in self._pending:
