@@ -76,8 +76,15 @@ def _lines(status: dict[str, Any]) -> list[str]:
         + (f", {left / 3600:.1f} h left" if left is not None else ""),
         f"clock     {status['clock']}" + (f", within {within} ms" if within is not None else ", not to be trusted"),
         f"requests  {status['requests']}, refused {status['refused']}",
+        f"dock      {_dock(status)}",
         *(f"input     {line} is not trusted" for line in status["faulty_lines"]),
     ]
+
+
+def _dock(status: dict[str, Any]) -> str:
+    if status["docked"]:
+        return f"docked, attested by {status['station']}"
+    return "contact closed, attested by no station" if status["dock_contact"] else "not docked"
 
 
 def press_command(

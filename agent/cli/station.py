@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+    from agent.keys.tls import Authority
     from agent.station.fleet import Row
     from agent.station.measured import Measured
     from agent.station.simulate import Progress
@@ -270,20 +271,14 @@ def simulate(
 
     from rich.console import Console
 
-    from agent.clock import NS, SystemClocks
-    from agent.keys import files
-    from agent.keys.records import Validity
-    from agent.keys.tls import Authority
+    from agent.clock import SystemClocks
     from agent.station.simulate import Plan
     from agent.station.simulate import simulate as run
 
-    secret = typer.prompt("Passphrase", hide_input=True) if files.needs_passphrase(authority) else None
     clocks = SystemClocks()
-    now = clocks.wall().utc_ns
-    key = files.load_tls_authority(authority, secret)
     plan = Plan(
         agency=agency,
-        authority=Authority(agency, Validity(now - 3600 * NS, now + 86_400 * NS), key),
+        authority=_authority(authority, agency, days=1),
         office=_office(root, trust),
         brokers=[_place(url) for url in broker or ["mqtts://localhost:8883"]],
         devices=devices,
@@ -303,6 +298,45 @@ def simulate(
     else:
         Console().print(_measured(measured))
     raise typer.Exit(1 if measured.failed else 0)
+
+
+@fleet_app.command("rabbitmq")
+def rabbitmq(
+    directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", show_default=False)],
+    authority: Annotated[Path, typer.Option("--authority", help="The CA's key: agency/broker-ca/broker-ca.pem.")],
+    nodes: Annotated[list[str], typer.Option("--node", help="A node's host name; at least three times.")],
+    devices: Annotated[list[str], typer.Option("--device", help="Who is let in; as often as there are devices.")],
+    agency: Annotated[str, typer.Option("--agency", help="The agency's name.")] = "bench",
+    port: Annotated[int, typer.Option("--port", help="Of every node.", min=1, max=65_535)] = 8883,
+) -> None:
+    """Write the example configuration of a RabbitMQ cluster: for a fleet that outgrows one broker.
+
+    Each node's folder goes to its /etc/rabbitmq. Docks and stations name one node as `host` and the others as `others`.
+
+    Example: bwc-agent fleet rabbitmq cluster --authority pilot/agency/broker-ca/broker-ca.pem
+    --node broker-1.example --node broker-2.example --node broker-3.example --device camera-7
+    """
+    from agent.keys.provision import DEFAULT_LIFETIME_DAYS
+    from agent.station.cluster import make_cluster
+
+    made = _authority(authority, agency, days=DEFAULT_LIFETIME_DAYS)
+    for place in make_cluster(directory, made, agency=agency, hosts=nodes, devices=devices, port=port):
+        print(f"{place}: to be copied to /etc/rabbitmq of {place.name}, readable by rabbitmq alone")
+    print(f"[broker] of docks and stations: host = {json.dumps(nodes[0])}, others = {json.dumps(nodes[1:])}")
+
+
+def _authority(path: Path, agency: str, *, days: int) -> "Authority":
+    """The agency's CA, from its key."""
+    from agent.clock import NS, SystemClocks
+    from agent.keys import files
+    from agent.keys.records import Validity
+    from agent.keys.tls import Authority
+
+    secret = typer.prompt("Passphrase", hide_input=True) if files.needs_passphrase(path) else None
+    now = SystemClocks().wall().utc_ns
+    return Authority(
+        agency, Validity(now - 3600 * NS, now + days * 86_400 * NS), files.load_tls_authority(path, secret)
+    )
 
 
 def _place(url: str) -> tuple[str, int]:

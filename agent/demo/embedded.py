@@ -60,13 +60,13 @@ class _Begun(StreamReaderAdapter):
 
 
 class ByCertificate(BaseAuthPlugin):
-    """User and client id are the certificate's common name."""
+    """The client id is the certificate's common name; so is the user, for who names one."""
 
     async def authenticate(self, *, session: Session) -> bool:
         """True for a client that claims no other name than that of its certificate."""
         shown = session.ssl_object.getpeercert() or {}
         names = [value for part in shown.get("subject", ()) for kind, value in part if kind == "commonName"]
-        return names == [session.client_id] == [session.username]
+        return names == [session.client_id] and session.username in {None, *names}
 
 
 def tls_context(folder: Path) -> ssl.SSLContext:

@@ -131,7 +131,8 @@ class Story:
         took = recorder.start()
         status = recorder.status()
         say.say("recorder", f"up {took:.1f} s after its process was started, boot {status['boot']}, {status['mode']}")
-        say.claim(f"the newest signed policy is in force: {status['policy']}", status["policy"].endswith(str(VERSION)))
+        status = recorder.until("its policy is read", lambda status: status["policy_version"] > 0)
+        say.claim(f"the newest signed policy is in force: {status['policy']}", status["policy_version"] == VERSION)
         self._dock.start()
         recorder.until("the pre-event buffer is full", lambda status: status["uptime_s"] > PRE_EVENT_S + 1)
         recordings = self._evidence / "recordings"

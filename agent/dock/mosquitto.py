@@ -37,6 +37,9 @@ max_inflight_messages 1000
 # below 1 kB a message. What does not fit is dropped, and said again by its device 10 s later.
 max_queued_messages 100000
 max_keepalive 300
+# Not to be said here: each device is an open file, and the usual soft limit is 1,024. For 1,500 devices give Mosquitto
+# 4,096 (LimitNOFILE=4096 in a drop-in of its unit, or ulimit -n). Its listen queue holds 100: of more that connect in
+# the same instant the kernel lets the rest try again a second later; a dock's jitter_s spreads them.
 log_dest stderr
 log_type error
 log_type warning

@@ -14,8 +14,10 @@ The rules of `agent.dock.mosquitto`, as near as RabbitMQ comes to them:
 What can't be said here: the client id is not bound to the certificate, so that one device may throw another one out of
 its connection (never read or write as it); and `.` in an MQTT topic becomes `/`, so that names with a dot are refused.
 
-Nothing is mirrored. Sessions are clean, their queues end with their connection, and an event is done with only when a
-station has it on storage: what a node takes with it is said again.
+The queues of subscriptions have a mirror. Not for what is in them: an event is done with only when a station has it on
+storage, and what a node takes with it is said again. But for their names: RabbitMQ 3.10 keeps the queue of a connection
+that died with its node as one that is down, and lets nobody of that name in at any other node until the dead one is
+back.
 """
 
 import json
@@ -125,6 +127,16 @@ def _document(rights: Mapping[str, tuple[str, str]]) -> dict[str, object]:
         "users": users,
         "permissions": permissions,
         "topic_permissions": topics,
+        "policies": [
+            {
+                **named,
+                "name": "subscriptions",
+                "pattern": "^mqtt-subscription-",
+                "apply-to": "queues",
+                "definition": {"ha-mode": "exactly", "ha-params": 2, "ha-sync-mode": "automatic"},
+                "priority": 0,
+            }
+        ],
         # A user with a colon would be taken for one of another virtual host.
         "global_parameters": [{"name": "mqtt_default_vhosts", "value": {user: "/" for user in rights if ":" in user}}],
     }

@@ -137,6 +137,8 @@ class Service:
         self._snapshot: dict[str, Any] = {}
         self._fresh_ns: int | None = None
         self._up = False
+        self._bundles: dict[str, bytes] = {}
+        self._clock_known = False
         self._problems: set[str] = set()
         self._evidence: tuple[int, Evidence] | None = None
         self._certificates = (0, "", "")
@@ -189,6 +191,7 @@ class Service:
             host, port = self.connection.place
             self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")
             self._problems.clear()
+            self._confirmed.clear()  # by now it may be another card
             self.session.connected(self._name, now)
         self._up = self.connection.connected
         if self.connection.problem:
@@ -213,6 +216,7 @@ class Service:
         else:
             self.connection.end()
         self._up = False
+        self._bundles.clear()
 
     def _look(self) -> None:
         try:
@@ -221,6 +225,7 @@ class Service:
             return  # it becomes stale, and then nobody is docked
         if snapshot != self._snapshot:
             self._snapshot, self._fresh_ns = snapshot, self._monotonic()
+            self._give_again()
 
     def _read(self) -> None:
         until = self._snapshot.get("durable_line")
@@ -244,10 +249,23 @@ class Service:
         if message.topic not in {self._topics.dock, self._topics.policy, self._topics.agency_policy}:
             self._note(f"a message on {message.topic[:100]}, which nobody asked for, was passed over")
             return
+        if message.topic != self._topics.dock:
+            self._bundles[message.topic] = message.payload
+        self._give(message.payload)
+
+    def _give(self, message: bytes) -> None:
         try:
-            put_into(self._inbox, f"{next(self._numbers):012d}.jws", message.payload)
+            put_into(self._inbox, f"{next(self._numbers):012d}.jws", message)
         except OSError as error:
             self._note(f"a message could not be given to the recorder: {error}")
+
+    def _give_again(self) -> None:
+        """A camera often gets the time in its dock: what it could not judge without, it is given once more."""
+        known = self._snapshot.get("clock_within_ms") is not None
+        if known and not self._clock_known:
+            for bundle in self._bundles.values():
+                self._give(bundle)
+        self._clock_known = known
 
     def _confirm(self) -> list[Confirmed]:
         asked = self.session.asked

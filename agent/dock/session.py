@@ -6,7 +6,8 @@ The rules, in order:
    earliest, and every `STATUS_NS` in any case.
 3. Events are sent in the journal's order, at most `WINDOW` of them unacknowledged. On a new connection, when a station
    has begun to listen anew, and when none was heard for `AGAIN_NS`, what is not acknowledged is sent again: a broker
-   keeps nothing for a station that was away, and says that it took it all the same.
+   keeps nothing for a station that was away, and says that it took it all the same. Each time without an answer the
+   wait doubles, up to `LONGEST_NS`: a station that is behind is not helped by hearing everything once more.
 4. An event is done with when a *station* has acknowledged it, never because a broker took it. The cursor is the last
    line before which everything is done with; it is what a restart begins from.
 """
@@ -25,7 +26,8 @@ WINDOW = 64
 SOON_NS = 1 * NS
 STATUS_NS = 15 * NS
 AGAIN_NS = 10 * NS
-MOST_STATIONS = 4
+LONGEST_NS = 80 * NS
+MOST_STATIONS = 8
 _SLOW = frozenset({"uptime_s", "temperature_c", "checkpoint", "evidence", "storage", "clock"})
 """Fields that wait for the next status."""
 
@@ -63,6 +65,7 @@ class Session:
         self._pending: deque[_Pending] = deque()
         self._unsent: deque[_Pending] = deque()
         self._heard_ns = 0
+        self._again_ns = AGAIN_NS
         self._name = ""
         self._docked: bool | None = None
         self._status_ns: int | None = None
@@ -112,6 +115,7 @@ class Session:
         self._name = name
         self._docked = None
         self._status_ns = None
+        self._again_ns = AGAIN_NS
         self._again(now_ns)
 
     def _again(self, now_ns: int) -> None:
@@ -130,8 +134,11 @@ class Session:
 
     def acknowledged(self, ack: Ack, now_ns: int) -> bool:
         """A station has events on storage; True if the cursor has moved and is to be kept."""
-        self._heard_ns = now_ns
-        if ack.seen and (ack.station in self._seen or len(self._seen) < MOST_STATIONS):
+        self._heard_ns, self._again_ns = now_ns, AGAIN_NS
+        if ack.seen:
+            self._seen.pop(ack.station, None)
+            while len(self._seen) >= MOST_STATIONS:
+                del self._seen[next(iter(self._seen))]  # the one that has asked for nothing for the longest time
             self._seen[ack.station] = ack.seen
         ids = set(ack.ids)
         for pending in self._pending:
@@ -161,8 +168,9 @@ class Session:
         if status.docked != bool(self._docked):
             self._docked = status.docked
             said.append(self._state("docked" if status.docked else "undocked", self._name))
-        if self.unacknowledged and now_ns - self._heard_ns >= AGAIN_NS:
+        if self.unacknowledged and now_ns - self._heard_ns >= self._again_ns:
             self._again(now_ns)
+            self._again_ns = min(2 * self._again_ns, LONGEST_NS)
         while self._unsent:
             pending = self._unsent.popleft()
             if not pending.acknowledged:

@@ -22,8 +22,9 @@ from agent.dock.messages import Checkpoint
 from agent.errors import EvidenceError
 from agent.evidence.journal import CHECKPOINT_TYPE, checkpoint_payload
 from agent.keys import jws
-from agent.keys.certificates import verify_boot, verify_device
+from agent.keys.certificates import BootCertificate, DeviceCertificate, verify_boot, verify_device
 from agent.keys.trust import TrustDocument
+from agent.strict_json import sha256_hex
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +53,49 @@ class Verdict(StrEnum):
         return self in {Verdict.SHORTER, Verdict.DIFFERENT}
 
 
-def checked(checkpoint: Checkpoint, trust: TrustDocument, device: str, wall: WallReading) -> Seen:
-    """What a device's checkpoint signs.
+class Checks:
+    """Checks checkpoints, and remembers by their hash what was found of each device's newest ones.
 
-    Raises:
-        EvidenceError: It breaks rule 1, or the device is revoked.
+    A docked device shows the same certificates every few seconds; signatures do not change, time does.
+
+    Args:
+        trust: Whose devices count.
     """
-    certificate = verify_device(checkpoint.device_certificate, trust, wall.utc_ns if wall.trusted else None)
+
+    def __init__(self, trust: TrustDocument) -> None:
+        self._trust = trust
+        self._certified: dict[str, tuple[str, DeviceCertificate, BootCertificate]] = {}
+        self._seen: dict[str, tuple[str, Seen]] = {}
+
+    def checked(self, checkpoint: Checkpoint, device: str, wall: WallReading) -> Seen:
+        """What a device's checkpoint signs.
+
+        Raises:
+            EvidenceError: It breaks rule 1, or the device is revoked.
+        """
+        at_ns = wall.utc_ns if wall.trusted else None
+        shown = sha256_hex(f"{checkpoint.device_certificate} {checkpoint.boot_certificate}".encode())
+        known, certificate, boot = self._certified.get(device, ("", None, None))
+        if known != shown or certificate is None or boot is None or not certificate.validity.covers(at_ns):
+            certificate, boot = _certified(checkpoint, self._trust, device, at_ns)
+            self._certified[device] = (shown, certificate, boot)
+        shown = sha256_hex(f"{shown} {checkpoint.jws}".encode())
+        before = self._seen.get(device)
+        if before is None or before[0] != shown:
+            before = self._seen[device] = (shown, _seen(checkpoint, device, boot))
+        return before[1]
+
+
+def _certified(
+    checkpoint: Checkpoint, trust: TrustDocument, device: str, at_ns: int | None
+) -> tuple[DeviceCertificate, BootCertificate]:
+    certificate = verify_device(checkpoint.device_certificate, trust, at_ns)
     if certificate.device != device:
         raise EvidenceError(f"expected a certificate of device {device}, got one of {certificate.device}")
-    boot = verify_boot(checkpoint.boot_certificate, certificate)
+    return certificate, verify_boot(checkpoint.boot_certificate, certificate)
+
+
+def _seen(checkpoint: Checkpoint, device: str, boot: BootCertificate) -> Seen:
     payload = checkpoint_payload(jws.verify(checkpoint.jws, CHECKPOINT_TYPE, boot.key))
     if (payload.device, payload.boot) != (device, boot.boot):
         raise EvidenceError(

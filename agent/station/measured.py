@@ -10,6 +10,7 @@ Each figure is from one moment to another of the simulating machine's monotonic 
 - `reported`: one device, from the contact's closing until a station has acknowledged all of its events.
 - `attest`: one device, from the contact's closing until it believes a station's attestation.
 
+`connections_cut` counts those that the simulation cut itself, `connections_lost` all that were lost, these included.
 A lost event is one that no station acknowledged by the end. What was sent twice is not counted: a station drops it.
 """
 
@@ -24,6 +25,7 @@ COUNTED = (
     "lost",
     "never_docked",
     "never_attested",
+    "connections_cut",
     "connections_lost",
     "attempts_failed",
     "most_connected",
@@ -49,6 +51,7 @@ class Measured:
     lost: int = 0
     never_docked: int = 0
     never_attested: int = 0
+    connections_cut: int = 0
     connections_lost: int = 0
     attempts_failed: int = 0
     most_connected: int = 0

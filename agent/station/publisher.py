@@ -86,7 +86,8 @@ def hand_over(
         while connection.answer is None:
             if clocks.monotonic_ns() >= until:
                 why = connection.problem or "it does not answer"
-                raise ControlError(errno.ENOTCONN, f"the broker at {broker.host}:{broker.port} did not take it: {why}")
+                host, port = connection.place
+                raise ControlError(errno.ENOTCONN, f"the broker at {host}:{port} did not take it: {why}")
             connection.turn(TURN_S, lambda: None)
             if not connection.connected:
                 sent = False

@@ -9,6 +9,7 @@ The rules, in order:
    station's, because what was said on one that was lost is lost.
 4. Retained statuses come when it begins to listen: those devices are told so, and say again what it has missed.
 5. Checkpoints are judged by `agent.station.history`; an alarm is kept, and the history goes on from what is there now.
+   A device that does not confirm what it is asked for is an alarm too.
 """
 
 import random
@@ -25,12 +26,14 @@ from agent.errors import EvidenceError, StorageError
 from agent.keys.attestation import attest
 from agent.keys.signer import Signer
 from agent.keys.trust import TrustDocument
-from agent.station.history import Verdict, checked, judge
+from agent.station.history import Checks, Verdict, judge
 from agent.station.store import Store
 
 TURN_S = 0.1
 LIMITS = Limits(in_flight=256, queued=20_000, at_once=1024)
 """A shift change: hundreds say something at once, and each is answered. An answer is some hundred bytes."""
+MOST_UNCONFIRMED = 5
+"""Statuses without the confirmation that was asked for, after which its absence is an alarm."""
 _LEVELS = 5
 _RANDOM = random.SystemRandom()
 
@@ -77,7 +80,7 @@ class Station:
     ) -> None:
         self._name = name
         self._agency = agency
-        self._trust = trust
+        self._checks = Checks(trust)
         self._signer = signer
         self._store = store
         self._clocks = clocks
@@ -87,6 +90,7 @@ class Station:
         self._up = False
         self._began = ""
         self._refused: set[str] = set()
+        self._unconfirmed: defaultdict[str, int] = defaultdict(int)
         topics = tuple(f"{ROOT}/{agency}/+/{kind}" for kind in ("state", "status", "event"))
         self.connection = Connection(broker, topics, clocks.monotonic_ns, uniform, LIMITS)
 
@@ -167,7 +171,7 @@ class Station:
         if status.checkpoint is None:
             return
         try:
-            now = checked(status.checkpoint, self._trust, device, self._clocks.wall())
+            now = self._checks.checked(status.checkpoint, device, self._clocks.wall())
         except EvidenceError as error:  # revoked, of nobody's key, not valid now: neither attested nor believed
             self._store.put_alarm(device, "checkpoint_refused", str(error)[:300], received, once=True)
             if device not in self._refused:
@@ -180,6 +184,8 @@ class Station:
             answers.attest[device] = asked
         before = self._store.seen(device)
         verdict = judge(before, now, {line.line: line.hash for line in status.confirms})
+        if verdict is not Verdict.UNCONFIRMED:
+            self._unconfirmed.pop(device, None)
         if before is not None and verdict.alarming:
             detail = (
                 f"seen: line {before.line} of boot {before.boot}, hash {before.hash[:16]}; "
@@ -189,6 +195,13 @@ class Station:
             self._say(f"ALARM {device}: its history is {verdict} than what was seen. {detail}")
         if verdict is Verdict.UNCONFIRMED:
             answers.ask.add(device)
+            self._unconfirmed[device] += 1
+            if before is not None and self._unconfirmed[device] == MOST_UNCONFIRMED:
+                detail = (
+                    f"asked {MOST_UNCONFIRMED} times for line {before.line}, hash {before.hash[:16]}, and got no answer"
+                )
+                self._store.put_alarm(device, "history_unconfirmed", detail, received)
+                self._say(f"ALARM {device}: it does not confirm the history that was seen. {detail}")
         elif verdict is not Verdict.SAME:
             self._store.put_seen(device, now, status.checkpoint.jws, received)
             answers.ask.add(device)

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -58,7 +58,7 @@ class Plan:
         brokers: Hosts and ports: one broker, or all nodes of one cluster.
         devices, events: How many, and how many events each has.
         within_s: They dock at random moments within so many seconds; 0: all at once.
-        leave_s: They leave at random moments within so many seconds after that.
+        leave_s: They leave at random moments within so many seconds after the last has docked.
         first: Number of the first device's name.
     """
 
@@ -97,6 +97,7 @@ class _World:
     random_bytes: Callable[[int], bytes]
     dice: random.Random
     measured: Measured
+    all_docked: threading.Event = field(default_factory=threading.Event)
 
 
 class _Id(msgspec.Struct):
@@ -114,7 +115,8 @@ class _Device:
         topics: Topics,
         broker: BrokerSection,
         *,
-        moments: tuple[int, int],
+        dock_ns: int,
+        stay_ns: int,
         drops: bool,
         attested: bool,
         world: _World,
@@ -124,6 +126,7 @@ class _Device:
         self._clocks = world.clocks
         self._random_bytes = world.random_bytes
         self._measured = world.measured
+        self._all_docked = world.all_docked
         self._session = Session(topics, Cursor())
         self._session.take(recorder.lines)
         self.connection = Connection(
@@ -132,8 +135,9 @@ class _Device:
             world.clocks.monotonic_ns,
             world.dice.uniform,
         )
-        self.due_ns, self._leave_ns = moments
-        self._contact_ns = self.due_ns
+        self._contact_ns = self.due_ns = dock_ns
+        self._stay_ns = stay_ns
+        self._leave_ns: int | None = None
         self._drops = drops
         self._wants_attestation = attested
         self._name = ""
@@ -144,6 +148,8 @@ class _Device:
         self._events: dict[str, int] = {}
         self.attempts = 0
         self.attempted = False
+        self.cut = False
+        self.connections_lost = 0
         self.docked = False
         self.attested = False
         self.done = False
@@ -153,7 +159,6 @@ class _Device:
         """Now is when the shift change begins."""
         self.due_ns += now
         self._contact_ns += now
-        self._leave_ns += now
 
     def turn(self) -> None:
         """Do what is due, and say when the next turn is."""
@@ -186,7 +191,7 @@ class _Device:
             self._measured.connect.append((now - self._attempt_ns) / 1e6)
             self._session.connected(self._name, now)
         elif self._up and not connected:
-            self._measured.connections_lost += 1
+            self.connections_lost += 1
         if self._up != connected:
             self._handed.clear()
             self.connection.taken.clear()
@@ -233,10 +238,16 @@ class _Device:
         if self._drops:
             self._drops = False
             self.connection.cut()
-        elif not self.lost and now >= self._leave_ns and (self.attested or not self._wants_attestation):
+            self.cut = True
+        elif not self.lost and self._may_leave(now) and (self.attested or not self._wants_attestation):
             self.connection.end(self._session.farewell())
             self._up = False
             self.done = True
+
+    def _may_leave(self, now: int) -> bool:
+        if self._leave_ns is None and self._all_docked.is_set():
+            self._leave_ns = now + self._stay_ns
+        return self._leave_ns is not None and now >= self._leave_ns
 
     def _publish(self, publication: Publication) -> None:
         now = self._clocks.monotonic_ns()
@@ -279,7 +290,8 @@ def simulate(
     raise_limit(DESCRIPTORS * plan.devices)
     measured = Measured(devices=plan.devices, events=plan.devices * plan.events)
     with tempfile.TemporaryDirectory(prefix="bwc-fleet-") as folder:
-        fleet = _fleet(plan, Path(folder), _World(clocks, random_bytes, dice, measured))
+        world = _World(clocks, random_bytes, dice, measured)
+        fleet = _fleet(plan, Path(folder), world)
         begun = clocks.monotonic_ns()
         for device in fleet:  # made beforehand, so that making keys does not compete with what is measured
             device.begin(begun)
@@ -289,13 +301,18 @@ def simulate(
             working = [pool.submit(_work, fleet[part::threads], end, clocks, stopped) for part in range(threads)]
             try:
                 while wait(working, WATCH_S).not_done:
-                    watch(_progress(fleet, measured, (clocks.monotonic_ns() - begun) / NS))
+                    progress = _progress(fleet, measured, (clocks.monotonic_ns() - begun) / NS)
+                    watch(progress)
+                    if progress.docked == progress.devices:
+                        world.all_docked.set()
             finally:
                 stopped.set()
             for work in working:
                 work.result()
         measured.seconds = (clocks.monotonic_ns() - begun) / NS
     measured.lost = sum(device.lost for device in fleet)
+    measured.connections_lost = sum(device.connections_lost for device in fleet)
+    measured.connections_cut = sum(device.cut for device in fleet)
     measured.never_docked = sum(not device.docked for device in fleet)
     measured.never_attested = sum(not device.attested for device in fleet) if plan.office else 0
     measured.attempts_failed = sum(device.attempts for device in fleet) - len(measured.connect)
@@ -317,12 +334,13 @@ def _fleet(plan: Plan, folder: Path, world: _World) -> list[_Device]:
             topics, plan.office, events=plan.events, clocks=world.clocks, random_bytes=world.random_bytes
         )
         dock_ns = round(world.dice.uniform(0, plan.within_s) * NS)
-        leave_ns = round((plan.within_s + world.dice.uniform(0, plan.leave_s)) * NS)
+        stay_ns = round(world.dice.uniform(0, plan.leave_s) * NS)
         device = _Device(
             recorder,
             topics,
             _section(place, plan.brokers),
-            moments=(dock_ns, leave_ns),
+            dock_ns=dock_ns,
+            stay_ns=stay_ns,
             drops=world.dice.random() < DROPPING,
             attested=plan.office is not None,
             world=world,
@@ -345,10 +363,13 @@ def _work(share: Sequence[_Device], end: int, clocks: Clocks, stopped: threading
             while due and due[0][0] <= now:
                 number = heapq.heappop(due)[1]
                 device = share[number]
-                if not device.done:
-                    _turn(device, ready, by_descriptor)
+                if device.done:
+                    continue
+                _turn(device, ready, by_descriptor)
                 if not device.done:
                     heapq.heappush(due, (device.due_ns, number))
+                if device.attempted:
+                    break  # it took long: what came for the others meanwhile has its turn first
 
 
 def _turn(device: _Device, ready: select.epoll, by_descriptor: dict[int, _Device]) -> None:

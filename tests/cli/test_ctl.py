@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.cli.ctl import _lines
 from agent.errors import ControlError
 from agent.recorder.local_socket import LocalServer
 
@@ -36,6 +37,9 @@ STATUS: dict[str, Any] = {
     "clock": "ntp",
     "clock_within_ms": 12,
     "faulty_lines": [],
+    "dock_contact": False,
+    "docked": False,
+    "station": "",
     "requests": 3,
     "refused": 1,
     "missing": [],
@@ -213,3 +217,15 @@ def test_recorder_that_does_not_run_is_said_not_to(
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert "start it with: bwc-agent run" in said.err
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "dock      not docked"),
+        ({"dock_contact": True}, "dock      contact closed, attested by no station"),
+        ({"dock_contact": True, "docked": True, "station": "north"}, "dock      docked, attested by north"),
+    ],
+)
+def test_dock_is_told_as_the_recorder_sees_it(changed: dict[str, Any], said: str) -> None:
+    assert said in _lines({**STATUS, **changed})

@@ -1,6 +1,16 @@
 """The dock's commands as a person meets them: help, exit codes, refusals in one line, a table that can be read."""
 
+import contextlib
+import fcntl
 import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -167,3 +177,38 @@ def test_help_names_the_exit_codes(arguments: list[str], codes: tuple[str, ...])
     listed = said.partition("Exit codes")[2].partition("Example")[0]
     for code in codes:
         assert code in listed
+
+
+def test_live_table_follows_the_fleet_on_a_terminal_and_ends_with_ctrl_c(office: Path) -> None:
+    kept(office)
+    keyboard, screen = os.openpty()
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [sys.executable, "-m", "agent", "fleet", "watch", "--config", str(office)]
+    watching = subprocess.Popen(
+        command, stdin=screen, stdout=screen, stderr=screen, env={**os.environ, "TERM": "xterm"}, start_new_session=True
+    )
+    os.close(screen)
+    shown = b""
+
+    def until(words: bytes) -> None:
+        nonlocal shown
+        end = time.monotonic() + 20
+        while words not in shown:
+            assert time.monotonic() < end, shown
+            if select.select([keyboard], [], [], 0.2)[0]:
+                shown += os.read(keyboard, 4096)
+
+    until(b"cam-1")
+    assert b"ALARM" not in shown
+    store = Store(office.parent / "station.sqlite")
+    with store.turn():
+        store.put_alarm("cam-2", "history_shorter", DETAIL, TIME)
+    store.close()
+    until(b"history_shorter")
+    watching.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # the terminal is gone when its last process is
+        while select.select([keyboard], [], [], 5)[0] and (more := os.read(keyboard, 4096)):
+            shown += more
+    assert watching.wait(10) == 130
+    assert b"Traceback" not in shown
+    os.close(keyboard)

@@ -10,6 +10,7 @@ import pytest
 
 from agent.clock import NS, SystemClocks
 from agent.core.gestures_layout import TWO_BUTTONS
+from agent.demo.docking import _answers_anybody
 from agent.dock import mosquitto
 from agent.dock.config import BrokerSection
 from agent.dock.messages import Publication, Topics
@@ -108,6 +109,29 @@ def test_client_without_a_certificate_is_refused(broker: Embedded) -> None:
         context.wrap_socket(raw, server_hostname="localhost") as line,  # TLS 1.3: the broker asks only afterwards
     ):
         assert answered(line) == b""
+
+
+class Open(Embedded):
+    """What it would be if it demanded no certificate: the control."""
+
+    def program(self) -> list[str]:
+        code = (
+            "import asyncio, ssl, sys, pathlib, agent.demo.embedded as e; made = e.tls_context\n"
+            "def tls(folder):\n c = made(folder); c.verify_mode = ssl.CERT_OPTIONAL; return c\n"
+            "e.tls_context = tls; asyncio.run(e.serve(pathlib.Path(sys.argv[1]), int(sys.argv[2])))"
+        )
+        command = super().program()
+        return [command[0], "-c", code, *command[3:]]
+
+
+@pytest.mark.parametrize(("kind", "answers"), [(Embedded, False), (Open, True)])
+def test_demonstrations_claim_that_nobody_is_answered_without_a_certificate_can_fail(
+    tmp_path: Path, kind: type[Embedded], answers: bool
+) -> None:
+    made = kind(tmp_path)
+    made.start()
+    assert _answers_anybody(made.port, made.folder / "ca.crt") is answers
+    made.stop()
 
 
 def test_plaintext_is_refused(broker: Embedded) -> None:

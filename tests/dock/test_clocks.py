@@ -5,9 +5,6 @@ journals a contact without a station, and once the clock is right all is told, w
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,73 +13,10 @@ import pytest
 
 from agent.clock import NS
 from agent.evidence import entries
-from agent.station.store import Store
-from tests.support.broker import AGENCY
-from tests.support.device import agency, trust
-from tests.support.docking import DEVICE, Docked
+from tests.support.docking import Docked
 from tests.support.faults import complete, spoofed
+from tests.support.outside import dock_outside, station_outside
 from tests.support.wrong_clock import WrongClock
-
-
-class Outside:
-    """A service of ours in a process of its own, in the place of one that is turned by hand."""
-
-    def __init__(self, command: str, config: Path, clock: WrongClock, said: list[str]) -> None:
-        self.log = config.with_suffix(".log")
-        self._said = said
-        self.connection = self  # it is ended as one
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent", command, "--config", str(config)],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **clock.environment},
-            )
-
-    def turn(self) -> None:
-        assert self.process.poll() is None, self.log.read_text()
-        self._said[:] = self.log.read_text().splitlines()
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-
-
-def broker_section(bench: Docked, name: str) -> str:
-    section = bench.broker.client(name)
-    fields = {name: getattr(section, name) for name in section.__struct_fields__}
-    return "[broker]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in fields.items())
-
-
-def dock_outside(bench: Docked, clock: WrongClock) -> None:
-    config = bench.folder / "dock.toml"
-    section = {
-        "agency": AGENCY,
-        "device": DEVICE,
-        "run": str(bench.run),
-        "evidence": str(bench.folder / "evidence"),
-        "state": str(bench.folder / "dock-state"),
-    }
-    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in section.items())
-    config.write_text("[dock]\n" + lines + broker_section(bench, DEVICE))
-    bench.dock = Outside("dock", config, clock, bench.said)  # type: ignore[assignment]
-
-
-def station_outside(bench: Docked, clock: WrongClock) -> None:
-    config = bench.folder / "station.toml"
-    section = {
-        "name": "station-1",
-        "agency": AGENCY,
-        "trust": str(agency().trust),
-        "root": trust().root_kid,
-        "key": f"file:{agency().station}",
-        "database": str(bench.database),
-    }
-    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in section.items())
-    config.write_text("[station]\n" + lines + broker_section(bench, "station:1"))
-    bench.station = Outside("station", config, clock, bench.station_said)  # type: ignore[assignment]
-    bench.until(bench.database.exists)
-    bench.store = Store(bench.database)
 
 
 @pytest.fixture
@@ -104,7 +38,7 @@ def test_dock_whose_clock_is_off_by_years_says_so_and_docks_once_it_is_right(
     clock.set(years)
     bench.broker.start()
     bench.start_station()
-    dock_outside(bench, clock)
+    dock_outside(bench, clock.environment)
     bench.contact(closed=True)
     bench.until(lambda: any(why in line and "by the clock of this machine it is" in line for line in bench.said))
     assert spoofed(bench)
@@ -122,7 +56,7 @@ def test_station_whose_clock_is_off_by_years_says_so_and_attests_once_it_is_righ
     clock = WrongClock(bench.folder)
     clock.set(years)
     bench.broker.start()
-    station_outside(bench, clock)
+    station_outside(bench, clock.environment)
     bench.contact(closed=True)
     bench.until(lambda: any(why in line for line in bench.station_said))
     bench.until(lambda: bench.dock.connection.connected)

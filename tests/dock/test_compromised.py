@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import random
+import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from agent.recorder.local_socket import ask
 from agent.recorder.status import write_snapshot
 from agent.storage.disk import DiskStorage
 from tests.support.device import Device, agency
+from tests.support.permissions import skip
 from tests.support.running import Running, provision
 
 
@@ -269,6 +272,51 @@ def inet_sockets(pid: int) -> list[str]:
         lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
         found.extend(line for line in lines if line.split()[9] in inodes)
     return found
+
+
+@pytest.mark.parametrize(
+    "kind", ["AF_INET, socket.SOCK_STREAM", "AF_INET6, socket.SOCK_STREAM", "AF_INET, socket.SOCK_DGRAM"]
+)
+def test_socket_of_a_process_that_has_one_is_found(kind: str) -> None:
+    """The negative control: what looks for sockets in a running recorder finds them in others."""
+    code = f"import socket, sys; s = socket.socket(socket.{kind}); s.bind(('', 0)); s.type == 1 and s.listen();"
+    code += "print('ready', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert len(inet_sockets(process.pid)) == 1
+
+
+def asked_for(trace: Path) -> set[str]:
+    """Families of the sockets that were asked for, by strace's words."""
+    return set(re.findall(r"socket\((\w+),", trace.read_text()))
+
+
+def traced(trace: Path) -> list[str]:
+    strace = shutil.which("strace")
+    if strace is None:
+        skip("system calls are watched with Debian's strace: make test-tools")
+    return [str(strace), "-f", "-e", "trace=socket", "-o", str(trace)]
+
+
+def test_recorder_never_asks_the_kernel_for_an_internet_socket(tmp_path: Path) -> None:
+    """From its first system call to its last, while it records and is given rubbish; not only when looked at."""
+    control = tmp_path / "control"
+    code = "import socket; socket.socket(socket.AF_INET); socket.socket(socket.AF_INET6)"
+    subprocess.run([*traced(control), sys.executable, "-c", code], check=True)
+    assert {"AF_INET", "AF_INET6"} <= asked_for(control)
+    config = provision(tmp_path / "pilot")
+    trace = tmp_path / "trace"
+    recorder = Running(config, prefix=traced(trace))
+    with recorder:
+        recorder.ask("press", name="dock_contact", hold_s=1.0, times=1)
+        recorder.record(0.5)
+        recorder.until(lambda _status: (recorder.run_directory / "inbox").exists())
+        lay(recorder.run_directory / "inbox", "rubbish", b"rubbish")
+        recorder.until(lambda _status: not list((recorder.run_directory / "inbox").iterdir()))
+        recorder.until(lambda status: status["recording_s"] > 1)
+    assert asked_for(trace) <= {"AF_UNIX", "AF_NETLINK"}
+    assert "AF_UNIX" in asked_for(trace)
 
 
 @pytest.mark.parametrize("prefix", [[], ["unshare", "--net"]], ids=["as it is", "without interfaces"])

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from agent.clock import NS
-from tests.support.docking import DEVICE, Docked
+from tests.support.docking import Docked
 from tests.support.faults import complete, happen, hear_nothing
 from tests.support.permissions import fill, small_disk
 
@@ -155,62 +155,6 @@ def test_a_thousand_events_through_fifty_faults_arrive_once_each(docked: Docked)
     assert len(docked.stored()) == len(set(docked.stored())) >= 1000
     assert docked.alarms() == []
     assert not docked.device.recorder.status().storage_failing
-
-
-def test_card_copied_at_one_docking_and_put_back_before_the_next_is_noticed(docked: Docked) -> None:
-    docked.start_station()
-    docked.contact(closed=True)
-    docked.until(lambda: complete(docked))
-    evidence = docked.folder / "evidence"
-    copy = {path: path.read_bytes() for path in evidence.rglob("*") if path.is_file()}
-    state = docked.folder / "dock-state" / "cursor.json"
-    state_copy = state.read_bytes()
-    happen(docked, 0, 3)  # lines that the copy does not hold, and a checkpoint over them
-    docked.device.clocks.advance(61)
-    docked.turn()
-    docked.later(15)
-    docked.turn()
-    docked.later(15)
-    docked.until(lambda: seen_line(docked) > last_line(copy))
-    assert docked.alarms() == []
-    docked.contact(closed=False)
-    docked.turn()
-    docked.turn()
-    docked.device.run(2)
-    docked.device.press("record", times=2)
-    put_back(evidence, copy)
-    state.write_bytes(state_copy)
-    docked.device.boot()
-    docked.dock = docked.make_dock()
-    for number in range(60):  # the exchanged history becomes longer than the one that was seen
-        happen(docked, number, 1)
-    docked.contact(closed=True)
-    docked.until(lambda: docked.alarms() != [])
-    assert docked.alarms()[0] in {"history_different", "history_shorter"}
-    docked.until(lambda: complete_of_now(docked))
-
-
-def complete_of_now(docked: Docked) -> bool:
-    """All of the journal that is there now is stored, beside what was told of the one that is gone."""
-    return set(docked.told()) <= set(docked.stored())
-
-
-def seen_line(docked: Docked) -> int:
-    assert docked.store is not None
-    seen = docked.store.seen(DEVICE)
-    return seen.line if seen else 0
-
-
-def last_line(copy: dict[Path, bytes]) -> int:
-    return sum(data.count(b"\n") for path, data in copy.items() if path.suffix == ".jsonl")
-
-
-def put_back(evidence: Path, copy: dict[Path, bytes]) -> None:
-    for path in sorted(evidence.rglob("*"), reverse=True):
-        if path.is_file() and path not in copy:
-            path.unlink()
-    for path, data in copy.items():
-        path.write_bytes(data)
 
 
 def test_connection_half_open_is_given_up_and_what_was_said_into_it_is_said_again(docked: Docked) -> None:

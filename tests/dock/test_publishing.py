@@ -61,11 +61,11 @@ class Desk:
         storage = DiskStorage(folder / "evidence")
         shelf = StorageShelf(storage, layout.POLICY)
         shelf.keep(2, bundle(2))
-        clocks = FakeClocks()
-        clocks.utc_offset_ns = time.time_ns()
+        self.clocks = FakeClocks()
+        self.clocks.utc_offset_ns = time.time_ns()
         policy = SignedPolicy(
             lambda seen: Keeper(shelf, trust().keys_of("policy"), AGENCY, seen),
-            clocks,
+            self.clocks,
             pre_event_s=5.0,
             pre_event_audio=True,
         )
@@ -140,6 +140,19 @@ def test_published_bundle_outlives_a_restart_of_the_broker(desk: Desk) -> None:
     desk.docked.broker.stop()
     desk.docked.broker.start()
     desk.dock()
+    desk.docked.until(lambda: desk.version == 3)
+
+
+def test_camera_that_gets_the_time_in_its_dock_takes_the_bundle_then(desk: Desk) -> None:
+    desk.clocks.uncertainty_s = desk.docked.device.clocks.uncertainty_s = None
+    assert desk.publish(bundle(3)).code == 0
+    desk.dock()
+    desk.docked.until(lambda: bool(desk.changes()))
+    assert (desk.version, desk.changes()) == (2, [("policy_refused", 3)])
+    for _ in range(10):
+        desk.docked.turn()
+    assert desk.changes() == [("policy_refused", 3)], "it is not offered again while nothing has changed"
+    desk.clocks.uncertainty_s = desk.docked.device.clocks.uncertainty_s = 0.01
     desk.docked.until(lambda: desk.version == 3)
 
 

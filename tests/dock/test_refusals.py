@@ -5,6 +5,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -180,8 +181,9 @@ def topics_of(c: Connection) -> set[str]:
 
 
 def settle(*each: Connection) -> None:
-    """Until a marker that a station may read has gone round after all else."""
-    for _ in range(25):
+    """Until the broker has dealt with all that was said, and what comes of that has come."""
+    assert turned(*each, until=lambda: all(c._handed == {} for c in each))
+    for _ in range(5):
         for one in each:
             one.turn(0.02, lambda: None)
 
@@ -253,6 +255,24 @@ def test_client_id_of_another_device_is_not_taken(broker: Broker) -> None:
     assert log.count("as cam-1 ") == 1
     victim.end()
     attacker.end()
+
+
+def test_will_of_one_device_is_not_spoken_for_another(broker: Broker) -> None:
+    """Else whoever pulls its own cable could say that others are lost."""
+    station = connection(broker.client(mosquitto.STATION), [Topics(AGENCY, "+").state])
+    assert turned(station, until=lambda: station.connected)
+    for name in ("cam-1", "cam-2"):
+        one = connection(broker.client(name))
+        end = time.monotonic() + 5
+        while not one.connected:
+            assert time.monotonic() < end
+            one.turn(0.02, partial(Publication, OTHER.state, name.encode(), retain=True))
+        one.cut()
+        one._drop(in_order=False)
+    assert turned(station, until=lambda: bool(station.received))
+    settle(station)
+    assert [message.payload for message in station.received] == [b"cam-2"]
+    station.end()
 
 
 def test_foreign_device_name_with_a_colon_cannot_be_provisioned() -> None:

@@ -22,9 +22,10 @@ from agent.station.store import Store
 from tests.support.docking import Docked
 from tests.support.faults import complete, happen, hear_nothing
 from tests.support.networks import Networks
+from tests.support.outside import dock_outside, station_outside
 from tests.support.permissions import fill, small_disk
 
-FAULTS = int(os.environ.get("BWC_DOCK_FAULTS", "14"))
+FAULTS = int(os.environ.get("BWC_DOCK_FAULTS", "7"))
 SEED = int(os.environ.get("BWC_DOCK_SEED", "20261123"))
 EVENTS = 20
 YEAR_S = 365 * 86_400
@@ -218,7 +219,8 @@ def test_thousand_events_and_more_through_faults_of_every_kind_arrive_once_each(
     bench.device.press("record", times=2)
     recording = bench.device.recording
     bench.contact(closed=True)
-    kinds = [KINDS[number % len(KINDS)] for number in range(FAULTS)]
+    every = run.dice.sample(KINDS, len(KINDS))
+    kinds = [every[number % len(KINDS)] for number in range(FAULTS)]
     run.dice.shuffle(kinds)
     begun = time.monotonic()
     for kind in kinds:
@@ -244,3 +246,37 @@ def test_thousand_events_and_more_through_faults_of_every_kind_arrive_once_each(
     assert not bench.device.entries(entries.PacketsLost)
     assert not [kind for kind in bench.alarms() if kind.startswith("history")]
     bench.until(lambda: bench.device.recorder.status().docked, 60)
+
+
+@pytest.mark.timeout(900)
+def test_programs_that_are_killed_at_any_moment_lose_nothing_that_they_acknowledged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """kill -9, to the station and to the dock service, each a real process in the middle of its work."""
+    dice, kills, sent = random.Random(SEED), max(2, FAULTS // 4), 0
+    bench = Docked(tmp_path)
+    try:
+        bench.broker.start()
+        bench.contact(closed=True)
+        station, dock = station_outside(bench, {}), dock_outside(bench, {})
+        for number in range(kills):
+            happen(bench, number, EVENTS)
+            sent += EVENTS
+            until = time.monotonic() + dice.uniform(0.3, 1.2)
+            while time.monotonic() < until:
+                bench.turn()
+            if number % 2:
+                dock.kill()
+                dock = dock_outside(bench, {})
+            else:
+                station.kill()
+                assert bench.store is not None
+                bench.store.close()
+                station = station_outside(bench, {})
+        bench.until(lambda: bench.stored() == bench.told() != [] and bench.device.recorder.status().docked, 60)
+        with capsys.disabled():
+            print(f"\n{sent} events through {kills} kill -9: {len(bench.stored())} stored, none twice")
+        assert len(bench.stored()) == len(set(bench.stored())) > sent
+        assert bench.alarms() == []
+    finally:
+        bench.end()

@@ -82,6 +82,21 @@ def test_answer_of_a_station_that_had_listened_all_along_makes_nothing_be_said_a
     assert [p.topic for p in session.say(status(), 0)] == []
 
 
+def told_again_s(session: Session, seconds: range) -> list[int]:
+    """At which seconds something is said again."""
+    return [second for second in seconds if events(session, second * NS)]
+
+
+def test_station_that_stays_silent_is_told_again_ever_more_seldom_until_it_is_heard() -> None:
+    session = begun()
+    session.take([line(1), line(2)])
+    assert told_again_s(session, range(400)) == [0, 10, 30, 70, 150, 230, 310, 390]
+    session.acknowledged(ack(1), 400 * NS)
+    assert told_again_s(session, range(400, 435)) == [410, 430]
+    session.connected("1" * 16, 435 * NS)
+    assert told_again_s(session, range(435, 470)) == [435, 445, 465]
+
+
 def test_acknowledgement_of_what_was_never_said_is_nothing() -> None:
     session = begun()
     session.take([line(5)])

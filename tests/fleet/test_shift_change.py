@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.descriptors import raise_limit
 from agent.dock import mosquitto
 from tests.support import fleet
 from tests.support.broker import Broker
@@ -23,6 +24,7 @@ NAMES = [f"simulated-{number}" for number in range(1, DEVICES + 1)]
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
+    raise_limit(DEVICES)  # the broker inherits it
     made = Broker(tmp_path).start()
     yield made
     made.stop()

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 from agent.clock import NS, WallReading
 from agent.dock.messages import Checkpoint
 from agent.errors import EvidenceError
-from agent.station.history import Seen, Verdict, checked, judge
+from agent.station.history import Checks, Seen, Verdict, judge
 from tests.support.device import Device, owner, trust
 
 A, B = "a" * 64, "b" * 64
@@ -53,16 +53,39 @@ def shown(device: Device) -> Checkpoint:
 def test_checkpoint_of_the_devices_own_boot_is_believed() -> None:
     device = Device()
     checkpoint = shown(device)
-    seen = checked(checkpoint, trust(), "cam-1", WALL)
+    seen = Checks(trust()).checked(checkpoint, "cam-1", WALL)
     assert (seen.line, seen.boot) == (checkpoint.line, 1)
 
 
 def test_checkpoint_of_another_device_is_refused() -> None:
     with pytest.raises(EvidenceError, match="cam-2"):
-        checked(shown(Device()), trust(), "cam-2", WALL)
+        Checks(trust()).checked(shown(Device()), "cam-2", WALL)
 
 
 def test_checkpoint_signed_in_another_boot_is_refused() -> None:
     one, two = shown(Device()), shown(Device())
     with pytest.raises(EvidenceError, match="signature"):
-        checked(replace(one, jws=two.jws), trust(), "cam-1", WALL)
+        Checks(trust()).checked(replace(one, jws=two.jws), "cam-1", WALL)
+
+
+def test_what_was_checked_once_is_no_excuse_for_what_comes_next() -> None:
+    checks, one, two = Checks(trust()), shown(Device()), shown(Device())
+    assert checks.checked(one, "cam-1", WALL) == checks.checked(one, "cam-1", WALL)
+    with pytest.raises(EvidenceError, match="signature"):
+        checks.checked(replace(one, jws=two.jws), "cam-1", WALL)
+    with pytest.raises(EvidenceError, match="signature"):
+        checks.checked(replace(two, boot_certificate=one.boot_certificate), "cam-1", WALL)
+    with pytest.raises(EvidenceError, match="cam-2"):
+        checks.checked(one, "cam-2", WALL)
+    assert checks.checked(two, "cam-1", WALL).boot == 1
+
+
+def test_certificate_that_expires_after_it_was_checked_is_refused() -> None:
+    checks, checkpoint = Checks(trust()), shown(Device())
+    checks.checked(checkpoint, "cam-1", WALL)
+    with pytest.raises(EvidenceError, match="valid from"):
+        checks.checked(checkpoint, "cam-1", replace_time(years=100))
+
+
+def replace_time(*, years: int) -> WallReading:
+    return WallReading(WALL.utc_ns + years * 365 * 86_400 * NS, "ntp", 0.1)

@@ -1,3 +1,4 @@
+import json
 import os
 import random
 import sqlite3
@@ -23,8 +24,9 @@ from agent.station.simulate import Plan, Progress, simulate
 from agent.station.simulated import Office
 from agent.station.store import Store
 from tests.support.broker import AGENCY, Broker
+from tests.support.commands import Ran, bwc_agent
 from tests.support.device import agency, trust
-from tests.support.fleet import missing
+from tests.support.fleet import missing, save_authority
 
 EVENTS = 5
 DEVICES = 20
@@ -110,7 +112,7 @@ def test_fleet_that_docks_together_and_loses_connections_loses_no_event(tmp_path
         measured = simulated(broker, watch=seen.append)
     assert not measured.failed
     assert (measured.lost, measured.never_docked, measured.never_attested, measured.events) == (0, 0, 0, 100)
-    assert measured.connections_lost > 0
+    assert measured.connections_lost == measured.connections_cut > 0
     assert len(measured.late) == len(measured.reported) == len(measured.attest) == DEVICES
     assert len(measured.acknowledge) == measured.events
     assert len(measured.connect) == DEVICES + measured.connections_lost
@@ -157,6 +159,49 @@ def test_station_that_acknowledges_what_it_does_not_keep_is_noticed_in_its_datab
     assert measured.lost == 0
     found = missing(stored(tmp_path / "station.sqlite"), plan(broker).names, EVENTS)
     assert found == ["simulated-7: [1, 2, 4, 5] for 1 to 5"]
+
+
+def command(folder: Path, broker: Broker, *more: str) -> Ran:
+    options = ["--agency", AGENCY, "--devices", "3", "--events", "2", "--within", "0", *more]
+    where = ["--broker", f"mqtts://localhost:{broker.port}"]
+    return bwc_agent("fleet", "simulate", "--authority", save_authority(folder, broker.authority), *where, *options)
+
+
+def test_command_prints_a_table_or_json(tmp_path: Path, broker: Broker) -> None:
+    office = ("--root", str(agency().root), "--trust", str(agency().trust))
+    with serving(broker, tmp_path / "station.sqlite"):
+        plain, as_json = command(tmp_path, broker, *office), command(tmp_path, broker, "--json")
+    assert plain.code == as_json.code == 0
+    assert "lost 0" in " ".join(plain.out.split())
+    assert "attest" in plain.out
+    measured = json.loads(as_json.out)
+    assert (measured["devices"], measured["events"], measured["lost"]) == (3, 6, 0)
+    assert measured["connect_ms"]["count"] >= 3
+    assert measured["attest_ms"] == {}
+
+
+def test_command_ends_with_1_when_an_event_was_lost(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert simulate.__kwdefaults__ is not None
+    monkeypatch.setitem(simulate.__kwdefaults__, "patience_s", 1.0)
+    ran = command(tmp_path, broker, "--json")
+    assert ran.code == 1
+    assert json.loads(ran.out)["lost"] == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--broker", "mqtt://localhost:1883"), "nothing without TLS"),
+        (("--broker", "mqtts://localhost:x"), "mqtts://host:port"),
+        (("--root", "root.pem"), "together"),
+    ],
+)
+def test_command_refuses_what_it_cannot_simulate(
+    tmp_path: Path, broker: Broker, options: tuple[str, ...], said: str
+) -> None:
+    assert said in command(tmp_path, broker, *options).refusal
 
 
 def test_devices_without_a_station_lose_all(broker: Broker) -> None:

@@ -194,6 +194,6 @@ class Docked:
             self.station.connection.end()
         if self.store is not None:
             self.store.close()
-        self.broker.stop()
+        self.broker.kill()
         if self.networks is not None:
             self.networks.close()
