@@ -18,10 +18,6 @@ from agent.core.inputs_lines import Timing
 from agent.core.state import State, background
 from agent.recorder.control import Control
 
-LINES = ("RECORD", "MARK", "RED", "GREEN", "TONE", "HAPTIC")
-"""Names of the lines of a chip."""
-US = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:
