@@ -50,6 +50,7 @@ class Bench:
         pilot: None if nobody is there.
         root: Of /sys, /proc and /dev.
         pin_factory: Other pins than the configured ones.
+        sleep: Waits for some seconds.
     """
 
     config: Config
@@ -58,6 +59,7 @@ class Bench:
     pilot: Pilot | None = None
     root: Path = field(default_factory=lambda: Path("/"))
     pin_factory: PinFactory = None
+    sleep: Callable[[float], None] = time.sleep
 
 
 HardwareCheck = Callable[[Bench], Iterator[Finding]]
@@ -130,7 +132,7 @@ def _lines(bench: Bench, hands: Hands) -> Iterator[Finding]:
         return
     for config in controls.inputs:
         if config.name not in problems:
-            yield _worked(bench.pilot, hands, config.name, edges, bench.clocks)
+            yield _worked(bench, bench.pilot, hands, config.name, edges)
     for output in controls.outputs:
         check = f"output {output.name}"
         if check in hands.problems:
@@ -148,17 +150,18 @@ def _lines(bench: Bench, hands: Hands) -> Iterator[Finding]:
         )
 
 
-def _worked(pilot: Pilot, hands: Hands, name: str, edges: list[Edge], clocks: Clocks) -> Finding:
+def _worked(bench: Bench, pilot: Pilot, hands: Hands, name: str, edges: list[Edge]) -> Finding:
     """Wait for a line to become active and to be let go again; another that moves instead is named."""
     edges.clear()
     pilot.tell(f"Press {name} now, and let go (or switch it on, and off).")
+    clocks = bench.clocks
     until_ns = clocks.monotonic_ns() + round(PRESS_S * 1e9)
     while clocks.monotonic_ns() < until_ns:
         mine = [edge for edge in edges if edge.line == name]
         if any(edge.active for edge in mine) and not mine[-1].active:
             return Finding(f"button {name}", f"moved, with {len(mine)} edges")
         hands.turn(clocks.monotonic_ns())
-        time.sleep(0.02)
+        bench.sleep(0.02)
     others = sorted({edge.line for edge in edges} - {name})
     said = f"has not moved within {PRESS_S:.0f} s" + (f", but {', '.join(others)} has" if others else "")
     return Finding(f"button {name}", said, "check its wires, and pin in [controls]")

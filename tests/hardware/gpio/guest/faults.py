@@ -73,7 +73,7 @@ class Held(Case):
 
     def happen(self) -> None:
         self.chip.pull("RECORD", up=False)
-        shell = Shell(self.name)
+        shell = Shell(self.name, floating=True)
         time.sleep(2)
         seen = self.note("while_held", shell)
         self.chip.pull("RECORD", up=True)
@@ -145,6 +145,7 @@ class Lost(Case):
         self.found["problems_after"] = shell.hands.problems
         double(self.chip)
         self.note("after", shell, seen)
+        time.sleep(2.0)  # until the signal is over
         self.found["red"] = self.chip.value("RED")
         shell.close()
 
@@ -187,6 +188,7 @@ class Busy(Case):
         self.found["problems_after"] = shell.hands.problems
         double(self.chip)
         self.note("after", shell, seen)
+        time.sleep(2.0)  # until the signal is over
         self.found["red"] = self.chip.value("RED")
         shell.close()
 
