@@ -30,7 +30,8 @@ _USED = 1
 def _load_lgpio() -> Any:
     """Lgpio. It makes a named pipe in the working directory when it is imported, which may not be writable."""
     before = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="lgpio-") as scratch:
+    runtime = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or None  # systemd.exec(5)
+    with tempfile.TemporaryDirectory(prefix="lgpio-", dir=runtime) as scratch:
         os.chdir(scratch)
         try:
             import lgpio

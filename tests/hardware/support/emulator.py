@@ -7,6 +7,8 @@ are shared with it, and what the program prints is written there.
 What is not in Debian's kernel, `gpio-sim`, is built out of tree from the source of the same kernel.
 """
 
+import inspect
+import lzma
 import re
 import shlex
 import shutil
@@ -117,7 +119,8 @@ def machine() -> Path:
         CommandError: A package, a source or a compiler did not do what it should.
     """
     lock = _locked(WHEELS)
-    key = (PACKAGES, LGPIO, lock)
+    built_by = [inspect.getsource(step) for step in (_make_parts, _kernel, _simulated_chips, _python)]
+    key = (PACKAGES, LGPIO, lock, built_by, _NOT_NEEDED)
     parts = cache.kept("machine-parts", key, lambda folder: _make_parts(folder, lock))
     return cache.kept("machine", (key, MODULES, _INIT, _MACHINE), lambda folder: _make(folder, parts))
 
@@ -305,8 +308,6 @@ def _initrd(folder: Path, root: Path, modules: Path) -> None:
         target = root / "modules-extra" if path in later else place / "modules"
         target.mkdir(exist_ok=True)
         if path.endswith(".xz"):
-            import lzma
-
             data = lzma.decompress(data)
         (target / name).write_bytes(data)
     names = [Path(path).name.removesuffix(".xz") for path in order if path not in later]
