@@ -75,6 +75,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         + (f", {free / 1e9:.1f} GB free" if free is not None else "")
         + (f", {left / 3600:.1f} h left" if left is not None else ""),
         f"clock     {status['clock']}" + (f", within {within} ms" if within is not None else ", not to be trusted"),
+        f"power     {_power(status['power'])}",
         f"requests  {status['requests']}, refused {status['refused']}",
         f"dock      {_dock(status)}",
         *(f"input     {line} is not trusted" for line in status["faulty_lines"]),
@@ -85,6 +86,19 @@ def _dock(status: dict[str, Any]) -> str:
     if status["docked"]:
         return f"docked, attested by {status['station']}"
     return "contact closed, attested by no station" if status["dock_contact"] else "not docked"
+
+
+def _power(power: dict[str, Any]) -> str:
+    told = []
+    if power["battery_percent"] is not None:
+        going = {True: ", charging", False: ", emptying", None: ""}[power["charging"]]
+        told.append(f"battery {power['battery_percent']:.0f} %{going}")
+    if power["celsius"] is not None:
+        told.append(f"{power['celsius']:.0f} °C")
+    told += [word for word in ("undervoltage", "throttled") if power[word]]
+    if power["saving"] != "none":
+        told.append("bit rate lowered" if power["bit_rate_lowered"] else "bit rate should be lower, the source can't")
+    return ", ".join(told) or "nothing is known of it"
 
 
 def press_command(

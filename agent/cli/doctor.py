@@ -8,11 +8,27 @@ from typing import Annotated
 import typer
 
 
+class _Terminal:
+    """Somebody in front of a terminal."""
+
+    def tell(self, text: str) -> None:
+        print(f"---> {text}", flush=True)
+
+    def confirms(self, question: str) -> bool:
+        return typer.confirm(f"---> {question}")
+
+
 def doctor_command(
     config: Annotated[Path, typer.Option("--config", help="The configuration file (TOML).", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON; asks nothing.")] = False,
+    hardware: Annotated[
+        bool, typer.Option("--hardware", help="Test what is wired, with your eyes and fingers; end the recorder first.")
+    ] = False,
 ) -> None:
     """Check clock, storage, camera, keys, permissions, inputs, swap and core dumps: one line each, with the mend.
+
+    With --hardware: encoder, microphone, lines, buttons, lights, gauge, supply, clocks, watchdog and storage instead.
+    With --json as well it leaves out the steps that need a person.
 
     Exit code 0: fit for a shift; 1: something is not well; 2: the configuration can't be read.
 
@@ -20,11 +36,21 @@ def doctor_command(
     """
     from agent import config as configuration
     from agent.clock import SystemClocks
-    from agent.recorder.checks import check_all
+    from agent.recorder.checks import ask_running, check_all
 
     findings = []
     loaded = configuration.load(config)
-    for finding in check_all(loaded, config, SystemClocks()):
+    clocks = SystemClocks()
+    if hardware:
+        from agent.errors import ConfigError
+        from agent.recorder.hardware_checks import Bench, check_hardware
+
+        if ask_running(configuration.resolve(config, loaded.run.directory)) is not None:
+            raise ConfigError("a recorder runs with this configuration and holds what is to be tested; end it first")
+        found = check_hardware(Bench(loaded, config, clocks, None if as_json else _Terminal()))
+    else:
+        found = check_all(loaded, config, clocks)
+    for finding in found:
         findings.append(finding)
         if not as_json:
             print(f"{'ok  ' if finding.good else 'BAD '} {finding.check:<15} {finding.said}")
@@ -32,7 +58,7 @@ def doctor_command(
                 print(f"     {'':<15} mend: {finding.mend}")
     bad = sum(not finding.good for finding in findings)
     if as_json:
-        print(json.dumps({"fit": not bad, "findings": [{**asdict(found), "good": found.good} for found in findings]}))
+        print(json.dumps({"fit": not bad, "findings": [{**asdict(each), "good": each.good} for each in findings]}))
     else:
         print(
             f"{len(findings)} checks, {bad} not well" if bad else f"{len(findings)} checks, all well: fit for a shift"

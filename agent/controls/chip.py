@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from agent.controls.lines import ChipInfo, LineInfo, choose_chip, offset_of
 from agent.errors import DeviceError
 
 DEVICES = Path("/dev")
+ASK_AGAIN_S = 0.5
+"""A chip that was not there is not looked for again for so long: each of its lines asks for it."""
 _USED = 1
 """Of a line's flags: somebody holds it (`GPIO_V2_LINE_FLAG_USED`)."""
 
@@ -27,7 +30,8 @@ _USED = 1
 def _load_lgpio() -> Any:
     """Lgpio. It makes a named pipe in the working directory when it is imported, which may not be writable."""
     before = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="lgpio-") as scratch:
+    runtime = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or None  # systemd.exec(5)
+    with tempfile.TemporaryDirectory(prefix="lgpio-", dir=runtime) as scratch:
         os.chdir(scratch)
         try:
             import lgpio
@@ -164,6 +168,8 @@ class ChipFactory(LGPIOFactory):  # type: ignore[misc]
     def __init__(self, chip: int | str | None = None) -> None:
         self._wanted = chip
         self._board: _Board | None = None
+        self._missing: DeviceError | None = None
+        self._missed_s = 0.0
         self.opening = 0
         # Not LGPIOFactory's, which opens a chip, or fails; nor LocalPiFactory's, which shares pins among factories.
         super(LGPIOFactory, self).__init__()
@@ -210,7 +216,14 @@ class ChipFactory(LGPIOFactory):  # type: ignore[misc]
                 lgpio.gpio_get_chip_info(self._handle)
                 return
             self._forget()
-        found = choose_chip(chips(), self._wanted)
+        if self._missing is not None and time.monotonic() - self._missed_s < ASK_AGAIN_S:
+            raise self._missing
+        try:
+            found = choose_chip(chips(), self._wanted)
+        except DeviceError as error:
+            self._missing, self._missed_s = error, time.monotonic()
+            raise
+        self._missing = None
         try:
             handle = lgpio.gpiochip_open(found.number)
             lines = [_line(handle, offset) for offset in range(found.lines)]

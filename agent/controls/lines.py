@@ -76,7 +76,7 @@ def offset_of(lines: Sequence[LineInfo], name: int | str) -> int | None:
     """
     if isinstance(name, int):
         return name if 0 <= name < len(lines) else None
-    named = [line.offset for line in lines if line.name == name]
+    named = [line.offset for line in lines if name and line.name == name]
     if named:
         return named[0] if len(named) == 1 else None
     digits = name.removeprefix("GPIO")

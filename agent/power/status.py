@@ -25,4 +25,6 @@ class PowerStatus(msgspec.Struct, frozen=True):
     throttled: bool | None = None
     saving: str = "none"
     bit_rate_lowered: bool = False
-    unknown: dict[str, str] = {"battery": "not read yet", "charger": "not read yet", "board": "not read yet"}
+    unknown: dict[str, str] = msgspec.field(
+        default_factory=lambda: dict.fromkeys(("battery", "charger", "board"), "not read yet")
+    )

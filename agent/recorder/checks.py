@@ -52,12 +52,21 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class _Check:
+class Check:
+    """One check.
+
+    Attributes:
+        name: Its name.
+        mend: What to do if it can't even be made.
+        look: Makes it: what was found, and what to do, empty if nothing. May raise whatever it likes.
+    """
+
     name: str
     mend: str
     look: Callable[[], tuple[str, str]]
 
     def finding(self) -> Finding:
+        """Make it. Never raises."""
         try:
             said, mend = self.look()
         except BwcError as error:
@@ -77,31 +86,31 @@ def check_all(config: Config, config_file: Path, clocks: Clocks, proc: Path = Pa
         proc: The kernel's own account.
     """
     storage = resolve(config_file, config.storage.path)
-    running = _running(resolve(config_file, config.run.directory))
+    running = ask_running(resolve(config_file, config.run.directory))
     in_device = "correct what is named, in [device]"
     for check in (
-        _Check("clock", "", lambda: _clock(clocks)),
-        _Check("evidence folder", f"mount the card, or: mkdir -m 700 {storage}", lambda: _folder(storage, config)),
-        _Check("storage room", "mount the card, or name another folder in [storage] path", lambda: _room(storage)),
-        _Check("storage speed", "let the recorder's user write there", lambda: _speed(storage)),
-        _Check("camera", _CAMERA_MEND, lambda: _camera(config, config_file, clocks, running)),
-        _Check("keys", in_device, lambda: _keys(config, config_file, clocks)),
-        _Check("key file", in_device, lambda: _key_file(config, config_file)),
-        _Check("policy", "bring a signed bundle: bwc-agent policy sign", lambda: _policy(config, config_file, clocks)),
-        _Check(
+        Check("clock", "", lambda: _clock(clocks)),
+        Check("evidence folder", f"mount the card, or: mkdir -m 700 {storage}", lambda: _folder(storage, config)),
+        Check("storage room", "mount the card, or name another folder in [storage] path", lambda: _room(storage)),
+        Check("storage speed", "let the recorder's user write there", lambda: storage_speed(storage)),
+        Check("camera", _CAMERA_MEND, lambda: _camera(config, config_file, clocks, running)),
+        Check("keys", in_device, lambda: _keys(config, config_file, clocks)),
+        Check("key file", in_device, lambda: _key_file(config, config_file)),
+        Check("policy", "bring a signed bundle: bwc-agent policy sign", lambda: _policy(config, config_file, clocks)),
+        Check(
             "run directory",
             "name another one in [run] directory",
             lambda: _run_directory(resolve(config_file, config.run.directory)),
         ),
-        _Check("controls", "correct [controls]", lambda: _controls(config, clocks, running)),
-        _Check("memory", "lower [buffer] max_mb", lambda: _memory(config)),
-        _Check("swap", "run doctor where the recorder runs", lambda: _swap(proc / "swaps")),
-        _Check("core dumps", "LimitCORE=0 in the unit", _dumps),
+        Check("controls", "correct [controls]", lambda: _controls(config, clocks, running)),
+        Check("memory", "lower [buffer] max_mb", lambda: _memory(config)),
+        Check("swap", "run doctor where the recorder runs", lambda: _swap(proc / "swaps")),
+        Check("core dumps", "LimitCORE=0 in the unit", _dumps),
     ):
         yield check.finding()
 
 
-def _running(run_directory: Path) -> dict[str, Any] | None:
+def ask_running(run_directory: Path) -> dict[str, Any] | None:
     """The status of a recorder that runs with this configuration; None if there is none."""
     try:
         return ask(run_directory, {"ask": "status"})
@@ -133,7 +142,8 @@ def _room(path: Path) -> tuple[str, str]:
     return said, "" if free >= LEAST_FREE else "dock and upload, or a new card"
 
 
-def _speed(path: Path) -> tuple[str, str]:
+def storage_speed(path: Path) -> tuple[str, str]:
+    """How long storage takes for a sync, twenty times."""
     probe = path / f".doctor-{os.getpid()}"
     handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     times = []
@@ -265,6 +275,9 @@ def _controls(config: Config, clocks: Clocks, running: dict[str, Any] | None) ->
         return said, "" if not faulty else "let go of the button, or check its wires"
     hands = Hands(config.controls, clocks)
     try:
+        wrong = "; ".join(f"{line}: {problem}" for line, problem in hands.problems.items())
+        if wrong:
+            return wrong, "connect the chip, or end what holds the line"
         return f"{len(hands.lines)} inputs, layout {hands.layout.name}, pins by {config.controls.pin_factory}", ""
     finally:
         hands.close()

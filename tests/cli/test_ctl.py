@@ -44,6 +44,18 @@ STATUS: dict[str, Any] = {
     "refused": 1,
     "missing": [],
     "locked_memory": True,
+    "power": {
+        "battery_percent": 41.5,
+        "battery_volts": 3.71,
+        "battery_percent_an_hour": -11.0,
+        "charging": False,
+        "celsius": 48.3,
+        "undervoltage": True,
+        "throttled": False,
+        "saving": "saving",
+        "bit_rate_lowered": True,
+        "unknown": {},
+    },
 }
 
 
@@ -130,6 +142,7 @@ def test_status_is_told_in_words_and_as_json(
         "us-mo-kcpd",
         "delivers",
         "32.0 GB free, 17.8 h",
+        "power     battery 42 %, emptying, 48 °C, undervoltage, bit rate lowered",
     ):
         assert words in said
     assert "ntp, within 12 ms" in said

@@ -87,3 +87,17 @@ def test_doctor_of_an_empty_device_names_all_that_is_missing_and_makes_nothing(
         assert not findings[name]["good"]
         assert findings[name]["mend"]
     assert [path.name for path in config.parent.iterdir()] == ["config.toml"]
+
+
+def test_hardware_is_tested_without_questions_as_json(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with config.open("a") as file:
+        file.write('[run]\ndirectory = "run"\n[controls]\npin_factory = "mock"\n')
+    (config.parent / "evidence").mkdir()
+    assert run(config, monkeypatch, None, "--hardware", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    found = {finding["check"]: finding for finding in report["findings"]}
+    assert {"encoder", "battery gauge", "battery-backed clock", "watchdog", "storage sync"} <= set(found)
+    assert not found["battery gauge"]["good"]
+    assert found["storage sync"]["said"].startswith("sync of 64 KiB")

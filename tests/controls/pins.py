@@ -7,6 +7,7 @@ from typing import Any
 from gpiozero.pins.mock import MockFactory, MockPWMPin
 
 from agent.controls.config import ButtonConfig, OutputConfig, SwitchConfig, TriggerConfig
+from agent.errors import DeviceError
 
 RECORD = ButtonConfig(name="record", pin=17)
 MARK = ButtonConfig(name="mark", pin=27)
@@ -49,3 +50,20 @@ def simulated() -> Iterator[Any]:
         yield factory
     finally:
         factory.close()
+
+
+class ShyFactory(MockFactory):  # type: ignore[misc]
+    """Pins of a chip that may be gone, some of which somebody else may hold: as `ChipFactory` says it."""
+
+    def __init__(self) -> None:
+        super().__init__(pin_class=FailingPin)
+        self.gone = False
+        self.busy: set[int | str] = set()
+
+    def reserve_pins(self, requester: Any, *names: Any) -> None:
+        if self.gone:
+            raise DeviceError(19, "no GPIO chip is there")
+        for name in names:
+            if name in self.busy:
+                raise DeviceError(16, f"line {name} is busy: held by 'somebody'")
+        super().reserve_pins(requester, *names)

@@ -602,6 +602,24 @@ def test_sigterm_in_standby_interrupts_nothing(desk: Desk) -> None:
     assert desk.did == [do.ShutDown()]
 
 
+def test_critical_battery_stores_what_runs_and_says_why_and_is_no_stop(recording: Desk) -> None:
+    recording.send(on.PowerFailing(recording.now_ns, "3 %"))
+    assert recording.did == [
+        do.Journal(entries.PowerFailing("3 %", recording.now_ns // 1000)),
+        do.Journal(entries.Interrupted("tag-0001")),
+        do.Show(Signal.BATTERY_LOW),
+        do.ShutDown(power_off=True),
+    ]
+    assert recording.state.recording == "tag-0001"
+    recording.send(on.PowerFailing(recording.now_ns, "2 %"))
+    assert not recording.did
+
+
+def test_critical_battery_in_standby_interrupts_nothing(desk: Desk) -> None:
+    desk.send(on.PowerFailing(desk.now_ns, "3 %"))
+    assert [type(command) for command in desk.did] == [do.Journal, do.Show, do.ShutDown]
+
+
 def test_mark_changes_nothing(recording: Desk) -> None:
     before = recording.state
     recording.send(on.MarkAsked(recording.now_ns))

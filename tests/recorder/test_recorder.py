@@ -14,6 +14,7 @@ from agent.core.events import (
     Declared,
     DockContact,
     KeySwitched,
+    PowerFailing,
     StartAsked,
     Told,
 )
@@ -166,6 +167,26 @@ def test_sigterm_while_recording_saves_says_so_and_comes_back_recording() -> Non
     assert device.entries(entries.Interrupted)
     assert isinstance(device.entries()[-2], entries.ShutDown)
     device.clocks.advance(5)
+    device.boot()
+    assert device.recording == running
+
+
+def test_critical_battery_closes_the_recording_in_order_and_it_goes_on_once_power_is_back() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    running = device.recording
+    device.run(3)
+    device.recorder.control.handle(PowerFailing(device.clocks.now_ns, "3 %"))
+    assert device.ended
+    device.recorder.close()
+    said = [type(entry) for entry in device.entries() if not isinstance(entry, entries.Checkpoint)]
+    assert said[-4:] == [entries.PowerFailing, entries.Interrupted, entries.SegmentClosed, entries.ShutDown]
+    assert not device.entries(entries.RecordingEnded)
+    (closed,) = device.entries(entries.SegmentClosed)
+    assert isinstance(closed, entries.SegmentClosed)
+    assert (closed.ended, closed.final) == ("interrupted", False)
+    device.clocks.advance(3600)
     device.boot()
     assert device.recording == running
 

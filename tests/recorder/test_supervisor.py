@@ -80,6 +80,18 @@ class Opening:
         assert not self.thread.is_alive()
 
 
+class Adjusting(Opening):
+    """An opening whose encoder takes bit rates."""
+
+    def __init__(self, generation: int, epoch_ns: int, kinds: tuple[Kind, ...]) -> None:
+        super().__init__(generation, epoch_ns, kinds)
+        self.rates: list[int] = []
+
+    def set_bit_rate(self, bits_per_second: int) -> bool:
+        self.rates.append(bits_per_second)
+        return True
+
+
 OPENED: list[Opening] = []
 
 
@@ -102,6 +114,7 @@ class Camera:
         self.refuse: BaseException | None = None
         self.openings: list[Opening] = []
         self.tries: list[int] = []
+        self.kind: type[Opening] = Opening
         self._now_ns = now_ns
         self._kinds = kinds
         self._asked = threading.Semaphore(0)
@@ -110,7 +123,7 @@ class Camera:
         self.tries.append(self._now_ns())
         self.thread = threading.current_thread()
         if self.refuse is None:
-            self.openings.append(Opening(generation, self._now_ns(), self._kinds))
+            self.openings.append(self.kind(generation, self._now_ns(), self._kinds))
             OPENED.append(self.openings[-1])
         self._asked.release()
         if self.refuse is not None:
@@ -479,3 +492,29 @@ def test_recorder_whose_camera_never_opens_stays_up_and_shows_it() -> None:
     device.press("record", times=2)
     assert device.recording  # a start is never refused
     assert device.entries(entries.RecordingStarted)
+
+
+def test_bit_rate_is_asked_of_the_open_source_and_of_those_to_come() -> None:
+    bench = Bench()
+    bench.camera.kind = Adjusting
+    assert not bench.supervisor.set_bit_rate(2_000_000)  # nothing is open yet
+    first = bench.open()
+    assert isinstance(first, Adjusting)
+    assert bench.supervisor.set_bit_rate(1_000_000)
+    assert first.rates == [2_000_000, 1_000_000]
+    first.give(SourceError("unplugged"))
+    second = bench.open()
+    assert isinstance(second, Adjusting)
+    assert second.rates == [1_000_000]
+    assert bench.supervisor.set_bit_rate(0)
+    second.give(SourceError("unplugged"))
+    third = bench.open()
+    assert isinstance(third, Adjusting)
+    assert third.rates == []
+
+
+def test_source_that_takes_no_bit_rate_goes_on_as_it_is() -> None:
+    bench = Bench()
+    opening = bench.open()
+    assert not bench.supervisor.set_bit_rate(1_000_000)
+    assert bench.deliver(opening, 1)

@@ -7,6 +7,8 @@ are shared with it, and what the program prints is written there.
 What is not in Debian's kernel, `gpio-sim`, is built out of tree from the source of the same kernel.
 """
 
+import inspect
+import lzma
 import re
 import shlex
 import shutil
@@ -117,26 +119,34 @@ def machine() -> Path:
         CommandError: A package, a source or a compiler did not do what it should.
     """
     lock = _locked(WHEELS)
-    key = (PACKAGES, LGPIO, lock)
+    built_by = [inspect.getsource(step) for step in (_make_parts, _kernel, _simulated_chips, _python)]
+    key = (PACKAGES, LGPIO, lock, built_by, _NOT_NEEDED)
     parts = cache.kept("machine-parts", key, lambda folder: _make_parts(folder, lock))
     return cache.kept("machine", (key, MODULES, _INIT, _MACHINE), lambda folder: _make(folder, parts))
 
 
 @contextmanager
-def started(program: str, exchange: Path, *, memory_mb: int = 768) -> Iterator["subprocess.Popen[bytes]"]:
+def started(
+    program: str, exchange: Path, *, instructions: bool = False, memory_mb: int = 768
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A machine that runs a shell program and then ends; killed when the block is left.
 
     Args:
         program: Run by `sh` as root in the repository's root; it may write to /exchange.
         exchange: The folder that the machine sees as /exchange.
+        instructions: The machine's time is counted in instructions of its one processor, 500 million a second, and not
+            by this machine's clock: what happens in it does not depend on how busy this one is, but it may take longer.
         memory_mb: Of the machine.
     """
     debian.need(qemu_system_x86_64="qemu-system-x86")
     made = machine()
     exchange.mkdir(parents=True, exist_ok=True)
     (exchange / "program").write_text(program)
-    argv = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1"]
-    argv += ["-icount", "shift=1,sleep=on"]
+    argv = ["qemu-system-x86_64", "-M", "q35", "-cpu", "max"]
+    if instructions:
+        argv += ["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=1,sleep=on"]
+    else:
+        argv += ["-accel", "tcg,thread=multi", "-smp", "2"]
     argv += ["-m", str(memory_mb), "-nic", "none", "-display", "none", "-no-reboot", "-monitor", "none"]
     argv += ["-serial", f"file:{exchange / 'console'}", "-kernel", str(made / "kernel"), "-initrd"]
     argv += [str(made / "initrd"), "-append", "console=ttyS0 quiet panic=-1 mitigations=off"]
@@ -151,15 +161,15 @@ def started(program: str, exchange: Path, *, memory_mb: int = 768) -> Iterator["
         process.wait()
 
 
-def run(program: str, exchange: Path, *, timeout_s: float) -> Ended:
-    """Boot a machine, run a shell program in it, and end it.
+def run(program: str, exchange: Path, *, timeout_s: float, instructions: bool = False) -> Ended:
+    """Boot a machine, run a shell program in it, and end it; see `started`.
 
     Raises:
         MachineError: It did not come up, or the program did not end in time.
     """
     machine()  # making it does not count
     before = time.monotonic()
-    with started(program, exchange) as process:
+    with started(program, exchange, instructions=instructions) as process:
         said = b""
         with suppress(subprocess.TimeoutExpired):
             said, _ = process.communicate(timeout=timeout_s)
@@ -298,8 +308,6 @@ def _initrd(folder: Path, root: Path, modules: Path) -> None:
         target = root / "modules-extra" if path in later else place / "modules"
         target.mkdir(exist_ok=True)
         if path.endswith(".xz"):
-            import lzma
-
             data = lzma.decompress(data)
         (target / name).write_bytes(data)
     names = [Path(path).name.removesuffix(".xz") for path in order if path not in later]

@@ -98,3 +98,31 @@ def test_closing_ends_the_scene() -> None:
 def test_settings_that_no_encoder_takes_are_refused(settings: PatternSettings) -> None:
     with pytest.raises(SourceError, match="expected"):
         PatternSource(settings, virtual_pacing()).open(1)
+
+
+def test_bit_rate_is_lowered_and_raised_while_it_runs_with_the_stream_as_it_is() -> None:
+    settings = PatternSettings(width=640, height=360, bit_rate=3_000_000, sound=False)
+    opened = PatternSource(settings, virtual_pacing()).open(1)
+    incoming = iter(opened)
+
+    def rate(seconds: int) -> float:
+        return sum(len(next(incoming).data) * 8 for _ in range(seconds * settings.fps)) / seconds
+
+    rate(2)
+    usual = rate(4)
+    assert opened.set_bit_rate(400_000)
+    rate(2)
+    low = rate(4)
+    assert opened.set_bit_rate(0)
+    rate(3)
+    back = rate(4)
+    assert low < 600_000 < 0.5 * usual
+    assert back > 0.6 * usual
+    assert len({packet.stream for packet in (next(incoming), next(incoming))}) == 1
+    opened.close()
+
+
+def test_sound_alone_has_no_bit_rate_to_lower() -> None:
+    opened = PatternSource(PatternSettings(picture=False), virtual_pacing()).open(1)
+    assert not opened.set_bit_rate(400_000)
+    opened.close()

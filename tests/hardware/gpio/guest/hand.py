@@ -13,8 +13,8 @@ from tests.hardware.gpio.guest.sim import Chip
 
 MS = 1_000_000
 LONGEST_BOUNCE_MS = 30
-PLANNED_BOUNCE_MS = 27
-MOST_BOUNCES = 4
+PLANNED_BOUNCE_MS = 29
+MOST_BOUNCES = 3
 """How often a contact opens again in one bounce."""
 
 GESTURES: dict[str, tuple[tuple[str, ...], int, float]] = {

@@ -1,15 +1,15 @@
 """Press buttons of several devices at once, as often as asked, and write down what was pressed and what was heard.
 
-python3 -m tests.hardware.gpio.guest.presses SEED PRESSES DEVICES BOUNCE_MS OUT
+python3 -m tests.hardware.gpio.guest.presses SEED PRESSES DEVICES BOUNCE_MS EVERYTHING OUT
 
-Each device is a process of its own, as on the device; one further process is the hand on all of them.
+The devices are one process with a control loop for each, for lgpio keeps polling in every process that it is used in;
+the hand on all of them is another one.
 """
 
 import heapq
 import json
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Generator
@@ -19,33 +19,23 @@ from typing import Any
 
 from agent.core.inputs_lines import Timing
 from tests.hardware.gpio.guest import hand
-from tests.hardware.gpio.guest.shell import LINES, Shell
 from tests.hardware.gpio.guest.sim import Chip
 
 MS = 1_000_000
+LINES = ("RECORD", "MARK", "RED", "GREEN", "TONE", "HAPTIC")
 
 
-def listen(chip: str, bounce_ms: int, out: Path, ready: int) -> None:
-    """Be one device until told to end; then write down what its core was told."""
-    ending = []
-    signal.signal(signal.SIGTERM, lambda *_: ending.append(1))
-    shell = Shell(chip, None if bounce_ms == Timing().bounce_ms else Timing(bounce_ms=bounce_ms))
-    os.write(ready, b"r")
-    while not ending:
-        signal.pause()
-    asked = [asdict(each) for each in shell.asked]
-    out.write_text(json.dumps({"asked": asked, "stumbles": shell.stumbles, "problems": shell.hands.problems}))
-    shell.close()
-
-
-def press(chips: list[Chip], seed: int, presses: int) -> list[list[hand.Done]]:
+def press(chips: list[Chip], seed: int, presses: int, *, everything: bool) -> list[list[hand.Done]]:
     """Press all of them at once until enough presses are good."""
     dice = [random.Random(f"{seed}-{number}") for number in range(len(chips))]
     names = list(hand.GESTURES)
     weights = [weight for _, weight, _ in hand.GESTURES.values()]
     done: list[list[hand.Done]] = [[] for _ in chips]
-    # The long hold is done by the first device alone, and every gesture at least once.
-    todo = [list(names) if number == 0 else [] for number in range(len(chips))]
+    # Every gesture at least once, also those that take long.
+    todo: list[list[str]] = [[] for _ in chips]
+    if everything:
+        for number, name in enumerate(names):
+            todo[number % len(chips)].append(name)
     good = 0
     now = time.monotonic_ns()
     due: list[tuple[int, int, Generator[int, None, hand.Done] | None]] = [
@@ -72,38 +62,48 @@ def press(chips: list[Chip], seed: int, presses: int) -> list[list[hand.Done]]:
     return done
 
 
+def hand_in_a_process(chips: list[Chip], go: int, seed: int, presses: int, out: Path, *, everything: bool) -> None:
+    """Wait for the word, press, write down what was pressed, and end."""
+    os.read(go, 1)
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))  # a hand waits for nobody
+    began = time.monotonic()
+    done = press(chips, seed, presses, everything=everything)
+    took_s = time.monotonic() - began
+    said: dict[str, Any] = {"took_s": took_s, "done": [[asdict(each) for each in one] for one in done]}
+    (out / "pressed.json").write_text(json.dumps(said))
+
+
 def main(argv: list[str]) -> None:
     """See the module."""
-    seed, presses, devices, bounce_ms = (int(word) for word in argv[:4])
-    out = Path(argv[4])
+    seed, presses, devices, bounce_ms, everything = (int(word) for word in argv[:5])
+    out = Path(argv[5])
+    out.mkdir(parents=True)
     chips = [Chip(f"{out.name}-{number}", LINES) for number in range(devices)]
     for chip in chips:
         for line in ("RECORD", "MARK"):
             chip.pull(line, up=True)
-    import gpiozero.pins.local  # noqa: F401 - once for all; lgpio itself has a thread, which no fork survives
+    go, say_go = os.pipe()
+    child = os.fork()
+    if not child:
+        hand_in_a_process(chips, go, seed, presses, out, everything=bool(everything))
+        os._exit(0)
+    from tests.hardware.gpio.guest.shell import Shell
 
-    children = []
-    reading, writing = os.pipe()
-    out.mkdir()
-    for number, chip in enumerate(chips):
-        child = os.fork()
-        if not child:
-            listen(chip.name, bounce_ms, out / f"heard-{number}.json", writing)
-            os._exit(0)
-        children.append(child)
-    for _ in children:
-        os.read(reading, 1)
+    timing = None if bounce_ms == Timing().bounce_ms else Timing(bounce_ms=bounce_ms)
+    shells = [Shell(chip.name, timing) for chip in chips]
     time.sleep(1.0)
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))  # a hand waits for nobody
-    began = time.monotonic()
-    done = press(chips, seed, presses)
-    took_s = time.monotonic() - began
+    os.write(say_go, b"g")
+    _, code = os.waitpid(child, 0)
     time.sleep(1.5)
-    for child in children:
-        os.kill(child, signal.SIGTERM)
-    codes = [os.waitpid(child, 0)[1] for child in children]
-    said: dict[str, Any] = {"took_s": took_s, "codes": codes, "done": [[asdict(each) for each in one] for one in done]}
-    (out / "pressed.json").write_text(json.dumps(said))
+    for number, shell in enumerate(shells):
+        heard = {
+            "asked": [asdict(each) for each in shell.asked],
+            "stumbles": shell.stumbles,
+            "problems": shell.hands.problems,
+        }
+        (out / f"heard-{number}.json").write_text(json.dumps(heard))
+        shell.close()
+    sys.exit(os.waitstatus_to_exitcode(code))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.clock import SystemClocks
-from agent.controls.config import ButtonConfig, ControlsConfig, OutputConfig
+from agent.controls.config import ButtonConfig, ControlsConfig, OutputConfig, Pull
 from agent.controls.shell import Hands
 from agent.core import commands as do
 from agent.core import events as on
@@ -17,10 +17,6 @@ from agent.core.inputs import Inputs
 from agent.core.inputs_lines import Timing
 from agent.core.state import State, background
 from agent.recorder.control import Control
-
-LINES = ("RECORD", "MARK", "RED", "GREEN", "TONE", "HAPTIC")
-"""Names of the lines of a chip."""
-US = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +99,17 @@ class Shell:
     Args:
         chip: The chip's label.
         timing: Other than the product's, to see that the test would notice.
+        floating: The buttons have resistors of their own. gpio-sim's pull-up is no resistor: it lets go of a button.
     """
 
-    def __init__(self, chip: str, timing: Timing | None = None) -> None:
+    def __init__(self, chip: str, timing: Timing | None = None, *, floating: bool = False) -> None:
+        pull: Pull = "floating" if floating else "up"
         config = ControlsConfig(
             chip=chip,
-            buttons=(ButtonConfig(name="record", pin="RECORD"), ButtonConfig(name="mark", pin="MARK")),
+            buttons=(
+                ButtonConfig(name="record", pin="RECORD", pull=pull, active_high=False),
+                ButtonConfig(name="mark", pin="MARK", pull=pull, active_high=False),
+            ),
             outputs=(
                 OutputConfig(name="red", pin="RED"),
                 OutputConfig(name="green", pin="GREEN"),

@@ -1,12 +1,16 @@
 """Simulated GPIO chips (the kernel's gpio-sim), made by configfs and worked by sysfs."""
 
+import fcntl
 import os
+import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 CONFIG = Path("/sys/kernel/config/gpio-sim")
 DEVICES = Path("/sys/devices/platform")
+_GET_LINE = 3 << 30 | 0xB4 << 8 | 0x07
+_INPUT = 1 << 2
 
 
 class Chip:
@@ -37,6 +41,7 @@ class Chip:
         device = (self._config / "dev_name").read_text().strip()
         chip = (self._config / "bank0" / "chip_name").read_text().strip()
         self._place = DEVICES / device / chip
+        self.device = Path("/dev") / chip
         self._pulls = {line: os.open(self._of(line) / "pull", os.O_WRONLY) for line in self._lines}
         wait_for(Path("/dev") / chip)
 
@@ -47,9 +52,23 @@ class Chip:
         self._pulls = {}
         (self._config / "live").write_text("0")
 
+    def remove(self) -> None:
+        """Let it go away for good."""
+        if self._pulls:
+            self.unplug()
+        bank = self._config / "bank0"
+        for number in self._lines.values():
+            (bank / f"line{number}").rmdir()
+        bank.rmdir()
+        self._config.rmdir()
+
     def pull(self, line: str, *, up: bool) -> None:
         """Drive an input."""
         os.pwrite(self._pulls[line], b"pull-up" if up else b"pull-down", 0)
+
+    def offset(self, line: str) -> int:
+        """The line's number on the chip."""
+        return self._lines[line]
 
     def value(self, line: str) -> int:
         """The level of a line; what an output drives."""
@@ -57,6 +76,30 @@ class Chip:
 
     def _of(self, line: str) -> Path:
         return self._place / f"sim_gpio{self._lines[line]}"
+
+
+class Holder:
+    """Another program that holds a line, by the kernel's own interface (`struct gpio_v2_line_request`).
+
+    Args:
+        chip: Whose.
+        line: Its name.
+        consumer: What it calls itself.
+    """
+
+    def __init__(self, chip: Chip, line: str, consumer: str) -> None:
+        request = struct.pack("I252x32sQI20x240xII20xi", chip.offset(line), consumer.encode(), _INPUT, 0, 1, 0, 0)
+        buffer = bytearray(request)
+        device = os.open(chip.device, os.O_RDWR)
+        try:
+            fcntl.ioctl(device, _GET_LINE | len(buffer) << 16, buffer)
+        finally:
+            os.close(device)
+        (self._handle,) = struct.unpack_from("i", buffer, len(buffer) - 4)
+
+    def close(self) -> None:
+        """Give it back."""
+        os.close(self._handle)
 
 
 def wait_for(path: Path, seconds: float = 10.0) -> None:

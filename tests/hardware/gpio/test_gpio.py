@@ -1,0 +1,173 @@
+"""The wearer's buttons and lights on a real GPIO character device, from edges to requests, in an emulated machine.
+
+Debian's kernel, gpio-sim, lgpio and gpiozero are real; so are the repository's controls, gestures, core and control
+loop. What this can't show is a contact's own bounce and a pin's own electrics: those take a device in hand.
+"""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hardware.gpio.guest.hand import GESTURES
+from tests.hardware.gpio.judging import Verdict, judge, read
+from tests.hardware.support import emulator
+
+PRESSES = 1000
+DEVICES = 12
+_PROGRAM = """
+python3 -m tests.hardware.gpio.guest.faults /tmp/faults 2> /run/faults &
+python3 -m tests.hardware.gpio.guest.presses {seed} {presses} {devices} 30 1 /tmp/presses
+pressed=$?
+wait
+sort /run/faults | uniq -c | sort -n | tail -3
+python3 -m tests.hardware.gpio.guest.presses {seed} 120 6 3 0 /tmp/broken
+insmod /run/modules/i2c-stub.ko chip_addr=0x36 && python3 -m tests.hardware.gpio.guest.gauge /tmp/gauge.json
+cp -r /tmp/presses /tmp/faults /tmp/broken /tmp/gauge.json /exchange/
+exit $pressed
+"""
+ASKS = {name: asks for name, (asks, _, _) in GESTURES.items()}
+
+
+@pytest.fixture(scope="module")
+def exchange(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("machine")
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"\nseed {seed}")
+    ended = emulator.run(
+        _PROGRAM.format(seed=seed, presses=PRESSES, devices=DEVICES), folder, timeout_s=900, instructions=True
+    )
+    print(f"the machine ran for {ended.took_s:.0f} s")
+    assert ended.code == 0, ended.said
+    return folder
+
+
+def found(exchange: Path, case: str) -> Any:
+    told = json.loads((exchange / "faults" / f"{case}.json").read_text())
+    assert "failed" not in told, told
+    assert told.get("stumbles", []) == []
+    return told
+
+
+@pytest.fixture(scope="module")
+def verdict(exchange: Path) -> Verdict:
+    verdict = judge(exchange / "presses", ASKS)
+    print(f"{verdict.presses} presses, {verdict.edges} edges on {DEVICES} devices in {verdict.took_s:.0f} s of theirs")
+    print(", ".join(f"{count} x {name}" for name, count in sorted(verdict.gestures.items())))
+    print(f"{verdict.spoilt} gestures were not judged: the emulated machine stood still in them")
+    return verdict
+
+
+def test_no_request_is_missed_and_none_invented_in_a_thousand_presses(exchange: Path, verdict: Verdict) -> None:
+    assert verdict.presses >= PRESSES
+    assert (verdict.missed, verdict.invented) == ([], [])
+    assert verdict.spoilt <= PRESSES // 50
+    _, heard = read(exchange / "presses")
+    assert [each for one in heard for each in (*one["stumbles"], *one["problems"].items())] == []
+
+
+def test_every_gesture_of_the_two_button_layout_is_understood_with_bounce_on_every_edge(
+    exchange: Path, verdict: Verdict
+) -> None:
+    assert set(verdict.gestures) == set(GESTURES)
+    pressed, _ = read(exchange / "presses")
+    bounces = [gesture["bounced_ns"] / 1e6 for done in pressed["done"] for gesture in done]
+    assert sum(25 < each <= 30 for each in bounces) > 50  # long ones too
+
+
+def test_device_that_takes_bounce_for_presses_would_be_found(exchange: Path) -> None:
+    verdict = judge(exchange / "broken", ASKS)
+    print(f"with a bounce time of 3 ms: {len(verdict.missed)} missed, {len(verdict.invented)} invented")
+    assert verdict.missed
+    assert verdict.invented
+
+
+def test_button_held_at_the_start_asks_for_nothing_until_it_was_let_go(exchange: Path) -> None:
+    told = found(exchange, "held")
+    assert told["while_held"] == ["fault:record:held_at_boot"]
+    assert told["let_go"] == ["good:record"]
+    assert told["after"] == ["start"]
+
+
+def test_stuck_button_is_reported_and_the_other_one_works(exchange: Path) -> None:
+    told = found(exchange, "stuck")
+    assert told["before"] == []
+    assert told["while_stuck"] == ["fault:record:stuck"]
+    assert told["other"] == ["mark"]
+    assert told["let_go"] == ["good:record"]
+    assert told["after"] == ["start"]
+
+
+def test_chattering_line_is_reported_and_trusted_again_at_rest(exchange: Path) -> None:
+    told = found(exchange, "chattering")
+    assert told["chatter"] == ["fault:record:chatter"]
+    assert told["at_rest"] == ["good:record"]
+    assert told["after"] == ["start"]
+
+
+def test_chip_that_goes_away_ends_no_recording_and_its_lines_come_back(exchange: Path) -> None:
+    told = found(exchange, "lost")
+    assert told["before"] == ["start"]
+    lost = [each for each in told["gone"] if each.startswith("fault:")]
+    assert {each.split(":")[1] for each in lost} >= {"record", "mark"}
+    assert all(each.split(":")[2].startswith("lost") for each in lost)
+    assert told["recording_while_gone"]
+    assert "start" not in told["gone"] + told["back"]
+    assert {"good:record", "good:mark"} <= set(told["back"])
+    assert told["problems_after"] == {}
+    assert told["after"] == ["start"]
+    assert told["red"] == 1
+
+
+def test_recorder_begins_without_its_chip_and_finds_it_later(exchange: Path) -> None:
+    told = found(exchange, "missing")
+    assert "not there" in told["problems"]["record"]
+    assert {"good:record", "good:mark"} <= set(told["back"])
+    assert told["after"] == ["start"]
+
+
+def test_busy_lines_are_reported_with_who_holds_them_and_taken_once_they_are_free(exchange: Path) -> None:
+    told = found(exchange, "busy")
+    assert told["problems"]["record"] == "line 0 is busy: held by 'another program'"
+    assert told["problems"]["output red"] == "line 2 is busy: held by 'a third one'"
+    assert "fault:record:lost: line 0 is busy: held by 'another program'" in told["busy"]
+    assert told["other"] == ["mark"]
+    assert "good:record" in told["free"]
+    assert told["problems_after"] == {}
+    assert told["after"] == ["start"]
+    assert told["red"] == 1
+
+
+def pulses(runs: list[tuple[int, int]]) -> list[int]:
+    return [ms for level, ms in runs if level]
+
+
+def alike(measured: list[int], wanted: list[int]) -> bool:
+    return len(measured) == len(wanted) and all(abs(m - w) <= 40 for m, w in zip(measured, wanted, strict=True))
+
+
+def test_lights_tone_and_vibration_are_read_back_as_they_should_be(exchange: Path) -> None:
+    told = found(exchange, "lights")
+    # Ready: three short pulses. Standby: green flashes every four seconds, and nothing else.
+    assert alike(pulses(told["ready"]["HAPTIC"]), [80, 80, 80])
+    assert pulses(told["standby"]["RED"]) == pulses(told["standby"]["HAPTIC"]) == pulses(told["standby"]["TONE"]) == []
+    assert alike(pulses(told["standby"]["GREEN"]), [60])
+    # Started: one long pulse. Recording: red, and nothing else.
+    assert alike(pulses(told["started"]["HAPTIC"]), [800])
+    assert [level for level, _ in told["recording"]["RED"]] == [1]
+    assert pulses(told["recording"]["GREEN"]) == []
+    # A stop that is refused: three medium pulses. A mark: two short ones.
+    assert alike(pulses(told["refused"]["HAPTIC"]), [250, 250, 250])
+    assert alike(pulses(told["marked"]["HAPTIC"]), [80, 80])
+    # Whatever it was, all is dark when the recorder has ended.
+    assert told["closed"] == {"RED": 0, "GREEN": 0, "TONE": 0, "HAPTIC": 0}
+
+
+def test_fuel_gauge_is_read_over_a_real_i2c_device(exchange: Path) -> None:
+    told = json.loads((exchange / "gauge.json").read_text())
+    assert "another chip" in told["blank"]
+    assert told["battery"] == {"percent": 73.5, "volts": 3.84, "charging": False, "percent_an_hour": -10.0}
+    assert told["low"]["percent"] == 3.5
+    assert "No such file" in told["absent"]
