@@ -116,6 +116,16 @@ def test_input_that_ends_ends_the_iteration(tmp_path: Path) -> None:
     assert 80 <= len(got) <= 2 * RATE // SAMPLES_A_FRAME
 
 
+def test_no_opening_gives_sound_of_a_time_that_an_earlier_one_has_given() -> None:
+    microphone = source(CountingClock())
+    first = packets(microphone.open(1), 100)[-1]
+    # The same clock again, from its beginning: a line that was corrected by as much.
+    microphone._monotonic = CountingClock()
+    again = packets(microphone.open(2), 10)
+    assert again[0].time_ns >= first.time_ns + 1024 * NS // RATE - NS // RATE
+    assert again[0].ticks > 0
+
+
 def test_input_that_ends_before_its_clock_is_known_is_a_source_error(tmp_path: Path) -> None:
     raw = tmp_path / "sound"
     raw.write_bytes(bytes(4096))
