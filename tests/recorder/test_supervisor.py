@@ -479,3 +479,19 @@ def test_recorder_whose_camera_never_opens_stays_up_and_shows_it() -> None:
     device.press("record", times=2)
     assert device.recording  # a start is never refused
     assert device.entries(entries.RecordingStarted)
+
+
+@pytest.mark.parametrize(("track", "kind"), [("video", Kind.VIDEO), ("audio", Kind.AUDIO)])
+def test_source_that_was_never_there_is_named_by_what_it_is_for_and_its_coming_is_a_gap(track: str, kind: Kind) -> None:
+    bench = Bench(kinds=(kind,))
+    bench.supervisor = Supervisor(bench.camera, bench.feed, bench.clocks.monotonic_ns, bench.told.append, track=track)
+    bench.camera.refuse = SourceError("no such device")
+    for _ in range(40):
+        bench.watch()
+        bench.clocks.advance(0.1)
+    assert [event.track for event in bench.failures()] == [track]
+    failed_ns = bench.failures()[0].at_ns
+    bench.camera.refuse = None
+    opening = bench.open()
+    packet = bench.picture(opening, key=True) if kind is Kind.VIDEO else bench.sound(opening)
+    assert [(gap.track, gap.from_ns, gap.at_ns) for gap in bench.gaps()] == [(track, failed_ns, packet.time_ns)]
