@@ -1,5 +1,6 @@
 """The recorder on real picamera2 and libcamera: the sensor's times, sound with the pictures, a covered lens, faults."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,8 @@ from agent.evidence.manifest import OPENING_TYPE, Opening, opening
 from agent.keys import jws
 from tests.hardware.camera import film, tree
 from tests.hardware.camera.sound_card import SoundCard
-from tests.hardware.camera.stage import Stage, stage
+from tests.hardware.camera.stage import HERE, Stage, stage, virtual
+from tests.hardware.support import debian
 
 RECORDED_S = 60.0
 PPM = 150
@@ -98,6 +100,17 @@ def test_sound_that_is_late_is_seen_to_be_so(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         film.check_sound(seen, MOST_OFF_S)
     assert all(abs(offset - LATE_S) < MOST_OFF_S for offset in film.sound_offsets(seen))
+
+
+def test_bit_rate_is_lowered_while_the_camera_runs() -> None:
+    asked = (3_000_000, 600_000)
+    with virtual() as (root, environment):
+        named = [f"{name}={value}" for name, value in environment.items()]
+        said = debian.inside(root, "env", *named, tree.PYTHON, str(HERE / "rates_here.py"), *map(str, asked))
+    high, low = json.loads(said.splitlines()[-1])
+    print(f"asked for {asked} bit/s, got {high, low}")
+    assert high > 0.7 * asked[0]
+    assert low < 1.3 * asked[1]
 
 
 def tampered(at: Stage, what: str, *, ended: bool) -> list[int]:
