@@ -32,6 +32,7 @@ from agent.media.sources.config import MicrophoneConfig
 from agent.media.sources.sound_clock import SoundClock
 
 SAMPLES_A_FRAME = 1024
+BLOCKS_A_SECOND = 50
 SETTLED_NS = 5 * NS
 """An input whose clock is not known after so long gives its sound too irregularly."""
 SEAMLESS = 2
@@ -148,6 +149,9 @@ class _Capture:
         self._monotonic = monotonic
         self._in = container.streams.audio[0]
         self._blocks: Iterator[Any] = container.demux(self._in)
+        codec = self._in.codec_context
+        raw = codec.name.startswith("pcm_")
+        self._sample_bytes = codec.format.bytes * codec.layout.nb_channels if raw else 0
         self.clock = SoundClock(self._in.sample_rate)
         self._in_rate = self._in.sample_rate
         self._graph: Graph | None = None
@@ -200,15 +204,33 @@ class _Capture:
             SourceError: The input failed.
         """
         try:
-            packet = next(self._blocks, None)
+            data = self._block()
             self._arrived_ns = self._monotonic()
-            if packet is None or not packet.size:
+            if not data:
                 return None
-            frames = [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]
+            frames = [frame for frame in self._in.codec_context.decode(data) if isinstance(frame, AudioFrame)]
             self.clock.came(sum(frame.samples for frame in frames), self._arrived_ns)
             return [encoded for frame in frames for encoded in self._encoded(frame)]
         except (av.FFmpegError, OSError, ValueError) as error:
             raise SourceError(f"{self._settings.device} failed: {error}") from error
+
+    def _block(self) -> "av.Packet[Any] | None":
+        """The next block of sound; None at the input's end.
+
+        ALSA's shortest period, which libav asks for, can be a millisecond or less: raw samples are gathered to more, so
+        that what a block costs does not eat a small processor.
+        """
+        gathered = bytearray()
+        for packet in self._blocks:
+            if not packet.size:
+                break
+            if self._sample_bytes == 0:
+                whole: av.Packet[Any] = packet
+                return whole
+            gathered += bytes(packet)
+            if len(gathered) >= self._in_rate // BLOCKS_A_SECOND * self._sample_bytes:
+                break
+        return av.Packet(bytes(gathered)) if gathered else None
 
     def _encoded(self, frame: AudioFrame) -> Iterator[tuple[bytes, int]]:
         if self._graph is None:

@@ -1,5 +1,6 @@
 import os
 import threading
+import time
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
@@ -151,6 +152,29 @@ def test_closing_ends_an_iteration_in_another_thread_and_lets_the_input_go_once(
     thread.join(20.0)
     assert not thread.is_alive()
     assert list(opened) == []
+
+
+ALSA = pytest.mark.skipif(not Path("/usr/share/alsa/alsa.conf").exists(), reason="ALSA's configuration is not here")
+
+
+@ALSA
+def test_alsa_gives_blocks_of_any_length_which_are_gathered() -> None:
+    # Its null device has periods of one sample.
+    clock = CountingClock(RATE * SAMPLES_A_FRAME // 960)
+    opened = source(clock, device="alsa:null").open(1)
+    got = packets(opened, 100)
+    assert [packet.ticks for packet in got] == [n * SAMPLES_A_FRAME for n in range(100)]
+    assert clock.blocks < 150
+
+
+@ALSA
+def test_alsa_stamps_the_wall_clock_which_is_why_its_stamps_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALSA_CONFIG_DIR", "/usr/share/alsa")
+    with av.open("null", format="alsa") as container:
+        packet = next(container.demux(container.streams.audio[0]))
+    assert packet.pts is not None
+    assert packet.time_base is not None
+    assert abs(packet.pts * packet.time_base - time.time()) < 60
 
 
 def test_alsa_is_configured_by_the_system_alone(monkeypatch: pytest.MonkeyPatch) -> None:
