@@ -12,8 +12,9 @@ The rules, in order:
 2. The first window only sets the line: nothing has a time before it is over.
 3. What the line is off by is taken off it over `FOLLOW_NS`, by at most `MOST_SLEW` of the time that passes. A crystal
    that is off by d parts of 1 leaves the line off by d x (`FOLLOW_NS` + `WINDOW_NS`) for good: 200 ppm by 1.7 ms.
-4. Off by more than `JUMP_NS` towards later, for a whole window: samples were lost (an overrun, say). The
-   line jumps there, and what was lost is a gap.
+4. Off by more than `JUMP_NS` towards later, for `JUMP_WINDOWS` windows in a row: samples were lost (an overrun). The
+   line jumps there, and what was lost is a gap. A machine so busy that for so long not one block comes in time is
+   taken for that too; rule 5 mends it.
 5. Off by as much towards earlier: sound came before it can have been heard, so the card's rate is not what it says. No
    correction mends that: the microphone has to be opened anew.
 """
@@ -25,6 +26,7 @@ WINDOW_NS = NS // 2
 FOLLOW_NS = 8 * NS
 MOST_SLEW = 0.002
 JUMP_NS = NS // 20
+JUMP_WINDOWS = 4
 PAUSE_NS = NS // 4
 
 
@@ -44,6 +46,7 @@ class SoundClock:
         self._came_ns: int | None = None
         self._window_ns = 0
         self._earliest_ns: int | None = None
+        self._late_ns: list[int] = []
         self.settled = False
         self.jumps = 0
 
@@ -82,9 +85,11 @@ class SoundClock:
             raise SourceError(
                 f"sound came {-off_ns / NS:.3f} s before it can have been heard: expected {self._rate} samples a second"
             )
-        if off_ns > JUMP_NS:
-            self._anchor_ns += off_ns
+        self._late_ns = [*self._late_ns, off_ns] if off_ns > JUMP_NS else []
+        if len(self._late_ns) == JUMP_WINDOWS:
+            self._anchor_ns += min(self._late_ns)
             self._slew = 0.0
+            self._late_ns = []
             self.jumps += 1
         else:
             self._slew = max(-MOST_SLEW, min(MOST_SLEW, off_ns / FOLLOW_NS))

@@ -66,10 +66,10 @@ def test_sound_is_recorded_at_one_rate_without_a_seam_whatever_the_card_gives(ra
 @pytest.mark.parametrize("ppm", [-200, 200])
 def test_times_follow_the_recorders_clock_and_not_the_cards(ppm: float) -> None:
     clock = CountingClock(ppm=ppm)
-    got = packets(source(clock).open(1), 10_000)
-    true_ns = OPENED_NS + 9_999 * SAMPLES_A_FRAME / (RATE * (1 + ppm / 1e6)) * NS
+    got = packets(source(clock).open(1), 4000)
+    true_ns = OPENED_NS + 3_999 * SAMPLES_A_FRAME / (RATE * (1 + ppm / 1e6)) * NS
     assert abs(got[-1].time_ns - true_ns) < 3_000_000
-    assert abs(OPENED_NS + 9_999 * SAMPLES_A_FRAME * NS // RATE - true_ns) > 40_000_000
+    assert abs(OPENED_NS + 3_999 * SAMPLES_A_FRAME * NS // RATE - true_ns) > 14_000_000
     assert all(1000 < after.ticks - before.ticks < 1048 for before, after in pairwise(got))
 
 
