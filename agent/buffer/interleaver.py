@@ -6,8 +6,8 @@ no place in it; so the older ones are waited for, a little.
 
 The rules, in order:
 1. A packet is let go once every kind that is waited for has come as far as it.
-2. A kind is waited for while the end of its newest packet is at most `wait_ns` behind the newest packet of any. One
-   that has died, or was never there, holds nothing up.
+2. A kind is waited for while its newest packet ends at most `wait_ns` before the newest of any begins. One that
+   has died, or was never there, holds nothing up.
 3. What comes too late all the same is let go at once. Within a kind the order stays.
 
 Times are those of the packets; there is no clock here.

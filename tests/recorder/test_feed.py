@@ -166,3 +166,33 @@ def test_writer_without_a_recording_is_not_woken_by_packets() -> None:
     for packet in scene(3):
         writer.take(packet)
     assert writer.steps == 1
+
+
+def test_sound_that_comes_later_than_pictures_lies_before_them_in_the_ring() -> None:
+    ring = Ring(5 * NS, 1 << 20)
+    feed = Feed(ring, interleave_ns=NS // 5)
+    packets = sorted(scene(2.0), key=lambda p: p.time_ns + (NS // 12 if p.kind is Kind.AUDIO else 0))
+    for packet in packets:
+        feed.put(packet)
+    feed.flush()
+    times = [packet.time_ns for packet in ring.read(0, 1000)]
+    assert len(times) == len(packets)
+    assert times[8:] == sorted(times[8:])
+
+
+def test_what_waits_for_its_order_when_a_mute_begins_was_taken_before_and_what_comes_then_never_waits() -> None:
+    ring = Ring(5 * NS, 1 << 20)
+    feed = Feed(ring, interleave_ns=NS // 5)
+    feed.put(video(0.0, key=True))
+    feed.put(audio(0.0))
+    feed.put(audio(0.02))
+    assert [packet.kind for packet in ring.read(0, 10)].count(Kind.AUDIO) == 1
+    feed.withhold(frozenset({Kind.AUDIO}))
+    assert [packet.kind for packet in ring.read(0, 10)].count(Kind.AUDIO) == 2
+    assert not feed.lets_in(Kind.AUDIO)
+    assert not feed.put(audio(0.04))
+    feed.withhold(frozenset())
+    for picture in (video(0.1), video(0.4), video(0.5)):
+        feed.put(picture)
+    feed.flush()
+    assert [packet.kind for packet in ring.read(0, 10)].count(Kind.AUDIO) == 2

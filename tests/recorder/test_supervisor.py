@@ -518,3 +518,19 @@ def test_source_that_takes_no_bit_rate_goes_on_as_it_is() -> None:
     opening = bench.open()
     assert not bench.supervisor.set_bit_rate(1_000_000)
     assert bench.deliver(opening, 1)
+
+
+@pytest.mark.parametrize(("track", "kind"), [("video", Kind.VIDEO), ("audio", Kind.AUDIO)])
+def test_source_that_was_never_there_is_named_by_what_it_is_for_and_its_coming_is_a_gap(track: str, kind: Kind) -> None:
+    bench = Bench(kinds=(kind,))
+    bench.supervisor = Supervisor(bench.camera, bench.feed, bench.clocks.monotonic_ns, bench.told.append, track=track)
+    bench.camera.refuse = SourceError("no such device")
+    for _ in range(40):
+        bench.watch()
+        bench.clocks.advance(0.1)
+    assert [event.track for event in bench.failures()] == [track]
+    failed_ns = bench.failures()[0].at_ns
+    bench.camera.refuse = None
+    opening = bench.open()
+    packet = bench.picture(opening, key=True) if kind is Kind.VIDEO else bench.sound(opening)
+    assert [(gap.track, gap.from_ns, gap.at_ns) for gap in bench.gaps()] == [(track, failed_ns, packet.time_ns)]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.media.sources.config import Picamera2Config
-from agent.media.sources.picamera2 import Library
+from agent.media.sources.picamera2_library import EncoderKind, Library
 
 SPS = bytes.fromhex("6742c01fda0350f684000003000400000300f23c60ca80")
 PPS = bytes.fromhex("68ce3c80")[:3]
@@ -41,6 +41,7 @@ class Encoder:
         self.name = name
         self.output: Any = None
         self.firsttimestamp: int | None = None
+        self.rates: list[int] = []
 
 
 class Array(bytearray):
@@ -143,12 +144,16 @@ class CameraBench:
         return [array(bytes(width * height * 3 // 2), width)], {"SensorTimestamp": 0}
 
     def library(self) -> Library:
-        def encoder(name: str) -> Callable[[Picamera2Config], Encoder]:
+        def encoder(name: str) -> EncoderKind:
             def make(settings: Picamera2Config) -> Encoder:
                 self.encoders.append(Encoder(settings, name))
                 return self.encoders[-1]
 
-            return make
+            return EncoderKind(make, lambda _encoder, _settings: None, set_rate)
+
+        def set_rate(encoder: Encoder, rate: int) -> None:
+            self.step("set_bit_rate")
+            encoder.rates.append(rate)
 
         return Library(
             self._camera, {name: encoder(name) for name in ("hardware", "libav")}, Output, lambda: "rotated by 180"

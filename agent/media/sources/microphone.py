@@ -5,14 +5,15 @@ The rules, in order:
    are not looked at: ALSA's are the wall clock's, which is set now and then.
 2. Ticks count samples of what is recorded. They follow the sample count but for the slow correction, and jump only
    where sound was lost; they never go back.
-3. Sound is opened, fails and is opened anew by itself: it is a source beside the camera, not a part of it.
-4. The library of the input reads its configuration only from where the system keeps it. PyAV's own build would look in
+3. No opening gives sound of a time that an earlier one has given: what a corrected clock would place there is left out.
+4. Sound is opened, fails and is opened anew by itself: it is a source beside the camera, not a part of it.
+5. The library of the input reads its configuration only from where the system keeps it. PyAV's own build would look in
    `/tmp/vendor`, where anybody could put one that loads code.
 """
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -31,6 +32,9 @@ from agent.media.sources.config import MicrophoneConfig
 from agent.media.sources.sound_clock import SoundClock
 
 SAMPLES_A_FRAME = 1024
+BLOCKS_A_SECOND = 50
+SETTLED_NS = 5 * NS
+"""An input whose clock is not known after so long gives its sound too irregularly."""
 SEAMLESS = 2
 """Ticks by which a frame may be off before it is moved: so little is rounding."""
 _ALSA = {"ALSA_CONFIG_DIR": "/usr/share/alsa", "ALSA_PLUGIN_DIR": "/usr/lib/alsa-lib"}
@@ -48,6 +52,7 @@ class MicrophoneSource:
         self.name = f"microphone:{settings.device}"
         self._settings = settings
         self._monotonic = monotonic
+        self._given_ns = 0
 
     def open(self, generation: int) -> "OpenMicrophone":
         """Open it, and listen until its clock is known: some half a second.
@@ -68,7 +73,7 @@ class MicrophoneSource:
             raise SourceError(f"{self.name} can't be opened: {error}") from error
         try:
             capture = _Capture(container, settings, self._monotonic)
-            return OpenMicrophone(capture, generation)
+            return OpenMicrophone(capture, generation, self._given_ns, self._note)
         except (av.FFmpegError, OSError, ValueError) as error:
             container.close()
             raise SourceError(f"{self.name} gives no sound that can be recorded: {error}") from error
@@ -76,12 +81,17 @@ class MicrophoneSource:
             container.close()
             raise
 
+    def _note(self, until_ns: int) -> None:
+        self._given_ns = until_ns
+
 
 class OpenMicrophone:
-    """One opening of a `MicrophoneSource`."""
+    """One opening of a `MicrophoneSource`, from `from_ns` on; `note` is told until when it has given sound."""
 
-    def __init__(self, capture: "_Capture", generation: int) -> None:
+    def __init__(self, capture: "_Capture", generation: int, from_ns: int, note: Callable[[int], None]) -> None:
         self._capture = capture
+        self._from_ns = from_ns
+        self._note = note
         self._waiting = capture.settle()
         self._base = capture.clock.time_ns(capture.in_samples(self._waiting[0][1]))
         self._stream = Stream(capture.parameters, generation, self._base)
@@ -100,14 +110,14 @@ class OpenMicrophone:
         if not self._held.acquire(blocking=False):
             return
         try:
-            for data, sample in self._waiting:
-                yield self._packet(data, sample)
-            while not self._closed.is_set():
-                encoded = self._capture.more()
-                if encoded is None:
-                    return
+            encoded: list[tuple[bytes, int]] | None = self._waiting
+            while encoded is not None and not self._closed.is_set():
                 for data, sample in encoded:
-                    yield self._packet(data, sample)
+                    packet = self._packet(data, sample)
+                    if packet.time_ns >= self._from_ns:
+                        self._note(packet.stream.time_ns(packet.ticks + packet.duration))
+                        yield packet
+                encoded = self._capture.more()
         finally:
             self._capture.close()
 
@@ -139,10 +149,14 @@ class _Capture:
         self._monotonic = monotonic
         self._in = container.streams.audio[0]
         self._blocks: Iterator[Any] = container.demux(self._in)
+        codec = self._in.codec_context
+        raw = codec.name.startswith("pcm_")
+        self._sample_bytes = codec.format.bytes * codec.layout.nb_channels if raw else 0
         self.clock = SoundClock(self._in.sample_rate)
         self._in_rate = self._in.sample_rate
         self._graph: Graph | None = None
         self._sample = 0
+        self._arrived_ns = 0
         encoder = AudioCodecContext.create("aac", "w")
         encoder.sample_rate, encoder.layout, encoder.format = settings.sample_rate, "mono", "fltp"
         encoder.time_base, encoder.bit_rate = Fraction(1, settings.sample_rate), settings.bit_rate
@@ -167,14 +181,20 @@ class _Capture:
         """Listen until times are known; what was encoded meanwhile.
 
         Raises:
-            SourceError: The input ended.
+            SourceError: The input ended, or gives its sound too irregularly.
         """
+        began_ns = self._arrived_ns
         encoded: list[tuple[bytes, int]] = []
         while not (self.clock.settled and encoded):
             more = self.more()
             if more is None:
                 raise SourceError(f"{self._settings.device} ended at once")
             encoded += more
+            began_ns = began_ns or self._arrived_ns
+            if self._arrived_ns - began_ns > SETTLED_NS:
+                raise SourceError(
+                    f"{self._settings.device} gives its sound too irregularly: no clock can be made of it"
+                )
         return encoded
 
     def more(self) -> list[tuple[bytes, int]] | None:
@@ -184,15 +204,33 @@ class _Capture:
             SourceError: The input failed.
         """
         try:
-            packet = next(self._blocks, None)
-            arrived_ns = self._monotonic()
-            if packet is None or not packet.size:
+            data = self._block()
+            self._arrived_ns = self._monotonic()
+            if not data:
                 return None
-            frames = [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]
-            self.clock.came(sum(frame.samples for frame in frames), arrived_ns)
+            frames = [frame for frame in self._in.codec_context.decode(data) if isinstance(frame, AudioFrame)]
+            self.clock.came(sum(frame.samples for frame in frames), self._arrived_ns)
             return [encoded for frame in frames for encoded in self._encoded(frame)]
         except (av.FFmpegError, OSError, ValueError) as error:
             raise SourceError(f"{self._settings.device} failed: {error}") from error
+
+    def _block(self) -> "av.Packet[Any] | None":
+        """The next block of sound; None at the input's end.
+
+        ALSA's shortest period, which libav asks for, can be a millisecond or less: raw samples are gathered to more, so
+        that what a block costs does not eat a small processor.
+        """
+        gathered = bytearray()
+        for packet in self._blocks:
+            if not packet.size:
+                break
+            if self._sample_bytes == 0:
+                whole: av.Packet[Any] = packet
+                return whole
+            gathered += bytes(packet)
+            if len(gathered) >= self._in_rate // BLOCKS_A_SECOND * self._sample_bytes:
+                break
+        return av.Packet(bytes(gathered)) if gathered else None
 
     def _encoded(self, frame: AudioFrame) -> Iterator[tuple[bytes, int]]:
         if self._graph is None:

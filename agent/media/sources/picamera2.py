@@ -18,7 +18,6 @@ The rules, in order:
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agent.clock import NS, Monotonic, boottime_ahead_ns
@@ -27,6 +26,7 @@ from agent.media.packet import Packet, Stream
 from agent.media.sources.access_unit import PictureStream, begins
 from agent.media.sources.config import Picamera2Config
 from agent.media.sources.intake import Encoded, Intake, enqueue_only
+from agent.media.sources.picamera2_library import EncoderKind, Library, load
 from agent.media.sources.sensor_clock import behind_ns
 
 STALL_NS = NS // 2
@@ -46,61 +46,6 @@ _log = logging.getLogger(__name__)
 
 Look = Callable[[memoryview, int, int, int, int], None]
 """Takes a small picture: its brightness, width, height, monotonic time in nanoseconds, bytes a row. Must not wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Library:
-    """What is used of picamera2: all of it documented in its manual.
-
-    Attributes:
-        camera: `Picamera2`; called with the camera's number.
-        encoders: Makers of the encoders by the name in the configuration.
-        output: The class that outputs are made of.
-        rotated: `libcamera.Transform` of 180 degrees.
-    """
-
-    camera: Callable[[int], Any]
-    encoders: Mapping[str, Callable[[Picamera2Config], Any]]
-    output: Any
-    rotated: Callable[[], Any]
-
-
-def load() -> Library:
-    """picamera2, imported.
-
-    Raises:
-        SourceError: It is not installed, or can't be imported.
-    """
-    try:
-        import libcamera
-        from picamera2 import Picamera2
-        from picamera2.outputs import Output
-    except Exception as error:  # an import that looks for hardware may raise anything
-        raise SourceError(
-            "expected picamera2: on Raspberry Pi OS `apt install python3-picamera2` and a venv made with "
-            f"--system-site-packages, elsewhere the extra bwc-agent[pi]; {type(error).__name__}: {error}"
-        ) from error
-    encoders = {"hardware": _hardware, "libav": _libav}
-    return Library(Picamera2, encoders, Output, lambda: libcamera.Transform(hflip=1, vflip=1))
-
-
-def _hardware(settings: Picamera2Config) -> Any:
-    """The V4L2 encoder, by its own name: `picamera2.encoders.H264Encoder` is x264 where there is none."""
-    from picamera2.encoders.h264_encoder import H264Encoder
-
-    return H264Encoder(
-        bitrate=settings.bit_rate, repeat=True, iperiod=settings.key_frame_interval, framerate=settings.fps
-    )
-
-
-def _libav(settings: Picamera2Config) -> Any:
-    from picamera2.encoders.libav_h264_encoder import LibavH264Encoder
-
-    encoder = LibavH264Encoder(
-        bitrate=settings.bit_rate, repeat=True, iperiod=settings.key_frame_interval, framerate=settings.fps
-    )
-    encoder.threads = settings.threads
-    return encoder
 
 
 class Picamera2Source:
@@ -189,6 +134,10 @@ class OpenPicamera2:
                 yield packet
             picture = self._running.intake.take(self._stall_ns)
 
+    def set_bit_rate(self, bits_per_second: int) -> bool:
+        """Encode at about this rate from now on, 0 for the configured one; False if the encoder refuses."""
+        return self._running.set_bit_rate(bits_per_second)
+
     def close(self) -> None:
         """End the iteration, and take the camera down. It may hang where the library does."""
         self._running.close()
@@ -208,6 +157,7 @@ class _Running:
         self._ended = threading.Event()
         self._camera: Any = None
         self._encoder: Any = None
+        self._kind: EncoderKind | None = None
         self._low: Mapping[str, Any] = {}
 
     def start(self, library: Library) -> None:
@@ -236,9 +186,11 @@ class _Running:
             )
         if settings.rotation and given.get("transform") != more["transform"]:
             _log.warning("rotation: asked for 180 degrees, the camera gives %s", given.get("transform"))
-        encoder = library.encoders[settings.encoder](settings)
+        self._kind = library.encoders[settings.encoder]
+        encoder = self._kind.make(settings)
         camera.start_encoder(encoder, enqueue_only(library.output, self.intake))
         self._encoder = encoder
+        self._kind.started(encoder, settings)
         camera.start()
 
     def first_picture(self) -> Encoded:
@@ -276,6 +228,13 @@ class _Running:
             except Exception as error:  # noqa: BLE001 - whatever the library raises
                 self.intake.fail(f"no low-resolution picture: {type(error).__name__}: {_said(error)}")
                 return
+
+    def set_bit_rate(self, bits_per_second: int) -> bool:
+        """Have the encoder take another rate; 0 for the configured one."""
+        encoder, kind, rate = self._encoder, self._kind, bits_per_second or self._settings.bit_rate
+        if encoder is None or kind is None:
+            return False
+        return _attempt("change the bit rate", lambda: kind.set_bit_rate(encoder, rate))
 
     def close(self) -> None:
         """Take it all down, once; later calls return at once."""

@@ -6,13 +6,15 @@ are sample counts, and the line that leads from counts to times is corrected slo
 nowhere in it.
 
 The rules, in order:
-1. A block can come in late, never early: of all blocks of a window (`WINDOW_NS` of the monotonic clock), the one that
-   came earliest for its count says where the line should be.
+1. A block can come in late, never early: of all blocks of a window, the one that came earliest for its count says
+   where the line should be. A window lasts `WINDOW_NS` in which blocks came one after the other: a pause longer than
+   `PAUSE_NS` is not counted, so that a machine that stalled has caught up before anything is concluded.
 2. The first window only sets the line: nothing has a time before it is over.
 3. What the line is off by is taken off it over `FOLLOW_NS`, by at most `MOST_SLEW` of the time that passes. A crystal
    that is off by d parts of 1 leaves the line off by d x (`FOLLOW_NS` + `WINDOW_NS`) for good: 200 ppm by 1.7 ms.
-4. Off by more than `JUMP_NS` towards later, for a whole window: samples were lost (an overrun, say). The
-   line jumps there, and what was lost is a gap.
+4. Off by more than `JUMP_NS` towards later, for `JUMP_WINDOWS` windows in a row: samples were lost (an overrun). The
+   line jumps there, and what was lost is a gap. A machine so busy that for so long not one block comes in time is
+   taken for that too; rule 5 mends it.
 5. Off by as much towards earlier: sound came before it can have been heard, so the card's rate is not what it says. No
    correction mends that: the microphone has to be opened anew.
 """
@@ -24,6 +26,8 @@ WINDOW_NS = NS // 2
 FOLLOW_NS = 8 * NS
 MOST_SLEW = 0.002
 JUMP_NS = NS // 20
+JUMP_WINDOWS = 4
+PAUSE_NS = NS // 4
 
 
 class SoundClock:
@@ -39,8 +43,10 @@ class SoundClock:
         self._anchor = 0
         self._anchor_ns = 0
         self._slew = 0.0
-        self._opened_ns: int | None = None
+        self._came_ns: int | None = None
+        self._window_ns = 0
         self._earliest_ns: int | None = None
+        self._late_ns: list[int] = []
         self.settled = False
         self.jumps = 0
 
@@ -56,14 +62,16 @@ class SoundClock:
             SourceError: It came before it can have been heard (rule 5).
         """
         self._count += samples
-        if self._opened_ns is None:
-            self._opened_ns = at_ns
+        before_ns = at_ns if self._came_ns is None else self._came_ns
+        self._came_ns = at_ns
+        if at_ns - before_ns <= PAUSE_NS:
+            self._window_ns += at_ns - before_ns
         offset_ns = at_ns - (self.time_ns(self._count) if self.settled else self._nominal_ns(self._count))
         if self._earliest_ns is None or offset_ns < self._earliest_ns:
             self._earliest_ns = offset_ns
-        if at_ns - self._opened_ns < WINDOW_NS:
+        if self._window_ns < WINDOW_NS:
             return
-        off_ns, self._opened_ns, self._earliest_ns = self._earliest_ns, at_ns, None
+        off_ns, self._window_ns, self._earliest_ns = self._earliest_ns, 0, None
         if not self.settled:
             self.settled = True
             self._anchor, self._anchor_ns = 0, off_ns
@@ -77,9 +85,11 @@ class SoundClock:
             raise SourceError(
                 f"sound came {-off_ns / NS:.3f} s before it can have been heard: expected {self._rate} samples a second"
             )
-        if off_ns > JUMP_NS:
-            self._anchor_ns += off_ns
+        self._late_ns = [*self._late_ns, off_ns] if off_ns > JUMP_NS else []
+        if len(self._late_ns) == JUMP_WINDOWS:
+            self._anchor_ns += min(self._late_ns)
             self._slew = 0.0
+            self._late_ns = []
             self.jumps += 1
         else:
             self._slew = max(-MOST_SLEW, min(MOST_SLEW, off_ns / FOLLOW_NS))

@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 NS = 1_000_000_000
 RATE = 48_000
@@ -43,6 +44,12 @@ class SoundCard:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def unplug(self, seconds: float) -> None:
         """Let the pipe end, and be there again later."""
         self._unplugged.set()
@@ -53,7 +60,7 @@ class SoundCard:
             if self._unplugged.is_set():
                 time.sleep(0.01)
                 continue
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(BrokenPipeError, FileNotFoundError):
                 self._play(os.open(self._pipe, os.O_WRONLY))
 
     def _play(self, handle: int) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tests.hardware.camera import tree
 from tests.hardware.support import debian
 from tests.support.running import ROOT, Running, change, command, provision
 
-AGENT = Path(__file__).resolve().parent / "agent_here.py"
+HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Stage:
         """Open a recording; what was said."""
         pilot = self.recorder.config.parent.parent
         return debian.run(
-            *(ROOT / ".venv/bin/python", "-m", "agent", "open", self.recorder.evidence / "recordings" / recording),
+            *(sys.executable, "-m", "agent", "open", self.recorder.evidence / "recordings" / recording),
             *("--key", pilot / "agency/custodian/custodian.pem", "--trust", pilot / "agency/trust.jws", "--out", out),
             cwd=ROOT,
         )
@@ -80,8 +81,7 @@ def stage(sound: str | None = None) -> Iterator[Stage]:
     """
     root = tree.prepared()
     folder = Path(tempfile.mkdtemp(prefix="bwc-camera-"))
-    (folder / "camera").mkdir()
-    os.mkfifo(folder / "camera" / "control")
+    _camera(folder / "camera")
     config = provision(folder / "pilot", camera="picamera2")
     for old, new in (
         ('encoder = "hardware"', 'encoder = "libav"'),
@@ -98,8 +98,8 @@ def stage(sound: str | None = None) -> Iterator[Stage]:
     recorder = Running(
         config,
         prefix=("chroot", str(root)),
-        agent=(tree.PYTHON, str(AGENT)),
-        environment={"BWC_VIRTUAL_CAMERA": str(folder / "camera"), "LIBCAMERA_LOG_LEVELS": "*:ERROR"},
+        agent=(tree.PYTHON, str(HERE / "agent_here.py")),
+        environment=_environment(folder / "camera"),
     )
     places = [(path, str(path)) for path in (folder, recorder.run_directory, ROOT)]
     try:
@@ -108,6 +108,32 @@ def stage(sound: str | None = None) -> Iterator[Stage]:
     except BaseException:
         subprocess.run(["tail", "-n", "40", recorder.log], check=False)
         raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _camera(folder: Path) -> None:
+    folder.mkdir()
+    os.mkfifo(folder / "control")
+
+
+def _environment(camera: Path) -> dict[str, str]:
+    return {
+        "BWC_VIRTUAL_CAMERA": str(camera),
+        "LIBCAMERA_LOG_LEVELS": "*:ERROR",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+@contextmanager
+def virtual() -> Iterator[tuple[Path, dict[str, str]]]:
+    """The tree with our source and a virtual camera, without a recorder: its root, and the environment to run in."""
+    root = tree.prepared()
+    folder = Path(tempfile.mkdtemp(prefix="bwc-camera-"))
+    _camera(folder / "camera")
+    try:
+        with debian.mounted(root, (folder, str(folder)), (ROOT, str(ROOT))):
+            yield root, _environment(folder / "camera")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """The recorder on real picamera2 and libcamera: the sensor's times, sound with the pictures, a covered lens, faults."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,8 @@ from agent.evidence.manifest import OPENING_TYPE, Opening, opening
 from agent.keys import jws
 from tests.hardware.camera import film, tree
 from tests.hardware.camera.sound_card import SoundCard
-from tests.hardware.camera.stage import Stage, stage
+from tests.hardware.camera.stage import HERE, Stage, stage, virtual
+from tests.hardware.support import debian
 
 RECORDED_S = 60.0
 PPM = 150
@@ -58,13 +60,11 @@ def _tree() -> None:
 
 
 def test_a_minute_is_recorded_whole_with_the_sensors_times_and_sound_stays_with_the_pictures(tmp_path: Path) -> None:
-    with stage(SOUND) as at:
-        card = SoundCard(at.folder / "sound", ppm=PPM)
+    with stage(SOUND) as at, SoundCard(at.folder / "sound", ppm=PPM):
         at.tell("scene flashes")
         at.recorder.until(lambda status: "audio" in status["tracks"])
         time.sleep(BEFORE_S)
         recording = recorded(at, RECORDED_S, tmp_path / "film.mp4")
-        card.close()
         seen = film.read(tmp_path / "film.mp4")
         encoded_us, zero = at.encoded_us(), zero_us(at, recording)
         sensor_us = [int(line.more[0]) // 1000 for line in at.log() if line.what == "sensor"]
@@ -91,17 +91,26 @@ def test_a_minute_is_recorded_whole_with_the_sensors_times_and_sound_stays_with_
 
 
 def test_sound_that_is_late_is_seen_to_be_so(tmp_path: Path) -> None:
-    with stage(SOUND) as at:
-        card = SoundCard(at.folder / "sound", late_ns=round(LATE_S * NS))
+    with stage(SOUND) as at, SoundCard(at.folder / "sound", late_ns=round(LATE_S * NS)):
         at.tell("scene flashes")
         at.recorder.until(lambda status: "audio" in status["tracks"])
         time.sleep(BEFORE_S)
         recorded(at, 8.0, tmp_path / "film.mp4")
-        card.close()
         seen = film.read(tmp_path / "film.mp4")
     with pytest.raises(AssertionError):
         film.check_sound(seen, MOST_OFF_S)
     assert all(abs(offset - LATE_S) < MOST_OFF_S for offset in film.sound_offsets(seen))
+
+
+def test_bit_rate_is_lowered_while_the_camera_runs() -> None:
+    asked = (3_000_000, 600_000)
+    with virtual() as (root, environment):
+        named = [f"{name}={value}" for name, value in environment.items()]
+        said = debian.inside(root, "env", *named, tree.PYTHON, str(HERE / "rates_here.py"), *map(str, asked))
+    high, low = json.loads(said.splitlines()[-1])
+    print(f"asked for {asked} bit/s, got {high, low}")
+    assert high > 0.7 * asked[0]
+    assert low < 1.3 * asked[1]
 
 
 def tampered(at: Stage, what: str, *, ended: bool) -> list[int]:
@@ -169,8 +178,7 @@ def killed(at: Stage, command: str, gone_s: float) -> float:
 
 
 def test_camera_that_is_killed_ten_times_is_back_within_two_seconds_and_sound_never_stops(tmp_path: Path) -> None:
-    with stage(SOUND) as at:
-        card = SoundCard(at.folder / "sound")
+    with stage(SOUND) as at, SoundCard(at.folder / "sound") as card:
         at.recorder.until(lambda status: "audio" in status["tracks"])
         recording = at.recorder.record(2.5)
         for command, gone_s in KILLS:
@@ -186,7 +194,6 @@ def test_camera_that_is_killed_ten_times_is_back_within_two_seconds_and_sound_ne
         time.sleep(1.0)
         at.stop()
         assert at.recorder.terminate() == 0
-        card.close()
         assert at.recorder.verify()[0] == 0
         print(at.open(recording, tmp_path / "film.mp4").splitlines()[0])
         seen = film.read(tmp_path / "film.mp4")

@@ -136,6 +136,10 @@ class PaintedRequest(library.CompletedRequest):  # type: ignore[misc]
             value = GREY
         elif State.scene == "flashes" and taken_ns % FLASH_EVERY_NS < FLASH_NS:
             value = WHITE
+        if State.scene == "noise":
+            for buffer in request.buffers.values():
+                luma = camera.allocator.luma[buffer]
+                camera.allocator.maps[buffer][:luma] = os.urandom(luma)
         if value is not None:
             for buffer in request.buffers.values():
                 camera.allocator.maps[buffer][: camera.allocator.luma[buffer]] = (

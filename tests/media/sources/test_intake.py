@@ -1,14 +1,16 @@
+from queue import Empty
 from typing import Any
 
 import pytest
 
 from agent.clock import NS
 from agent.errors import SourceError
-from agent.media.sources.intake import CAPACITY, Intake, enqueue_only
+from agent.media.sources.intake import CAPACITY, Encoded, Intake, enqueue_only
 from tests.support.picamera import Output
 
 SOON_NS = NS // 1000
 NOW_NS = 5 * NS
+PICTURE = Encoded(b"x", 0, NOW_NS)
 
 
 def intake(capacity: int = CAPACITY) -> Intake:
@@ -70,6 +72,24 @@ def test_full_queue_neither_blocks_nor_grows_and_is_said_after_what_it_holds() -
 def test_silence_is_a_failure() -> None:
     with pytest.raises(SourceError, match="no picture"):
         intake().take(SOON_NS)
+
+
+def test_machine_that_stood_still_is_no_silent_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = intake()
+    waits: list[float] = []
+
+    class Frozen:
+        """A wait that is over at once, because the machine slept through it; the camera goes on after it."""
+
+        def get(self, *, timeout: float) -> Any:
+            waits.append(timeout)
+            if len(waits) == 1:
+                raise Empty
+            return PICTURE
+
+    monkeypatch.setattr(queue, "_queue", Frozen())
+    assert queue.take(NS // 2) is PICTURE
+    assert waits == [0.1, 0.1]
 
 
 def test_closed_queue_ends_and_takes_nothing_more() -> None:

@@ -124,6 +124,18 @@ def iterated(opened: OpenPicamera2) -> tuple[threading.Thread, list[Packet | str
     return thread, got
 
 
+def test_bit_rate_is_the_encoders_and_a_refusal_is_said_not_raised() -> None:
+    rig = Rig()
+    opened = rig.open()
+    assert opened.set_bit_rate(500_000)
+    assert opened.set_bit_rate(0)
+    assert rig.bench.encoders[-1].rates == [500_000, SETTINGS.bit_rate]
+    rig.bench.step = refuse("set_bit_rate")
+    assert not opened.set_bit_rate(250_000)
+    opened.close()
+    assert not opened.set_bit_rate(250_000)
+
+
 def test_closing_wakes_who_waits_for_a_picture() -> None:
     opened = Rig().open()
     thread, got = iterated(opened)
