@@ -42,6 +42,31 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def rename_durably(source: Path, target: Path) -> None:
+    """Give a file or folder another name in the same folder, for good; whatever a file replaces is gone.
+
+    Raises:
+        OSError: As rename(2); or, with the new name in place but perhaps not for good, as fsync(2).
+    """
+    source.rename(target)
+    sync_folder(target.parent)
+
+
+def make_folders(folder: Path) -> None:
+    """A folder for its owner alone, and those on the way to it, their names durable on return.
+
+    Raises:
+        OSError: As mkdir(2) and fsync(2).
+    """
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(new.parent)
+
+
 class DiskFile:
     """A growing file on disk."""
 
@@ -76,23 +101,13 @@ class DiskFile:
                 return
 
 
-def _make_folders(folder: Path) -> None:
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for new in reversed(missing):
-        new.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(new.parent)
-
-
 def _write_whole(target: Path, data: bytes) -> None:
     """What is at `target` is now `data`, durably; before that it is what it was, and never anything between.
 
     A rest of an earlier, cut attempt is removed first: opened as it is, it could lead elsewhere, or be a pipe that
     blocks.
     """
-    _make_folders(target.parent)
+    make_folders(target.parent)
     unfinished = target.with_name(f".{target.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -102,8 +117,7 @@ def _write_whole(target: Path, data: bytes) -> None:
         file.sync()
     finally:
         file.close()
-    unfinished.rename(target)
-    sync_folder(target.parent)
+    rename_durably(unfinished, target)
 
 
 class _Reading(io.FileIO):
@@ -209,7 +223,7 @@ class DiskStorage:
         """A new file, mode 0600, its name durable on return."""
         target = self._path(path)
         with _refusals(target):
-            _make_folders(target.parent)
+            make_folders(target.parent)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             handle = os.open(target, flags, 0o600)
             try:
