@@ -52,6 +52,8 @@ from agent.storage.disk import DiskStorage, WholeFile, make_folders
 HOUSEKEEPING_S = 0.1
 SNAPSHOT_EVERY = 10
 ANSWER_S = 2.0
+SIGNAL_S = 1.0
+"""How often the main thread wakes: only it can handle a signal, and the kernel may have given one to another thread."""
 
 
 def load_owner(config: Config, config_file: Path) -> Owner:
@@ -182,7 +184,7 @@ class Service:
             signal.signal(number, lambda _number, _frame: recorder.control.put(on.Told(self._clocks.monotonic_ns())))
         # SIGHUP must not end a recording when a terminal goes away.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        while not self._ending.wait(3600.0):
+        while not self._ending.wait(SIGNAL_S):
             continue
         self._notifier.notify("STOPPING=1")
         self._measurer.close()
