@@ -18,7 +18,8 @@ from pathlib import Path
 
 from agent.errors import ConfigError, ProvisioningError
 from agent.evidence import layout
-from agent.keys.files import sync_folder, write_new
+from agent.keys.files import write_new
+from agent.storage.disk import sync_folder
 
 ETC, STATE, RUN = "/etc/bwc", "/var/lib/bwc", "/run/bwc"
 EVIDENCE = f"{STATE}/evidence"

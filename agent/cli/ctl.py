@@ -62,6 +62,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
     free = status["storage_free_bytes"]
     left = status["time_left_s"]
     within = status["clock_within_ms"]
+    syncs = status["sync_ms"]
     tracks = ", ".join(f"{kind} {track['codec']}" for kind, track in status["tracks"].items()) or "no track yet"
     running = f"{status['recording']}, {status['recording_s']:.0f} s" if status["recording"] else ""
     return [
@@ -73,7 +74,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
         "storage   "
         + ("REFUSES; recording goes on in memory" if status["storage_failing"] else "takes")
         + (f", {free / 1e9:.1f} GB free" if free is not None else "")
-        + (f", {left / 3600:.1f} h left" if left is not None else ""),
+        + (f", {left / 3600:.1f} h left" if left is not None else "")
+        + (f"; syncs take {syncs['p50']} ms, 1 in 100 more than {syncs['p99']} ms" if syncs["count"] else ""),
         f"clock     {status['clock']}" + (f", within {within} ms" if within is not None else ", not to be trusted"),
         f"power     {_power(status['power'])}",
         f"requests  {status['requests']}, refused {status['refused']}",

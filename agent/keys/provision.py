@@ -38,6 +38,7 @@ from agent.keys.records import Validity
 from agent.keys.signer import KeySigner
 from agent.keys.trust import RANKS, Rank, Role, TrustedKey, TrustedRecipient, issue_trust
 from agent.seal.recipients import AnyRecipientKey, HpkeRecipientKey, RsaRecipientKey
+from agent.storage.disk import sync_folder
 
 _DAY_NS = 86_400 * NS
 _CLOCK_MARGIN_NS = _DAY_NS
@@ -201,13 +202,13 @@ def provision(
         if finish is not None:
             finish(building)
         for folder in (*(path for path in building.rglob("*") if path.is_dir()), building):
-            files.sync_folder(folder)
+            sync_folder(folder)
         try:
             building.rename(directory)  # rename(2) replaces an empty folder and nothing else
         except OSError as error:
             _refuse_occupied(directory)
             raise error from None
-        files.sync_folder(parent)
+        sync_folder(parent)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise

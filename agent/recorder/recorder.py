@@ -615,6 +615,7 @@ class Recorder:
             time_left_s=int(room / rate) if room is not None and rate else None,
             storage_failing=self.writer.failing or state.storage_failing,
             slowest_sync_ms=self.writer.slowest_sync_ns // MS,
+            sync_ms=self.writer.sync_times.latency(),
             journal_line=self.keeper.number,
             clock=wall.source,
             clock_within_ms=None if wall.uncertainty_s is None else int(wall.uncertainty_s * 1000) + 1,

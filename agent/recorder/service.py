@@ -53,7 +53,7 @@ from agent.recorder.status import write_snapshot
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Settings
 from agent.seal.framing import frame_length_for
-from agent.storage.disk import DiskStorage, WholeFile
+from agent.storage.disk import DiskStorage, WholeFile, make_folders
 
 POWER_OFF = 100
 """The exit code of a recorder whose request to power off was granted."""
@@ -120,7 +120,7 @@ class Service:
         hardening = harden()
         storage_path = resolve(config_file, config.storage.path)
         with contextlib.suppress(OSError):  # a card that is not there yet is reported by the first attempt to use it
-            storage_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(storage_path)
         self.hands = Hands(config.controls, self._clocks)
         owner = load_owner(config, config_file)
         storage = self._disk = DiskStorage(storage_path, group_reads=config.storage.readers == "group")

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from agent.power.status import PowerStatus
+from agent.recorder.sync_times import SyncLatency
 
 NAME = "status.json"
 
@@ -40,6 +41,7 @@ class Status(msgspec.Struct, frozen=True):
         time_left_s: How long recording can go on at the present bit rate; null if unknown.
         storage_failing: Storage refuses; recording goes on in memory.
         slowest_sync_ms: Of this boot.
+        sync_ms: What is usual among the newest syncs of segments.
         journal_line: Number of the newest journal line.
         clock: Source of the wall clock; `clock_within_ms` bounds its error, null if nobody can.
         faulty_lines: Input lines that are not trusted.
@@ -76,6 +78,7 @@ class Status(msgspec.Struct, frozen=True):
     time_left_s: int | None
     storage_failing: bool
     slowest_sync_ms: int
+    sync_ms: SyncLatency
     journal_line: int
     clock: str
     clock_within_ms: int | None

@@ -33,6 +33,7 @@ from agent.evidence.segment import FRAGMENT_NS, Identity, Place, SegmentBuilder,
 from agent.media.packet import Kind, Packet
 from agent.recorder.feed import Feed
 from agent.recorder.plan import STALE_NS, Frame, Plan, Step, plan
+from agent.recorder.sync_times import SyncTimes
 from agent.seal.writer import RandomBytes
 from agent.storage.interface import GrowingFile, Storage
 from agent.strict_json import sha256_hex
@@ -212,6 +213,7 @@ class Writer:
 
     Attributes:
         slowest_sync_ns: The longest sync so far.
+        sync_times: How long the newest ones took.
     """
 
     def __init__(
@@ -246,6 +248,7 @@ class Writer:
         self._abandoned: _Open | None = None
         self._overlap = False
         self.slowest_sync_ns = 0
+        self.sync_times = SyncTimes()
         self._rest = _UNTIL_CALLED
         self._room_until_ns = 0
         self._failed_ns: int | None = None
@@ -587,6 +590,7 @@ class Writer:
         open_.unsynced = []
         self._takes()
         self.slowest_sync_ns = max(self.slowest_sync_ns, now - before)
+        self.sync_times.note(now - before)
         if now - before > self._settings.slow_sync_ns:
             self._ledger.post(SlowSync((now - before) // 1_000_000))
         self._let_go(job, open_.unsynced_to)

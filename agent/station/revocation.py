@@ -13,6 +13,7 @@ from agent.dock.mqtt import common_name
 from agent.errors import KeyFileError
 from agent.keys import files
 from agent.keys.tls import CA_CERTIFICATE, Authority, Issued
+from agent.storage.disk import rename_durably
 
 ISSUED = "issued"
 _PUBLIC = 0o644
@@ -64,6 +65,5 @@ def revoke(key_file: Path, passphrase: str | None, name: str, revoked: Path, now
     if count:
         temporary = revoked.with_name(f".{revoked.name}.{secrets.token_hex(4)}")
         files.write_new(temporary, more, _PUBLIC)
-        temporary.replace(revoked)
-        files.sync_folder(revoked.parent)
+        rename_durably(temporary, revoked)
     return count

@@ -18,6 +18,10 @@ from typing import Any, BinaryIO
 
 from agent.errors import StorageError
 
+OWNER_FOLDER, OWNER_FILE = 0o700, 0o600
+GROUP_FOLDER, GROUP_FILE = 0o750, 0o640
+"""Modes where the group may read: what is sealed is not secret, and whoever uploads it is another user."""
+
 
 @contextmanager
 def _refusals(path: object) -> Iterator[None]:
@@ -40,6 +44,33 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Give a file or folder another name in the same folder, for good; whatever a file replaces is gone.
+
+    Raises:
+        OSError: As rename(2); or, with the new name in place but perhaps not for good, as fsync(2).
+    """
+    source.rename(target)
+    sync_folder(target.parent)
+
+
+def make_folders(folder: Path, mode: int = OWNER_FOLDER) -> None:
+    """A folder, and those on the way to it, their names durable on return; for the owner alone, or of exactly `mode`.
+
+    Raises:
+        OSError: As mkdir(2) and fsync(2).
+    """
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(mode=OWNER_FOLDER, exist_ok=True)
+        if mode != OWNER_FOLDER:
+            new.chmod(mode)  # whatever the umask says
+        sync_folder(new.parent)
 
 
 class DiskFile:
@@ -76,23 +107,6 @@ class DiskFile:
                 return
 
 
-OWNER_FOLDER, OWNER_FILE = 0o700, 0o600
-GROUP_FOLDER, GROUP_FILE = 0o750, 0o640
-"""Modes where the group may read: what is sealed is not secret, and whoever uploads it is another user."""
-
-
-def _make_folders(folder: Path, mode: int) -> None:
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for new in reversed(missing):
-        new.mkdir(mode=OWNER_FOLDER, exist_ok=True)
-        if mode != OWNER_FOLDER:
-            new.chmod(mode)  # whatever the umask says
-        sync_folder(new.parent)
-
-
 def _create(target: Path, mode: int) -> int:
     """A handle on a new file with exactly this mode, whatever the umask says."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -112,7 +126,7 @@ def _write_whole(target: Path, data: bytes, *, folder: int = OWNER_FOLDER, mode:
     A rest of an earlier, cut attempt is removed first: opened as it is, it could lead elsewhere, or be a pipe that
     blocks.
     """
-    _make_folders(target.parent, folder)
+    make_folders(target.parent, folder)
     unfinished = target.with_name(f".{target.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     file = DiskFile(unfinished, _create(unfinished, mode))
@@ -121,8 +135,7 @@ def _write_whole(target: Path, data: bytes, *, folder: int = OWNER_FOLDER, mode:
         file.sync()
     finally:
         file.close()
-    unfinished.rename(target)
-    sync_folder(target.parent)
+    rename_durably(unfinished, target)
 
 
 class _Reading(io.FileIO):
@@ -235,7 +248,7 @@ class DiskStorage:
         """A new file, its name durable on return."""
         target = self._path(path)
         with _refusals(target):
-            _make_folders(target.parent, self._folder_mode)
+            make_folders(target.parent, self._folder_mode)
             handle = _create(target, self._file_mode)
             try:
                 sync_folder(target.parent)

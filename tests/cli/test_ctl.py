@@ -33,6 +33,7 @@ STATUS: dict[str, Any] = {
     "time_left_s": 64_000,
     "storage_failing": False,
     "slowest_sync_ms": 12,
+    "sync_ms": {"count": 300, "p50": 1.5, "p95": 4.0, "p99": 9.25, "max": 12.0},
     "journal_line": 99,
     "clock": "ntp",
     "clock_within_ms": 12,

@@ -31,6 +31,13 @@ def test_snapshot_says_what_the_recorder_says(tmp_path: Path) -> None:
     assert json.loads((tmp_path / NAME).read_bytes()) == msgspec.to_builtins(said)
 
 
+def test_status_says_how_long_syncs_take() -> None:
+    device = recording()
+    said = status(device).sync_ms
+    assert said.count > 5
+    assert 0.0 <= said.p50 <= said.p95 <= said.p99 <= said.max
+
+
 def test_snapshot_can_be_read_by_the_dock_services_group_and_by_no_other(tmp_path: Path) -> None:
     before = os.umask(0o077)  # as `harden` sets it
     try:

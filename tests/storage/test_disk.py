@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import StorageError
-from agent.storage.disk import DiskFile, DiskStorage
+from agent.storage.disk import DiskFile, DiskStorage, make_folders
 from agent.storage.interface import Storage, read_chunks
 
 SEGMENT = "recordings/r1/0001.seg"
@@ -49,6 +49,24 @@ def test_disk_storage_is_a_storage(storage: DiskStorage) -> None:
     promised: Storage = storage
     promised.publish("a", b"1")
     assert promised.read("a") == b"1"
+
+
+def test_a_folder_that_is_made_is_its_owners_alone_and_every_name_on_the_way_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(name_of(handle))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    make_folders(tmp_path / "a" / "b")
+    assert synced == [str(tmp_path), str(tmp_path / "a")]
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    make_folders(tmp_path / "a" / "b")
+    assert len(synced) == 2
 
 
 # -- publish: whole or not there, never over something else -----------------------------------------------------------

@@ -57,11 +57,25 @@ def loop_mounted(disk: Path, folder: Path, options: str) -> Iterator[Path]:
     try:
         run("mount", "-t", "ext4", "-o", options, device, folder)
         try:
+            _check_still_ours(device, disk)
             yield folder
+            _check_still_ours(device, disk)
         finally:
             _unmount(folder)
     finally:
         run("losetup", "--detach", device)
+
+
+class TakenAwayError(CommandError):
+    """Another program on this machine has detached a loop device that was not its own."""
+
+
+def _check_still_ours(device: str, disk: Path) -> None:
+    """See that a loop device still leads to our disk: their numbers are shared by all who run on this machine."""
+    backing = Path("/sys/block") / Path(device).name / "loop" / "backing_file"
+    leads_to = backing.read_text().strip() if backing.is_file() else "nothing"
+    if leads_to != str(disk):
+        raise TakenAwayError(f"expected {device} to lead to {disk}, it leads to {leads_to}")
 
 
 def _unmount(folder: Path) -> None:

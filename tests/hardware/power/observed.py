@@ -20,7 +20,8 @@ from agent.recorder import keeper
 
 REPLACED = (layout.USED_AUTHORISATIONS, layout.JOURNAL_MARK)
 """Files that are replaced as a whole: which of their versions is there matters, not only how long they are."""
-MOST = 1 << 20
+REMEMBER = "BWC_POWER_REMEMBER_S"
+"""Names another time than half a second."""
 
 
 class Witness:
@@ -93,7 +94,7 @@ def main() -> None:
     if dash_m != "-m":
         sys.exit(f"expected LOG LEDGER ROOT python -m MODULE ..., got {sys.argv[1:]}")
     Witness(Path(log), Path(ledger), Path(root)).watch()
-    keeper.REMEMBER_NS = NS // 2
+    keeper.REMEMBER_NS = round(float(os.environ.get(REMEMBER, "0.5")) * NS)
     SystemClocks.wall = lambda _self: WallReading(time.time_ns(), "ntp", 0.1)  # type: ignore[method-assign,assignment]
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
