@@ -77,7 +77,6 @@ def test_dock_has_no_device_and_writes_nothing_but_its_state_and_the_inbox(dock:
     assert (dock["PrivateDevices"], dock["DevicePolicy"], dock["DeviceAllow"]) == (["yes"], ["closed"], [])
     assert dock["ProtectSystem"] == ["strict"]
     assert dock["ReadWritePaths"] == [f"-{RUN}/inbox"]
-    assert dock["SocketBindDeny"] == ["any"]
 
 
 def test_dock_gives_way_to_the_recorder(recorder: Unit, dock: Unit) -> None:

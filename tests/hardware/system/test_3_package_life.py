@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hardware.support.machine import Machine, until
-from tests.hardware.system.test_2_running import CONFIG, EVIDENCE, RECORDER, dark, ready, record, status
+from tests.hardware.system.test_2_running import CONFIG, EVIDENCE, RECORDER, ready, record, restarted, spans, status
 
 OLD, NEW = "/root/bwc-agent.deb", "/root/newer.deb"
 KEPT = ("/etc/bwc", "/var/lib/bwc")
@@ -65,11 +65,9 @@ def test_sealed_key_serves_as_well(running: Machine) -> None:
 def test_upgrade_while_recording_records_on(running: Machine) -> None:
     recording, before, held = record(running), running.pid(RECORDER), kept(running)
     running.run("dpkg", "-i", NEW)
-    until(lambda: running.pid(RECORDER) not in {0, before}, "another process")
-    ready(running)
-    until(lambda: status(running).get("recording") == recording, "the recording goes on")
+    restarted(running, before, recording)
     until(lambda: running.path("/run/bwc/recording").exists(), "the flag is up")
-    was = dark(running)[-1]
+    was = spans(running, "off")[-1]["length_us"] / 1e6
     print(f"\nupgrade: dark for {was:.2f} s")
     assert 0 <= was <= UPGRADE_S
     after = kept(running)
