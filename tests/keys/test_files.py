@@ -239,3 +239,19 @@ def test_a_token_is_read_without_its_line_feed(tmp_path: Path) -> None:
         files.read_token(write(tmp_path / "trust.jws", "ä", 0o644))
     with pytest.raises(KeyFileError, match="at most"):
         files.read_token(write(tmp_path / "trust.jws", "a" * ((1 << 20) + 1), 0o644))
+
+
+def test_key_handed_over_by_the_service_manager_may_show_its_access_control_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "device.pem"
+    files.save_signing_key(path, ec.generate_private_key(ec.SECP256R1()), None, os.urandom)
+    path.chmod(0o440)  # what stat(2) says of 0400 with an entry for the service's user
+    with pytest.raises(KeyFileError, match="only its owner"):
+        files.load_signer(f"file:{path}")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    files.load_signer(f"file:{path}")
+    for mode in (0o444, 0o460):
+        path.chmod(mode)
+        with pytest.raises(KeyFileError, match="only its owner"):
+            files.load_signer(f"file:{path}")

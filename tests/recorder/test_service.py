@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from agent.media.packet import Kind
 from agent.media.sources.base import unpaced
 from agent.media.sources.replay import ReplaySource
 from agent.recorder.local_socket import ask
-from agent.recorder.service import load_owner
+from agent.recorder.service import Service, load_owner
 from tests.support.clips import clip
 from tests.support.clocks import FakeClocks
 from tests.support.running import Running, ServiceManager, change, command, provision, wait_for
@@ -402,3 +403,29 @@ def test_missing_or_empty_identity_is_one_line_and_exit_code_two(pilot: Path, na
     assert done.stderr.startswith("bwc-agent: ")
     assert done.stderr.count("\n") == 1
     assert not (pilot.parent / "evidence" / "journal").exists()
+
+
+# -- what the watchdog rests on ---------------------------------------------------------------------------------------
+
+
+def test_storage_that_answers_nothing_does_not_starve_the_watchdog(
+    pilot: Path, manager: ServiceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card that hangs hangs whoever asks it, be it only for its free room; no restart would mend it."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(manager.path))
+    service = Service(configuration.load(pilot), pilot)
+    never = threading.Event()
+
+    def hang(*_: object) -> None:
+        never.wait()
+
+    for name in ("status", "warn", "check_policy"):
+        monkeypatch.setattr(service.recorder, name, hang)
+    for kept in (service._keep_house, service._report):
+        threading.Thread(target=kept, daemon=True).start()
+    service.recorder.control.put(lambda: None)
+    manager.until("WATCHDOG=1")
+    manager.told.clear()
+    manager.until("WATCHDOG=1")
+    service._ending.set()
+    never.set()

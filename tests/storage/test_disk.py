@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import StorageError
-from agent.storage.disk import DiskFile, DiskStorage, make_folders
+from agent.storage.disk import DiskFile, DiskStorage, WholeFile, make_folders
 from agent.storage.interface import Storage, read_chunks
 
 SEGMENT = "recordings/r1/0001.seg"
@@ -513,3 +513,33 @@ def test_device_full_is_storage_that_refuses() -> None:
         file.write_at(0, b"x")
     assert refused.value.errno == errno.ENOSPC
     file.close()
+
+
+# -- who may read -----------------------------------------------------------------------------------------------------
+
+
+def modes(root: Path) -> dict[str, int]:
+    return {str(path.relative_to(root)): stat.S_IMODE(path.stat().st_mode) for path in sorted(root.rglob("*"))}
+
+
+@pytest.mark.parametrize(("group_reads", "folder", "file"), [(False, 0o700, 0o600), (True, 0o750, 0o640)])
+def test_modes_are_what_was_asked_for_whatever_the_umask(
+    tmp_path: Path, group_reads: bool, folder: int, file: int
+) -> None:
+    before = os.umask(0o077)
+    try:
+        storage = DiskStorage(tmp_path, group_reads=group_reads)
+        storage.create("journal/1").close()
+        storage.publish("recordings/a/b.jws", b"x")
+        WholeFile(tmp_path / "state" / "mark").save(b"x")
+    finally:
+        os.umask(before)
+    assert modes(tmp_path) == {
+        "journal": folder,
+        "journal/1": file,
+        "recordings": folder,
+        "recordings/a": folder,
+        "recordings/a/b.jws": file,
+        "state": 0o700,
+        "state/mark": 0o600,
+    }

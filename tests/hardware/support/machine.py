@@ -53,7 +53,8 @@ class Machine:
         run("umount", "--lazy", self.root)
         if self.group is not None:
             until(lambda: not self._members(), "a process of the machine is left")
-            self.group.rmdir()
+            for group in (*(path for path in self.group.iterdir() if path.is_dir()), self.group):
+                group.rmdir()
 
     def _members(self) -> str:
         assert self.group is not None
@@ -64,13 +65,9 @@ class Machine:
     def boot(self) -> float:
         """Power on; seconds until its manager takes commands."""
         argv = ["systemd-nspawn", "-q", "-D", str(self.root), "--boot", "--private-network", "--register=no"]
-        argv += [
-            "--keep-unit",
-            "--console=pipe",
-            "--machine=bwc",
-            "--capability=CAP_IPC_LOCK,CAP_BPF",
-            "--system-call-filter=bpf",
-        ]
+        argv += ["--keep-unit", "--console=pipe", "--machine=bwc"]
+        # As on hardware: memory may be locked, and devices are kept off by programs of the kernel's (DevicePolicy).
+        argv += ["--capability=CAP_IPC_LOCK,CAP_BPF", "--system-call-filter=bpf"]
         group = self.group
 
         def join() -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import signal
+import statistics
 import struct
 import time
 from collections.abc import Iterator
@@ -51,19 +52,20 @@ def record(machine: Machine) -> str:
     return str(status(machine)["recording"])
 
 
-def dark(machine: Machine) -> list[float]:
-    """How long it was off before each boot but the first, by the ledger, in seconds; -1 where no clock tells."""
-    spans = machine.json("bwc-agent", "ledger", EVIDENCE, "--json")["spans"]
-    return [span["length_us"] / 1e6 if span["known"] else -1.0 for span in spans if span["state"] == "off"]
+def spans(machine: Machine, state: str) -> list[dict[str, Any]]:
+    """When it was in a state, by the ledger: from its journal alone."""
+    told = machine.json("bwc-agent", "ledger", EVIDENCE, "--json")["spans"]
+    return [span for span in told if span["state"] == state]
 
 
 def restarted(machine: Machine, before: int, recording: str) -> float:
-    """Wait until another process goes on with a recording; for how long it was dark, by the ledger."""
+    """Wait until another process goes on with a recording; since when it does, by the ledger, on the kernel's clock."""
     until(lambda: machine.pid(RECORDER) not in {0, before}, "another process")
     ready(machine)
     until(lambda: status(machine).get("recording") == recording, "the recording goes on")
-    time.sleep(0.3)  # its first line is on storage by then
-    return dark(machine)[-1]
+    boot = status(machine)["boot"]
+    until(lambda: spans(machine, "recording")[-1]["from"]["boot"] == boot, "its journal says so")
+    return float(spans(machine, "recording")[-1]["from"]["mono_us"]) / 1e6
 
 
 def worst(machine: Machine) -> list[str]:
@@ -167,11 +169,13 @@ def test_press_of_the_power_button_is_a_request_and_refused(running: Machine) ->
 
 
 def test_kill_is_survived(running: Machine) -> None:
-    recording, before = record(running), running.pid(RECORDER)
-    os.kill(before, signal.SIGKILL)
-    was = restarted(running, before, recording)
-    print(f"\nkill -9: dark for {was:.2f} s")
-    assert 0 <= was <= BACK_S
+    recording, took = record(running), []
+    for _ in range(3):
+        before, killed = running.pid(RECORDER), time.monotonic()
+        os.kill(before, signal.SIGKILL)
+        took.append(restarted(running, before, recording) - killed)
+    print(f"\nkill -9: recording again after {', '.join(f'{one:.2f}' for one in took)} s")
+    assert 0 < statistics.median(took) <= BACK_S
 
 
 def test_hang_is_survived(running: Machine) -> None:
@@ -186,28 +190,29 @@ def test_hang_is_survived(running: Machine) -> None:
     os.kill(before, signal.SIGSTOP)
     stopped = time.monotonic()
     until(lambda: not Path(f"/proc/{before}").exists(), "the watchdog bites", 8)
-    noticed = time.monotonic() - stopped
-    was = restarted(running, before, recording)
+    killed = time.monotonic()
+    took = restarted(running, before, recording) - killed
     running.lift(RECORDER)
-    print(f"\nhang: noticed after {noticed:.2f} s, dark for {was:.2f} s in all")
-    assert was - noticed <= BACK_S
+    print(f"\nhang: killed after {killed - stopped:.2f} s, recording again {took:.2f} s later")
+    assert 0 < took <= BACK_S
 
 
 def test_recorder_out_of_memory_is_survived(running: Machine) -> None:
-    """As at MemoryMax: the kernel kills what can't have more."""
+    """As at MemoryMax: the kernel kills what can't have more. What it has already stays counted where it was."""
     if running.group is None:
         pytest.skip("needs control groups of version 1: in the machine itself nothing limits memory here")
     recording, before = record(running), running.pid(RECORDER)
     small = running.group / "small"
     small.mkdir()
-    (small / "memory.limit_in_bytes").write_text(str(24 << 20))
+    (small / "memory.limit_in_bytes").write_text(str(64 << 10))
     (small / "cgroup.procs").write_text(str(before))
     until(lambda: not Path(f"/proc/{before}").exists(), "it is killed for want of memory", 30)
-    was = restarted(running, before, recording)
+    killed = time.monotonic()
+    took = restarted(running, before, recording) - killed
     until(lambda: not (small / "cgroup.procs").read_text(), "nothing is left in it")
     small.rmdir()
-    print(f"\nout of memory: dark for {was:.2f} s")
-    assert 0 <= was <= BACK_S
+    print(f"\nout of memory: recording again after {took:.2f} s")
+    assert 0 < took <= BACK_S
 
 
 def test_program_that_eats_all_memory_is_killed_before_the_recorder(running: Machine) -> None:
@@ -229,14 +234,14 @@ def test_program_that_eats_all_memory_is_killed_before_the_recorder(running: Mac
 def test_crashing_dock_is_survived(running: Machine) -> None:
     record(running)
     running.drop_in(DOCK, "[Service]\nRestartSec=50ms\n")
-    before, gaps = running.pid(RECORDER), len(dark(running))
+    before, gaps = running.pid(RECORDER), len(spans(running, "off"))
     for _ in range(6):
         victim = running.pid(DOCK)
         if victim:
             os.kill(victim, signal.SIGSEGV)
         until(lambda victim=victim: running.pid(DOCK) not in {0, victim}, "another dock")  # type: ignore[misc]
     assert running.pid(RECORDER) == before
-    assert len(dark(running)) == gaps
+    assert len(spans(running, "off")) == gaps
     running.lift(DOCK)
     assert running.show(DOCK, "ActiveState") == "active"
 
@@ -319,7 +324,7 @@ def test_dock_s_sandbox_holds(furnished: Machine) -> None:
     ]
     inbox = [("write", "/run/bwc/inbox")]
     reached = sandboxed(furnished, DOCK, [*SEEN, *own, *readable, *foreign, *inbox])
-    assert reached == {f"{kind} {path}" for kind, path in (*own, *readable, *inbox)} | {"IPv4", "IPv6"}
+    assert reached == {f"{kind} {path}" for kind, path in (*own, *readable, *inbox)} | {"IPv4", "IPv6", "to listen"}
 
 
 def test_probe_would_find_holes(furnished: Machine) -> None:
@@ -335,8 +340,10 @@ def test_probe_would_find_holes(furnished: Machine) -> None:
 
 def test_reboot_while_recording_goes_on_in_the_next_boot(running: Machine) -> None:
     recording, boot = record(running), status(running)["boot"]
-    running.try_("systemctl", "reboot", "--check-inhibitors=no")  # by root, in so many words
     before = running.leader
+    running.try_(
+        "systemctl", "--no-block", "start", "reboot.target"
+    )  # past the lock: root can, and the recorder lives with it
     until(lambda: running.leader not in {None, before}, "it is switched off and on")
     running.answers()
     seconds = ready(running)
