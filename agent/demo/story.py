@@ -15,6 +15,9 @@ PAUSE_S = 2
 POST_ROLL_S = 2
 PACK = "us-mo-kcpd"
 SETTINGS = f"""\
+[device]
+simulated_pins = true          # this is a bench
+
 [limits]                        # short ones, so that the story does not take long
 pause_s = {PAUSE_S}
 post_roll_s = {POST_ROLL_S}

@@ -49,6 +49,7 @@ class Boot(Entry, tag="boot", frozen=True):
         dark_basis: `first_boot`, `same_kernel` (monotonic clock), `trusted_clock`, `unknown`.
         interrupted: Recording that was running when the previous boot went dark; empty if none.
         carried: What holds on from the boots before.
+        configuration: SHA-256 of the configuration file that the recorder was started with; empty if there is none.
     """
 
     boot: int
@@ -61,6 +62,7 @@ class Boot(Entry, tag="boot", frozen=True):
     dark_basis: str
     interrupted: str
     carried: Carried = Carried()
+    configuration: str = ""
 
 
 class Checkpoint(Entry, tag="checkpoint", frozen=True):

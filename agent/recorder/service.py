@@ -51,6 +51,7 @@ from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile
+from agent.strict_json import sha256_hex
 
 HOUSEKEEPING_S = 0.1
 INBOX_S = 0.5
@@ -132,6 +133,9 @@ class Service:
                 settings=Settings(
                     segment_ns=round(config.recording.segment_s * NS), reserve_bytes=config.storage.reserve_mb << 20
                 ),
+                simulated_pins=bool(config.controls.inputs) and config.controls.pin_factory == "mock",
+                triggers=tuple(trigger.name for trigger in config.controls.triggers),
+                configuration=_digest(config_file),
             ),
             policy=policy,
             signals=self.hands,
@@ -296,6 +300,8 @@ class Service:
                     raise ControlError(1, f"refused: {event.detail}")
                 return {"version": event.version, "policy": self.recorder.status().policy}
             case {"ask": "press", "name": str(name), "hold_s": (int() | float()) as hold_s, "times": int(times)}:
+                if not self.recorder.takes_presses:
+                    raise ControlError(errno.EPERM, "the signed policy forbids to simulate buttons on this device")
                 return {"presses": self.hands.press(name, float(hold_s), times)}
             case _:
                 raise ControlError(
@@ -318,6 +324,14 @@ def _camera(config: Config, config_file: Path) -> str:
     if colon and kind.startswith("replay"):
         return f"{kind}:{resolve(config_file, rest)}"
     return config.source.camera
+
+
+def _digest(config_file: Path) -> str:
+    """SHA-256 of a configuration file; empty if it can't be read any more."""
+    try:
+        return sha256_hex(config_file.read_bytes())
+    except OSError:
+        return ""
 
 
 def _users(dock_user: str) -> frozenset[int]:
