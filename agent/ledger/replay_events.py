@@ -55,6 +55,7 @@ def from_the_core(entry: entries.Entry) -> bool:
         | entries.PacketsLost
         | entries.SlowSync
         | entries.ClockChanged
+        | entries.ClockTakenBack
         | entries.Refused
         | entries.ShutDown,
     )
