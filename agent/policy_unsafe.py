@@ -5,6 +5,8 @@ from agent.core.events import Decided
 from agent.core.limits import Limits
 from agent.core.setup import Setup
 from agent.policy.keeper import Event, Happening
+from agent.policy.schema import standard
+from agent.policy.terms import Terms
 from agent.strict_json import sha256_hex
 
 NAME = "UNSAFE-permit-everything"
@@ -26,6 +28,16 @@ class UnsafePermitEverything:
     @property
     def layout(self) -> None:
         """It says nothing about gestures."""
+
+    @property
+    def terms(self) -> Terms:
+        """It demands nothing."""
+        return Terms(simulated_pins=True)
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """It knows the standard ones, and minds no other."""
+        return standard().values("Trigger")
 
     @property
     def version(self) -> int:

@@ -158,6 +158,11 @@ class Ring:
             gate.needs_key = True
         gate.open = open_
 
+    def keep(self, pre_event_ns: int) -> None:
+        """Keep so much before a start from now on."""
+        self._keep_ns += pre_event_ns - self.pre_event_ns
+        self.pre_event_ns = pre_event_ns
+
     def append(self, packet: Packet) -> bool:
         """Take a packet in; False if a closed gate kept it out, or it belongs to a group whose head is gone."""
         kind = packet.stream.parameters.kind

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agent.policy.cases import Failure
     from agent.policy.engine import Decision, Engine
     from agent.policy.packs import Pack
+    from agent.policy.terms import Terms
 
 EXIT_BAD = 1
 EXIT_REFUSED = 2
@@ -139,7 +140,7 @@ def sign(
     output: Annotated[Path, typer.Option("--output", "-o", help="A file that does not exist.", show_default=False)],
     settings: Annotated[
         Path | None,
-        typer.Option(help="TOML: [parameters], [gestures], [triggers.NAME], [limits].", show_default=False),
+        typer.Option(help="TOML: [parameters], [gestures], [triggers.NAME], [limits], [device].", show_default=False),
     ] = None,
     layout: Annotated[str, typer.Option(help="Gestures, if the settings name none.")] = "two-buttons",
     days: Annotated[int, typer.Option(help="Valid from now on for this many days.", min=1)] = 90,
@@ -157,7 +158,7 @@ def sign(
     from agent.keys.files import load_signer, needs_passphrase, write_new
     from agent.policy.bundle import sign_bundle
 
-    table, triggers, limits = _settings(settings)
+    table, triggers, limits, device = _settings(settings)
     if table.get("gestures"):
         gestures = parse_layout("bundle", table["gestures"])
     elif layout in DEFAULT_LAYOUTS:
@@ -179,6 +180,7 @@ def sign(
         parameters=table.get("parameters"),
         triggers=triggers,
         limits=limits,
+        device=device,
     )
     write_new(output, token.encode("ascii"), 0o644)
     print(f"signed {pack} as version {version} of {agency}, valid for {days} days: {output}")
@@ -369,7 +371,7 @@ def _failure(failure: "Failure") -> dict[str, Any]:
     return {"case": failure.case, "flip": flip, "why": failure.why, **_printed(failure.decision, field=False)}
 
 
-def _settings(path: Path | None) -> "tuple[dict[str, Any], dict[str, Trigger], Limits]":
+def _settings(path: Path | None) -> "tuple[dict[str, Any], dict[str, Trigger], Limits, Terms]":
     import tomllib
 
     import msgspec
@@ -377,15 +379,17 @@ def _settings(path: Path | None) -> "tuple[dict[str, Any], dict[str, Trigger], L
     from agent.core.limits import Limits
     from agent.errors import PolicyError
     from agent.policy.bundle import Trigger
+    from agent.policy.terms import Terms
 
     if path is None:
-        return {}, {}, Limits()
+        return {}, {}, Limits(), Terms()
     try:
         table = tomllib.loads(_text(path))
-        if unknown := sorted(set(table) - {"parameters", "gestures", "triggers", "limits"}):
-            raise PolicyError(f"expected parameters, gestures, triggers and limits in {path}, got {unknown[0]}")
+        if unknown := sorted(set(table) - {"parameters", "gestures", "triggers", "limits", "device"}):
+            raise PolicyError(f"expected parameters, gestures, triggers, limits and device in {path}, got {unknown[0]}")
         triggers = msgspec.convert(table.get("triggers", {}), dict[str, Trigger])
-        return table, triggers, msgspec.convert(table.get("limits", {}), Limits)
+        limits = msgspec.convert(table.get("limits", {}), Limits)
+        return table, triggers, limits, msgspec.convert(table.get("device", {}), Terms)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise PolicyError(f"expected settings in {path}: {error}") from error
 
@@ -414,6 +418,7 @@ def _bundle(path: Path, trust: Path | None) -> "tuple[Pack, dict[str, Any]]":
         "gestures": bundle.gestures.text(),
         "triggers": msgspec.to_builtins(dict(bundle.triggers)),
         "limits": msgspec.to_builtins(bundle.limits),
+        "device": msgspec.to_builtins(bundle.device),
     }
 
 

@@ -16,6 +16,9 @@ PAUSE_S = 1
 POST_ROLL_S = 1
 PACK = "us-mo-kcpd"
 SETTINGS = f"""\
+[device]
+simulated_pins = true          # this is a bench
+
 [limits]                        # short ones, so that the story does not take long
 pause_s = {PAUSE_S}
 post_roll_s = {POST_ROLL_S}

@@ -8,6 +8,7 @@ has lines needs to be read.
 from agent.evidence import entries
 from agent.evidence.entries import Carried
 from agent.evidence.journal import Line
+from agent.evidence.sure_time import SureTime
 
 MOST_TRIGGERS = 64
 _PAUSE, _MUTE = "PrivacyPause", "Mute"
@@ -30,6 +31,7 @@ class Carry:
         self._classified = False
         self._withheld: tuple[str, int, int] | None = None
         self._last_us = 0
+        self._sure = SureTime()
 
     def follow(self, line: Line, *, vouched: bool = True, damaged: bool = False) -> None:
         """The next line.
@@ -43,6 +45,7 @@ class Carry:
             damaged: A line before it could not be read.
         """
         self._last_us = max(self._last_us, line.mono_us)
+        self._sure.learn(line.wall, line.mono_us * 1000)
         if damaged and isinstance(line.entry, _PERMITS):
             return
         match line.entry:
@@ -78,6 +81,8 @@ class Carry:
     def _begin(self, line: Line, carried: Carried) -> None:
         self._base = carried
         self._last_us = line.mono_us
+        self._sure = SureTime(carried.passed_us * 1000, line.mono_us * 1000)
+        self._sure.learn(line.wall, line.mono_us * 1000)
         self._latched = carried.latched
         self._policy_version = carried.policy_version
         self._raised_us = {name: line.mono_us - age_ms * 1000 for name, age_ms in carried.triggers.items()}
@@ -126,4 +131,5 @@ class Carry:
             withheld_ms={action: -(-us // 1000) for action, us in used.items() if us},
             asked={action: times for action, times in self._asked.items() if times},
             classified=self._classified,
+            passed_us=self._sure.at(self._last_us * 1000) // 1000,
         )

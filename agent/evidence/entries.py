@@ -26,6 +26,7 @@ class Carried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             span that was on, all that it might have lasted.
         asked: How often each action was asked for in it.
         classified: It was classified.
+        passed_us: UTC that has surely passed, in microseconds since 1970 (see `sure_time`); 0 if nobody knows.
     """
 
     latched: bool = False
@@ -34,6 +35,7 @@ class Carried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     withheld_ms: dict[str, int] = msgspec.field(default_factory=dict)
     asked: dict[str, int] = msgspec.field(default_factory=dict)
     classified: bool = False
+    passed_us: int = 0
 
 
 class Boot(Entry, tag="boot", frozen=True):
@@ -49,6 +51,7 @@ class Boot(Entry, tag="boot", frozen=True):
         dark_basis: `first_boot`, `same_kernel` (monotonic clock), `trusted_clock`, `unknown`.
         interrupted: Recording that was running when the previous boot went dark; empty if none.
         carried: What holds on from the boots before.
+        configuration: SHA-256 of the configuration file that the recorder was started with; empty if there is none.
     """
 
     boot: int
@@ -61,6 +64,7 @@ class Boot(Entry, tag="boot", frozen=True):
     dark_basis: str
     interrupted: str
     carried: Carried = Carried()
+    configuration: str = ""
 
 
 class Checkpoint(Entry, tag="checkpoint", frozen=True):
@@ -420,6 +424,12 @@ class ClockChanged(Entry, tag="clock_changed", frozen=True):
     uncertainty_ms: int | None
 
 
+class ClockTakenBack(Entry, tag="clock_taken_back", frozen=True):
+    """Lines before the one that precedes this had a later time, by a clock that nobody vouched for; it was wrong."""
+
+    by_ms: int
+
+
 class InputFault(Entry, tag="input_fault", frozen=True):
     """An input line is stuck, chatters, or was held at boot; nothing it does counts as a request until it recovers."""
 
@@ -495,6 +505,7 @@ AnyEntry = (
     | StorageFailed
     | StorageBack
     | ClockChanged
+    | ClockTakenBack
     | InputFault
     | InputRecovered
     | Refused

@@ -10,8 +10,10 @@ The format, in order:
 4. A `checkpoint` entry holds a JWS by that key over number and hash of the line before it, over the checkpoint line's
    own times, and, while recording, over how many bytes of the open segment were synced and their hash. So all of a
    checkpoint's line is signed, the newest one's too. What follows the last one is chained, not signed.
-5. `utc` never falls below that of the line before: a clock that was set back is held at the last journalled time, and
-   then its source is `held`.
+5. `utc` does not fall below that of the line before: a clock that was set back is held at the last journalled time, and
+   then its source is `held`. One exception: what only a clock that nobody vouched for has said, a clock that is vouched
+   for takes back, but never to below what has surely passed since the last one that was (`sure_time`); and a
+   `clock_taken_back` entry says so.
 """
 
 from collections.abc import Iterator
@@ -23,7 +25,8 @@ import msgspec
 from agent.clock import Clocks, WallReading, parse_utc, utc_text
 from agent.errors import EvidenceError
 from agent.evidence.details import Details, DetailsKey
-from agent.evidence.entries import AnyEntry, Checkpoint, Entry
+from agent.evidence.entries import AnyEntry, Checkpoint, ClockTakenBack, Entry
+from agent.evidence.sure_time import SureTime
 from agent.keys import jws
 from agent.keys.signer import Signer
 from agent.strict_json import encode_json, sha256_hex, strict_json
@@ -175,7 +178,8 @@ class Journal:
         clocks: Both clocks.
         head: Hash of the last line so far, or of the device certificate.
         number: Number of the last line so far, 0 if there is none.
-        floor_utc_ns: Time of the last line so far; no line is older.
+        floor: Time of the last line so far; None if there is none.
+        sure_utc_ns: A time that had surely passed by then; 0 if nobody knows.
     """
 
     def __init__(
@@ -188,7 +192,8 @@ class Journal:
         clocks: Clocks,
         head: str,
         number: int = 0,
-        floor_utc_ns: int = 0,
+        floor: WallReading | None = None,
+        sure_utc_ns: int = 0,
     ) -> None:
         self._device = device
         self._boot = boot
@@ -197,7 +202,9 @@ class Journal:
         self._clocks = clocks
         self._head = head
         self._number = number
-        self._floor = floor_utc_ns
+        self._floor = floor.utc_ns if floor is not None else 0
+        self._floor_sure = floor is None or floor.trusted
+        self._sure = SureTime(sure_utc_ns, clocks.monotonic_ns())
         self._newest = Signed()
 
     @property
@@ -216,9 +223,12 @@ class Journal:
         return self._newest
 
     def wall(self) -> WallReading:
-        """The wall clock, held at the last journalled time if it lies before that."""
+        """The wall clock, held at the last journalled time if it lies before that (rule 5)."""
         reading = self._clocks.wall()
-        if reading.utc_ns < self._floor:
+        takes_back = reading.trusted and not self._floor_sure
+        if reading.trusted and self._sure.denies(reading, self._clocks.monotonic_ns()):
+            return WallReading(max(self._floor, reading.utc_ns), HELD, None)
+        if reading.utc_ns < self._floor and not takes_back:
             return WallReading(self._floor, HELD, None)
         return reading
 
@@ -228,17 +238,25 @@ class Journal:
         Raises:
             EvidenceError: The entry or its details can't be written as a line; the chain stands where it stood.
         """
-        return self._line(entry, details, self._times())
+        times, taken_back = self._times()
+        line = self._line(entry, details, times)
+        return line + self._line(taken_back, None, times) if taken_back is not None else line
 
-    def _times(self) -> dict[str, Any]:
+    def _times(self) -> tuple[dict[str, Any], ClockTakenBack | None]:
+        """The times of a line, and what is to be journalled of the clock."""
         wall = self.wall()
+        taken_back_ms = (self._floor - wall.utc_ns) // 1_000_000
+        if wall.source != HELD:
+            self._floor_sure = wall.trusted
         self._floor = wall.utc_ns
-        return {
+        self._sure.learn(wall, self._clocks.monotonic_ns())
+        times = {
             "utc": utc_text(wall.utc_ns),
             "clock": wall.source,
             "within_ms": None if wall.uncertainty_s is None else int(wall.uncertainty_s * 1000) + 1,
             "mono_us": self._clocks.monotonic_ns() // 1000,
         }
+        return times, ClockTakenBack(taken_back_ms) if taken_back_ms > 0 else None
 
     def _line(self, entry: Entry, details: Details | None, times: dict[str, Any]) -> bytes:
         public = {
@@ -258,7 +276,8 @@ class Journal:
 
     def checkpoint(self, segment: OpenSegment | None = None) -> bytes:
         """A line that signs the chain so far, and the open segment's synced bytes."""
-        times = self._times()
+        times, taken_back = self._times()
+        said = self._line(taken_back, None, times) if taken_back is not None else b""
         payload = CheckpointPayload(device=self._device, boot=self._boot, n=self._number, head=self._head, **times)
         if segment is not None:
             payload = msgspec.structs.replace(
@@ -270,7 +289,7 @@ class Journal:
             )
         entry = Checkpoint(jws.sign(self._signer, CHECKPOINT_TYPE, msgspec.to_builtins(payload)))
         self._newest = Signed(payload.n, entry.jws)
-        return self._line(entry, None, times)
+        return said + self._line(entry, None, times)
 
 
 def follow(lines: list[bytes], head: str, number: int) -> Iterator[Line]:

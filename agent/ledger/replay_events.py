@@ -57,6 +57,7 @@ def from_the_core(entry: entries.Entry) -> bool:
         | entries.Strained
         | entries.BitRateSet
         | entries.ClockChanged
+        | entries.ClockTakenBack
         | entries.Refused
         | entries.ShutDown,
     )

@@ -282,6 +282,8 @@ def _in_words(entry: entries.AnyEntry, details: Mapping[str, Any]) -> tuple[str,
             return f"self-test: {', '.join(entry.passed) or 'nothing'} passed{failed}", bool(entry.failed)
         case entries.ClockChanged():
             return f"clock stepped by {entry.step_ms / 1000:+.3f} s ({entry.source})", bool(entry.step_ms)
+        case entries.ClockTakenBack():
+            return f"times before are too late by {entry.by_ms / 1000:.3f} s: nobody vouched for the clock then", True
         case entries.InputFault():
             return f"input {entry.line}: {entry.fault}", True
         case entries.InputRecovered():

@@ -7,7 +7,7 @@ the limits of pauses, a version and a validity. The rules, in order:
 2. It is this agency's.
 3. Its pack is valid under the schema with the names of its triggers, and not empty (`packs`); no permit in it can never
    fire and no forbid will never fire (`analysis`; each finding is confirmed by Cedar).
-4. Gestures, declarations, triggers, limits and parameters are known and consistent.
+4. Gestures, declarations, triggers, limits, parameters and what is demanded of the device are known and consistent.
 5. On being offered: the whole of what the clock may read lies within its validity, and its version is not below one
    that was seen before, nor the same with other content.
 
@@ -15,6 +15,7 @@ Expiry does not take a bundle out of force: a camera in the field must decide by
 agency signed rather than by none. That it has expired is an event (`keeper`).
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -35,10 +36,13 @@ from agent.policy.engine import Engine
 from agent.policy.packs import BUILT_IN, MAX_TEXT, Pack, load_pack
 from agent.policy.request import parse_declarations
 from agent.policy.schema import standard
+from agent.policy.terms import Terms
 
 TYP = "bwc-policy+jws"
 MAX_VERSION = (1 << 53) - 1
 _MOST_TRIGGERS = 32
+_SLIP = 0.8
+"""How alike two names are (difflib's ratio) if one is taken for a slip of the other."""
 
 _Utc = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
@@ -76,6 +80,7 @@ class _BundleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gestures: _GestureRecord
     triggers: dict[str, Trigger]
     limits: Limits
+    device: Terms = Terms()
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class Bundle:
         gestures: Which press pattern asks for what.
         triggers: By name.
         limits: See there.
+        device: What it demands of the device itself.
         token: The signed bundle itself.
     """
 
@@ -102,6 +108,7 @@ class Bundle:
     gestures: Layout
     triggers: Mapping[str, Trigger]
     limits: Limits
+    device: Terms
     token: str
 
     @property
@@ -135,6 +142,7 @@ def sign_bundle(
     parameters: Mapping[str, Any] | None = None,
     triggers: Mapping[str, Trigger] | None = None,
     limits: Limits | None = None,
+    device: Terms | None = None,
 ) -> str:
     """Signs a bundle that `read_bundle` accepts. Times are cut to whole microseconds.
 
@@ -149,6 +157,7 @@ def sign_bundle(
         parameters: Those that differ from `parameters.toml`.
         triggers: The agency's trigger lines by name.
         limits: None for the defaults.
+        device: What is demanded of the device itself; None for nothing.
 
     Raises:
         PolicyError: It breaks one of the rules 1 to 4 at the top of this module.
@@ -163,6 +172,7 @@ def sign_bundle(
         "gestures": {"name": gestures.name, "patterns": gestures.text()},
         "triggers": msgspec.to_builtins(dict(triggers or {})),
         "limits": msgspec.to_builtins(limits or Limits()),
+        "device": msgspec.to_builtins(device or Terms()),
     }
     token = jws.sign(signer, TYP, payload)
     read_bundle(token, [signer.public_key], agency)
@@ -190,6 +200,7 @@ def read_bundle(token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: s
         raise PolicyError(f"expected at most {_MOST_TRIGGERS} triggers, got {len(record.triggers)}")
     if record.pack.name == BUILT_IN:
         raise PolicyError(f"expected a pack's name other than {BUILT_IN}, which is the device's own")
+    _check_trigger_names(record)
     vocabulary = standard().with_triggers(record.triggers)
     pack = load_pack(record.pack.name, record.pack.text, record.parameters, vocabulary)
     _check_rules_live(pack)
@@ -207,6 +218,7 @@ def read_bundle(token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: s
         gestures=gestures,
         triggers=record.triggers,
         limits=limits,
+        device=record.device,
         token=token,
     )
 
@@ -260,6 +272,17 @@ def _time(text: str) -> int:
         return parse_utc(text)
     except ValueError as error:
         raise PolicyError(f"expected a time such as 2026-11-22T23:40:00.000000Z, got {text!r}") from error
+
+
+def _check_trigger_names(record: _BundleRecord) -> None:
+    """A name that nearly is a standard one, and that no rule of the pack speaks of, is a slip: no rule would see it."""
+    known = standard().values("Trigger")
+    for name in sorted(set(record.triggers) - set(known)):
+        near = difflib.get_close_matches(name, known, 1, _SLIP)
+        if near and f'Trigger::"{name}"' not in record.pack.text:
+            raise PolicyError(
+                f"expected trigger names that the schema or the pack knows, got {name!r}; did you mean {near[0]!r}?"
+            )
 
 
 def _check_rules_live(pack: Pack) -> None:

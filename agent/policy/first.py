@@ -9,6 +9,7 @@ from agent.keys.files import load_signer
 from agent.policy.bundle import sign_bundle
 from agent.policy.keeper import StorageShelf
 from agent.policy.packs import shipped
+from agent.policy.terms import Terms
 from agent.storage.disk import DiskStorage
 
 _DAY_NS = 86_400 * NS
@@ -33,6 +34,8 @@ def sign_first_bundle(folder: Path, agency: str, pack: str, clocks: Clocks, pass
         expires_ns=now_ns + LIFETIME_DAYS * _DAY_NS,
         pack=(pack, shipped(pack).text),
         gestures=TWO_BUTTONS,
+        # Its configuration simulates the buttons, and nobody but the bench is to be told that this is as it should be.
+        device=Terms(simulated_pins=True),
     )
     evidence = folder / "device" / "evidence"
     evidence.mkdir(mode=0o700)

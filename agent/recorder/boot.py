@@ -64,7 +64,14 @@ class Prepared:
 
 
 def prepare(
-    storage: Storage, owner: Owner, clocks: Clocks, random_bytes: RandomBytes, *, kernel_boot_id: str, tag: str
+    storage: Storage,
+    owner: Owner,
+    clocks: Clocks,
+    random_bytes: RandomBytes,
+    *,
+    kernel_boot_id: str,
+    tag: str,
+    configuration: str = "",
 ) -> Prepared:
     """Read where the journal stands, make this boot's keys, and open its journal.
 
@@ -75,6 +82,7 @@ def prepare(
         random_bytes: Source of keys.
         kernel_boot_id: The kernel's name for its boot, which tells whether the monotonic clock went on.
         tag: Names this boot in the ids of its recordings.
+        configuration: SHA-256 of the configuration file; empty if there is none.
 
     Raises:
         StorageError: Storage can't be read or written; nothing is lost by trying again.
@@ -109,7 +117,8 @@ def prepare(
         clocks=clocks,
         head=tail.line.hash if tail.line else sha256_hex(owner.certificate),
         number=tail.line.n if tail.line else 0,
-        floor_utc_ns=tail.line.wall.utc_ns if tail.line else 0,
+        floor=tail.line.wall if tail.line else None,
+        sure_utc_ns=left.carried.passed_us * 1000,
     )
     span = dark(tail, reading, clocks.monotonic_ns() // 1000, kernel_boot_id)
     first = entries.Boot(
@@ -123,6 +132,7 @@ def prepare(
         dark_basis=span.basis,
         interrupted=left.running.recording if left.running else "",
         carried=left.carried,
+        configuration=configuration,
     )
     # The journal comes last: its name uses up a boot number, which an attempt that fails on the way must not do.
     if storage.size(layout.DEVICE) is None:

@@ -133,6 +133,11 @@ class Feed:
         with self._lock:
             return self._newest.get(kind)
 
+    def keep(self, pre_event_ns: int) -> None:
+        """Keep so much before a start from now on."""
+        with self._lock:
+            self._ring.keep(pre_event_ns)
+
     def start(self, at_ns: int, *, pre_event: bool = True) -> Cursor:
         """Begin a recording (see `Ring.start`); from now on sound is let in."""
         with self._lock:

@@ -34,6 +34,7 @@ from agent.keys.authorization import check
 from agent.keys.replay_guard import ReplayGuard
 from agent.policy.keeper import Event as PolicyEvent
 from agent.policy.request import Authorization
+from agent.policy.terms import Configured, Terms, deviations
 from agent.power.status import PowerStatus
 from agent.recorder.boot import Owner, Prepared, prepare
 from agent.recorder.clock_watch import ClockWatch
@@ -62,6 +63,7 @@ from agent.strict_json import sha256_hex
 MS = 1_000_000
 LOW_STORAGE_S = (3600, 1800, 600, 120)
 """The wearer is warned when this many seconds of recording are left."""
+WEAKER = "configuration_weaker"
 MOST_STUMBLES = 64
 """Kinds of mistakes that are journalled: some texts hold a number, and are new each time."""
 LATE_NS = 2 * NS
@@ -90,6 +92,14 @@ class Policy(Protocol):
     @property
     def layout(self) -> Layout | None:
         """What gestures mean by it; None if it says nothing about them."""
+
+    @property
+    def terms(self) -> Terms:
+        """What it demands of the device itself."""
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Names of triggers that its rules know."""
 
     def load(self, seen_version: int) -> list[PolicyEvent]:
         """Put the newest good bundle in force, none older than one that was seen."""
@@ -131,6 +141,9 @@ class Options:
         classification: Recipient set.
         settings: Of the writer.
         interleave_ns: How long packets of one source wait for older ones of another; 0 for one source.
+        simulated_pins: The buttons are simulated.
+        triggers: Names of the trigger lines.
+        configuration: SHA-256 of the configuration file; empty if there is none.
     """
 
     pre_event_ns: int
@@ -139,6 +152,14 @@ class Options:
     classification: str
     settings: Settings
     interleave_ns: int = 0
+    simulated_pins: bool = False
+    triggers: tuple[str, ...] = ()
+    configuration: str = ""
+
+    @property
+    def configured(self) -> Configured:
+        """What a policy may demand otherwise."""
+        return Configured(self.pre_event_ns / NS, self.simulated_pins, self.classification, self.triggers)
 
 
 class Recorder:
@@ -206,6 +227,7 @@ class Recorder:
         self._refusing: set[str] = set()
         self._refused_ns = 0
         self._missing: tuple[str, ...] = ()
+        self._weaker = ""
         self._stumbles: set[str] = set()
         self._tampered = 0
         self._self_test: SelfTestStatus | None = None
@@ -258,6 +280,7 @@ class Recorder:
                 self._random_bytes,
                 kernel_boot_id=self._kernel_boot_id,
                 tag=self._tag,
+                configuration=self._options.configuration,
             )
             for progress in prepared.left.ended:
                 self.writer.first(_recovery_of(progress), partial(self._recover, progress, final=True))
@@ -301,6 +324,26 @@ class Recorder:
                 event.detail,
             )
             self.control.put(change)
+        self._hold_to_terms()
+
+    def _hold_to_terms(self) -> None:
+        """Do what the policy in force demands of the device, and say where its configuration falls short of that."""
+        terms = self._policy.terms
+        self.feed.keep(max(self._options.pre_event_ns, terms.pre_event_s * NS))
+        weaker = "; ".join(deviations(self._options.configured, terms, self._policy.triggers))
+        if weaker != self._weaker:
+            self._weaker = weaker
+            self.control.put(on.Tampered(self._clocks.monotonic_ns(), WEAKER, weaker, ended=not weaker))
+
+    @property
+    def takes_presses(self) -> bool:
+        """False if the policy in force forbids to simulate buttons."""
+        return self._policy.terms.simulated_pins is not False
+
+    @property
+    def _classification(self) -> str:
+        """Of recordings that nobody classified."""
+        return self._policy.terms.classification or self._options.classification
 
     def offer_policy(self, token: str) -> PolicyEvent:
         """Take a signed bundle, or say why not; from any thread but the control thread, for it waits for storage."""
@@ -377,7 +420,7 @@ class Recorder:
 
     def _identity(self, recording: str) -> Identity:
         # Of this very recording: the next one may have begun already, and may be for more people.
-        classification = self._classifications.get(recording, self._options.classification)
+        classification = self._classifications.get(recording, self._classification)
         return self._ready().identity(classification, self._policy.digest)
 
     def _certificates(self) -> tuple[bytes, bytes]:
@@ -505,7 +548,7 @@ class Recorder:
         """What a recording that goes on was sealed as."""
         trust = self._owner.trust
         known = (name for name in trust.sets if trust.set_id(name) == progress.recipients)
-        return next(known, self._options.classification)
+        return next(known, self._classification)
 
     def turned(self, state: State, now_ns: int) -> float:
         """Bring the outputs up to date."""

@@ -54,6 +54,7 @@ from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile, make_folders
+from agent.strict_json import sha256_hex
 
 POWER_OFF = 100
 """The exit code of a recorder whose request to power off was granted."""
@@ -141,6 +142,9 @@ class Service:
                     segment_ns=round(config.recording.segment_s * NS), reserve_bytes=config.storage.reserve_mb << 20
                 ),
                 interleave_ns=INTERLEAVE_NS if len(named) > 1 else 0,
+                simulated_pins=bool(config.controls.inputs) and config.controls.pin_factory == "mock",
+                triggers=tuple(trigger.name for trigger in config.controls.triggers),
+                configuration=_digest(config_file),
             ),
             policy=policy,
             signals=self.hands,
@@ -349,6 +353,8 @@ class Service:
                     raise ControlError(1, f"refused: {event.detail}")
                 return {"version": event.version, "policy": self.recorder.status().policy}
             case {"ask": "press", "name": str(name), "hold_s": (int() | float()) as hold_s, "times": int(times)}:
+                if not self.recorder.takes_presses:
+                    raise ControlError(errno.EPERM, "the signed policy forbids to simulate buttons on this device")
                 return {"presses": self.hands.press(name, float(hold_s), times)}
             case _:
                 raise ControlError(
@@ -363,6 +369,14 @@ def run(config_file: Path) -> int:
         ConfigError, KeyFileError, EvidenceError, ControlError: It can't be run as it is configured.
     """
     return POWER_OFF if Service(configuration.load(config_file), config_file).run() else 0
+
+
+def _digest(config_file: Path) -> str:
+    """SHA-256 of a configuration file; empty if it can't be read any more."""
+    try:
+        return sha256_hex(config_file.read_bytes())
+    except OSError:
+        return ""
 
 
 def _users(dock_user: str) -> tuple[frozenset[int], str]:

@@ -10,6 +10,7 @@ from agent.core.limits import Limits
 from agent.core.setup import Setup
 from agent.policy.answer import answer
 from agent.policy.keeper import Event, Happening, Keeper
+from agent.policy.terms import Terms
 
 
 class SignedPolicy:
@@ -88,9 +89,20 @@ class SignedPolicy:
             limits=bundle.limits if bundle is not None else Limits(),
             trigger_hold_ns=_seconds(parameters["trigger_hold_s"]),
             announce_window_ns=_seconds(parameters["announce_window_s"]),
-            pre_event_s=self._pre_event_s,
+            pre_event_s=max(self._pre_event_s, self.terms.pre_event_s),
             pre_event_audio=self._pre_event_audio,
         )
+
+    @property
+    def terms(self) -> Terms:
+        """What it demands of the device itself."""
+        bundle = self._keeper.bundle
+        return Terms() if bundle is None else bundle.device
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Names of triggers that its rules know."""
+        return self._keeper.engine.pack.vocabulary.values("Trigger")
 
     def decide(self, command: Decide) -> Decided:
         """The decision. Never raises: what is wrong with a request is a denial that names it."""

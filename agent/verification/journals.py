@@ -20,6 +20,7 @@ from agent.clock import utc_text
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
 from agent.evidence.journal import CHECKPOINT_TYPE, HELD, CheckpointPayload, Line, checkpoint_payload, parse_line
+from agent.evidence.sure_time import latest_ns
 from agent.keys import jws
 from agent.strict_json import sha256_hex
 from agent.verification.authority import Authority
@@ -83,7 +84,7 @@ class _Reader:
         self._loose = 0
         self._unread = 0
         self._torn_path = ""
-        self._utc_ns = -(1 << 100)
+        self._utc_ns = self._sure_utc_ns = -(1 << 100)
         self._mono_us = 0
         self._boot = BootStory(0)
         self._path = ""
@@ -232,12 +233,16 @@ class _Reader:
         """Rule 5."""
         boot = self._boot
         utc = utc_text(line.wall.utc_ns)
-        if line.wall.utc_ns < self._utc_ns:
+        # A clock that is vouched for takes back what one that was not has said: its own lines do not go back.
+        taken_back = line.wall.trusted and latest_ns(line.wall) >= self._sure_utc_ns
+        if line.wall.utc_ns < self._utc_ns and not taken_back:
             said = f"its time, {utc}, lies before that of the line before, {utc_text(self._utc_ns)}"
             self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), said)
         if line.mono_us < self._mono_us:
             self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), "its monotonic clock lies before the last line's")
-        self._utc_ns = max(self._utc_ns, line.wall.utc_ns)
+        self._utc_ns = line.wall.utc_ns if taken_back else max(self._utc_ns, line.wall.utc_ns)
+        if line.wall.trusted:
+            self._sure_utc_ns = max(self._sure_utc_ns, 2 * line.wall.utc_ns - latest_ns(line.wall))
         self._mono_us = line.mono_us
         boot.lines += 1
         boot.last, boot.last_utc = line.n, utc

@@ -26,6 +26,20 @@ def test_standby_keeps_at_least_the_pre_event_length_from_an_idr_picture() -> No
     assert 5 * NS <= newest - kept[0].time_ns <= 7 * NS
 
 
+def test_longer_pre_event_is_kept_from_then_on_and_a_shorter_one_again() -> None:
+    ring = Ring(2 * NS, BIG, late_ns=NS)
+    packets = scene(30, gop_s=1)
+    fill(ring, [packet for packet in packets if packet.time_ns < 10 * NS])
+    ring.keep(8 * NS)
+    fill(ring, [packet for packet in packets if 10 * NS <= packet.time_ns < 20 * NS])
+    assert content(ring)[-1].time_ns - content(ring)[0].time_ns >= 9 * NS
+    assert ring.start(19 * NS).pre_event.kept_ns >= 8 * NS
+    ring = Ring(8 * NS, BIG)
+    ring.keep(2 * NS)
+    fill(ring, packets)
+    assert content(ring)[-1].time_ns - content(ring)[0].time_ns < 4 * NS
+
+
 def test_start_that_is_recognised_late_keeps_the_length_from_the_moment_it_means() -> None:
     ring = Ring(5 * NS, BIG, late_ns=2 * NS)
     fill(ring, scene(20.4, gop_s=1))

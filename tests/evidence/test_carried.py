@@ -2,6 +2,7 @@
 
 import secrets
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,7 +89,7 @@ def test_new_recording_begins_with_all_of_its_limits() -> None:
     cut(device)
     boot = device.entries(entries.Boot, boot=2)[0]
     assert isinstance(boot, entries.Boot)
-    assert boot.carried == Carried()
+    assert msgspec.structs.replace(boot.carried, passed_us=0) == Carried()
 
 
 def test_rolled_back_policy_stays_rolled_back_over_a_boot_that_recorded() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.clock import NS
+from agent.clock import NS, WallReading
 from agent.core import events as on
 from agent.core.limits import Limits
 from agent.core.setup import Setup
@@ -120,7 +120,7 @@ def journal_of(clocks: FakeClocks, number: int = 0, floor_utc_ns: int = 0) -> Jo
         clocks=clocks,
         head="0" * 64,
         number=number,
-        floor_utc_ns=floor_utc_ns,
+        floor=WallReading(floor_utc_ns, "ntp", 0.0) if floor_utc_ns else None,
     )
 
 

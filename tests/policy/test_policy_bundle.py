@@ -1,5 +1,6 @@
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent.clock import NS, WallReading, utc_text
@@ -11,6 +12,7 @@ from agent.keys.signer import KeySigner
 from agent.policy.bundle import TYP, Trigger, admit, digest_of, read_bundle, sign_bundle
 from agent.policy.engine import Engine
 from agent.policy.packs import shipped
+from agent.policy.terms import Terms
 
 KEY = KeySigner.generate()
 NOW = 1_795_000_000 * NS
@@ -69,6 +71,37 @@ def test_a_signed_bundle_is_read_back_whole() -> None:
     assert bundle.digest == digest_of(made)
     live = {"principal": "wearer", "action": "Mute", "context": {"triggers_active": ["k9_door"]}}
     assert Engine(bundle.pack).decide_worked(live).rules == ("base.trigger",)
+
+
+def test_what_is_demanded_of_the_device_is_signed_and_a_bundle_from_before_demands_nothing() -> None:
+    terms = Terms(pre_event_s=45, simulated_pins=False, classification="restricted")
+    assert read_bundle(token(device=msgspec.to_builtins(terms)), [KEY.public_key], "ex").device == terms
+    assert "device" not in payload()
+    assert read_bundle(token(), [KEY.public_key], "ex").device == Terms()
+
+
+@pytest.mark.parametrize(
+    "device",
+    [{"pre_event_s": -1}, {"pre_event_s": 601}, {"pre_event": 5}, {"simulated_pins": "no"}, {"classification": "../x"}],
+)
+def test_malformed_demands_are_refused(device: dict[str, Any]) -> None:
+    refused(token(device=device), "well-formed")
+
+
+def test_a_misspelt_trigger_name_is_refused_at_signing_and_at_loading() -> None:
+    refused(token(triggers={"lights_sirens": {}}), "did you mean 'lights_siren'")
+    with pytest.raises(PolicyError, match="did you mean"):
+        sign_bundle(
+            KEY,
+            agency="ex",
+            version=7,
+            not_before_ns=NOW,
+            expires_ns=NOW + DAY,
+            pack=("us-il", shipped("us-il").text),
+            gestures=TWO_BUTTONS,
+            triggers={"lights_sirens": Trigger()},
+        )
+    assert "k9_door" in read_bundle(token(triggers={"k9_door": {}}), [KEY.public_key], "ex").triggers
 
 
 def test_an_unsigned_bundle_is_refused() -> None:

@@ -22,6 +22,7 @@ from agent.media.sources.base import unpaced
 from agent.media.sources.replay import ReplaySource
 from agent.recorder.local_socket import ask
 from agent.recorder.service import Service, load_owner
+from agent.strict_json import sha256_hex
 from tests.support.clips import clip
 from tests.support.clocks import FakeClocks
 from tests.support.running import Running, ServiceManager, change, command, provision, wait_for
@@ -104,6 +105,18 @@ def test_dock_user_that_the_machine_does_not_know_keeps_no_camera_from_recording
         assert recorder.terminate() == 0
         refused = [entry for entry in recorder.entries() if isinstance(entry, entries.Refused)]
     assert ["bwc-gone" in entry.why for entry in refused] == [True]
+
+
+def test_journal_names_the_configuration_that_each_boot_was_started_with(pilot: Path) -> None:
+    with Running(pilot) as recorder:
+        first = sha256_hex(pilot.read_bytes())
+        assert recorder.terminate() == 0
+        change(pilot, "pre_event_s = 1.0", "pre_event_s = 0.5")
+        recorder.start()
+        second = sha256_hex(pilot.read_bytes())
+        boots = [recorder.entries(boot)[0] for boot in (1, 2)]
+    assert [boot.configuration for boot in boots if isinstance(boot, entries.Boot)] == [first, second]
+    assert first != second
 
 
 def test_sighup_and_a_second_recorder_change_nothing(pilot: Path) -> None:

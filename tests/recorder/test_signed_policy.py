@@ -8,15 +8,18 @@ from agent.core.commands import Decide
 from agent.core.gestures_layout import TWO_BUTTONS
 from agent.core.limits import Limits
 from agent.evidence import entries, layout
+from agent.evidence.manifest import OPENING_TYPE
+from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy.bundle import digest_of, sign_bundle
 from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy.packs import BUILT_IN, shipped
 from agent.policy.request import Fact, Request
 from agent.policy.schema import Provenance
+from agent.policy.terms import Terms
 from agent.recorder.signed_policy import SignedPolicy
 from tests.support.clocks import FakeClocks
-from tests.support.device import Device
+from tests.support.device import Device, trust
 from tests.support.storage import MemoryStorage, failing
 
 KEY = KeySigner.generate()
@@ -24,7 +27,9 @@ NOW = 1_795_000_000 * NS
 DAY = 86_400 * NS
 
 
-def made(version: int, pack: str = "us-il", *, days: int = 30, key: KeySigner = KEY) -> str:
+def made(
+    version: int, pack: str = "us-il", *, days: int = 30, key: KeySigner = KEY, device: Terms | None = None
+) -> str:
     return sign_bundle(
         key,
         agency="city",
@@ -33,6 +38,7 @@ def made(version: int, pack: str = "us-il", *, days: int = 30, key: KeySigner = 
         expires_ns=NOW + days * DAY,
         pack=(pack, shipped(pack).text),
         gestures=TWO_BUTTONS,
+        device=device,
     )
 
 
@@ -223,3 +229,54 @@ def test_stop_without_a_reason_is_refused_by_the_built_in_policy_and_the_recordi
     decided = device.entries(entries.Decided)
     assert [entry.allowed for entry in decided if isinstance(entry, entries.Decided)] == [False]
     assert device.recorder.status().refused == 1
+
+
+def weaker(device: Device, boot: int = 1) -> list[bool]:
+    """Where the configuration was said to fall short, and no longer to (True)."""
+    tampered = [entry for entry in device.entries(entries.Tampered, boot) if isinstance(entry, entries.Tampered)]
+    return [entry.ended for entry in tampered if entry.what == "configuration_weaker"]
+
+
+def test_shortened_buffer_in_an_edited_configuration_is_journalled_and_the_signed_length_is_kept() -> None:
+    bench = Bench()
+    device = device_with(bench)
+    device.recorder.offer_policy(made(1, device=Terms(pre_event_s=12)))
+    device.run(16)
+    device.press("record", times=2)
+    started = [
+        entry for entry in device.entries(entries.RecordingStarted) if isinstance(entry, entries.RecordingStarted)
+    ]
+    assert started[0].pre_event_asked_ms == 12_000
+    assert started[0].pre_event_kept_ms >= 12_000
+    assert weaker(device) == [False]
+    assert device.recorder.status().mode == "recording"
+
+
+def test_demand_that_a_newer_bundle_takes_back_is_said_to_be_met_again() -> None:
+    bench = Bench()
+    device = device_with(bench)
+    device.recorder.offer_policy(made(1, device=Terms(pre_event_s=12, classification="restricted")))
+    device.run(1)
+    device.recorder.offer_policy(made(2))
+    device.run(1)
+    assert weaker(device) == [False, True]
+
+
+def test_classification_of_an_edited_configuration_does_not_choose_who_may_open() -> None:
+    bench = Bench()
+    device = device_with(bench)
+    device.recorder.offer_policy(made(1, device=Terms(classification="restricted")))
+    device.run(6)
+    device.press("record", times=2)
+    device.run(2)
+    statement = jws.peek(device.storage.read(layout.opening(device.recording, 1)).decode(), OPENING_TYPE)
+    assert statement["recipients"] == trust().set_id("restricted")
+    assert statement["recipients"] != trust().set_id("default")
+
+
+def test_presses_on_simulated_pins_are_refused_where_the_policy_forbids_them() -> None:
+    bench = Bench()
+    device = device_with(bench)
+    assert device.recorder.takes_presses
+    device.recorder.offer_policy(made(1, device=Terms(simulated_pins=False)))
+    assert not device.recorder.takes_presses

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.adoption import DOCK, ETC, EVIDENCE, RECORDER, RUN
-from agent.cli.run import POWER_OFF
 from agent.clock import NS
 from agent.recorder import flag, heartbeat
+from agent.recorder.service import POWER_OFF
 
 FOLDER = Path(__file__).resolve().parents[2] / "systemd"
 Unit = dict[str, list[str]]
