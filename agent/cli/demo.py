@@ -25,6 +25,9 @@ def demo_command(
 
     Example: bwc-agent demo --out shift --seconds 10
     """
+    import signal
+    import sys
+
     from agent.demo.story import Story
     from agent.errors import ConfigError
 
@@ -33,4 +36,6 @@ def demo_command(
     kind, colon, rest = camera.partition(":")
     if colon and kind.startswith("replay"):
         camera = f"{kind}:{Path(rest).resolve()}"
+    for number in (signal.SIGTERM, signal.SIGHUP):  # whoever ends it ends its processes too
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     Story((out or Path(tempfile.mkdtemp(prefix="bwc-agent-")) / "demo").resolve(), seconds, camera, broker).tell()

@@ -1,5 +1,12 @@
 """The demonstration's claims can fail, and it takes the broker that is there."""
 
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,9 +61,6 @@ def test_process_that_ended_is_told_with_its_last_words(tmp_path: Path) -> None:
 
 
 def test_internet_sockets_of_a_process_are_found() -> None:
-    import os
-    import socket
-
     before = internet_sockets(os.getpid())
     with socket.create_server(("127.0.0.1", 0)):
         assert len(internet_sockets(os.getpid())) == len(before) + 1
@@ -89,3 +93,33 @@ def test_broker_is_the_one_that_is_there(
 
 def test_free_port_is_free() -> None:
     assert not docking._listens(free_port())
+
+
+def test_demonstration_that_is_ended_leaves_no_process_behind(tmp_path: Path) -> None:
+    if docking._mosquitto() is None:
+        pytest.skip("Debian's mosquitto is not installed: make test-tools")
+    out = tmp_path / "out"
+    told = subprocess.Popen([sys.executable, "-m", "agent", "demo", "--out", str(out)], stdout=subprocess.PIPE)
+    try:
+        end = time.monotonic() + 60
+        while len(running(out)) < 5:
+            assert time.monotonic() < end, running(out)
+            assert told.poll() is None
+            time.sleep(0.1)
+        told.terminate()
+        assert told.wait(30) == 128 + signal.SIGTERM
+        assert running(out) == []
+    finally:
+        told.kill()
+        told.communicate()
+
+
+def running(out: Path) -> list[str]:
+    """Commands of the processes that name this folder: the demonstration, recorder, broker, station and dock."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(out) in command and "policy sign" not in command and " init " not in command:
+                found.append(command)
+    return found

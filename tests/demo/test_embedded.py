@@ -80,9 +80,15 @@ def test_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1(broker: Embedded) -> N
     other.end()
 
 
-def test_device_docks_over_mqtt_3_1_1(tmp_path: Path) -> None:
-    docked = Docked(tmp_path, broker=Embedded(tmp_path))
-    docked.broker.start()
+@pytest.fixture
+def docked(tmp_path: Path) -> Iterator[Docked]:
+    bench = Docked(tmp_path, broker=Embedded(tmp_path))
+    bench.broker.start()
+    yield bench
+    bench.end()
+
+
+def test_device_docks_over_mqtt_3_1_1(docked: Docked) -> None:
     docked.start_station()
     docked.contact(closed=True)
     docked.until(lambda: docked.device.recorder.status().docked)
@@ -90,7 +96,6 @@ def test_device_docks_over_mqtt_3_1_1(tmp_path: Path) -> None:
     assert docked.dock.connection.version == "3.1.1"
     docked.contact(closed=False)
     docked.until(lambda: docked.row().state == "undocked")
-    docked.end()
 
 
 def answered(line: socket.socket) -> bytes:
