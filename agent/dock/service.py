@@ -337,8 +337,8 @@ class Service:
 
 def _battery_pct(snapshot: dict[str, Any]) -> int | None:
     """What the recorder measures of its battery; None where its snapshot does not say so."""
-    match snapshot.get("battery"):
-        case {"pct": int() | float() as pct}:
+    match snapshot.get("power"):
+        case {"battery_percent": int() | float() as pct}:
             return min(100, max(0, int(pct)))
         case _:
             return None

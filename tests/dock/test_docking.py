@@ -9,6 +9,7 @@ from agent.evidence import entries
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy import bundle
+from agent.power.status import PowerStatus
 from agent.station.service import LIMITS
 from tests.support.broker import AGENCY
 from tests.support.docking import DEVICE, Docked
@@ -187,3 +188,12 @@ def test_message_on_a_topic_that_nobody_asked_for_does_not_reach_the_recorder(do
         docked.turn()
     assert any("nobody asked for" in line for line in docked.said)
     assert not docked.device.entries(entries.Refused)
+
+
+def test_custodian_sees_the_battery_that_the_recorder_measures_and_nothing_where_nobody_does(docked: Docked) -> None:
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: docked.row().state == "docked")
+    assert docked.row().battery_pct is None
+    docked.device.recorder.power = lambda: PowerStatus(battery_percent=41.7)
+    docked.until(lambda: docked.row().battery_pct == 41)

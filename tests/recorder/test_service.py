@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,12 +109,17 @@ def test_dock_user_that_the_machine_does_not_know_keeps_no_camera_from_recording
 
 
 def test_journal_names_the_configuration_that_each_boot_was_started_with(pilot: Path) -> None:
+    def written(status: dict[str, Any]) -> bool:
+        return bool(status["durable_line"])
+
     with Running(pilot) as recorder:
         first = sha256_hex(pilot.read_bytes())
+        recorder.until(written)
         assert recorder.terminate() == 0
         change(pilot, "pre_event_s = 1.0", "pre_event_s = 0.5")
         recorder.start()
         second = sha256_hex(pilot.read_bytes())
+        recorder.until(written)
         boots = [recorder.entries(boot)[0] for boot in (1, 2)]
     assert [boot.configuration for boot in boots if isinstance(boot, entries.Boot)] == [first, second]
     assert first != second
