@@ -193,7 +193,7 @@ def test_message_on_a_topic_that_nobody_asked_for_does_not_reach_the_recorder(do
 def test_custodian_sees_the_battery_that_the_recorder_measures_and_nothing_where_nobody_does(docked: Docked) -> None:
     docked.start_station()
     docked.contact(closed=True)
-    docked.until(lambda: docked.row().state == "docked")
+    docked.until(lambda: docked.row_known() and docked.row().state == "docked")
     assert docked.row().battery_pct is None
     docked.device.recorder.power = lambda: PowerStatus(battery_percent=41.7)
     docked.until(lambda: docked.row().battery_pct == 41)
