@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.cluster import Cluster
 
-DEVICES = 150
+DEVICES = 100
 LOOSE = ("cam-1", "cam-2", "stolen")
 
 
