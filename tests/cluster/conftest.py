@@ -5,7 +5,7 @@ import pytest
 from tests.support.cluster import Cluster
 
 DEVICES = 100
-LOOSE = ("cam-1", "cam-2", "stolen")
+LOOSE = ("cam-1", "cam-2", "stolen", "sold")
 
 
 @pytest.fixture(scope="session")

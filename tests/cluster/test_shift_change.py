@@ -46,6 +46,7 @@ def strike(victim: Node, station: StationProcess) -> float:
 def test_node_killed_in_a_shift_change_takes_no_event_with_it(
     tmp_path: Path, cluster: Cluster, station: StationProcess
 ) -> None:
+    cluster.control("delete_user", "sold")
     victim = next(node for node in cluster.nodes if f"localhost:{node.port}, MQTT 3.1.1" in station.said)
     places = [f"localhost:{node.port}" for node in cluster.nodes]
     options = ("--devices", str(DEVICES), "--events", str(EVENTS), "--within", str(WITHIN_S))
@@ -56,6 +57,7 @@ def test_node_killed_in_a_shift_change_takes_no_event_with_it(
     fleet.print_measured("a node killed in a shift change", measured)
     print(f"the station found another node {found_s:.1f} s after its own was killed", flush=True)
     assert code == 0, measured
+    assert '"sold"' not in cluster.control("list_users"), "a node that came back let in who was shut out"
     assert (measured["lost"], measured["never_docked"], measured["never_attested"]) == (0, 0, 0)
     names = [f"simulated-{number}" for number in range(1, DEVICES + 1)]
     assert fleet.missing(station.stored(), names, EVENTS) == []
