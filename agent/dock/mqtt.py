@@ -41,6 +41,10 @@ from agent.dock.messages import MAX_MESSAGE, Publication
 from agent.errors import ConfigError
 
 CONNECT_S = 5.0
+"""For TCP and TLS, in which nothing else is done."""
+ANSWER_S = 20.0
+"""From then until the broker has subscribed. Long: a broker that is slow at a shift change is slower for each attempt
+that is given up and begun anew."""
 BASE_S = 0.5
 NOBODY_READS = 0x10
 """The reason in an acknowledgement that says that nobody has subscribed (MQTT 5, 3.4.2.1)."""
@@ -237,7 +241,7 @@ class Connection:
             return
         if not self._work(self._client, timeout_s):
             self._lost(self.problem or "the connection was lost")
-        elif not self._subscribed and self._monotonic() - self._since_ns > CONNECT_S * NS:
+        elif not self._subscribed and self._monotonic() - self._since_ns > ANSWER_S * NS:
             self._lost("the broker did not answer in time")
             if not self._spoken:
                 self._other_version()

@@ -5,8 +5,8 @@ The rules of `agent.dock.mosquitto`, as near as RabbitMQ comes to them:
 1. TLS 1.2 or later with client certificates, and no other listener. The user is the certificate's common name; no user
    has a password, and there is none that came with the installation.
 2. Who is not in `definitions.json` is refused, whatever certificate they show: a stolen device is shut out, and thrown
-   out, by `rabbitmqctl delete_user`; a node that starts reads the file again, so it is taken out there too. There is no
-   revocation list here.
+   out, by `rabbitmqctl delete_user`; a node that starts reads a file that was changed, so it is taken out there too.
+   There is no revocation list here.
 3. Topics: a device writes below its own name and reads its inbox and its agency's policy; the station and the publisher
    as with Mosquitto. RabbitMQ writes topics with `.` for `/`, and `*` for `+`; patterns are regular expressions.
 4. Queues: a client reads the queue of its own name only.

@@ -393,6 +393,4 @@ def _section(folder: Path, brokers: Sequence[tuple[str, int]]) -> BrokerSection:
         certificate=str(folder / tls.CERTIFICATE),
         key=str(folder / tls.KEY),
         jitter_s=0,  # the moments of docking are random already
-        ceiling_s=5.0,
-        keepalive_s=60,
     )

@@ -4,8 +4,8 @@ import pytest
 
 from tests.support.cluster import Cluster
 
-DEVICES = 150
-LOOSE = ("cam-1", "cam-2", "stolen")
+DEVICES = 100
+LOOSE = ("cam-1", "cam-2", "stolen", "sold")
 
 
 @pytest.fixture(scope="session")

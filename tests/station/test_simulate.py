@@ -146,7 +146,7 @@ class _Lying(Station):
 
 def test_station_that_forgets_one_event_is_noticed_by_the_devices(tmp_path: Path, broker: Broker) -> None:
     with serving(broker, tmp_path / "station.sqlite", _Forgetful):
-        measured = simulated(broker, patience_s=2)
+        measured = simulated(broker, patience_s=8)
     assert measured.lost == 1
     assert measured.failed
 
