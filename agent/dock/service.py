@@ -177,13 +177,13 @@ class Service:
         fresh = self._fresh_ns is not None and self._monotonic() - self._fresh_ns < STALE_NS
         return fresh and bool(self._snapshot.get("dock_contact"))
 
-    def turn(self) -> None:
-        """Look at everything once."""
+    def turn(self, wait_s: float = TURN_S) -> None:
+        """Look at everything once, and wait for the network for at most so long."""
         self._look()
         if not self.in_dock:
             self._leave()
             return
-        self.connection.turn(TURN_S, lambda: self.session.will(self._begin()))
+        self.connection.turn(wait_s, lambda: self.session.will(self._begin()))
         now = self._monotonic()
         if self.connection.connected and not self._up:
             self._say(f"connected, MQTT {self.connection.version}")

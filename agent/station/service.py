@@ -98,9 +98,9 @@ class Station:
                 ending.wait(TURN_S)
         self.connection.end()
 
-    def turn(self) -> None:
-        """Take what came, keep it, answer."""
-        self.connection.turn(TURN_S, lambda: None)
+    def turn(self, wait_s: float = TURN_S) -> None:
+        """Take what comes within `wait_s`, keep it, answer."""
+        self.connection.turn(wait_s, lambda: None)
         if self.connection.began != self._began:
             self._began = self.connection.began
             self._attested.clear()  # what was published on the one before may not have got through

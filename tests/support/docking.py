@@ -24,6 +24,7 @@ from tests.support.device import Device, agency, trust
 from tests.support.networks import STATION_ADDRESS, End, Networks
 
 DEVICE = "cam-1"
+WAIT_S = 0.02
 
 
 class Docked:
@@ -140,10 +141,10 @@ class Docked:
         for message in inbox.take(self.inbox):
             self.device.recorder.deliveries.deliver(message)
         with self.at("dock"):
-            self.dock.turn()
+            self.dock.turn(WAIT_S)
         if self.station is not None:
             with self.at("station"):
-                self.station.turn()
+                self.station.turn(WAIT_S)
 
     def until(self, reached: Callable[[], bool], seconds: float = 20.0) -> None:
         end = time.monotonic() + seconds
