@@ -303,8 +303,8 @@ class Service:
                 self_test=None if test is None else SelfTest(passed=test["passed"], failed=test["failed"]),
                 checkpoint=self._checkpoint(told),
                 confirms=self._confirm(),
-                battery_pct=_battery_pct(told),
-                temperature_c=temperature_c(),
+                battery_pct=battery_pct(told),
+                temperature_c=temperature_c() if (celsius := _measured(told, "celsius")) is None else celsius,
                 uptime_s=int(told["uptime_s"]),
                 boots=told["boot"],
             )
@@ -314,10 +314,14 @@ class Service:
             raise EvidenceError(f"expected a snapshot of this version: {error}") from error
 
 
-def _battery_pct(snapshot: dict[str, Any]) -> int | None:
-    """What the recorder measures of its battery; None where its snapshot does not say so."""
-    match snapshot.get("battery"):
-        case {"pct": int() | float() as pct}:
-            return min(100, max(0, int(pct)))
-        case _:
-            return None
+def _measured(snapshot: dict[str, Any], name: str) -> float | None:
+    """What the recorder measures of battery and board, by its name in `power`; None where it does not."""
+    power = snapshot.get("power")
+    value = power.get(name) if isinstance(power, dict) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def battery_pct(snapshot: dict[str, Any]) -> int | None:
+    """How full the battery is, in per cent; None where nothing measures it."""
+    percent = _measured(snapshot, "battery_percent")
+    return None if percent is None else min(100, max(0, round(percent)))
