@@ -85,8 +85,8 @@ class Read(NamedTuple):
         return Event(id=self.hash, source=source, type=f"bwc.v1.{self.kind}", time=fields["utc"], data=data)
 
 
-def _line(raw: bytes) -> Read | None:
-    """A line without its line feed; None if it is none."""
+def parse(raw: bytes) -> Read | None:
+    """A line, given without its line feed; None if it is none."""
     try:
         fields = strict_json(raw)
     except EvidenceError:
@@ -139,7 +139,7 @@ class Reader:
                     continue
                 self._boot, self._offset = boot, 0
             for raw in self._raw(boot, self._offset):
-                line = _line(raw)
+                line = parse(raw)
                 if line is None or line.n > until:
                     if line is not None:
                         return
@@ -172,7 +172,7 @@ class Reader:
 
     def _first(self, boot: int) -> Read | None:
         raw = next(self._raw(boot, 0), None)
-        return None if raw is None else _line(raw)
+        return None if raw is None else parse(raw)
 
     def boot_certificate(self, boot: int) -> Text | None:
         """The certificate in a boot's first line; None if there is none.
@@ -196,7 +196,7 @@ class Reader:
                 continue
             # Lines are numbered one by one: all before it need not be looked into, which on a long shift takes seconds.
             raw = next(itertools.islice(self._raw(boot, 0), number - first.n, None), None)
-            line = None if raw is None else _line(raw)
+            line = None if raw is None else parse(raw)
             return line.hash if line is not None and line.n == number else None
         return None
 

@@ -186,7 +186,8 @@ class Service:
         self.connection.turn(wait_s, lambda: self.session.will(self._begin()))
         now = self._monotonic()
         if self.connection.connected and not self._up:
-            self._say(f"connected, MQTT {self.connection.version}")
+            host, port = self.connection.place
+            self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")
             self._problems.clear()
             self._confirmed.clear()  # by now it may be another card
             self.session.connected(self._name, now)
@@ -240,6 +241,9 @@ class Service:
                 return
             if moved:
                 self._keep()
+            return
+        if message.topic not in {self._topics.dock, self._topics.policy, self._topics.agency_policy}:
+            self._note(f"a message on {message.topic[:100]}, which nobody asked for, was passed over")
             return
         try:
             put_into(self._inbox, f"{next(self._numbers):012d}.jws", message.payload)

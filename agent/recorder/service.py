@@ -22,7 +22,7 @@ from agent.config import Config, resolve
 from agent.controls.shell import Hands
 from agent.core import events as on
 from agent.core.inputs import Inputs
-from agent.errors import ConfigError, ControlError, KeyFileError, StorageError
+from agent.errors import ControlError, KeyFileError, StorageError
 from agent.evidence import layout
 from agent.evidence.mark import JournalMark
 from agent.keys import files
@@ -99,7 +99,7 @@ class Service:
     def __init__(self, config: Config, config_file: Path, clocks: Clocks | None = None) -> None:
         self._clocks = clocks or SystemClocks()
         self._run_directory = resolve(config_file, config.run.directory)
-        self._bringers = _users(config.run.dock_user)
+        self._bringers, self._nobody = _users(config.run.dock_user)
         self._ending = threading.Event()
         self._reporter = Reporter()
         self._measurer = Measurer(self._measured, self._clocks.monotonic_ns)
@@ -172,6 +172,8 @@ class Service:
         recorder = self.recorder
         self._server.start()
         self._claim()
+        if self._nobody:
+            recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "configuration", self._nobody))
         threads = [
             threading.Thread(target=self._keep_house, name="housekeeping", daemon=True),
             threading.Thread(target=self._look_into_inbox, name="inbox", daemon=True),
@@ -307,19 +309,18 @@ def _camera(config: Config, config_file: Path) -> str:
     return config.source.camera
 
 
-def _users(dock_user: str) -> frozenset[int]:
-    """Whose messages in the inbox are looked at.
-
-    Raises:
-        ConfigError: There is no such user.
-    """
+def _users(dock_user: str) -> tuple[frozenset[int], str]:
+    """Whose messages in the inbox are looked at, and what is wrong with the user that was named, in words."""
     own = {0, os.geteuid()}
     if not dock_user:
-        return frozenset(own)
+        return frozenset(own), ""
     try:
-        return frozenset({*own, pwd.getpwnam(dock_user).pw_uid})
-    except KeyError as error:
-        raise ConfigError(f"expected a user of this machine as [run] dock_user, got {dock_user!r}") from error
+        return frozenset({*own, pwd.getpwnam(dock_user).pw_uid}), ""
+    except KeyError:
+        # No reason to record nothing: what such a user would bring is withheld, as it may be at any time.
+        return frozenset(
+            own
+        ), f"expected a user of this machine as [run] dock_user, got {dock_user!r}: nobody's is taken"
 
 
 def _guard(evidence: Path, signer: Signer, fresh: bool) -> ReplayGuard:  # noqa: FBT001 - called by name of its place

@@ -5,7 +5,8 @@ The rules, in order:
 2. What came in one turn is kept in one commit. Acknowledgements go out after it; if storage refuses, none does, and the
    devices say it again.
 3. A device is attested over the nonce of its own live status, never of a retained one, while its contact is closed and
-   its certificate, of this agency and not revoked, is with it; each nonce once on a connection.
+   its certificate, of this agency and not revoked, is with it; each nonce once on a connection, the device's or the
+   station's, because what was said on one that was lost is lost.
 4. Retained statuses come when it begins to listen: those devices are told so, and say again what it has missed.
 5. Checkpoints are judged by `agent.station.history`; an alarm is kept, and the history goes on from what is there now.
    A device that does not confirm what it is asked for is an alarm too.
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from agent.clock import Clocks, utc_text
 from agent.dock.config import BrokerSection
 from agent.dock.messages import MAX_ACKS, ROOT, Ack, Event, Publication, State, Status, Topics, decode, encode
-from agent.dock.mqtt import Connection, Received
+from agent.dock.mqtt import Connection, Limits, Received
 from agent.errors import EvidenceError, StorageError
 from agent.keys.attestation import attest
 from agent.keys.signer import Signer
@@ -31,18 +32,20 @@ from agent.station.store import Store
 TURN_S = 0.1
 MOST_UNCONFIRMED = 5
 """Statuses without the confirmation that was asked for, after which its absence is an alarm."""
+LIMITS = Limits(in_flight=256, queued=20_000, at_once=1024)
+"""A shift change: hundreds say something at once, and each is answered. An answer is some hundred bytes."""
 _LEVELS = 5
 _RANDOM = random.SystemRandom()
 
 
 @dataclass(slots=True)
 class _Answers:
-    """What is owed after the commit: ids to acknowledge by device, devices to ask, to greet, and attestations."""
+    """What is owed after the commit: ids to acknowledge, devices to ask and to greet, sessions and nonces to attest."""
 
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     ask: set[str] = field(default_factory=set)
     greet: set[str] = field(default_factory=set)
-    attest: dict[str, str] = field(default_factory=dict)
+    attest: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class Station:
@@ -82,13 +85,14 @@ class Station:
         self._store = store
         self._clocks = clocks
         self._say = say
-        self._attested: dict[str, str] = {}
+        self._attested: dict[str, tuple[str, str]] = {}
         self._problem = ""
+        self._up = False
         self._began = ""
         self._refused: set[str] = set()
         self._unconfirmed: defaultdict[str, int] = defaultdict(int)
         topics = tuple(f"{ROOT}/{agency}/+/{kind}" for kind in ("state", "status", "event"))
-        self.connection = Connection(broker, topics, clocks.monotonic_ns, uniform)
+        self.connection = Connection(broker, topics, clocks.monotonic_ns, uniform, LIMITS)
 
     def run(self, ending: threading.Event) -> None:
         """Run until told to end."""
@@ -101,6 +105,10 @@ class Station:
     def turn(self, wait_s: float = TURN_S) -> None:
         """Take what comes within `wait_s`, keep it, answer."""
         self.connection.turn(wait_s, lambda: None)
+        if self.connection.connected and not self._up:
+            host, port = self.connection.place
+            self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")
+        self._up = self.connection.connected
         if self.connection.began != self._began:
             self._began = self.connection.began
             self._attested.clear()  # what was published on the one before may not have got through
@@ -171,8 +179,9 @@ class Station:
                 self._say(f"ALARM {device}: it is not attested. {error}")
             return
         self._refused.discard(device)
-        if status.contact and self._attested.get(device) != status.nonce:
-            answers.attest[device] = status.nonce
+        asked = (status.session, status.nonce)
+        if status.contact and self._attested.get(device) != asked:
+            answers.attest[device] = asked
         before = self._store.seen(device)
         verdict = judge(before, now, {line.line: line.hash for line in status.confirms})
         if verdict is not Verdict.UNCONFIRMED:
@@ -198,10 +207,11 @@ class Station:
             answers.ask.add(device)
 
     def _answer(self, answers: _Answers) -> None:
-        for device, nonce in answers.attest.items():
-            token = attest(self._signer, agency=self._agency, device=device, nonce=nonce)
-            self._attested[device] = nonce
-            self.connection.publish(Publication(Topics(self._agency, device).dock, token.encode("ascii")))
+        for device, asked in answers.attest.items():
+            token = attest(self._signer, agency=self._agency, device=device, nonce=asked[1])
+            said = Publication(Topics(self._agency, device).dock, token.encode("ascii"))
+            if self.connection.publish(said) is not None:
+                self._attested[device] = asked
         for device in {*answers.ids, *answers.ask, *answers.greet}:
             ids = answers.ids.get(device, [])
             seen = self._store.seen(device)

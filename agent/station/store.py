@@ -109,6 +109,8 @@ class Store:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         with _refusals():
+            if read_only and not path.is_file():
+                raise StorageError(errno.ENOENT, f"expected a station's database at {path}: has the station run?")
             if read_only:
                 self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
                 return
@@ -244,6 +246,23 @@ class Store:
         with _refusals():
             return self._database.execute(
                 "SELECT id, line, type FROM events WHERE device=? ORDER BY line, id", (device,)
+            ).fetchall()
+
+    def told(self, device: str = "", most: int = -1) -> list[tuple[str, str]]:
+        """Device and CloudEvent of the events that came last, `most` at the most; of one device, or of all."""
+        with _refusals():
+            rows = self._database.execute(
+                "SELECT device, event FROM events WHERE ?1='' OR device=?1"
+                " ORDER BY received DESC, line DESC, id LIMIT ?2",
+                (device, most),
+            ).fetchall()
+        return rows[::-1]
+
+    def newest_alarms(self, most: int) -> list[tuple[str, str, str, str]]:
+        """Time, device, kind and detail of the newest open alarms, the newest first."""
+        with _refusals():
+            return self._database.execute(
+                "SELECT received, device, kind, detail FROM open_alarms ORDER BY number DESC LIMIT ?", (most,)
             ).fetchall()
 
     def alarms(self, device: str) -> list[tuple[str, str]]:

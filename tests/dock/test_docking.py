@@ -6,13 +6,14 @@ import pytest
 from agent.clock import NS, SystemClocks
 from agent.dock import mosquitto
 from agent.dock.messages import Publication, Topics
-from agent.dock.mqtt import IN_FLIGHT, MOST_RECEIVED, Connection
+from agent.dock.mqtt import Connection, Limits, Received
 from agent.dock.service import battery_pct
 from agent.dock.session import AGAIN_NS
 from agent.evidence import entries
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy import bundle
+from agent.station.service import LIMITS
 from tests.support.broker import AGENCY
 from tests.support.docking import DEVICE, Docked
 from tests.support.faults import happen
@@ -51,7 +52,7 @@ def test_farewell_is_not_what_is_dropped_of_a_transfer(docked: Docked) -> None:
     while not (device.connected and station.connected):
         for one in (device, station):
             one.turn(0.02, lambda: None)
-    for number in range(8 * IN_FLIGHT):
+    for number in range(8 * Limits().in_flight):
         device.publish(Publication(Topics(AGENCY, DEVICE).event, b"%d" % number))
     device.end([Publication(Topics(AGENCY, DEVICE).state, b"farewell")])
     for _ in range(20):
@@ -93,14 +94,15 @@ def test_dock_that_came_back_before_its_station_is_not_told_late(docked: Docked)
 
 def test_no_message_of_a_flood_is_dropped_on_either_side(docked: Docked) -> None:
     """Thousands at once, as a station answers a shift change: more than the library queues or a turn takes."""
-    names, many = ("cam-1", "cam-2"), 3 * MOST_RECEIVED
+    names, many = ("cam-1", "cam-2"), 12 * Limits().at_once
     devices = [
         Connection(
             docked.broker.client(name), [Topics(AGENCY, name).ack], SystemClocks().monotonic_ns, lambda low, _: low
         )
         for name in names
     ]
-    station = Connection(docked.broker.client(mosquitto.STATION), (), SystemClocks().monotonic_ns, lambda low, _: low)
+    client = docked.broker.client(mosquitto.STATION)
+    station = Connection(client, (), SystemClocks().monotonic_ns, lambda low, _: low, LIMITS)
     everybody = (*devices, station)
     while not all(one.connected for one in everybody):
         for one in everybody:
@@ -212,4 +214,15 @@ def test_retained_bundle_of_the_agency_reaches_the_recorder_which_alone_judges_i
     publisher.end([Publication(Topics(AGENCY, DEVICE).policy, b"nobody reads this before the docking")])
     docked.contact(closed=True)
     docked.until(lambda: offered == [token])
+    assert not docked.device.entries(entries.Refused)
+
+
+def test_message_on_a_topic_that_nobody_asked_for_does_not_reach_the_recorder(docked: Docked) -> None:
+    docked.contact(closed=True)
+    docked.until(lambda: docked.dock.connection.connected)
+    for topic in (Topics(AGENCY, DEVICE).status, Topics(AGENCY, "cam-2").dock, f"bwc/v1/{AGENCY}/{DEVICE}/inbox/stop"):
+        docked.dock.connection.received.append(Received(topic, b"x", retained=True))
+    for _ in range(3):
+        docked.turn()
+    assert any("nobody asked for" in line for line in docked.said)
     assert not docked.device.entries(entries.Refused)

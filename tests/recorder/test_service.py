@@ -96,6 +96,15 @@ def test_kill_leaves_a_socket_that_the_next_start_replaces_and_the_recording_goe
     assert (boot.interrupted, boot.dark_basis) == (recording, "same_kernel")
 
 
+def test_dock_user_that_the_machine_does_not_know_keeps_no_camera_from_recording(pilot: Path) -> None:
+    change(pilot, 'dock_user = ""', 'dock_user = "bwc-gone"')
+    with Running(pilot) as recorder:
+        recorder.record(0.2)
+        assert recorder.terminate() == 0
+        refused = [entry for entry in recorder.entries() if isinstance(entry, entries.Refused)]
+    assert ["bwc-gone" in entry.why for entry in refused] == [True]
+
+
 def test_sighup_and_a_second_recorder_change_nothing(pilot: Path) -> None:
     with Running(pilot) as recorder:
         recording = recorder.record()
@@ -200,7 +209,7 @@ def test_nothing_of_the_pictures_lies_in_clear_anywhere_and_nothing_speaks_to_a_
         assert b"moof\x00\x00\x00\x10mfhd" not in b"".join(path.read_bytes() for path in files if path.suffix == ".seg")
         handles = recorder.handles()
         regular = [name for name in handles if name.startswith("/") and not name.startswith("/dev/")]
-        here = (str(film), str(recorder.evidence), str(recorder.log))
+        here = (str(film.resolve()), str(recorder.evidence), str(recorder.log))
         assert [name for name in regular if not name.startswith(here) or "(deleted)" in name] == []
         assert not [name for name in handles if "memfd" in name]
         inodes = {name.removeprefix("socket:[").rstrip("]") for name in handles if name.startswith("socket:")}

@@ -1,4 +1,4 @@
-"""A real Mosquitto on loopback with the example configuration, its agency's CA, and clients of every kind."""
+"""A real broker on loopback: Mosquitto with the example configuration, its agency's CA, and clients of every kind."""
 
 import getpass
 import os
@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,9 +71,14 @@ class Broker:
         (self.folder / "mosquitto.conf").write_text(configuration)
         (self.folder / "acl.conf").write_text(mosquitto.access_list(agency))
         (self.folder / "acl.conf").chmod(0o600)
+        self.command = self.program()
         self.log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+
+    def program(self) -> list[str]:
+        """What is started; the test is skipped where it can't be."""
+        return [binary(), "-c", str(self.folder / "mosquitto.conf")]
 
     def revoke(self, *names: str) -> None:
         serials = [self.issued[name].serial for name in names]
@@ -84,10 +90,7 @@ class Broker:
     def start(self) -> "Broker":
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [self.binary, "-c", str(self.folder / "mosquitto.conf")],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self.environment},
+                self.command, stdout=log, stderr=log, env={**os.environ, **self.environment}
             )
         until = time.monotonic() + 10
         while time.monotonic() < until:
@@ -98,7 +101,19 @@ class Broker:
                 time.sleep(0.02)
             else:
                 return self
-        raise AssertionError(f"mosquitto does not listen: {self.log.read_text()}")
+        raise AssertionError(f"the broker does not listen: {self.log.read_text()}")
+
+    def cpu_s(self) -> float:
+        """Processor time so far, user's and system's (proc(5), fields 14 and 15)."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_mb(self) -> float:
+        """The most memory that was ever resident (VmHWM)."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
     def kill(self) -> None:
         """As a power cut: no word to anybody."""
@@ -136,3 +151,11 @@ class Broker:
             ceiling_s=0.2,
             keepalive_s=5,
         )
+
+
+class Embedded(Broker):
+    """The broker of the demonstration, which speaks MQTT 3.1.1 and no 5."""
+
+    def program(self) -> list[str]:
+        pytest.importorskip("amqtt", reason="amqtt is not installed: it is in requirements-dev.lock")
+        return [sys.executable, "-m", "agent.demo.embedded", str(self.folder), str(self.port)]
