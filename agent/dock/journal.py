@@ -35,6 +35,7 @@ _ALWAYS = frozenset(
         "policy",
         "running_low",
         "power_failing",
+        "strained",
         "input_fault",
         "input_recovered",
         "source_failed",

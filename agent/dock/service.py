@@ -179,13 +179,13 @@ class Service:
         fresh = self._fresh_ns is not None and self._monotonic() - self._fresh_ns < STALE_NS
         return fresh and bool(self._snapshot.get("dock_contact"))
 
-    def turn(self) -> None:
-        """Look at everything once."""
+    def turn(self, wait_s: float = TURN_S) -> None:
+        """Look at everything once, and wait for the network for at most so long."""
         self._look()
         if not self.in_dock:
             self._leave()
             return
-        self.connection.turn(TURN_S, lambda: self.session.will(self._begin()))
+        self.connection.turn(wait_s, lambda: self.session.will(self._begin()))
         now = self._monotonic()
         if self.connection.connected and not self._up:
             host, port = self.connection.place
@@ -324,8 +324,8 @@ class Service:
                 self_test=None if test is None else SelfTest(passed=test["passed"], failed=test["failed"]),
                 checkpoint=self._checkpoint(told),
                 confirms=self._confirm(),
-                battery_pct=_battery_pct(told),
-                temperature_c=temperature_c(),
+                battery_pct=battery_pct(told),
+                temperature_c=temperature_c() if (celsius := _measured(told, "celsius")) is None else celsius,
                 uptime_s=int(told["uptime_s"]),
                 boots=told["boot"],
             )
@@ -335,10 +335,14 @@ class Service:
             raise EvidenceError(f"expected a snapshot of this version: {error}") from error
 
 
-def _battery_pct(snapshot: dict[str, Any]) -> int | None:
-    """What the recorder measures of its battery; None where its snapshot does not say so."""
-    match snapshot.get("power"):
-        case {"battery_percent": int() | float() as pct}:
-            return min(100, max(0, int(pct)))
-        case _:
-            return None
+def _measured(snapshot: dict[str, Any], name: str) -> float | None:
+    """What the recorder measures of battery and board, by its name in `power`; None where it does not."""
+    power = snapshot.get("power")
+    value = power.get(name) if isinstance(power, dict) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def battery_pct(snapshot: dict[str, Any]) -> int | None:
+    """How full the battery is, in per cent; None where nothing measures it."""
+    percent = _measured(snapshot, "battery_percent")
+    return None if percent is None else min(100, max(0, round(percent)))

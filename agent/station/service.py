@@ -102,9 +102,9 @@ class Station:
                 ending.wait(TURN_S)
         self.connection.end()
 
-    def turn(self) -> None:
-        """Take what came, keep it, answer."""
-        self.connection.turn(TURN_S, lambda: None)
+    def turn(self, wait_s: float = TURN_S) -> None:
+        """Take what comes within `wait_s`, keep it, answer."""
+        self.connection.turn(wait_s, lambda: None)
         if self.connection.connected and not self._up:
             host, port = self.connection.place
             self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")

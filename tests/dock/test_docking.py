@@ -1,9 +1,13 @@
 import time
 
+import msgspec
+import pytest
+
 from agent.clock import NS, SystemClocks
 from agent.dock import mosquitto
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection, Limits, Received
+from agent.dock.service import battery_pct
 from agent.dock.session import AGAIN_NS
 from agent.evidence import entries
 from agent.keys import jws
@@ -118,6 +122,41 @@ def test_no_message_of_a_flood_is_dropped_on_either_side(docked: Docked) -> None
     assert len(came) == many
 
 
+@pytest.mark.parametrize(
+    ("power", "told"),
+    [
+        ({"battery_percent": 71.6, "celsius": 48.5}, 72),
+        ({"battery_percent": 104}, 100),
+        ({"battery_percent": None}, None),
+        ({"battery_percent": "full"}, None),
+        ({"battery_percent": True}, None),
+        ({}, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_battery_is_passed_on_as_far_as_the_recorder_measures_it(power: object, told: int | None) -> None:
+    assert battery_pct({"power": power}) == told
+    assert battery_pct({}) is None
+
+
+def test_custodian_sees_the_battery_that_the_recorder_measures(docked: Docked) -> None:
+    real = docked.device.recorder.status
+    docked.start_station()
+    docked.contact(closed=True)
+
+    def turn() -> None:
+        docked.turn()
+        snapshot = msgspec.to_builtins(real()) | {"power": {"battery_percent": 41.2, "celsius": 48.5}}
+        (docked.run / "status.json").write_bytes(msgspec.json.encode(snapshot))
+        docked.dock.turn(0.02)
+
+    until = time.monotonic() + 10
+    while not (docked.row_known() and docked.row().battery_pct == 42):
+        assert time.monotonic() < until
+        turn()
+
+
 def test_undocked_device_is_silent(docked: Docked) -> None:
     docked.start_station()
     for _ in range(20):
@@ -196,4 +235,4 @@ def test_custodian_sees_the_battery_that_the_recorder_measures_and_nothing_where
     docked.until(lambda: docked.row_known() and docked.row().state == "docked")
     assert docked.row().battery_pct is None
     docked.device.recorder.power = lambda: PowerStatus(battery_percent=41.7)
-    docked.until(lambda: docked.row().battery_pct == 41)
+    docked.until(lambda: docked.row().battery_pct == 42)

@@ -182,7 +182,7 @@ def topics_of(c: Connection) -> set[str]:
 
 def settle(*each: Connection) -> None:
     """Until the broker has dealt with all that was said, and what comes of that has come."""
-    assert turned(*each, until=lambda: all(c._handed == {} for c in each))
+    assert turned(*each, until=lambda: not any(c._handed for c in each))
     for _ in range(5):
         for one in each:
             one.turn(0.02, lambda: None)

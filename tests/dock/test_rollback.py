@@ -120,7 +120,7 @@ def test_card_copied_at_one_docking_and_put_back_before_the_next_is_noticed(
 
 def test_use_without_any_rollback_is_no_alarm(seen: tuple[Docked, Card]) -> None:
     docked, _ = seen
-    for number in range(3):
+    for number in range(2):
         restart(docked)
         happen(docked, number, 20)
         docked.device.recorder.keeper.attest(None)

@@ -26,6 +26,7 @@ from tests.support.device import Device, agency, trust
 from tests.support.networks import STATION_ADDRESS, End, Networks
 
 DEVICE = "cam-1"
+WAIT_S = 0.02
 
 
 class Docked:
@@ -149,10 +150,10 @@ class Docked:
             self.device.recorder.deliveries.deliver(message)
         if self.in_process:
             with self.at("dock"):
-                self.dock.turn()
+                self.dock.turn(WAIT_S)
         if self.station is not None:
             with self.at("station"):
-                self.station.turn()
+                self.station.turn(WAIT_S)
 
     def until(self, reached: Callable[[], bool], seconds: float = 20.0) -> None:
         end = time.monotonic() + seconds

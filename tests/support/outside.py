@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,7 +29,8 @@ class Outside:
                 env={**os.environ, **environment},
             )
 
-    def turn(self) -> None:
+    def turn(self, wait_s: float = 0.02) -> None:
+        time.sleep(wait_s)  # it turns by itself
         assert self.process.poll() is None, self.log.read_text()
         self._said[:] = self.log.read_text().splitlines()
 
