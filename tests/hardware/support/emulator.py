@@ -63,7 +63,6 @@ _NOT_NEEDED = (
 )
 """Of the tree, once everything is built."""
 REPOSITORY = Path(__file__).parents[3]
-BOOT_S = 60.0
 
 _INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
