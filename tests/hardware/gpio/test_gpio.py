@@ -19,13 +19,15 @@ from tests.hardware.support import emulator
 PRESSES = 1000
 DEVICES = 12
 _PROGRAM = """
+python3 -c 'import tests.hardware.gpio.guest.shell, gpiozero'
 python3 -m tests.hardware.gpio.guest.faults /tmp/faults 2> /run/faults &
 python3 -m tests.hardware.gpio.guest.presses {seed} {presses} {devices} 30 1 /tmp/presses
 pressed=$?
 wait
 sort /run/faults | uniq -c | sort -n | tail -3
-python3 -m tests.hardware.gpio.guest.presses {seed} 120 6 3 0 /tmp/broken
-insmod /run/modules/i2c-stub.ko chip_addr=0x36 && python3 -m tests.hardware.gpio.guest.gauge /tmp/gauge.json
+python3 -m tests.hardware.gpio.guest.presses {seed} 60 6 3 0 /tmp/broken
+insmod /run/modules/i2c-stub.ko chip_addr=0x36
+python3 -m tests.hardware.gpio.guest.gauge /tmp/gauge.json
 python3 -m tests.hardware.gpio.guest.names /tmp/names.json
 cp -r /tmp/presses /tmp/faults /tmp/broken /tmp/gauge.json /tmp/names.json /exchange/
 exit $pressed

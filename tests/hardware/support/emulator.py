@@ -74,7 +74,7 @@ for folder in proc sys dev; do /bin/busybox mount -o move /$folder /root/$folder
 exec /bin/busybox switch_root /root /machine
 """
 _MACHINE = """#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONPYCACHEPREFIX=/run/pycache
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 mount -t configfs configfs /sys/kernel/config
