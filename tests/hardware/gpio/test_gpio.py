@@ -6,6 +6,7 @@ loop. What this can't show is a contact's own bounce and a pin's own electrics: 
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +19,39 @@ from tests.hardware.support import emulator
 PRESSES = 1000
 DEVICES = 12
 _PROGRAM = """
+python3 -c 'import tests.hardware.gpio.guest.shell, gpiozero'
 python3 -m tests.hardware.gpio.guest.faults /tmp/faults 2> /run/faults &
 python3 -m tests.hardware.gpio.guest.presses {seed} {presses} {devices} 30 1 /tmp/presses
 pressed=$?
 wait
 sort /run/faults | uniq -c | sort -n | tail -3
-python3 -m tests.hardware.gpio.guest.presses {seed} 120 6 3 0 /tmp/broken
-insmod /run/modules/i2c-stub.ko chip_addr=0x36 && python3 -m tests.hardware.gpio.guest.gauge /tmp/gauge.json
-cp -r /tmp/presses /tmp/faults /tmp/broken /tmp/gauge.json /exchange/
+python3 -m tests.hardware.gpio.guest.presses {seed} 60 6 3 0 /tmp/broken
+insmod /run/modules/i2c-stub.ko chip_addr=0x36
+python3 -m tests.hardware.gpio.guest.gauge /tmp/gauge.json
+python3 -m tests.hardware.gpio.guest.names /tmp/names.json
+cp -r /tmp/presses /tmp/faults /tmp/broken /tmp/gauge.json /tmp/names.json /exchange/
 exit $pressed
 """
 ASKS = {name: asks for name, (asks, _, _) in GESTURES.items()}
 
 
 @pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Prints also what belongs to tests that pass."""
+    reporter: Any = request.config.pluginmanager.getplugin("terminalreporter")
+    reporter.write_line("")
+    return reporter.write_line  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def exchange(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Path:
     folder = tmp_path_factory.mktemp("machine")
     seed = random.SystemRandom().randrange(1 << 32)
-    print(f"\nseed {seed}")
+    say(f"seed {seed}")
     ended = emulator.run(
         _PROGRAM.format(seed=seed, presses=PRESSES, devices=DEVICES), folder, timeout_s=900, instructions=True
     )
-    print(f"the machine ran for {ended.took_s:.0f} s")
+    say(f"the machine ran for {ended.took_s:.0f} s")
     assert ended.code == 0, ended.said
     return folder
 
@@ -52,11 +64,11 @@ def found(exchange: Path, case: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def verdict(exchange: Path) -> Verdict:
+def verdict(exchange: Path, say: Callable[[str], None]) -> Verdict:
     verdict = judge(exchange / "presses", ASKS)
-    print(f"{verdict.presses} presses, {verdict.edges} edges on {DEVICES} devices in {verdict.took_s:.0f} s of theirs")
-    print(", ".join(f"{count} x {name}" for name, count in sorted(verdict.gestures.items())))
-    print(f"{verdict.spoilt} gestures were not judged: the emulated machine stood still in them")
+    say(f"{verdict.presses} presses, {verdict.edges} edges on {DEVICES} devices in {verdict.took_s:.0f} s of theirs")
+    say(", ".join(f"{count} x {name}" for name, count in sorted(verdict.gestures.items())))
+    say(f"{verdict.spoilt} gestures were not judged: the emulated machine stood still in them")
     return verdict
 
 
@@ -77,9 +89,9 @@ def test_every_gesture_of_the_two_button_layout_is_understood_with_bounce_on_eve
     assert sum(25 < each <= 30 for each in bounces) > 50  # long ones too
 
 
-def test_device_that_takes_bounce_for_presses_would_be_found(exchange: Path) -> None:
+def test_device_that_takes_bounce_for_presses_would_be_found(exchange: Path, say: Callable[[str], None]) -> None:
     verdict = judge(exchange / "broken", ASKS)
-    print(f"with a bounce time of 3 ms: {len(verdict.missed)} missed, {len(verdict.invented)} invented")
+    say(f"with a bounce time of 3 ms: {len(verdict.missed)} missed, {len(verdict.invented)} invented")
     assert verdict.missed
     assert verdict.invented
 
@@ -163,6 +175,21 @@ def test_lights_tone_and_vibration_are_read_back_as_they_should_be(exchange: Pat
     assert alike(pulses(told["marked"]["HAPTIC"]), [80, 80])
     # Whatever it was, all is dark when the recorder has ended.
     assert told["closed"] == {"RED": 0, "GREEN": 0, "TONE": 0, "HAPTIC": 0}
+
+
+def test_lines_are_found_by_number_name_and_place_on_the_header(exchange: Path) -> None:
+    assert json.loads((exchange / "names.json").read_text()) == {
+        "17": 17,
+        "GPIO17": 17,
+        "BOARD11": 17,
+        "SIREN": 5,
+        "ID_SDA": 0,
+        "99": "PinInvalidPin",
+        "GPIO99": "PinInvalidPin",
+        "BOARD1": "PinInvalidPin",
+        "nothing": "PinInvalidPin",
+        "pull of 2": "up",
+    }
 
 
 def test_fuel_gauge_is_read_over_a_real_i2c_device(exchange: Path) -> None:

@@ -63,7 +63,6 @@ _NOT_NEEDED = (
 )
 """Of the tree, once everything is built."""
 REPOSITORY = Path(__file__).parents[3]
-BOOT_S = 60.0
 
 _INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
@@ -75,7 +74,7 @@ for folder in proc sys dev; do /bin/busybox mount -o move /$folder /root/$folder
 exec /bin/busybox switch_root /root /machine
 """
 _MACHINE = """#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONPYCACHEPREFIX=/run/pycache
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 mount -t configfs configfs /sys/kernel/config

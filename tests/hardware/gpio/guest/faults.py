@@ -232,21 +232,32 @@ class Lights(Case):
         }
 
 
+LANES: tuple[tuple[type[Case], ...], ...] = ((Stuck,), (Lights,), (Held, Chattering, Busy, Missing))
+"""What goes on at the same time. The lost chip comes after all of them: lgpio is so busy with reading from what is gone
+that it would disturb the others."""
+
+
+def one_by_one(out: Path, kinds: tuple[type[Case], ...]) -> None:
+    """One case after the other, each with a chip of its own."""
+    for kind in kinds:
+        case = kind(out)
+        case.start()
+        case.join()
+        case.chip.remove()
+
+
 def main(argv: list[str]) -> None:
     """See the module."""
     out = Path(argv[0])
     out.mkdir(parents=True)
     import agent.controls.chip  # noqa: F401 - takes a second here, which is no case's
 
-    stuck = Stuck(out)
-    stuck.start()  # takes long, and does nothing meanwhile
-    # The lost chip comes last: lgpio is so busy with reading from what is gone that it would disturb the others.
-    for kind in (Held, Chattering, Busy, Missing, Lights, Lost):
-        case = kind(out)
-        case.start()
-        case.join()
-        case.chip.remove()
-    stuck.join()
+    lanes = [threading.Thread(target=one_by_one, args=(out, lane)) for lane in LANES]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    one_by_one(out, (Lost,))
 
 
 if __name__ == "__main__":
