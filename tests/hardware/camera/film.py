@@ -13,7 +13,7 @@ from tests.hardware.camera.sound_card import EVERY_NS, NS, TONE_NS
 US = 1_000_000
 EVERY_S = EVERY_NS / NS
 ROUNDING_US = 1
-BEGIN_US = 100
+BEGIN_US = 1000
 """Opening places the beginnings of two tracks, whose ticks count from moments of their own, to some ticks of sound."""
 BRIGHT = 180
 LOUD = 0.1

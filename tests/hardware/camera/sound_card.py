@@ -21,6 +21,7 @@ BLOCK = 480
 EVERY_NS, TONE_NS = 1_004_567_000, NS // 5
 """Of flashes and tones; no multiple of the time from picture to picture, so that many flashes together tell more."""
 TONE_HZ = 1000
+PRIORITY = -15
 
 
 class SoundCard:
@@ -56,6 +57,10 @@ class SoundCard:
         threading.Timer(seconds, self._unplugged.clear).start()
 
     def _run(self) -> None:
+        with contextlib.suppress(
+            OSError
+        ):  # a card waits for no processor; whether it may go first is the machine's say
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PRIORITY)
         while not self._closed.is_set():
             if self._unplugged.is_set():
                 time.sleep(0.01)

@@ -97,7 +97,8 @@ def stage(sound: str | None = None) -> Iterator[Stage]:
         change(config, '#device = "alsa:hw:1,0"', f'device = "{sound.format(folder=folder)}"')
     recorder = Running(
         config,
-        prefix=("chroot", str(root)),
+        # What else runs here is not what is judged: on a device the recorder goes first, too.
+        prefix=("nice", "-n", "-10", "chroot", str(root)),
         agent=(tree.PYTHON, str(HERE / "agent_here.py")),
         environment=_environment(folder / "camera"),
     )

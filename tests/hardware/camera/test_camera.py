@@ -80,7 +80,7 @@ def test_a_minute_is_recorded_whole_with_the_sensors_times_and_sound_stays_with_
     for broken in (
         [*seen.pictures_us[:900], *seen.pictures_us[901:]],
         [*seen.pictures_us[:900], seen.pictures_us[900] + 2, *seen.pictures_us[901:]],
-        [us + 1000 for us in seen.pictures_us],
+        [us + 2000 for us in seen.pictures_us],
     ):
         with pytest.raises(AssertionError):
             film.check_pictures(broken, encoded_us, zero)
