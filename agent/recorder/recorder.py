@@ -23,7 +23,7 @@ from agent.core.signals import Background, Signal
 from agent.core.state import State, background
 from agent.errors import EvidenceError, StorageError
 from agent.evidence.closing import certify, close_unfinished
-from agent.evidence.entries import Refused, SegmentRecovered, ShutDown
+from agent.evidence.entries import Continued, Refused, SegmentRecovered, ShutDown
 from agent.evidence.history import Progress
 from agent.evidence.journal import Journal
 from agent.evidence.layout import journal as journal_path
@@ -411,6 +411,8 @@ class Recorder:
                 return decided
             case do.Journal():
                 self.keeper.post(command.entry, command.details, synced=durable if command.token else None)
+                if isinstance(command.entry, Continued):
+                    self._close_continued()
             case do.Show():
                 self._signals.show(command.signal, now)
             case do.Stealth():
@@ -423,6 +425,12 @@ class Recorder:
             case do.ShutDown():
                 self._ended()
         return None
+
+    def _close_continued(self) -> None:
+        """Close what a recording left open that goes on as another one, which began before storage was read."""
+        progress = self._ready().left.running
+        if progress is not None:
+            self.writer.first(_recovery_of(progress), partial(self._recover, progress, final=False))
 
     def _open(self, command: do.OpenRecording) -> on.RecordingOpened:
         """Give a recording its place in the ring and have it written."""
