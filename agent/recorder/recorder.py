@@ -23,7 +23,16 @@ from agent.core.signals import Background, Signal
 from agent.core.state import State, background
 from agent.errors import EvidenceError, StorageError
 from agent.evidence.closing import certify, close_unfinished
-from agent.evidence.entries import DockContact, Entry, Refused, SegmentRecovered, SelfTested, ShutDown, Tampered
+from agent.evidence.entries import (
+    Continued,
+    DockContact,
+    Entry,
+    Refused,
+    SegmentRecovered,
+    SelfTested,
+    ShutDown,
+    Tampered,
+)
 from agent.evidence.history import Progress
 from agent.evidence.journal import Journal
 from agent.evidence.layout import journal as journal_path
@@ -482,6 +491,8 @@ class Recorder:
             case do.Journal():
                 self._count(command.entry)
                 self.keeper.post(command.entry, command.details, synced=self._synced(command, durable))
+                if isinstance(command.entry, Continued):
+                    self._close_continued()
             case do.Show():
                 self._signals.show(command.signal, now)
             case do.Stealth():
@@ -512,6 +523,12 @@ class Recorder:
                 self.deliveries.moved()
             case SelfTested():
                 self._self_test = SelfTestStatus(entry.passed, entry.failed)
+
+    def _close_continued(self) -> None:
+        """Close what a recording left open that goes on as another one, which began before storage was read."""
+        progress = self._ready().left.running
+        if progress is not None:
+            self.writer.first(_recovery_of(progress), partial(self._recover, progress, final=False))
 
     def _open(self, command: do.OpenRecording) -> on.RecordingOpened:
         """Give a recording its place in the ring and have it written."""

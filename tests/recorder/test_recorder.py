@@ -31,6 +31,8 @@ from agent.media.packet import Kind
 from agent.policy.request import Authorization
 from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder.self_test import self_test
+from agent.verification.findings import Verdict
+from agent.verification.verify import verify
 from tests.support.device import Device, agency, trust
 from tests.support.storage import MemoryStorage, failing
 
@@ -491,3 +493,37 @@ def test_self_test_names_what_is_not_well() -> None:
     entry = device.entries(entries.SelfTested)[0]
     assert isinstance(entry, entries.SelfTested)
     assert entry.failed == sorted(bad.failed)
+
+
+class Hasty(Device):
+    """Somebody starts a recording before storage was read."""
+
+    hasty = False
+
+    def settle(self) -> None:
+        if self.hasty:
+            self.hasty = False
+            self.recorder.control.put(StartAsked(self.clocks.now_ns, Cause.SOCKET))
+            self.recorder.control.drain()
+        super().settle()
+
+
+def test_what_a_power_cut_left_open_is_closed_at_once_although_a_start_came_before_storage_was_read() -> None:
+    device = Hasty()
+    device.run(6)
+    device.press("record", times=2)
+    device.run(2)
+    cut = device.recording
+    device.hasty = True
+    device.boot()
+    device.run(2)
+    assert device.recording
+    assert device.recording != cut
+    (continued,) = device.entries(entries.Continued, boot=2)
+    assert isinstance(continued, entries.Continued)
+    assert (continued.recording, continued.by) == (cut, device.recording)
+    (recovered,) = device.entries(entries.SegmentRecovered, boot=2)
+    assert isinstance(recovered, entries.SegmentRecovered)
+    assert (recovered.recording, recovered.segment, recovered.ended) == (cut, 1, "power_loss")
+    assert device.storage.size(layout.manifest(cut, 1)) is not None
+    assert verify(device.storage, trust()).verdict is not Verdict.NOT_INTACT

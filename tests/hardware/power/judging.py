@@ -7,8 +7,8 @@ The rules, in order:
 3. Every segment opens with the agency's key, and its pictures follow one another without a hole.
 4. Of a recording that had caught up, no more than `MOST_LOST_S` is missing at its end; and, as promised, the time that
    the disk itself took to sync, or that the machine stood still.
-5. Whatever was acknowledged holds: an authorisation that was taken is remembered as used; a stop that was granted
-   stands in the journal.
+5. Whatever was acknowledged holds: an authorisation that was taken is remembered as used; the grant of a stop stands in
+   the journal from when the recorder stands by, and the recording's end from when that line was synced.
 """
 
 import hashlib
@@ -188,8 +188,9 @@ class Judge:
             known = jws.peek(path.read_text("ascii"), USED)["used"] if path.is_file() else {}
             if due - set(known):
                 yield f"{len(due - set(known))} of {len(due)} used authorisations are forgotten"
+        granted_at = min((span.granted_at for span in take.spans if span.granted_at), default=0)
         stopped = {span.recording for span in take.spans if 0 < span.stopped_at <= position}
-        if stopped:
+        if 0 < granted_at <= position:
             ended = {
                 line.entry.recording for line in journalled(evidence) if isinstance(line.entry, entries.RecordingEnded)
             }

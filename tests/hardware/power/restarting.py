@@ -10,6 +10,7 @@ from tests.hardware.power.disks import Cut, after, copy, loop_mounted
 from tests.hardware.power.judging import Footage, Judge, held, said_by, versions
 from tests.hardware.power.taking import EVIDENCE, Agency, Take, staged
 from tests.support.blklog import Log
+from tests.support.running import wait_for
 
 RECORD_ON_S = 0.7
 
@@ -48,6 +49,10 @@ def restart(agency: Agency, judge: Judge, cut: tuple[Take, Log, Cut], folder: Pa
     with staged(agency, take.setting, base, folder / "again") as stage:
         stage.take.held, stage.take.before = before, replaced
         status = stage.recorder.status()
+        wait_for(lambda: bool(said_by(stage.recorder.evidence, int(status["boot"]))))
+        began = said_by(stage.recorder.evidence, int(status["boot"]))[0]
+        if isinstance(began, entries.Boot) and began.interrupted:
+            status = stage.recorder.until(lambda status: bool(status["recording"]))
         recording = str(status["recording"])
         from_ns = stage.caught_up(recording) if recording else 0
         if not recording:
@@ -63,6 +68,8 @@ def restart(agency: Agency, judge: Judge, cut: tuple[Take, Log, Cut], folder: Pa
     allowed = _may_be_interrupted(take, where.position)
     assert first.interrupted in allowed, f"it goes on with {first.interrupted!r}, expected one of {sorted(allowed)}"
     recovered = [entry for entry in told if isinstance(entry, entries.SegmentRecovered)]
+    refused = [entry for entry in told if isinstance(entry, entries.Refused)]
+    assert refused == []
     assert_all_is_closed(evidence, recovered, newest=recording)
     report = judge.verdict(evidence)
     assert report.verdict is not Verdict.NOT_INTACT, report.bad

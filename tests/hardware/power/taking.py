@@ -8,13 +8,15 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 from agent.clock import NS
 from agent.demo.stage import run_tool
+from agent.evidence import entries, layout
+from agent.evidence.journal import parse_line
 from agent.keys import jws
 from agent.keys.authorization import TYP as AUTHORISATION
 from tests.hardware.power.disks import LoggedDisk, logged
@@ -107,12 +109,14 @@ class Agency:
 class Span:
     """A recording's time, on the monotonic clock, between its backlog being drained and its stop being asked for.
 
-    `stopped_at` is the log's size when its stop was seen to be granted; 0 if it was not.
+    `granted_at` is the log's size when it was seen to have been stopped, `stopped_at` when the line that says so had
+    been synced; 0 if it was not stopped. A cut between them lets it go on: recording more is the safe side.
     """
 
     recording: str
     from_ns: int
     to_ns: int
+    granted_at: int = 0
     stopped_at: int = 0
 
 
@@ -257,6 +261,19 @@ def staged(agency: Agency, setting: Setting, base: Path, folder: Path) -> Iterat
         take.times, take.sizes = sampler.times, sampler.sizes
         shutil.copytree(evidence, take.reference)
     take.ledger = [json.loads(line) for line in ledger.read_bytes().splitlines()]
+    take.spans = [replace(span, stopped_at=_end_synced(take, span)) if span.granted_at else span for span in take.spans]
+
+
+def _end_synced(take: Take, span: Span) -> int:
+    """The log's size when the line that a recording has ended was on storage."""
+    name = layout.journal(1)
+    length = 0
+    for raw in (take.reference / name).read_bytes().splitlines(keepends=True):
+        length += len(raw)
+        entry = parse_line(raw.rstrip(b"\n")).entry
+        if isinstance(entry, entries.RecordingEnded) and entry.recording == span.recording:
+            break
+    return next(int(line["log"]) for line in take.ledger if line.get("data") == name and line["size"] >= length)
 
 
 def play(agency: Agency, setting: Setting, base: Path, folder: Path, *, seconds: float) -> Take:
