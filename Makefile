@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.ready
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo deb test test-kill test-hardware test-tools bench bench-tools lint lock clean
+.PHONY: help demo deb test test-kill test-dock test-hardware test-tools bench bench-tools lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,9 +26,12 @@ demo: $(STAMP) ## the whole story, from provisioning to opened evidence
 	$(BIN)/bwc-agent demo $(ARGS)
 
 test-tools:
-	@PATH=$$PATH:/usr/sbin; command -v mosquitto >/dev/null || { $(SUDO) apt-get update -q && \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends mosquitto; } || \
-	  echo "no mosquitto to be had: the tests that need a real broker are skipped" >&2
+	@PATH=$$PATH:/usr/sbin; missing=; command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
+	command -v ip >/dev/null || missing="$$missing iproute2"; \
+	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
+	[ -z "$$missing" ] || { $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; } || \
+	  echo "can't be had:$$missing. The tests that need a real broker, a network of their own or a wrong clock are skipped" >&2
 
 test: $(STAMP) test-tools lint ## lint, types and tests
 	$(BIN)/python -m pytest $(ARGS)
@@ -39,6 +42,9 @@ test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
 deb: $(STAMP) ## the Debian package for a device, in dist/ (ARGS="--arch arm64 --python 3.11")
 	@command -v dpkg-deb >/dev/null || { echo "make deb needs dpkg-deb, which every Debian has" >&2; exit 1; }
 	$(BIN)/python packaging/build_deb.py $(ARGS)
+
+test-dock: $(STAMP) test-tools ## 62 faults of every kind to one docking: cables, brokers, disks, clocks
+	BWC_DOCK_FAULTS=62 $(BIN)/python -m pytest --timeout 900 -o faulthandler_timeout=0 -s tests/dock/test_run_of_faults.py $(ARGS)
 
 test-hardware: $(STAMP) ## the real stack: camera, GPIO, systemd, power cuts, arm64 (SUITE=camera for one)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.hardware $(SUITE)
@@ -59,7 +65,7 @@ bench: $(STAMP) bench-tools ## measure against ffmpeg, age and picamera2, side b
 
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra demo --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

@@ -11,13 +11,17 @@ def demo_command(
     out: Annotated[
         Path | None, typer.Option("--out", help="A folder that does not exist yet; a temporary one by default.")
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Length of the first recording.", min=2, max=600)] = 3.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length of the first recording.", min=2, max=600)] = 2.0,
     camera: Annotated[str, typer.Option("--camera", help="The camera: pattern, or replay:FILE.")] = "pattern",
+    broker: Annotated[
+        str, typer.Option("--broker", help="mosquitto, embedded, or auto: Mosquitto if it is installed.")
+    ] = "auto",
 ) -> None:
-    """Tell the whole story: provision, record with the moment before, stop, lose power, recover, verify, open.
+    """Tell the whole story: provision, record with the moment before, stop, lose power, recover, dock, verify, open.
 
-    The recorder runs in a process of its own; only its buttons are simulated. Everything that the transcript claims is
-    checked: exit code 0 if all of it is so, 2 if something is not.
+    The recorder runs in a process of its own; only its buttons are simulated. Broker, station and dock service are
+    processes too, on this machine's loopback. Everything that the transcript claims is checked: exit code 0 if all of
+    it is so, 2 if something is not.
 
     Example: bwc-agent demo --out shift --seconds 10
     """
@@ -29,4 +33,4 @@ def demo_command(
     kind, colon, rest = camera.partition(":")
     if colon and kind.startswith("replay"):
         camera = f"{kind}:{Path(rest).resolve()}"
-    Story((out or Path(tempfile.mkdtemp(prefix="bwc-agent-")) / "demo").resolve(), seconds, camera).tell()
+    Story((out or Path(tempfile.mkdtemp(prefix="bwc-agent-")) / "demo").resolve(), seconds, camera, broker).tell()

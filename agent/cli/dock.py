@@ -14,6 +14,10 @@ def dock_command(
 ) -> None:
     """While docked, tell a station over MQTT how this camera is and what happened; undocked, be silent.
 
+    It runs beside the recorder, as another user, until SIGTERM or Ctrl-C, and tries the broker again while it is away.
+
+    Exit codes: 0 told to end, 2 its configuration or a certificate is not as it must be.
+
     Example: bwc-agent dock --config pilot/device/dock.toml
     """
     if print_schema:

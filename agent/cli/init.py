@@ -14,7 +14,9 @@ def init_command(
     pack: Annotated[
         str, typer.Option(help="The policy pack to sign for the device: `bwc-agent policy show` lists them.")
     ] = "us-mo-kcpd",
-    broker: Annotated[str, typer.Option(help="Name or address under which docks reach the broker.")] = "localhost",
+    broker: Annotated[
+        str, typer.Option(help="Name or address under which docks reach the broker.", metavar="HOST[:PORT]")
+    ] = "localhost",
     rsa: Annotated[bool, typer.Option("--rsa", help="Add an RSA recipient, for an unmodified Encryption SDK.")] = False,
     passphrase: Annotated[
         bool, typer.Option("--passphrase", help="Ask for a passphrase that protects the agency's private keys.")
@@ -28,14 +30,23 @@ def init_command(
     Example: bwc-agent init pilot --agency city-pd --device camera-7
     """
     import os
+    from urllib.parse import urlsplit
 
     from agent.clock import SystemClocks
     from agent.config_template import write_config
     from agent.controls.config import BENCH_CONTROLS
+    from agent.errors import ConfigError
     from agent.keys.provision import provision
     from agent.policy.first import sign_first_bundle
-    from agent.station.provision import make_broker
+    from agent.station.provision import PORT, make_broker
 
+    try:
+        at = urlsplit(f"//{broker}")
+        host, port = at.hostname or "", at.port or PORT
+    except ValueError as error:
+        raise ConfigError(f"expected a broker as HOST or HOST:PORT, got {broker[:80]!r}: {error}") from error
+    if not host or at.netloc != broker or "@" in broker:
+        raise ConfigError(f"expected a broker as HOST or HOST:PORT, got {broker[:80]!r}")
     secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True) if passphrase else None
     clocks = SystemClocks()
 
@@ -47,7 +58,8 @@ def init_command(
             directory.absolute(),
             agency=agency,
             device=device,
-            host=broker,
+            host=host,
+            port=port,
             now_ns=clocks.wall().utc_ns,
             random_bytes=os.urandom,
             passphrase=secret,

@@ -184,6 +184,62 @@ def sign(
     print(f"signed {pack} as version {version} of {agency}, valid for {days} days: {output}")
 
 
+@policy_app.command("publish")
+def publish(
+    bundle: Annotated[Path, typer.Argument(help="A signed bundle (.jws).", show_default=False)],
+    config: Annotated[Path, typer.Option(help="The publisher's configuration file.", show_default=False)],
+    device: Annotated[
+        str, typer.Option(help="Only to this device, which must be docked now.", show_default=False)
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a signed bundle to the agency's cameras over the broker; each takes it into force when it is docked.
+
+    Refused are bundles that are unsigned, of another agency, not yet or no longer valid, or not what a camera would
+    take. For the agency the broker keeps the newest. A camera still checks all of it, and refuses an older one.
+
+    Exit codes: 0 the broker has it, 1 with --device: nobody reads it, for the device is not docked, 2 refused.
+
+    Example: bwc-agent policy publish policy-4.jws --config pilot/agency/policy/publisher.toml
+    """
+    import msgspec
+
+    from agent.clock import SystemClocks
+    from agent.dock.config import load, resolved
+    from agent.dock.messages import Name
+    from agent.errors import ConfigError
+    from agent.keys.files import read_token
+    from agent.station.config import PublisherConfig, pinned_trust
+    from agent.station.publisher import Handed, check_bundle, hand_over
+
+    try:
+        msgspec.convert(device or "any", Name)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"expected a device's name, got {device[:80]!r}") from error
+    settings = load(config, PublisherConfig)
+    clocks = SystemClocks()
+    trust = pinned_trust(config, settings.publisher)
+    checked = check_bundle(read_token(bundle), trust, clocks.wall().utc_ns)
+    handed = hand_over(checked, resolved(config, settings.broker), device=device or None, clocks=clocks)
+    unread = handed is Handed.UNREAD and bool(device)
+    what = f"version {checked.version} ({checked.pack.name})"
+    if as_json:
+        told = {"agency": checked.agency, "device": device or None, "version": checked.version}
+        known = None if handed is Handed.UNKNOWN else not unread
+        print(json.dumps({**told, "bundle": checked.digest, "delivered": known}))
+    elif handed is Handed.UNKNOWN:
+        to = device or f"all cameras of {checked.agency}"
+        print(f"{what} is with the broker, for {to}; over MQTT 3.1.1 it does not say whether it passes it on")
+    elif unread:
+        print(f"{device} is not docked: version {checked.version} did not reach it")
+    elif device:
+        print(f"{what} was handed to {device}, which judges it by itself")
+    else:
+        print(f"{what} is published to all cameras of {checked.agency}")
+    if unread:
+        raise typer.Exit(EXIT_BAD)
+
+
 @policy_app.command("show")
 def show(
     what: Annotated[

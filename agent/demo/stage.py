@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from agent.recorder.local_socket import ask
 
 PATIENCE_S = 20.0
 LOOK_S = 0.05
+COLUMNS = 100
 BETWEEN_GESTURES_S = 0.6
 
 
@@ -35,6 +36,11 @@ class Transcript:
     def say(self, who: str, what: str) -> None:
         """One thing that happened."""
         print(f"{time.monotonic() - self._began:6.1f} s  {who:<9} {what}", flush=True)
+
+    def show(self, text: str) -> None:
+        """What one of our own commands printed, as it is."""
+        for line in text.rstrip().splitlines():
+            print(f"{'':10} {line.rstrip()}", flush=True)
 
     def claim(self, what: str, holds: bool) -> None:  # noqa: FBT001 - reads as a sentence where it is used
         """Something that must be so.
@@ -148,9 +154,63 @@ class RecorderProcess:
             self.kill()
 
 
+class Background:
+    """Another of the demonstration's processes, such as a broker; ended with it."""
+
+    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+        self._log = log
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            )
+
+    def until(self, what: str, good: Callable[[], bool], within_s: float = PATIENCE_S) -> float:
+        """Wait until something has come about; how many seconds that took.
+
+        Raises:
+            DemoFailed: This process ended, or it did not come about in time.
+        """
+        began = time.monotonic()
+        while not good():
+            said = " / ".join(self._log.read_text(errors="replace").strip().splitlines()[-3:])
+            if self._process.poll() is not None:
+                raise DemoFailed(f"expected that {what}, but {self._log.stem} ended: {said}")
+            if time.monotonic() - began > within_s:
+                raise DemoFailed(f"expected that {what} within {within_s:.0f} s; {self._log.stem} said: {said}")
+            time.sleep(LOOK_S)
+        return time.monotonic() - began
+
+    def end(self) -> None:
+        """SIGTERM, and SIGKILL if that is not heard."""
+        self._process.terminate()
+        try:
+            self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def internet_sockets(pid: int) -> list[str]:
+    """The internet sockets that a process of this user holds, as the kernel lists them (proc_pid_net(5))."""
+    own = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+    inodes = {name[8:-1] for name in own if name.startswith("socket:[")}
+    found = []
+    for table in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
+        path = Path(f"/proc/{pid}/net/{table}")
+        lines = path.read_text().splitlines()[1:] if path.exists() else []
+        found += [f"{table} {line.split()[1]}" for line in lines if line.split()[9] in inodes]
+    return found
+
+
 def run_tool(*arguments: str) -> tuple[int, str]:
     """Run one of our own commands; its exit code and what it printed."""
-    done = subprocess.run([sys.executable, "-m", "agent", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": str(COLUMNS)},
+    )
     return done.returncode, done.stdout if done.returncode < 2 else done.stdout + done.stderr  # noqa: PLR2004
 
 

@@ -15,11 +15,18 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """A table of the file: unknown keys are refused."""
 
 
+Place = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")]
+"""Name or address, an IPv6 one in brackets; a port may follow."""
+_PORTS = range(1, 1 << 16)
+
+
 class BrokerSection(_Section, frozen=True, kw_only=True):
     """Where the broker is. There is no setting that would do without TLS or without checking its name.
 
     Attributes:
         host: As its certificate names it.
+        others: More brokers of the same cluster, `host` or `host:port`, each as its certificate names it. Which is
+            tried first is a matter of chance; after a failure it is the next one's turn.
         ca: The agency's certificate authority, PEM: nobody else's counts.
         certificate, key: This client's, PEM; the certificate's common name is its MQTT user and client id.
         keepalive_s: Seconds after which a silent connection is given up.
@@ -29,12 +36,27 @@ class BrokerSection(_Section, frozen=True, kw_only=True):
 
     host: str
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8883
+    others: Annotated[list[Place], msgspec.Meta(max_length=15)] = []
     ca: str
     certificate: str
     key: str
     keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=300)] = 15
     jitter_s: Annotated[float, msgspec.Meta(ge=0, le=300)] = 3.0
     ceiling_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 60.0
+
+    def __post_init__(self) -> None:
+        for host, port in self.places:
+            if port not in _PORTS:
+                raise ValueError(f"expected a port from 1 to 65535 at {host}, got {port}")
+
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """Host and port of all of them."""
+        found = [(self.host, self.port)]
+        for text in self.others:
+            host, _, port = text.rpartition(":") if not text.endswith("]") and ":" in text else (text, "", "")
+            found.append((host.strip("[]"), int(port) if port else self.port))
+        return found
 
 
 class DockSection(_Section, frozen=True, kw_only=True):

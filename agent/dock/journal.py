@@ -33,6 +33,7 @@ _ALWAYS = frozenset(
         "docked",
         "policy",
         "running_low",
+        "power_failing",
         "input_fault",
         "input_recovered",
         "source_failed",
@@ -82,8 +83,8 @@ class Read(NamedTuple):
         return Event(id=self.hash, source=source, type=f"bwc.v1.{self.kind}", time=fields["utc"], data=data)
 
 
-def _line(raw: bytes) -> Read | None:
-    """A line without its line feed; None if it is none."""
+def parse(raw: bytes) -> Read | None:
+    """A line, given without its line feed; None if it is none."""
     try:
         fields = strict_json(raw)
     except EvidenceError:
@@ -136,7 +137,7 @@ class Reader:
                     continue
                 self._boot, self._offset = boot, 0
             for raw in self._raw(boot, self._offset):
-                line = _line(raw)
+                line = parse(raw)
                 if line is None or line.n > until:
                     if line is not None:
                         return
@@ -169,7 +170,7 @@ class Reader:
 
     def _first(self, boot: int) -> Read | None:
         raw = next(self._raw(boot, 0), None)
-        return None if raw is None else _line(raw)
+        return None if raw is None else parse(raw)
 
     def boot_certificate(self, boot: int) -> Text | None:
         """The certificate in a boot's first line; None if there is none.
@@ -192,7 +193,7 @@ class Reader:
             if first is None or first.n > number:
                 continue
             for raw in self._raw(boot, 0):
-                line = _line(raw)
+                line = parse(raw)
                 if line is None or line.n > number:
                     break
                 if line.n == number:

@@ -176,12 +176,14 @@ class Ack(Message, frozen=True, kw_only=True):
         station: Which one.
         ids: Of the events.
         seen: The newest journal line of this device whose hash the station knows, to be confirmed; 0 for none.
+        began: The station has just begun to listen, and may have missed what was said before.
     """
 
     v: Literal[1] = 1
     station: Text
     ids: Annotated[list[Sha256], msgspec.Meta(max_length=MAX_ACKS)]
     seen: Line = 0
+    began: bool = False
 
 
 _M = TypeVar("_M", bound=Message)

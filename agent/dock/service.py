@@ -44,6 +44,7 @@ STALE_NS = 10 * NS
 TURN_S = 0.1
 EVIDENCE_NS = 60 * NS
 SNAPSHOT_MOST = 1 << 16
+MOST_PROBLEMS = 64
 _RANDOM = random.SystemRandom()
 
 
@@ -136,7 +137,7 @@ class Service:
         self._snapshot: dict[str, Any] = {}
         self._fresh_ns: int | None = None
         self._up = False
-        self._problem = ""
+        self._problems: set[str] = set()
         self._evidence: tuple[int, Evidence] | None = None
         self._certificates = (0, "", "")
         self._confirmed: dict[int, str | None] = {}
@@ -157,10 +158,10 @@ class Service:
             self._note(f"the cursor can't be kept, after a restart some is told again: {error}")
 
     def _note(self, problem: str) -> None:
-        if problem != self._problem:
-            self._problem = problem
-            if problem:
-                self._say(problem)
+        """Say what is wrong; the same again only after a connection was made, for attempts go on and on."""
+        if problem and problem not in self._problems and len(self._problems) < MOST_PROBLEMS:
+            self._problems.add(problem)
+            self._say(problem)
 
     def run(self, ending: threading.Event) -> None:
         """Run until told to end; then leave in order."""
@@ -185,7 +186,9 @@ class Service:
         self.connection.turn(TURN_S, lambda: self.session.will(self._begin()))
         now = self._monotonic()
         if self.connection.connected and not self._up:
-            self._say(f"connected, MQTT {self.connection.version}")
+            host, port = self.connection.place
+            self._say(f"connected to {host}:{port}, MQTT {self.connection.version}")
+            self._problems.clear()
             self.session.connected(self._name, now)
         self._up = self.connection.connected
         if self.connection.problem:
@@ -237,6 +240,9 @@ class Service:
                 return
             if moved:
                 self._keep()
+            return
+        if message.topic not in {self._topics.dock, self._topics.policy, self._topics.agency_policy}:
+            self._note(f"a message on {message.topic[:100]}, which nobody asked for, was passed over")
             return
         try:
             put_into(self._inbox, f"{next(self._numbers):012d}.jws", message.payload)
@@ -300,7 +306,7 @@ class Service:
                 self_test=None if test is None else SelfTest(passed=test["passed"], failed=test["failed"]),
                 checkpoint=self._checkpoint(told),
                 confirms=self._confirm(),
-                battery_pct=None,
+                battery_pct=_battery_pct(told),
                 temperature_c=temperature_c(),
                 uptime_s=int(told["uptime_s"]),
                 boots=told["boot"],
@@ -309,3 +315,12 @@ class Service:
         except (KeyError, TypeError, msgspec.ValidationError) as error:
             self._note(f"the recorder's snapshot is not one of this version: {error}")
             raise EvidenceError(f"expected a snapshot of this version: {error}") from error
+
+
+def _battery_pct(snapshot: dict[str, Any]) -> int | None:
+    """What the recorder measures of its battery; None where its snapshot does not say so."""
+    match snapshot.get("battery"):
+        case {"pct": int() | float() as pct}:
+            return min(100, max(0, int(pct)))
+        case _:
+            return None

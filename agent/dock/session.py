@@ -4,8 +4,9 @@ The rules, in order:
 1. A connection begins with a status; `docked` is said when the recorder says so, `undocked` when it no longer does.
 2. A status is sent when something in it changed that somebody waits for, `SOON_NS` after the one before at the
    earliest, and every `STATUS_NS` in any case.
-3. Events are sent in the journal's order, at most `WINDOW` of them unacknowledged. On a new connection, and when a
-   station was silent for `AGAIN_NS`, what is not acknowledged is sent again.
+3. Events are sent in the journal's order, at most `WINDOW` of them unacknowledged. On a new connection, when a station
+   has begun to listen anew, and when none was heard for `AGAIN_NS`, what is not acknowledged is sent again: a broker
+   keeps nothing for a station that was away, and says that it took it all the same.
 4. An event is done with when a *station* has acknowledged it, never because a broker took it. The cursor is the last
    line before which everything is done with; it is what a restart begins from.
 """
@@ -136,6 +137,9 @@ class Session:
         for pending in self._pending:
             if pending.line.hash in ids:
                 pending.acknowledged = True
+        if ack.began:
+            self._again(now_ns)
+            self._status_ns = None
         before = self._cursor
         while self._pending and self._pending[0].acknowledged:
             line = self._pending.popleft().line

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.clock import NS
+from agent.errors import KeyFileError
 from agent.keys import files
 from agent.keys.records import Validity
 
@@ -157,15 +158,54 @@ class Authority:
         """A certificate of one that connects to a broker."""
         return self._issue(name, _CLIENT, (), validity)
 
+    @classmethod
+    def load(cls, certificate: bytes, key: ec.EllipticCurvePrivateKey) -> "Authority":
+        """The authority of a certificate and its key.
+
+        Raises:
+            KeyFileError: They don't belong together, or the certificate is none of an authority as made here.
+        """
+        try:
+            found = x509.load_pem_x509_certificate(certificate)
+            agency = str(found.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value)
+        except (ValueError, IndexError) as error:
+            raise KeyFileError(f"expected the certificate of an agency's authority in PEM: {error}") from error
+        if found.public_key() != key.public_key():
+            raise KeyFileError("expected the key of this authority's certificate, got another one")
+        start, end = (round(at.timestamp()) * NS for at in (found.not_valid_before_utc, found.not_valid_after_utc))
+        return cls(agency, Validity(start, end), key)
+
     def revocation_list(self, serials: Sequence[int], now_ns: int) -> bytes:
         """A list of revoked certificates, PEM. It holds as long as the CA: an expired one would shut everybody out."""
+        return self._list([_entry(serial, now_ns) for serial in serials], now_ns)
+
+    def longer_list(self, known: bytes, serials: Sequence[int], now_ns: int) -> tuple[bytes, int]:
+        """A list with all that stood in `known`, and these; and how many of these are new in it.
+
+        Raises:
+            KeyFileError: `known` is no list of this authority.
+        """
+        try:
+            before = x509.load_pem_x509_crl(known)
+        except ValueError as error:
+            raise KeyFileError(f"expected a revocation list in PEM: {error}") from error
+        if before.issuer != self._subject or not before.is_signature_valid(self.key.public_key()):
+            raise KeyFileError("expected a revocation list of this authority, got one that it did not sign")
+        added = [number for number in serials if before.get_revoked_certificate_by_serial_number(number) is None]
+        entries = [*before, *(_entry(serial, now_ns) for serial in added)]
+        return self._list(entries, now_ns), len(added)
+
+    def _list(self, entries: Sequence[x509.RevokedCertificate], now_ns: int) -> bytes:
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._subject)
             .last_update(_time(now_ns))
             .next_update(_time(self._validity.until_ns))
         )
-        for serial in serials:
-            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(_time(now_ns)).build()
+        for entry in entries:
             builder = builder.add_revoked_certificate(entry)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _entry(serial: int, now_ns: int) -> x509.RevokedCertificate:
+    return x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(_time(now_ns)).build()

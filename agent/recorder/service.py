@@ -230,12 +230,13 @@ class Service:
     def _look_into_inbox(self) -> None:
         """Check what the dock service brought; in a thread of its own, for a bundle waits for storage."""
         folder: Path | None = None
+        stuck: set[str] = set()
         while not self._ending.wait(INBOX_S):
             try:
                 folder = folder or inbox.make(self._run_directory)
             except OSError:
                 continue  # nobody can bring anything; there is nothing to refuse
-            for message in inbox.take(folder, self._bringers):
+            for message in inbox.take(folder, self._bringers, stuck):
                 self._try(partial(self.recorder.deliveries.deliver, message))
 
     def _keep_house(self) -> None:

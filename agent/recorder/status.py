@@ -97,13 +97,15 @@ class Status(msgspec.Struct, frozen=True):
 def write_snapshot(directory: Path, status: Status) -> None:
     """Replace the snapshot file, whole at every moment. It lies in memory and needs no sync.
 
-    Mode 0640: the dock service reads it, as a member of the run directory's group.
+    Mode 0640: the dock service reads it, as a member of the run directory's group. A rest of an earlier attempt is
+    removed first: opened as it is, it could lead elsewhere, or be a pipe that blocks the recorder's housekeeping.
 
     Raises:
         OSError: The run directory does not take it.
     """
     temporary = directory / f".{NAME}"
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    temporary.unlink(missing_ok=True)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
         os.fchmod(handle, 0o640)  # the recorder's umask would keep the group out
         os.write(handle, msgspec.json.encode(status))

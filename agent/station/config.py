@@ -1,9 +1,14 @@
-"""A station's configuration: TOML, typed, unknown keys refused."""
+"""The configuration of a station, and of who publishes policy: TOML, typed, unknown keys refused."""
+
+from pathlib import Path
 
 import msgspec
 
-from agent.dock.config import BrokerSection
+from agent.dock.config import BrokerSection, resolve
 from agent.dock.messages import Name
+from agent.errors import KeyFileError
+from agent.keys import files
+from agent.keys.trust import TrustDocument, read_unpinned
 
 
 class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,3 +35,34 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     station: StationSection
     broker: BrokerSection
+
+
+class PublisherSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whose policy officer this is; `agency`, `trust` and `root` as a station's."""
+
+    agency: Name
+    trust: str
+    root: str
+
+
+class PublisherConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    publisher: PublisherSection
+    broker: BrokerSection
+
+
+def pinned_trust(config_file: Path, section: StationSection | PublisherSection) -> TrustDocument:
+    """The agency's trust document, if it is the one that the configuration names.
+
+    Raises:
+        KeyFileError: It can't be read, or is another agency's or another root's.
+        EvidenceError: It is none.
+    """
+    trust = read_unpinned(files.read_token(resolve(config_file, section.trust)))
+    if (trust.root_kid, trust.agency) != (section.root, section.agency):
+        raise KeyFileError(
+            f"expected a trust document of {section.agency} and root {section.root}, got one of {trust.agency} and "
+            f"{trust.root_kid}"
+        )
+    return trust

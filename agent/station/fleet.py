@@ -1,11 +1,19 @@
-"""The fleet as a custodian sees it: rows of a station's database."""
+"""The fleet as a custodian sees it: rows of a station's database.
+
+What devices said is shown, so that nothing of it may reach a terminal but what can be read: see `readable`.
+"""
 
 from typing import Any
 
 import msgspec
 
-from agent.dock.messages import Status
+from agent.clock import NS, parse_utc, utc_text
+from agent.dock.messages import Event, Status
 from agent.station.store import DeviceRow, Store
+
+_DAY_NS = 86_400 * NS
+_HASH = 64
+"""Characters of a SHA-256: nothing that a person reads in a line."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,3 +68,41 @@ def _row(row: DeviceRow) -> Row:
         "alarms": row.alarms,
     }
     return msgspec.convert({**nothing, **told, **known}, Row)
+
+
+def readable(text: str) -> str:
+    """A device's text without anything that a terminal would act on."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def ago(text: str, now_ns: int) -> str:
+    """A UTC time as it is read at a glance: of today the time, else how many days ago; a dash for none."""
+    try:
+        then_ns = parse_utc(text)
+    except ValueError:
+        return "-"
+    if text[:10] == utc_text(now_ns)[:10]:
+        return text[11:19]
+    return f"{max(1, (now_ns - then_ns) // _DAY_NS)} d ago"
+
+
+def event_line(device: str, text: str) -> str:
+    """One stored event as one line: when, which device, what, and what its entry says in the clear.
+
+    Raises:
+        msgspec.MsgspecError: It is no event.
+    """
+    event = msgspec.json.decode(text, type=Event)
+    entry = event.data.entry
+    said = [
+        f"{name}={_said(value)}"
+        for name, value in entry.items()
+        if name not in {"kind", "at_us"}
+        and not (value in (None, "") or isinstance(value, dict) or (isinstance(value, str) and len(value) == _HASH))
+    ]
+    kind = event.type.rpartition(".")[2]
+    return readable(f"{event.time[:19].replace('T', ' ')}  {device}  {kind:<17} {' '.join(said)}".rstrip())
+
+
+def _said(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode("utf-8")

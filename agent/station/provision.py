@@ -3,9 +3,10 @@
 In the folder that `bwc-agent init` makes, besides what `agent.keys.provision` lists:
 
     agency/broker-ca/broker-ca.pem, ca.crt   the CA's key, protected as the agency's others, and its certificate
+    agency/broker-ca/issued/                 a copy of each certificate that it issued, to revoke it by
     agency/broker/                           Mosquitto: mosquitto.conf, acl.conf, certificate, key, revocation list
     agency/station/tls.*, station.toml       a station's; its signing key is there already
-    agency/policy/tls.*                      who publishes policies
+    agency/policy/tls.*, publisher.toml      who publishes policies
     device/dock/tls.*, device/dock.toml      a device's dock service
 """
 
@@ -21,13 +22,16 @@ from agent.keys.provision import DEFAULT_LIFETIME_DAYS
 from agent.keys.records import Validity
 from agent.keys.tls import CA_CERTIFICATE, REVOKED, Authority
 from agent.keys.trust import read_unpinned
+from agent.station.revocation import register
 
+PORT = 8883
 _DAY_NS = 86_400 * NS
+_LOOPBACK = {"localhost": "127.0.0.1", "127.0.0.1": "127.0.0.1", "::1": "::1"}
 
 _BROKER = """\
 [broker]
 host = {host}
-port = 8883
+port = {port}
 ca = "{folder}ca.crt"
 certificate = "{folder}tls.crt"
 key = "{folder}tls.key"
@@ -43,6 +47,16 @@ trust = "../trust.jws"
 root = {root}   # fingerprint of the agency's root key
 key = "file:station.pem"
 database = "station.sqlite"
+
+"""
+
+_PUBLISHER = """\
+# bwc-agent: configuration of who publishes signed policy. Paths are relative to this file.
+
+[publisher]
+agency = {agency}
+trust = "../trust.jws"
+root = {root}   # fingerprint of the agency's root key
 
 """
 
@@ -66,6 +80,7 @@ def make_broker(
     agency: str,
     device: str,
     host: str,
+    port: int,
     now_ns: int,
     random_bytes: Callable[[int], bytes],
     passphrase: str | None,
@@ -77,7 +92,8 @@ def make_broker(
         final: Where it will be, absolute: Mosquitto's configuration must name it.
         agency: Its name.
         device: Its name.
-        host: Name or address of the broker.
+        host: Name or address of the broker. One that is this machine's own makes a broker that nobody else can reach.
+        port: Where it listens.
         now_ns: Nanoseconds since 1970.
         random_bytes: Salts of the passphrase's protection.
         passphrase: Protects the CA's key.
@@ -97,19 +113,25 @@ def make_broker(
     files.write_new(broker / REVOKED, authority.revocation_list([], now_ns), 0o644)
     (broker / "data").mkdir(mode=0o700)
     there = final / "agency" / "broker"
-    text = mosquitto.configuration(str(there), str(there / "data"), user=getpass.getuser())
+    text = mosquitto.configuration(
+        str(there), str(there / "data"), user=getpass.getuser(), port=port, address=_LOOPBACK.get(host, "")
+    )
     files.write_new(broker / "mosquitto.conf", text.encode(), 0o600)
     files.write_new(broker / "acl.conf", mosquitto.access_list(agency).encode(), 0o600)
-    authority.client(mosquitto.STATION).save(offices / "station", authority)
-    authority.client(mosquitto.PUBLISHER).save(offices / "policy", authority)
-    authority.client(device).save(folder / "device" / "dock", authority)
+    for name, place in (
+        (mosquitto.STATION, offices / "station"),
+        (mosquitto.PUBLISHER, offices / "policy"),
+        (device, folder / "device" / "dock"),
+    ):
+        issued = authority.client(name)
+        issued.save(place, authority)
+        register(ca, name, issued)
     trust = read_unpinned(files.read_token(offices / "trust.jws"))
-    station = _STATION.format(agency=json.dumps(agency), root=json.dumps(trust.root_kid))
-    dock = _DOCK.format(agency=json.dumps(agency), device=json.dumps(device))
-    where = json.dumps(host)
-    files.write_new(
-        offices / "station" / "station.toml", (station + _BROKER.format(host=where, folder="")).encode(), 0o600
-    )
-    files.write_new(
-        folder / "device" / "dock.toml", (dock + _BROKER.format(host=where, folder="dock/")).encode(), 0o600
-    )
+    names = {"agency": json.dumps(agency), "device": json.dumps(device), "root": json.dumps(trust.root_kid)}
+    for path, text, tls in (
+        (offices / "station" / "station.toml", _STATION, ""),
+        (offices / "policy" / "publisher.toml", _PUBLISHER, ""),
+        (folder / "device" / "dock.toml", _DOCK, "dock/"),
+    ):
+        where = _BROKER.format(host=json.dumps(host), port=port, folder=tls)
+        files.write_new(path, (text.format(**names) + where).encode(), 0o600)

@@ -1,235 +1,377 @@
-"""Many devices at once, with the real protocol, for sizing a broker: dock, report, lose the connection, leave.
+"""A shift change with many devices and the real protocol, for sizing brokers and stations.
 
-Each simulated device has a certificate of its own from the agency's CA, so that TLS, access lists and client ids are
-those of a fleet. What it says is made up and marked as simulated; a station keeps its events, and acknowledges them as
-any other's. A loss is an event that no station acknowledged by the end.
+Each simulated device has a certificate of its own from the agency's CA, the session, the messages and the connection of
+the dock service, and a simulated recorder; TLS, access lists and client ids are those of a fleet. It docks at a random
+moment, reports, and stays until the last has docked; one in five loses its connection right after it has said its
+events, before anybody can have acknowledged them; in the end all leave, and say so. What is measured, and from when to
+when, stands in `agent.station.measured`.
+
+The only difference to a dock service is that many share a thread: a device has its turn when something came for it, and
+once a second otherwise. Attempts to connect block their thread, as they block a dock service.
 """
 
+import contextlib
+import heapq
 import random
+import select
 import tempfile
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from agent.clock import NS, Clocks, utc_text
+from agent.clock import NS, Clocks
+from agent.descriptors import raise_limit
 from agent.dock.config import BrokerSection
-from agent.dock.journal import Read
-from agent.dock.messages import Ack, Clock, Evidence, Policy, SinceDock, Status, Storage, Topics, decode
+from agent.dock.messages import Ack, Publication, Topics, decode
 from agent.dock.mqtt import Connection
 from agent.dock.session import Cursor, Session
 from agent.errors import EvidenceError
 from agent.keys import tls
 from agent.keys.tls import Authority
-from agent.strict_json import sha256_hex
+from agent.station.measured import Measured
+from agent.station.simulated import Office, SimulatedRecorder
 
-TURN_S = 0.002
-_LEAVE_NS = 120 * NS
 DROPPING = 0.2
 """So many of the devices lose their connection once, in the middle."""
+PATIENCE_S = 120.0
+"""What is not acknowledged so long after the last has docked is lost."""
+THREADS = 8
+WATCH_S = 0.5
+DESCRIPTORS = 3
+"""Of each connection: its socket, and the pair by which the MQTT library wakes itself."""
+_TURN_NS = NS
+_SOON_NS = NS // 20
 
 
-@dataclass(slots=True)
-class Measured:
-    """What was measured, in milliseconds, and what was lost."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is simulated.
 
-    connect_ms: list[float] = field(default_factory=list)
-    acknowledged_ms: list[float] = field(default_factory=list)
-    events: int = 0
-    lost: int = 0
-    connections_lost: int = 0
-    never_docked: int = 0
+    Attributes:
+        agency: Whose devices.
+        authority: Makes their certificates for TLS.
+        office: Makes their identities; None: they show no checkpoint and are never attested.
+        brokers: Hosts and ports: one broker, or all nodes of one cluster.
+        devices, events: How many, and how many events each has.
+        within_s: They dock at random moments within so many seconds; 0: all at once.
+        leave_s: They leave at random moments within so many seconds after that.
+        first: Number of the first device's name.
+    """
 
-    def percentiles(self, values: list[float]) -> dict[str, float]:
-        """The 50th, 95th and 99th percentile and the most; empty if nothing was measured."""
-        ordered = sorted(values)
-        if not ordered:
-            return {}
-        at = {f"p{p}": ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in (50, 95, 99)}
-        return {name: round(value, 1) for name, value in (at | {"max": ordered[-1]}).items()}
+    agency: str
+    authority: Authority
+    office: Office | None
+    brokers: Sequence[tuple[str, int]]
+    devices: int
+    events: int
+    within_s: float
+    leave_s: float = 5.0
+    first: int = 1
 
-    def report(self) -> dict[str, object]:
-        """All of it, as it is printed."""
-        return {
-            "events": self.events,
-            "lost": self.lost,
-            "never_docked": self.never_docked,
-            "connections_lost": self.connections_lost,
-            "connect_ms": self.percentiles(self.connect_ms),
-            "event_to_acknowledgement_ms": self.percentiles(self.acknowledged_ms),
-        }
+    @property
+    def names(self) -> list[str]:
+        """Of the devices; they are their certificates' and client ids too."""
+        return [f"simulated-{number}" for number in range(self.first, self.first + self.devices)]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is, for those who watch: devices that have docked so far, are connected now, and have left."""
+
+    devices: int
+    docked: int
+    connected: int
+    left: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """What all devices share."""
+
+    clocks: Clocks
+    random_bytes: Callable[[int], bytes]
+    dice: random.Random
+    measured: Measured
+
+
+class _Id(msgspec.Struct):
+    """All that is looked at in an event that was said."""
+
+    id: str
 
 
 class _Device:
-    """One simulated device: the real session and connection, without a recorder."""
+    """One simulated device."""
 
     def __init__(
-        self, broker: BrokerSection, topics: Topics, *, events: int, dock_ns: int, drops: bool, clocks: Clocks
+        self,
+        recorder: SimulatedRecorder,
+        topics: Topics,
+        broker: BrokerSection,
+        *,
+        moments: tuple[int, int],
+        drops: bool,
+        attested: bool,
+        world: _World,
     ) -> None:
+        self._recorder = recorder
         self._topics = topics
-        self._clocks = clocks
-        self._session = Session(self._topics, Cursor())
-        self._connection = Connection(broker, (self._topics.ack,), clocks.monotonic_ns, lambda low, _high: low)
-        self._dock_ns = dock_ns
-        self._left = events
-        self._events = events
-        self._said_ns: int | None = None
-        self._up = False
+        self._clocks = world.clocks
+        self._random_bytes = world.random_bytes
+        self._measured = world.measured
+        self._session = Session(topics, Cursor())
+        self._session.take(recorder.lines)
+        self.connection = Connection(
+            broker,
+            (topics.ack, topics.dock, topics.policy, topics.agency_policy),
+            world.clocks.monotonic_ns,
+            world.dice.uniform,
+        )
+        self.due_ns, self._leave_ns = moments
+        self._contact_ns = self.due_ns
         self._drops = drops
-        self._begun_ns = 0
-        self.done = False
-        self.connections_lost = 0
+        self._wants_attestation = attested
+        self._name = ""
+        self._attempt_ns = 0
+        self._waited = False
+        self._up = False
+        self._handed: dict[int, int] = {}
+        self._events: dict[str, int] = {}
+        self.attempts = 0
+        self.attempted = False
         self.docked = False
+        self.attested = False
+        self.done = False
+        self.lost = len(recorder.lines)
 
-    def turn(self, random_bytes: Callable[[int], bytes], measured: Measured) -> None:
-        """Do what is due."""
+    def begin(self, now: int) -> None:
+        """Now is when the shift change begins."""
+        self.due_ns += now
+        self._contact_ns += now
+        self._leave_ns += now
+
+    def turn(self) -> None:
+        """Do what is due, and say when the next turn is."""
+        before = self._attempt_ns
+        self.connection.turn(0, lambda: self._session.will(self._begin()))
+        self.attempted = self._attempt_ns != before
         now = self._clocks.monotonic_ns()
-        if self.done or now < self._dock_ns:
-            return
-        self._begun_ns = self._begun_ns or now
-        name = random_bytes(8).hex()
-        self._connection.turn(0, lambda: self._session.will(name))
-        if self._connection.connected and not self._up:
-            if not self.docked:
-                self.docked = True
-                measured.connect_ms.append((now - self._begun_ns) / 1e6)
-                self._session.take([self._line(number) for number in range(1, min(self._events, 64) + 1)])
-            self._session.connected(name, now)
-        elif self._up and not self._connection.connected:
-            self.connections_lost += 1
-        self._up = self._connection.connected
-        self._receive(now, measured)
+        self._watch(now)
+        self._taken(now)
+        self._receive(now)
         if self._up:
-            for publication in self._session.say(self._status(name), now):
-                self._connection.publish(publication)
-            self._said_ns = self._said_ns or now
-            if self._drops:
-                self._drops = False
-                self._connection.cut()
-                return
-            if self._session.unacknowledged == 0:
-                self._connection.end(self._session.farewell())
-                self.done = True
+            self._say(now)
+        self.due_ns = now + (_TURN_NS if self._up else _SOON_NS)
 
-    def _receive(self, now: int, measured: Measured) -> None:
-        while self._connection.received:
-            message = self._connection.received.popleft()
+    def _begin(self) -> str:
+        """An attempt begins: it has a name, as each connection of a dock service has."""
+        self._name = self._random_bytes(8).hex()
+        self._attempt_ns = self._clocks.monotonic_ns()
+        self.attempts += 1
+        if not self._waited:
+            self._waited = True
+            self._measured.late.append((self._attempt_ns - self._contact_ns) / 1e6)
+        return self._name
+
+    def _watch(self, now: int) -> None:
+        """Is the connection there, or gone?"""
+        connected = self.connection.connected
+        if connected and not self._up:
+            self.docked = True
+            self._measured.connect.append((now - self._attempt_ns) / 1e6)
+            self._session.connected(self._name, now)
+        elif self._up and not connected:
+            self._measured.connections_lost += 1
+        if self._up != connected:
+            self._handed.clear()
+            self.connection.taken.clear()
+        self._up = connected
+
+    def _taken(self, now: int) -> None:
+        """What the broker has taken since."""
+        for number in self.connection.taken:
+            handed_ns = self._handed.pop(number, None)
+            if handed_ns is not None:
+                self._measured.publish.append((now - handed_ns) / 1e6)
+        self.connection.taken.clear()
+
+    def _receive(self, now: int) -> None:
+        while self.connection.received:
+            message = self.connection.received.popleft()
+            if message.topic == self._topics.dock:
+                self._attested(now, message.payload)
+                continue
             try:
-                before = self._session.unacknowledged
-                self._session.acknowledged(decode(message.payload, Ack), now)
+                ack = decode(message.payload, Ack)
             except EvidenceError:
                 continue
-            if self._said_ns is not None and before > self._session.unacknowledged:
-                measured.acknowledged_ms.append((now - self._said_ns) / 1e6)
+            self._session.acknowledged(ack, now)
+            for event in ack.ids:
+                said_ns = self._events.get(event, 0)
+                if said_ns > 0:
+                    self._measured.acknowledge.append((now - said_ns) / 1e6)
+                    self._events[event] = 0  # an acknowledgement that comes again is none
+            if self.lost and not self._session.unacknowledged:
+                self._measured.reported.append((now - self._contact_ns) / 1e6)
+            self.lost = self._session.unacknowledged
+
+    def _attested(self, now: int, payload: bytes) -> None:
+        believed = self._recorder.attested(payload.decode("ascii", "replace"))
+        if believed and not self.attested:
+            self.attested = True
+            self._measured.attest.append((now - self._contact_ns) / 1e6)
+
+    def _say(self, now: int) -> None:
+        asked = list(self._session.asked)
+        for publication in self._session.say(self._recorder.status(self._name, asked), now):
+            self._publish(publication)
+        if self._drops:
+            self._drops = False
+            self.connection.cut()
+        elif not self.lost and now >= self._leave_ns and (self.attested or not self._wants_attestation):
+            self.connection.end(self._session.farewell())
+            self._up = False
+            self.done = True
+
+    def _publish(self, publication: Publication) -> None:
+        now = self._clocks.monotonic_ns()
+        if publication.topic == self._topics.event:
+            self._events.setdefault(msgspec.json.decode(publication.payload, type=_Id).id, now)
+        number = self.connection.publish(publication)
+        if number is not None:
+            self._handed[number] = now
 
     @property
-    def lost(self) -> int:
-        """Events that no station acknowledged."""
-        return self._session.unacknowledged if self.docked else self._events
-
-    def _line(self, number: int) -> Read:
-        entry = {"kind": "recording_ended", "recording": f"simulated-{number}", "request": number, "at_us": 0}
-        time = utc_text(self._clocks.wall().utc_ns)
-        fields = {"n": number, "utc": time, "clock": "simulated", "within_ms": None, "mono_us": 0, "entry": entry}
-        named = {**fields, "device": self._topics.device}
-        return Read(number, sha256_hex(msgspec.json.encode(named)), fields)
-
-    def _status(self, session: str) -> Status:
-        return Status(
-            agency=self._topics.agency,
-            device=self._topics.device,
-            session=session,
-            version="simulated",
-            mode="standby",
-            contact=True,
-            docked=False,
-            nonce="A" * 22,
-            policy=Policy(name="simulated", version=0, digest="0" * 64),
-            clock=Clock(source="simulated", within_ms=None),
-            storage=Storage(free_bytes=None, time_left_s=None, failing=False),
-            evidence=Evidence(recordings=0, segments=0, bytes=0, pending_segments=0),
-            since_dock=SinceDock(refused=0, tampered=0),
-            self_test=None,
-            checkpoint=None,
-            confirms=[],
-            battery_pct=None,
-            temperature_c=None,
-            uptime_s=0,
-            boots=0,
-        )
+    def connected(self) -> bool:
+        """As its own last turn found it."""
+        return self._up
 
 
 def simulate(
+    plan: Plan,
     *,
-    authority: Authority,
-    agency: str,
-    host: str,
-    port: int,
-    devices: int,
-    events: int,
-    within_s: float,
     clocks: Clocks,
     random_bytes: Callable[[int], bytes],
     dice: random.Random,
-    threads: int = 2,
-    first: int = 1,
+    threads: int = THREADS,
+    watch: Callable[[Progress], None] = lambda _progress: None,
+    patience_s: float = PATIENCE_S,
 ) -> Measured:
-    """Let `devices` devices dock at random moments within `within_s`, each with `events` events; until all have left.
+    """Simulate it, until all have left or patience ends.
 
-    Returns:
-        What was measured. Devices that no station answers within two minutes after the last docked count as lost.
+    Args:
+        plan: What.
+        clocks: Both clocks.
+        random_bytes: Keys, nonces, names of connections.
+        dice: Moments, and who loses a connection.
+        threads: That share the devices.
+        watch: Told how far it is, twice a second.
+        patience_s: What is not acknowledged so long after the last docked is lost.
+
+    Raises:
+        ConfigError: The machine allows too few open files.
     """
-    measured = Measured(events=devices * events)
+    raise_limit(DESCRIPTORS * plan.devices)
+    measured = Measured(devices=plan.devices, events=plan.devices * plan.events)
     with tempfile.TemporaryDirectory(prefix="bwc-fleet-") as folder:
-        begin = clocks.monotonic_ns()
-        fleet = []
-        sections = []
-        for number in range(first, first + devices):
-            place = Path(folder) / f"simulated-{number}"
-            authority.client(place.name).save(place, authority)
-            sections.append((place.name, _section(place, host, port)))
-        begin = clocks.monotonic_ns()
-        for name, section in sections:
-            dock_ns = begin + round(dice.uniform(0, within_s) * NS)
-            topics = Topics(agency, name)
-            drops = dice.random() < DROPPING
-            fleet.append(_Device(section, topics, events=events, dock_ns=dock_ns, drops=drops, clocks=clocks))
-        end = begin + round(within_s * NS) + _LEAVE_NS
-        shares = [fleet[part::threads] for part in range(threads)]
-        workers = [
-            threading.Thread(target=_work, args=(share, end, clocks, random_bytes, measured), daemon=True)
-            for share in shares
-        ]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        fleet = _fleet(plan, Path(folder), _World(clocks, random_bytes, dice, measured))
+        begun = clocks.monotonic_ns()
+        for device in fleet:  # made beforehand, so that making keys does not compete with what is measured
+            device.begin(begun)
+        end = begun + round((plan.within_s + plan.leave_s + patience_s) * NS)
+        stopped = threading.Event()
+        with ThreadPoolExecutor(threads) as pool:
+            working = [pool.submit(_work, fleet[part::threads], end, clocks, stopped) for part in range(threads)]
+            try:
+                while wait(working, WATCH_S).not_done:
+                    watch(_progress(fleet, measured, (clocks.monotonic_ns() - begun) / NS))
+            finally:
+                stopped.set()
+            for work in working:
+                work.result()
+        measured.seconds = (clocks.monotonic_ns() - begun) / NS
     measured.lost = sum(device.lost for device in fleet)
     measured.never_docked = sum(not device.docked for device in fleet)
-    measured.connections_lost = sum(device.connections_lost for device in fleet)
+    measured.never_attested = sum(not device.attested for device in fleet) if plan.office else 0
+    measured.attempts_failed = sum(device.attempts for device in fleet) - len(measured.connect)
     return measured
 
 
-def _work(
-    share: list[_Device], end: int, clocks: Clocks, random_bytes: Callable[[int], bytes], measured: Measured
-) -> None:
-    idle = threading.Event()
-    while clocks.monotonic_ns() < end and not all(device.done for device in share):
-        for device in share:
-            device.turn(random_bytes, measured)
-        idle.wait(TURN_S)
+def _progress(fleet: Sequence[_Device], measured: Measured, seconds: float) -> Progress:
+    docked, connected, left = (sum(getattr(one, name) for one in fleet) for name in ("docked", "connected", "done"))
+    measured.most_connected = max(measured.most_connected, connected)
+    return Progress(len(fleet), docked, connected, left, seconds)
 
 
-def _section(folder: Path, host: str, port: int) -> BrokerSection:
+def _fleet(plan: Plan, folder: Path, world: _World) -> list[_Device]:
+    fleet = []
+    for name in plan.names:
+        place, topics = folder / name, Topics(plan.agency, name)
+        plan.authority.client(name).save(place, plan.authority)
+        recorder = SimulatedRecorder(
+            topics, plan.office, events=plan.events, clocks=world.clocks, random_bytes=world.random_bytes
+        )
+        dock_ns = round(world.dice.uniform(0, plan.within_s) * NS)
+        leave_ns = round((plan.within_s + world.dice.uniform(0, plan.leave_s)) * NS)
+        device = _Device(
+            recorder,
+            topics,
+            _section(place, plan.brokers),
+            moments=(dock_ns, leave_ns),
+            drops=world.dice.random() < DROPPING,
+            attested=plan.office is not None,
+            world=world,
+        )
+        fleet.append(device)
+    return fleet
+
+
+def _work(share: Sequence[_Device], end: int, clocks: Clocks, stopped: threading.Event) -> None:
+    """Give each device of a share its turns."""
+    by_descriptor: dict[int, _Device] = {}
+    due = [(device.due_ns, number) for number, device in enumerate(share)]
+    heapq.heapify(due)
+    with select.epoll() as ready:
+        while due and clocks.monotonic_ns() < end and not stopped.is_set():
+            wait_ns = max(0, due[0][0] - clocks.monotonic_ns())
+            for descriptor, _ in ready.poll(min(wait_ns / NS, 0.5)):
+                _turn(by_descriptor[descriptor], ready, by_descriptor)
+            now = clocks.monotonic_ns()
+            while due and due[0][0] <= now:
+                number = heapq.heappop(due)[1]
+                device = share[number]
+                if not device.done:
+                    _turn(device, ready, by_descriptor)
+                if not device.done:
+                    heapq.heappush(due, (device.due_ns, number))
+
+
+def _turn(device: _Device, ready: select.epoll, by_descriptor: dict[int, _Device]) -> None:
+    if device.done:
+        return
+    device.turn()
+    descriptor = device.connection.fileno()
+    if device.attempted and descriptor >= 0:
+        by_descriptor[descriptor] = device
+        with contextlib.suppress(FileExistsError):
+            ready.register(descriptor, select.EPOLLIN)
+
+
+def _section(folder: Path, brokers: Sequence[tuple[str, int]]) -> BrokerSection:
+    (host, port), *others = brokers
     return BrokerSection(
         host=host,
         port=port,
+        others=[f"[{name}]:{number}" if ":" in name else f"{name}:{number}" for name, number in others],
         ca=str(folder / tls.CA_CERTIFICATE),
         certificate=str(folder / tls.CERTIFICATE),
         key=str(folder / tls.KEY),
-        jitter_s=0,
+        jitter_s=0,  # the moments of docking are random already
         ceiling_s=5.0,
         keepalive_s=60,
     )

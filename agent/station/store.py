@@ -1,13 +1,16 @@
-"""What a station keeps: SQLite, write-ahead log, every commit synced. Acknowledged is only what was committed."""
+"""What a station keeps: SQLite, write-ahead log, every commit synced. Acknowledged is only what was committed.
+
+Alarms, and who acknowledged them and why, are added and never changed or deleted; the database itself refuses that.
+"""
 
 import contextlib
 import errno
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.errors import StorageError
+from agent.errors import EvidenceError, StorageError
 from agent.station.history import Seen
 
 _TABLES = """\
@@ -27,15 +30,27 @@ CREATE TABLE IF NOT EXISTS checkpoints (
   received TEXT NOT NULL, jws TEXT NOT NULL, PRIMARY KEY (device, line, hash)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS alarms (
-  number INTEGER PRIMARY KEY, device TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL, received TEXT NOT NULL,
-  UNIQUE (device, kind, detail)
+  number INTEGER PRIMARY KEY, device TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL, received TEXT NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS alarms_by_device ON alarms (device);
+CREATE TABLE IF NOT EXISTS acknowledgements (
+  alarm INTEGER PRIMARY KEY REFERENCES alarms (number), custodian TEXT NOT NULL, reason TEXT NOT NULL,
+  login TEXT NOT NULL, time TEXT NOT NULL
+) STRICT;
+CREATE VIEW IF NOT EXISTS open_alarms AS
+  SELECT * FROM alarms WHERE number NOT IN (SELECT alarm FROM acknowledgements);
 """
+_KEPT = "".join(
+    f"CREATE TRIGGER IF NOT EXISTS {table}_{verb.lower()} BEFORE {verb} ON {table}"
+    f" BEGIN SELECT RAISE(ABORT, '{table} are added to, never changed'); END;\n"
+    for table in ("alarms", "acknowledgements")
+    for verb in ("UPDATE", "DELETE")
+)
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """A device as it was last seen; `status` is JSON, empty if there was none."""
+    """A device as it was last seen; `status` is JSON, empty if there was none; `alarms` counts those that are open."""
 
     device: str
     state: str
@@ -43,6 +58,34 @@ class DeviceRow:
     last_seen: str
     alarms: int
     events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An alarm, and who acknowledged it; the last four are empty while it is open.
+
+    Attributes:
+        number: By which it is acknowledged.
+        device, kind, detail: What was noticed.
+        received: When.
+        custodian, reason, time: Who acknowledged it, as they named themselves, why, and when.
+        login: The account of this machine under which that was said.
+    """
+
+    number: int
+    device: str
+    kind: str
+    detail: str
+    received: str
+    custodian: str = ""
+    reason: str = ""
+    login: str = ""
+    time: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Nobody has acknowledged it."""
+        return not self.time
 
 
 @contextlib.contextmanager
@@ -66,13 +109,15 @@ class Store:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         with _refusals():
+            if read_only and not path.is_file():
+                raise StorageError(errno.ENOENT, f"expected a station's database at {path}: has the station run?")
             if read_only:
                 self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
                 return
             self._database = sqlite3.connect(path, timeout=5, isolation_level=None)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
-            self._database.executescript(_TABLES)
+            self._database.executescript(_TABLES + _KEPT)
 
     def close(self) -> None:
         """Release the file."""
@@ -140,20 +185,58 @@ class Store:
             (device, seen.line, seen.hash, seen.boot, received, token),
         )
 
-    def put_alarm(self, device: str, kind: str, detail: str, received: str) -> None:
-        """Keep an alarm; the same again is nothing."""
+    def put_alarm(self, device: str, kind: str, detail: str, received: str, *, once: bool = False) -> None:
+        """Keep an alarm. The same again is nothing, unless the one before was acknowledged.
+
+        Args:
+            device: Whose.
+            kind: What was noticed.
+            detail: More of it, in words.
+            received: When.
+            once: One open alarm of this kind is enough, whatever its detail: a device must not fill the database.
+        """
         self._known(device)
         self._database.execute(
-            "INSERT OR IGNORE INTO alarms (device, kind, detail, received) VALUES (?,?,?,?)",
-            (device, kind, detail, received),
+            "INSERT INTO alarms (device, kind, detail, received) SELECT ?,?,?,? WHERE NOT EXISTS"
+            " (SELECT 1 FROM open_alarms WHERE device=? AND kind=? AND (detail=? OR ?))",
+            (device, kind, detail, received, device, kind, detail, once),
         )
+
+    def acknowledge(self, number: int, *, custodian: str, reason: str, login: str, time: str) -> Alarm:
+        """A custodian has seen an alarm: it is kept, with who said so and why, and is no longer open.
+
+        Raises:
+            EvidenceError: There is no such alarm, it was acknowledged before, or a name or reason is missing.
+        """
+        if not custodian.strip() or not reason.strip():
+            raise EvidenceError("expected the custodian's name and a reason, got nothing")
+        with self.turn():
+            alarm = next((alarm for alarm in self.all_alarms() if alarm.number == number), None)
+            if alarm is None:
+                raise EvidenceError(f"expected the number of an alarm, got {number}: bwc-agent fleet alarms lists them")
+            if not alarm.open:
+                raise EvidenceError(f"alarm {number} was acknowledged by {alarm.custodian} at {alarm.time}")
+            self._database.execute(
+                "INSERT INTO acknowledgements VALUES (?,?,?,?,?)", (number, custodian, reason, login, time)
+            )
+        return replace(alarm, custodian=custodian, reason=reason, login=login, time=time)
+
+    def all_alarms(self) -> list[Alarm]:
+        """All that ever were, oldest first."""
+        with _refusals():
+            rows = self._database.execute(
+                "SELECT number, device, kind, detail, received, coalesce(custodian,''), coalesce(reason,''),"
+                " coalesce(login,''), coalesce(time,'')"
+                " FROM alarms LEFT JOIN acknowledgements ON alarm=number ORDER BY number"
+            ).fetchall()
+        return [Alarm(*row) for row in rows]
 
     def devices(self) -> list[DeviceRow]:
         """All devices, by name."""
         with _refusals():
             rows = self._database.execute(
                 "SELECT device, state, status, last_seen,"
-                " (SELECT count(*) FROM alarms a WHERE a.device=d.device),"
+                " (SELECT count(*) FROM open_alarms a WHERE a.device=d.device),"
                 " (SELECT count(*) FROM events e WHERE e.device=d.device) FROM devices d ORDER BY device"
             ).fetchall()
         return [DeviceRow(*row) for row in rows]
@@ -165,9 +248,26 @@ class Store:
                 "SELECT id, line, type FROM events WHERE device=? ORDER BY line, id", (device,)
             ).fetchall()
 
-    def alarms(self, device: str) -> list[tuple[str, str]]:
-        """Kind and detail of a device's alarms, oldest first."""
+    def told(self, device: str = "", most: int = -1) -> list[tuple[str, str]]:
+        """Device and CloudEvent of the events that came last, `most` at the most; of one device, or of all."""
+        with _refusals():
+            rows = self._database.execute(
+                "SELECT device, event FROM events WHERE ?1='' OR device=?1"
+                " ORDER BY received DESC, line DESC, id LIMIT ?2",
+                (device, most),
+            ).fetchall()
+        return rows[::-1]
+
+    def newest_alarms(self, most: int) -> list[tuple[str, str, str, str]]:
+        """Time, device, kind and detail of the newest open alarms, the newest first."""
         with _refusals():
             return self._database.execute(
-                "SELECT kind, detail FROM alarms WHERE device=? ORDER BY number", (device,)
+                "SELECT received, device, kind, detail FROM open_alarms ORDER BY number DESC LIMIT ?", (most,)
+            ).fetchall()
+
+    def alarms(self, device: str) -> list[tuple[str, str]]:
+        """Kind and detail of a device's open alarms, oldest first."""
+        with _refusals():
+            return self._database.execute(
+                "SELECT kind, detail FROM open_alarms WHERE device=? ORDER BY number", (device,)
             ).fetchall()

@@ -1,10 +1,13 @@
 """A dock service in an attacker's hands: it can withhold, and that is all."""
 
+import contextlib
 import json
 import os
 import random
+import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 
 from agent.core.events import Action, DockContact
 from agent.core.state import facts
+from agent.dock.service import read_snapshot
 from agent.evidence import entries
 from agent.keys import files, jws
 from agent.keys.attestation import TYP, attest
@@ -22,67 +26,138 @@ from agent.recorder.local_socket import ask
 from agent.recorder.status import write_snapshot
 from agent.storage.disk import DiskStorage
 from tests.support.device import Device, agency
+from tests.support.running import Running, provision
 
 
 def lay(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
 
 
-def anything(folder: Path, dice: random.Random, nonce: str, number: int) -> None:
-    """One thing of all that an attacker with the dock's rights can put there."""
+def anything(folder: Path, dice: random.Random, nonce: str, heard: list[bytes], number: int) -> str:
+    """One thing of all that an attacker with the dock's rights can put there; its kind."""
     path = folder / f"{number:06d}"
     forger = KeySigner.generate()
     own = attest(forger, agency="city", device="cam-1", nonce=nonce)
-    match dice.randrange(9):
-        case 0:
+    kind = dice.choice(KINDS)
+    match kind:
+        case "link":
             path.symlink_to("/dev/zero")
-        case 1:
+        case "hard link":
+            elsewhere = folder.parent / f"precious-{number}"
+            elsewhere.write_bytes(own.encode())
+            os.link(elsewhere, path)
+        case "pipe":
             os.mkfifo(path)
-        case 2:
+        case "socket":
+            os.mknod(path, 0o600 | stat.S_IFSOCK)
+        case "device":
+            with contextlib.suppress(PermissionError):
+                os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 5))
+        case "folder":
             path.mkdir()
-        case 3:
+        case "full folder":
+            (path / "inner").mkdir(parents=True)
+        case "huge":
             with path.open("wb") as file:
                 file.truncate(1 << 33)
-        case 4:
+        case "noise":
             path.write_bytes(dice.randbytes(dice.randrange(4096)))
-        case 5:
+        case "forged":
             path.write_bytes(own.encode())
-        case 6:
+        case "bent":
             head, body, signature = own.split(".")
             path.write_bytes(f"{head}.{body}.{signature[::-1]}".encode())
-        case 7:
+        case "authorisation":
             path.write_bytes(jws.sign(forger, "bwc-authorization+jws", {"action": "StopRecording"}).encode())
-        case _:
+        case "policy":
             path.write_bytes(jws.sign(forger, "bwc-policy+jws", {"version": 99}).encode())
+        case "no signature":
+            head, body, _ = own.split(".")
+            path.write_bytes(f"{head}.{body}.".encode())
+        case _:  # a station's word for this very device, over nonces of another day, or for another device
+            path.write_bytes(dice.choice(heard))
+    return kind
+
+
+KINDS = ["link", "hard link", "pipe", "socket", "device", "folder", "full folder", "huge", "noise", "forged", "bent"]
+KINDS += ["authorisation", "policy", "no signature", "replayed", "replayed"]
+
+
+def all_facts(device: Device) -> list[object]:
+    """What every kind of request would be decided by."""
+    now = device.clocks.now_ns
+    return [facts(device.recorder.control.state, now, action) for action in Action]
 
 
 def test_whatever_lies_in_the_inbox_the_recorder_records_and_permits_nothing_more(tmp_path: Path) -> None:
+    """Against a twin that goes through the same without any dock service: every fact of every request is the same."""
     dice = random.Random(3)
-    device = Device(storage=DiskStorage(tmp_path / "evidence"))
+    station = files.load_signer(f"file:{agency().station}")
+    device, twin = Device(storage=DiskStorage(tmp_path / "evidence")), Device()
+    old = [attest(station, agency="city", device="cam-1", nonce=device.recorder.status().dock_nonce).encode()]
+    old += [attest(station, agency="city", device="cam-2", nonce=device.recorder.status().dock_nonce).encode()]
     folder = inbox.make(tmp_path)
-    device.run(6)
-    device.press("record", times=2)
-    recording = device.recording
-    policy = device.recorder.status().policy_digest
-    device.recorder.control.handle(DockContact(device.clocks.now_ns, closed=True))
-    number = 0
+    for one in (device, twin):
+        one.run(6)
+        one.press("record", times=2)
+        one.recorder.control.handle(DockContact(one.clocks.now_ns, closed=True))
+        one.settle()
+    recording, policy = device.recording, device.recorder.status().policy_digest
+    number, laid, stuck, met = 0, set[str](), set[str](), 0
     for _ in range(40):
         for _ in range(inbox.MOST_FILES):
             number += 1
-            anything(folder, dice, device.recorder.status().dock_nonce, number)
-        for message in inbox.take(folder):
+            laid.add(anything(folder, dice, device.recorder.status().dock_nonce, old, number))
+        for message in inbox.take(folder, stuck=stuck):
+            met += 1
             device.recorder.deliveries.deliver(message)
-        device.run(0.5)
+        for one in (device, twin):
+            one.run(0.5)
+        assert all_facts(device) == all_facts(twin)
+    assert laid == set(KINDS)
+    assert met > 300
     assert device.recording == recording != ""
     status = device.recorder.status()
     assert not status.docked
     assert status.policy_digest == policy
-    assert (
-        facts(device.recorder.control.state, device.clocks.now_ns, Action.POWER_OFF)["dock_state"].value == "undocked"
-    )
     told = [e for e in device.entries(entries.Refused) if isinstance(e, entries.Refused) and e.what == "delivery"]
     assert 0 < len(told) <= MOST_REFUSALS * 2
     assert not device.entries(entries.PacketsLost)
+    # And the honest word gets through what still lies there.
+    word = attest(station, agency="city", device="cam-1", nonce=device.recorder.status().dock_nonce)
+    lay(folder, "honest", word.encode())
+    for _ in range(10):
+        for message in inbox.take(folder, stuck=stuck):
+            device.recorder.deliveries.deliver(message)
+    device.settle()
+    assert device.recorder.status().docked
+    assert all_facts(device) != all_facts(twin)
+
+
+@pytest.mark.parametrize("service", ["stopped", "absent"])
+def test_without_a_dock_service_the_recorder_records_and_is_not_docked(tmp_path: Path, service: str) -> None:
+    device, twin = Device(storage=DiskStorage(tmp_path / "evidence")), Device()
+    if service == "stopped":  # it was there, was attested, and is gone: what it had brought lapses
+        station = files.load_signer(f"file:{agency().station}")
+        device.recorder.control.handle(DockContact(device.clocks.now_ns, closed=True))
+        device.settle()
+        word = attest(station, agency="city", device="cam-1", nonce=device.recorder.status().dock_nonce)
+        device.recorder.deliveries.deliver(word.encode())
+        device.settle()
+        assert device.recorder.status().docked
+    for one in (device, twin):
+        one.press("record", times=2)
+        one.run(61)
+        one.recorder.control.turn()
+        one.settle()
+    status = device.recorder.status()
+    assert status.mode == "recording"
+    assert not status.docked
+    contact_apart = [
+        {**facts(one.recorder.control.state, one.clocks.now_ns, Action.POWER_OFF)}["dock_state"]
+        for one in (device, twin)
+    ]
+    assert contact_apart[0] == contact_apart[1]
 
 
 def test_attestation_recorded_on_another_day_opens_nothing() -> None:
@@ -100,16 +175,89 @@ def test_attestation_recorded_on_another_day_opens_nothing() -> None:
     assert TYP in jws.typ_of(old.decode())
 
 
-def test_snapshot_name_that_was_made_a_link_leads_the_recorder_nowhere(tmp_path: Path) -> None:
+def snapshot_s(run: Path) -> float:
+    """For how long it has recorded, by the snapshot that is there now."""
+    try:
+        return float(read_snapshot(run / "status.json")["recording_s"])
+    except OSError:
+        return -1.0
+
+
+@pytest.mark.parametrize("what", ["link", "hard link", "pipe", "folder", "full folder"])
+def test_whatever_has_the_snapshots_name_leads_and_blocks_the_recorder_nowhere(tmp_path: Path, what: str) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     run = tmp_path / "run"
     run.mkdir()
-    (run / ".status.json").symlink_to(victim)
+    name = run / ".status.json"
+    match what:
+        case "link":
+            name.symlink_to(victim)
+        case "hard link":
+            os.link(victim, name)
+        case "pipe":
+            os.mkfifo(name)
+        case "folder":
+            name.mkdir()
+        case _:
+            (name / "inner").mkdir(parents=True)
     device = Device()
-    with pytest.raises(OSError, match="status"):
-        write_snapshot(run, device.recorder.status())
+    done: list[str] = []
+
+    def write() -> None:
+        try:
+            write_snapshot(run, device.recorder.status())
+            done.append("written")
+        except OSError:
+            done.append("refused")
+
+    worker = threading.Thread(target=write, daemon=True)
+    worker.start()
+    worker.join(5)
+    assert done == ["refused" if what.endswith("folder") else "written"]
     assert victim.read_bytes() == b"precious"
+    if done == ["written"]:
+        assert read_snapshot(run / "status.json")["device"] == "cam-1"
+
+
+def test_running_recorder_is_not_held_up_by_a_dock_that_writes_all_day(tmp_path: Path) -> None:
+    """All that it can lay, as fast as it can, into the inbox and beside the snapshot; at last the inbox is a link."""
+    dice = random.Random(5)
+    config = provision(tmp_path / "pilot")
+    with Running(config) as recorder:
+        recording = recorder.record(0.2)
+        run = recorder.run_directory
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "message").write_bytes(b"not yours")
+        recorder.until(lambda _status: (run / "inbox").exists())
+        until, number = time.monotonic() + 2, 0
+        while time.monotonic() < until:
+            for _ in range(20):
+                number += 1
+                with contextlib.suppress(FileNotFoundError):  # the recorder was there in the middle of it
+                    anything(run / "inbox", dice, "A" * 22, [b"x.y.z"], number)
+            for make in (os.mkfifo, os.mkdir):
+                with contextlib.suppress(OSError):
+                    make(run / ".status.json")
+            status = recorder.status()
+            assert (status["mode"], status["recording"], status["docked"]) == ("recording", recording, False)
+        (run / "inbox").rename(run / "gone")
+        (run / "inbox").symlink_to(outside)
+        name = run / ".status.json"
+        with contextlib.suppress(OSError):
+            name.unlink()
+        with contextlib.suppress(OSError):
+            name.rmdir()
+        before = recorder.status()["recording_s"]
+        recorder.until(lambda _status: snapshot_s(run) > before)  # it keeps house still
+        assert (outside / "message").read_bytes() == b"not yours"
+        assert recorder.terminate() == 0
+        told = [e for e in recorder.entries() if isinstance(e, entries.Refused) and e.what == "delivery"]
+        assert 0 < len(told) <= MOST_REFUSALS
+        assert not [e for e in recorder.entries() if isinstance(e, (entries.PacketsLost, entries.Docked))]
+        code, report = recorder.verify()
+        assert code == 0, report
 
 
 def inet_sockets(pid: int) -> list[str]:

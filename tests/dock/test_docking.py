@@ -1,13 +1,18 @@
-from agent.clock import SystemClocks
+import time
+
+from agent.clock import NS, SystemClocks
 from agent.dock import mosquitto
 from agent.dock.messages import Publication, Topics
-from agent.dock.mqtt import Connection
+from agent.dock.mqtt import Connection, Limits, Received
+from agent.dock.session import AGAIN_NS
 from agent.evidence import entries
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy import bundle
+from agent.station.service import LIMITS
 from tests.support.broker import AGENCY
 from tests.support.docking import DEVICE, Docked
+from tests.support.faults import happen
 
 
 def test_contact_and_a_station_dock_the_device_and_what_happened_arrives(docked: Docked) -> None:
@@ -32,6 +37,84 @@ def test_undocking_says_so_and_ends_the_session_in_one_turn(docked: Docked) -> N
     docked.turn()
     assert not docked.dock.connection.connected
     docked.until(lambda: docked.row().state == "undocked")
+
+
+def test_farewell_is_not_what_is_dropped_of_a_transfer(docked: Docked) -> None:
+    """More waits for the broker than it takes at once when the device leaves."""
+    device, station = (
+        Connection(docked.broker.client(name), topics, SystemClocks().monotonic_ns, lambda low, _high: low)
+        for name, topics in ((DEVICE, ()), (mosquitto.STATION, [Topics(AGENCY, DEVICE).state]))
+    )
+    while not (device.connected and station.connected):
+        for one in (device, station):
+            one.turn(0.02, lambda: None)
+    for number in range(8 * Limits().in_flight):
+        device.publish(Publication(Topics(AGENCY, DEVICE).event, b"%d" % number))
+    device.end([Publication(Topics(AGENCY, DEVICE).state, b"farewell")])
+    for _ in range(20):
+        station.turn(0.05, lambda: None)
+    assert [message.payload for message in station.received] == [b"farewell"]
+    station.end()
+
+
+def test_station_that_listens_later_is_told_at_once(docked: Docked) -> None:
+    """A broker says that it took what nobody heard. The station need not wait until the dock finds it silent."""
+    docked.contact(closed=True)
+    happen(docked, 1, 40)
+    docked.until(lambda: docked.dock.connection.acknowledged >= 40)
+    docked.start_station()
+    begun = time.monotonic()
+    docked.until(lambda: docked.stored() == docked.told() and docked.dock.session.unacknowledged == 0)
+    docked.until(lambda: docked.device.recorder.status().docked)
+    assert time.monotonic() - begun < AGAIN_NS / NS / 2
+
+
+def test_dock_that_came_back_before_its_station_is_not_told_late(docked: Docked) -> None:
+    """Both lost their broker; the dock speaks first, into the void."""
+    docked.start_station()
+    docked.contact(closed=True)
+    docked.until(lambda: docked.device.recorder.status().docked)
+    docked.broker.kill()
+    docked.turn()
+    assert docked.station is not None
+    docked.station.connection._next_ns = 1 << 62
+    docked.broker.start()
+    happen(docked, 1, 20)
+    taken = docked.dock.connection.acknowledged
+    docked.until(lambda: docked.dock.connection.connected and docked.dock.connection.acknowledged >= taken + 20)
+    docked.station.connection._next_ns = None
+    begun = time.monotonic()
+    docked.until(lambda: docked.stored() == docked.told() and docked.dock.session.unacknowledged == 0)
+    assert time.monotonic() - begun < AGAIN_NS / NS / 2
+
+
+def test_no_message_of_a_flood_is_dropped_on_either_side(docked: Docked) -> None:
+    """Thousands at once, as a station answers a shift change: more than the library queues or a turn takes."""
+    names, many = ("cam-1", "cam-2"), 12 * Limits().at_once
+    devices = [
+        Connection(
+            docked.broker.client(name), [Topics(AGENCY, name).ack], SystemClocks().monotonic_ns, lambda low, _: low
+        )
+        for name in names
+    ]
+    client = docked.broker.client(mosquitto.STATION)
+    station = Connection(client, (), SystemClocks().monotonic_ns, lambda low, _: low, LIMITS)
+    everybody = (*devices, station)
+    while not all(one.connected for one in everybody):
+        for one in everybody:
+            one.turn(0.02, lambda: None)
+    for number in range(many):
+        station.publish(Publication(Topics(AGENCY, names[number % 2]).ack, b"%d" % number))
+    came: set[int] = set()
+    until = time.monotonic() + 20
+    while len(came) < many and time.monotonic() < until:
+        for one in everybody:
+            one.turn(0.01, lambda: None)
+            came |= {int(message.payload) for message in one.received}
+            one.received.clear()
+    for one in everybody:
+        one.end()
+    assert len(came) == many
 
 
 def test_undocked_device_is_silent(docked: Docked) -> None:
@@ -92,4 +175,15 @@ def test_retained_bundle_of_the_agency_reaches_the_recorder_which_alone_judges_i
     publisher.end([Publication(Topics(AGENCY, DEVICE).policy, b"nobody reads this before the docking")])
     docked.contact(closed=True)
     docked.until(lambda: offered == [token])
+    assert not docked.device.entries(entries.Refused)
+
+
+def test_message_on_a_topic_that_nobody_asked_for_does_not_reach_the_recorder(docked: Docked) -> None:
+    docked.contact(closed=True)
+    docked.until(lambda: docked.dock.connection.connected)
+    for topic in (Topics(AGENCY, DEVICE).status, Topics(AGENCY, "cam-2").dock, f"bwc/v1/{AGENCY}/{DEVICE}/inbox/stop"):
+        docked.dock.connection.received.append(Received(topic, b"x", retained=True))
+    for _ in range(3):
+        docked.turn()
+    assert any("nobody asked for" in line for line in docked.said)
     assert not docked.device.entries(entries.Refused)

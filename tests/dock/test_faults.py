@@ -1,35 +1,16 @@
 """Nothing is lost and nothing is there twice, whoever is killed in the middle."""
 
-import errno
 import random
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.clock import NS
-from agent.errors import StorageError
-from agent.evidence import entries
 from tests.support.docking import DEVICE, Docked
-
-
-def happen(docked: Docked, number: int, count: int) -> None:
-    """Something that a station should know of, `count` times."""
-    for one in range(count):
-        docked.device.recorder.keeper.post(entries.Tampered(f"test-{number}-{one}", 0))
-    docked.device.settle()
-
-
-def complete(docked: Docked) -> bool:
-    """All that was told is stored, once, and in order; the device knows that it is."""
-    return bool(docked.stored()) and docked.stored() == docked.told() and docked.dock.session.unacknowledged == 0
-
-
-def hear_nothing(docked: Docked) -> None:
-    """The station that is there now was silent for long, without waiting for it."""
-    docked.until(lambda: docked.station is not None and docked.station.connection.connected)
-    docked.until(lambda: docked.dock.connection.connected)
-    docked.later(10)
+from tests.support.faults import complete, happen, hear_nothing
+from tests.support.permissions import fill, small_disk
 
 
 def test_broker_that_took_events_for_an_absent_station_and_was_killed_loses_none(docked: Docked) -> None:
@@ -79,35 +60,46 @@ def test_station_killed_after_it_stored_has_nothing_twice(docked: Docked, monkey
     assert len(docked.stored()) == before + 5
 
 
-def test_full_disk_at_the_station_acknowledges_nothing(docked: Docked) -> None:
-    docked.start_station()
-    docked.contact(closed=True)
-    docked.until(lambda: complete(docked))
-    assert docked.store is not None
-    docked.store._database.execute("PRAGMA max_page_count=1")
-    happen(docked, 1, 300)
-    for _ in range(20):
-        docked.turn()
-    assert any("none is acknowledged" in line for line in docked.station_said)
-    docked.store._database.execute("PRAGMA max_page_count=1000000")
-    hear_nothing(docked)
-    docked.until(lambda: complete(docked))
+def test_full_disk_at_the_station_acknowledges_nothing(docked: Docked, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "station", "1m") as place:
+        docked.database = place / "station.sqlite"
+        docked.start_station()
+        docked.contact(closed=True)
+        docked.until(lambda: docked.device.recorder.status().docked)
+        docked.until(lambda: complete(docked))
+        filler = fill(place)
+        before = len(docked.stored())
+        happen(docked, 1, 100)
+        docked.until(lambda: any("none is acknowledged" in line for line in docked.station_said))
+        assert docked.dock.session.unacknowledged > 0
+        assert len(docked.stored()) < before + 100
+        filler.unlink()
+        hear_nothing(docked)
+        docked.until(lambda: complete(docked))
+        assert len(docked.stored()) == before + 100
+        docked.close_station()
 
 
-def test_full_disk_at_the_dock_tells_again_after_a_restart(docked: Docked, monkeypatch: pytest.MonkeyPatch) -> None:
-    docked.start_station()
-    docked.contact(closed=True)
-
-    def full(_data: bytes) -> None:
-        raise StorageError(errno.ENOSPC, "no space left")
-
-    monkeypatch.setattr(docked.dock._file, "save", full)
-    docked.until(lambda: complete(docked))
-    assert any("can't be kept" in line for line in docked.said)
-    docked.dock.connection.end()
-    docked.dock = docked.make_dock()
-    assert docked.dock.session.cursor.line == 0
-    docked.until(lambda: docked.dock.session.cursor.line > 0 and complete(docked))
+def test_full_disk_at_the_dock_tells_again_after_a_restart(docked: Docked, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "dock-state", "64k") as place:
+        filler = fill(place)
+        docked.start_station()
+        docked.contact(closed=True)
+        docked.until(lambda: docked.device.recorder.status().docked)
+        docked.until(lambda: complete(docked))
+        assert any("can't be kept" in line for line in docked.said)
+        docked.dock.connection.end()
+        docked.dock = docked.make_dock()
+        assert docked.dock.session.cursor.line == 0
+        before = docked.stored()
+        docked.until(lambda: docked.dock.session.cursor.line > 0 and complete(docked))
+        assert docked.stored() == before
+        filler.unlink()
+        happen(docked, 1, 1)
+        docked.until(lambda: complete(docked))
+        line = docked.dock.session.cursor.line
+        docked.dock = docked.make_dock()
+        assert docked.dock.session.cursor.line == line
 
 
 def test_cursor_survives_a_restart_of_the_dock_and_nothing_is_told_again(docked: Docked) -> None:
@@ -153,24 +145,16 @@ def test_a_thousand_events_through_fifty_faults_arrive_once_each(docked: Docked)
                 docked.turn()
                 docked.start_station()
             case "dock":  # killed: nothing is said, nothing more is kept
-                cut(docked)
+                docked.dock.connection.cut()
                 docked.dock = docked.make_dock()
             case "line":
-                cut(docked)
+                docked.dock.connection.cut()
         faults += 1
     hear_nothing(docked)
     docked.until(lambda: complete(docked), 60)
     assert len(docked.stored()) == len(set(docked.stored())) >= 1000
     assert docked.alarms() == []
     assert not docked.device.recorder.status().storage_failing
-
-
-def cut(docked: Docked) -> None:
-    """The dock's connection is gone without a word."""
-    client = docked.dock.connection._client
-    line = None if client is None else client.socket()
-    if line is not None:
-        line.close()
 
 
 def test_card_copied_at_one_docking_and_put_back_before_the_next_is_noticed(docked: Docked) -> None:
@@ -231,6 +215,8 @@ def put_back(evidence: Path, copy: dict[Path, bytes]) -> None:
 
 def test_connection_half_open_is_given_up_and_what_was_said_into_it_is_said_again(docked: Docked) -> None:
     """The broker is there, and says nothing any more: as when a switch loses its table."""
+    docked.client = msgspec.structs.replace(docked.client, keepalive_s=1)
+    docked.dock = docked.make_dock()
     docked.start_station()
     docked.contact(closed=True)
     docked.until(lambda: complete(docked) and docked.row().state == "docked")
@@ -238,11 +224,12 @@ def test_connection_half_open_is_given_up_and_what_was_said_into_it_is_said_agai
     docked.broker.process.send_signal(signal.SIGSTOP)
     happen(docked, 1, 5)
     try:
-        docked.until(lambda: not docked.dock.connection.connected, 30)  # two keep-alives of 5 s
+        docked.until(lambda: not docked.dock.connection.connected, 10)  # two keep-alives of 1 s
     finally:
         docked.broker.process.send_signal(signal.SIGCONT)
     assert docked.dock.session.unacknowledged == 5
-    docked.until(lambda: complete(docked), 40)
+    hear_nothing(docked)
+    docked.until(lambda: complete(docked))
 
 
 @pytest.mark.parametrize("years", [-30, 30])

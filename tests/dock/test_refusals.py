@@ -1,6 +1,8 @@
 """Who is kept out of the network session, and how: real TLS, a real broker, one attack a test."""
 
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -124,8 +126,6 @@ def test_revoked_device_is_refused_and_others_are_not(broker: Broker) -> None:
 
 
 def test_client_without_a_certificate_is_refused(broker: Broker) -> None:
-    import socket
-
     context = ssl.create_default_context(cafile=broker.client("cam-1").ca)
     with (
         socket.create_connection(("127.0.0.1", broker.port), timeout=5) as raw,
@@ -260,6 +260,36 @@ def test_foreign_device_name_with_a_colon_cannot_be_provisioned() -> None:
 
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(mosquitto.STATION, Name)
+
+
+def test_broker_that_never_answers_version_5_is_tried_with_the_older_one(broker: Broker) -> None:
+    """Such brokers exist: they wait for the rest of a message that they read in the older form."""
+    section = broker.client("cam-1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(broker.folder / "tls.crt", broker.folder / "tls.key")
+    now = [0]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        one = Connection(msgspec.structs.replace(section, port=port), [CAM.ack], lambda: now[0], lambda low, _high: low)
+        answered: list[bytes] = []
+
+        def silent() -> None:
+            line, _ = listening.accept()
+            with context.wrap_socket(line, server_side=True) as wrapped:
+                answered.append(wrapped.recv(9))
+                gone.wait(10)
+
+        gone = threading.Event()
+        worker = threading.Thread(target=silent)
+        worker.start()
+        assert turned(one, until=lambda: bool(answered))
+        assert (one.version, answered[0][-1]) == ("5", 5)
+        now[0] += 6 * 10**9
+        assert turned(one, until=lambda: bool(one.problem))
+        assert (one.version, one.problem) == ("3.1.1", "the broker did not answer in time")
+        gone.set()
+        worker.join()
+        one.end()
 
 
 def test_older_protocol_is_spoken_where_the_broker_has_no_newer(broker: Broker) -> None:

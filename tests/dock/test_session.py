@@ -62,6 +62,26 @@ def test_silent_station_is_told_again_and_only_what_it_has_not_acknowledged() ->
     assert events(session, AGAIN_NS + 1) == [2]
 
 
+def test_station_that_has_just_begun_to_listen_is_told_again_at_once_what_it_has_not() -> None:
+    session = begun()
+    session.take([line(1), line(2), line(3)])
+    assert events(session) == [1, 2, 3]
+    assert events(session) == []
+    session.acknowledged(Ack(station="s", ids=[f"{2:064x}"], began=True), 0)
+    said = session.say(status(), 0)
+    assert [json.loads(p.payload)["data"]["line"] for p in said if p.topic == TOPICS.event] == [1, 3]
+    assert sum(p.topic == TOPICS.status for p in said) == 1
+
+
+def test_answer_of_a_station_that_had_listened_all_along_makes_nothing_be_said_again() -> None:
+    session = begun()
+    session.take([line(1), line(2)])
+    assert events(session) == [1, 2]
+    session.acknowledged(Ack(station="s", ids=[f"{1:064x}"]), 0)
+    session.acknowledged(Ack(station="s", ids=[]), 0)
+    assert [p.topic for p in session.say(status(), 0)] == []
+
+
 def test_acknowledgement_of_what_was_never_said_is_nothing() -> None:
     session = begun()
     session.take([line(5)])

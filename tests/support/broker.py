@@ -1,4 +1,4 @@
-"""A real Mosquitto on loopback with the example configuration, its agency's CA, and clients of every kind."""
+"""A real broker on loopback: Mosquitto with the example configuration, its agency's CA, and clients of every kind."""
 
 import getpass
 import os
@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,13 @@ def validity(*, days_from: float = -1, days_until: float = 30) -> Validity:
 class Broker:
     """Started and killed at will; certificates stay."""
 
-    def __init__(self, folder: Path, agency: str = AGENCY, hosts: Sequence[str] = ("localhost", "127.0.0.1")) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        agency: str = AGENCY,
+        hosts: Sequence[str] = ("localhost", "127.0.0.1"),
+        address: str = "127.0.0.1",
+    ) -> None:
         self.binary = binary()
         self.folder = folder / "broker"
         self.clients = folder / "clients"
@@ -53,18 +60,25 @@ class Broker:
         for path in (self.folder, self.clients, self.data):
             path.mkdir()
         self.authority = Authority(agency, validity())
+        self.address = address
         self.port = free_port()
         self.authority.broker(hosts).save(self.folder, self.authority)
         self.issued: dict[str, Issued] = {}
         self.revoke()
         configuration = mosquitto.configuration(
-            str(self.folder), str(self.data), user=getpass.getuser(), port=self.port, address="127.0.0.1"
+            str(self.folder), str(self.data), user=getpass.getuser(), port=self.port, address=address
         )
         (self.folder / "mosquitto.conf").write_text(configuration)
         (self.folder / "acl.conf").write_text(mosquitto.access_list(agency))
         (self.folder / "acl.conf").chmod(0o600)
+        self.command = self.program()
         self.log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
+
+    def program(self) -> list[str]:
+        """What is started; the test is skipped where it can't be."""
+        return [binary(), "-c", str(self.folder / "mosquitto.conf")]
 
     def revoke(self, *names: str) -> None:
         serials = [self.issued[name].serial for name in names]
@@ -76,18 +90,30 @@ class Broker:
     def start(self) -> "Broker":
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [self.binary, "-c", str(self.folder / "mosquitto.conf")], stdout=log, stderr=log
+                self.command, stdout=log, stderr=log, env={**os.environ, **self.environment}
             )
         until = time.monotonic() + 10
         while time.monotonic() < until:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection((self.address, self.port), timeout=1).close()
             except OSError:
                 assert self.process.poll() is None, self.log.read_text()
                 time.sleep(0.02)
             else:
                 return self
-        raise AssertionError(f"mosquitto does not listen: {self.log.read_text()}")
+        raise AssertionError(f"the broker does not listen: {self.log.read_text()}")
+
+    def cpu_s(self) -> float:
+        """Processor time so far, user's and system's (proc(5), fields 14 and 15)."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_mb(self) -> float:
+        """The most memory that was ever resident (VmHWM)."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
     def kill(self) -> None:
         """As a power cut: no word to anybody."""
@@ -125,3 +151,11 @@ class Broker:
             ceiling_s=0.2,
             keepalive_s=5,
         )
+
+
+class Embedded(Broker):
+    """The broker of the demonstration, which speaks MQTT 3.1.1 and no 5."""
+
+    def program(self) -> list[str]:
+        pytest.importorskip("amqtt", reason="amqtt is not installed: it is in requirements-dev.lock")
+        return [sys.executable, "-m", "agent.demo.embedded", str(self.folder), str(self.port)]

@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from agent.clock import NS, SystemClocks
+from agent.clock import NS, Clocks, SystemClocks
 from agent.core.events import DockContact
 from agent.dock import mosquitto
 from agent.dock.config import BrokerSection, DockConfig, DockSection
 from agent.dock.service import Service
 from agent.keys import files
+from agent.keys.signer import Signer
+from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder import inbox
+from agent.recorder.recorder import Policy
 from agent.recorder.status import write_snapshot
 from agent.station.fleet import Row, rows
 from agent.station.service import Station
@@ -19,27 +23,56 @@ from agent.storage.disk import DiskStorage
 from tests.support.broker import AGENCY, Broker
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, agency, trust
+from tests.support.networks import STATION_ADDRESS, End, Networks
 
 DEVICE = "cam-1"
 
 
 class Docked:
-    """Everything in one thread, but for the broker."""
+    """Everything in one thread, but for the broker.
 
-    def __init__(self, folder: Path, *, client: BrokerSection | None = None, broker: Broker | None = None) -> None:
+    Args:
+        folder: Where all of it lies.
+        client: How the dock reaches the broker.
+        broker: Instead of one of its own.
+        policy: What the recorder decides by.
+        networks: Broker and station are at one end of this cable, the dock at the other.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        client: BrokerSection | None = None,
+        broker: Broker | None = None,
+        policy: Policy | None = None,
+        networks: Networks | None = None,
+    ) -> None:
         self.folder = folder
-        self.broker = broker or Broker(folder)
-        self.client = client or self.broker.client(DEVICE)
+        self.networks = networks
+        self.host = STATION_ADDRESS if networks else "localhost"
+        if broker is None:
+            broker = Broker(folder, hosts=[self.host], address=self.host) if networks else Broker(folder)
+        self.broker = broker
+        self.client = client or self.broker.client(DEVICE, host=self.host)
         self.run = folder / "run"
         self.run.mkdir()
         self.inbox = inbox.make(self.run)
         clocks = FakeClocks()
         clocks.utc_offset_ns = time.time_ns()
-        self.device = Device(clocks=clocks, storage=DiskStorage(folder / "evidence"))
+        self.device = Device(
+            clocks=clocks, storage=DiskStorage(folder / "evidence"), policy=policy or UnsafePermitEverything()
+        )
         self.said: list[str] = []
+        self.in_process = True
+        """The dock service has its turns here; else a test runs one in a process of its own."""
         self.skew_ns = 0
         self.station_said: list[str] = []
         self.dock = self.make_dock()
+        self.database = folder / "station.sqlite"
+        self.station_clocks: Clocks = SystemClocks()
+        self.station_signer: Signer = files.load_signer(f"file:{agency().station}")
+        self.trust = trust()
         self.store: Store | None = None
         self.station: Station | None = None
 
@@ -64,17 +97,25 @@ class Docked:
         self.skew_ns += round(seconds * NS)
 
     def start_station(self) -> None:
-        self.store = Store(self.folder / "station.sqlite")
+        self.store = Store(self.database)
         self.station = Station(
             name="station-1",
             agency=AGENCY,
-            trust=trust(),
-            signer=files.load_signer(f"file:{agency().station}"),
+            trust=self.trust,
+            signer=self.station_signer,
             store=self.store,
-            broker=self.broker.client(mosquitto.STATION),
-            clocks=SystemClocks(),
+            broker=self.broker.client(mosquitto.STATION, host=self.host),
+            clocks=self.station_clocks,
             say=self.station_said.append,
         )
+
+    def at(self, end: End) -> AbstractContextManager[None]:
+        """What is opened within is at that end of the cable, if there is one."""
+        return self.networks.at(end) if self.networks else nullcontext()
+
+    def start_broker(self) -> None:
+        with self.at("station"):
+            self.broker.start()
 
     def kill_station(self) -> None:
         """As a power cut: what was not committed is gone, nobody is told."""
@@ -84,6 +125,14 @@ class Docked:
         line = None if client is None else client.socket()
         if line is not None:
             line.close()
+        self.store.close()
+        self.station = self.store = None
+
+    def close_station(self) -> None:
+        """In order."""
+        assert self.station is not None
+        assert self.store is not None
+        self.station.connection.end()
         self.store.close()
         self.station = self.store = None
 
@@ -98,9 +147,12 @@ class Docked:
         write_snapshot(self.run, self.device.recorder.status())
         for message in inbox.take(self.inbox):
             self.device.recorder.deliveries.deliver(message)
-        self.dock.turn()
+        if self.in_process:
+            with self.at("dock"):
+                self.dock.turn()
         if self.station is not None:
-            self.station.turn()
+            with self.at("station"):
+                self.station.turn()
 
     def until(self, reached: Callable[[], bool], seconds: float = 20.0) -> None:
         end = time.monotonic() + seconds
@@ -143,3 +195,5 @@ class Docked:
         if self.store is not None:
             self.store.close()
         self.broker.stop()
+        if self.networks is not None:
+            self.networks.close()

@@ -1,0 +1,102 @@
+"""The policy officer's desk: a signed bundle is checked as a camera would, and handed to the broker.
+
+The rules, in order:
+1. The trust document is the pinned one, and of this agency.
+2. The bundle is signed by one of its policy keys that is valid now, is this agency's, and passes all that a camera asks
+   of its content (`agent.policy.bundle`).
+3. This machine's clock lies within its validity: a camera would refuse it, so that it is refused here already.
+4. For the agency it is retained, so that each camera gets it at its next docking; for one device it is not.
+
+Whether a version is older than the one a camera has, only that camera knows: it refuses, and that is an event.
+"""
+
+import errno
+from enum import StrEnum
+
+import msgspec
+
+from agent.clock import NS, Clocks, utc_text
+from agent.dock.config import BrokerSection
+from agent.dock.messages import Publication, Topics
+from agent.dock.mqtt import NOBODY_READS, Connection
+from agent.errors import ControlError, EvidenceError, PolicyError
+from agent.keys import jws
+from agent.keys.trust import Role, TrustDocument
+from agent.policy.bundle import TYP, Bundle, read_bundle
+
+TURN_S = 0.1
+WITHIN_S = 10.0
+_ROLES: tuple[Role, ...] = ("policy",)
+
+
+class Handed(StrEnum):
+    """What became of a bundle at the broker."""
+
+    TAKEN = "taken"
+    UNREAD = "unread"
+    """Nobody reads the topic now; what is not retained is gone."""
+    UNKNOWN = "unknown"
+    """Over MQTT 3.1.1 a broker says neither whether anybody reads it nor whether this publisher may write it."""
+
+
+def check_bundle(token: str, trust: TrustDocument, now_ns: int) -> Bundle:
+    """The bundle in a token that may be published now.
+
+    Raises:
+        PolicyError: It breaks rule 2 or 3 at the top of this module.
+    """
+    try:
+        key = trust.listed(jws.kid_of(token, TYP), _ROLES, now_ns).key
+    except EvidenceError as error:
+        raise PolicyError(f"expected a bundle signed by a policy key of {trust.agency}: {error}") from error
+    bundle = read_bundle(token, [key], trust.agency)
+    if now_ns >= bundle.expires_ns:
+        raise PolicyError(f"expected a bundle that is valid now, got one that expired {utc_text(bundle.expires_ns)}")
+    if now_ns < bundle.not_before_ns:
+        raise PolicyError(
+            f"expected a bundle that is valid now, got one valid from {utc_text(bundle.not_before_ns)} on"
+        )
+    return bundle
+
+
+def hand_over(
+    bundle: Bundle, broker: BrokerSection, *, device: str | None, clocks: Clocks, within_s: float = WITHIN_S
+) -> Handed:
+    """Hand a checked bundle to the broker, and wait for its answer.
+
+    Args:
+        bundle: What is published, to its own agency.
+        broker: Where; paths are absolute.
+        device: One device that is docked now; None for all of the agency, now and later.
+        clocks: Of the waits.
+        within_s: How long to try.
+
+    Raises:
+        ConfigError: A certificate is missing or malformed.
+        ControlError: The broker can't be reached, or does not let this publisher write there.
+    """
+    topics = Topics(bundle.agency, device or "none")
+    topic, retain = (topics.agency_policy, True) if device is None else (topics.policy, False)
+    publication = Publication(topic, bundle.token.encode("ascii"), retain=retain)
+    soon = msgspec.structs.replace(broker, jitter_s=0, ceiling_s=1.0)
+    connection = Connection(soon, (), clocks.monotonic_ns, lambda low, _high: low)
+    until = clocks.monotonic_ns() + round(within_s * NS)
+    sent = False
+    try:
+        while connection.answer is None:
+            if clocks.monotonic_ns() >= until:
+                why = connection.problem or "it does not answer"
+                raise ControlError(errno.ENOTCONN, f"the broker at {broker.host}:{broker.port} did not take it: {why}")
+            connection.turn(TURN_S, lambda: None)
+            if not connection.connected:
+                sent = False
+            elif not sent:
+                connection.publish(publication)
+                sent = True
+        if connection.answer.is_failure:
+            raise ControlError(errno.EACCES, f"the broker refused it on {topic}: {connection.answer}")
+        if connection.version != "5":
+            return Handed.UNKNOWN
+        return Handed.UNREAD if connection.answer.value == NOBODY_READS else Handed.TAKEN
+    finally:
+        connection.end()

@@ -1,0 +1,91 @@
+"""The demonstration's claims can fail, and it takes the broker that is there."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.demo import docking
+from agent.demo.docking import Dock, choose_broker, free_port
+from agent.demo.stage import Background, DemoFailed, Transcript, internet_sockets
+from agent.errors import ConfigError
+from agent.station.store import Store
+from tests.support.commands import bwc_agent
+
+TIME = "2026-11-20T10:00:00.000000Z"
+
+
+def test_claim_that_does_not_hold_ends_the_demonstration(capsys: pytest.CaptureFixture[str]) -> None:
+    Transcript().claim("this is so", holds=True)
+    with pytest.raises(DemoFailed, match="is not so: that is"):
+        Transcript().claim("that is", holds=False)
+    assert "that is" not in capsys.readouterr().out
+
+
+def test_failed_claim_is_exit_code_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_story: object) -> None:
+        Transcript().claim("all is well", holds=False)
+
+    monkeypatch.setattr("agent.demo.story.Story._provision", fail)
+    monkeypatch.setattr("agent.demo.story.choose_broker", str)
+    ran = bwc_agent("demo", "--out", tmp_path / "out")
+    assert ran.code == 2
+    assert "all is well" in ran.err
+
+
+def test_camera_that_spoke_while_undocked_is_noticed(tmp_path: Path) -> None:
+    office = tmp_path / "agency" / "station"
+    office.mkdir(parents=True)
+    store = Store(office / "station.sqlite")
+    dock = Dock(tmp_path, agency="a", device="cam-1", broker="mosquitto", port=1, say=Transcript())
+    dock.claim_silence()
+    with store.turn():
+        store.put_state("cam-1", "docked", "0" * 16, TIME)
+    store.close()
+    with pytest.raises(DemoFailed, match="silent"):
+        dock.claim_silence()
+    dock.end()
+
+
+def test_process_that_ended_is_told_with_its_last_words(tmp_path: Path) -> None:
+    process = Background(["sh", "-c", "echo no such port >&2; exit 1"], tmp_path / "broker.log")
+    with pytest.raises(DemoFailed, match="broker ended: no such port"):
+        process.until("it listens", lambda: False)
+    process.end()
+
+
+def test_internet_sockets_of_a_process_are_found() -> None:
+    import os
+    import socket
+
+    before = internet_sockets(os.getpid())
+    with socket.create_server(("127.0.0.1", 0)):
+        assert len(internet_sockets(os.getpid())) == len(before) + 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "mosquitto", "amqtt", "chosen"),
+    [
+        ("auto", True, True, "mosquitto"),
+        ("auto", True, False, "mosquitto"),
+        ("auto", False, True, "embedded"),
+        ("embedded", True, True, "embedded"),
+        ("auto", False, False, None),
+        ("mosquitto", False, True, None),
+        ("embedded", True, False, None),
+        ("rabbitmq", True, True, None),
+    ],
+)
+def test_broker_is_the_one_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, mosquitto: bool, amqtt: bool, chosen: str | None
+) -> None:
+    monkeypatch.setattr(docking, "_mosquitto", lambda: "/usr/sbin/mosquitto" if mosquitto else None)
+    monkeypatch.setattr(docking, "find_spec", lambda _name: object() if amqtt else None)
+    if chosen is None:
+        with pytest.raises(ConfigError):
+            choose_broker(wanted)
+    else:
+        assert choose_broker(wanted) == chosen
+
+
+def test_free_port_is_free() -> None:
+    assert not docking._listens(free_port())
