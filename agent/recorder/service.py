@@ -55,6 +55,7 @@ from agent.storage.disk import DiskStorage, WholeFile
 
 HOUSEKEEPING_S = 0.1
 INBOX_S = 0.5
+SIGNALS_S = 0.25
 SNAPSHOT_EVERY = 10
 ANSWER_S = 2.0
 
@@ -203,7 +204,9 @@ class Service:
             signal.signal(number, lambda _number, _frame: recorder.control.put(on.Told(self._clocks.monotonic_ns())))
         # SIGHUP must not end a recording when a terminal goes away.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        while not self._ending.wait(3600.0):
+        # Python handles signals in this thread, and only once it runs: one that the kernel gives to another thread does
+        # not wake it.
+        while not self._ending.wait(SIGNALS_S):
             continue
         self._notifier.notify("STOPPING=1")
         self._measurer.close()
