@@ -7,8 +7,8 @@ STAMP  := $(VENV)/.ready
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test test-kill test-dock test-fleet test-cluster test-hardware test-tools cluster-tools bench bench-tools lint \
-  lock clean
+.PHONY: help demo deb test test-kill test-dock test-fleet test-cluster test-hardware test-tools cluster-tools bench \
+  bench-tools lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,10 @@ test: $(STAMP) test-tools lint ## lint, types and tests
 
 test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
 	BWC_KILLS=200 $(BIN)/python -m pytest --timeout 3000 -o faulthandler_timeout=0 -s tests/kill $(ARGS)
+
+deb: $(STAMP) ## the Debian package for a device, in dist/ (ARGS="--arch arm64 --python 3.11")
+	@command -v dpkg-deb >/dev/null || { echo "make deb needs dpkg-deb, which every Debian has" >&2; exit 1; }
+	$(BIN)/python packaging/build_deb.py $(ARGS)
 
 test-dock: $(STAMP) test-tools ## 62 faults of every kind to one docking: cables, brokers, disks, clocks
 	BWC_DOCK_FAULTS=62 $(BIN)/python -m pytest --timeout 900 -o faulthandler_timeout=0 -s tests/dock/test_run_of_faults.py $(ARGS)

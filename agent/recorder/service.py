@@ -60,7 +60,7 @@ POWER_OFF = 100
 """The exit code of a recorder whose request to power off was granted."""
 HOUSEKEEPING_S = 0.1
 INBOX_S = 0.5
-SIGNALS_S = 0.5
+SIGNALS_S = 0.25
 SNAPSHOT_EVERY = 10
 ANSWER_S = 2.0
 
@@ -227,8 +227,8 @@ class Service:
             signal.signal(number, lambda _number, _frame: recorder.control.put(on.Told(self._clocks.monotonic_ns())))
         # SIGHUP must not end a recording when a terminal goes away.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # Looked at anew twice a second: a signal that the kernel gives to another thread does not wake this one, which
-        # alone runs the handlers above.
+        # Python handles signals in this thread, and only once it runs: one that the kernel gives to another thread does
+        # not wake it.
         while not self._ending.wait(SIGNALS_S):
             continue
         self._notifier.notify("STOPPING=1")

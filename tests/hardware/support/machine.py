@@ -16,6 +16,9 @@ from tests.hardware.support.debian import CommandError, need, run
 
 PATIENCE_S = 30.0
 LOOK_S = 0.05
+BURST_S = 0.15
+REBOOT = 133
+"""The exit code by which systemd-nspawn asks to be started again."""
 _CLEAN = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "SYSTEMD_COLORS=0")
 _MEMORY_1 = Path("/sys/fs/cgroup/memory")
 
@@ -27,6 +30,14 @@ def until(good: Callable[[], bool], why: str, patience_s: float = PATIENCE_S) ->
         assert time.monotonic() - began < patience_s, f"not within {patience_s:.0f} s: {why}"
         time.sleep(LOOK_S)
     return time.monotonic() - began
+
+
+def crowding() -> float:
+    """How many times longer work takes now than it would alone on this machine: 1.0 when it is quiet."""
+    wall, own = time.monotonic(), time.thread_time()
+    while time.thread_time() - own < BURST_S:
+        pass
+    return max(1.0, (time.monotonic() - wall) / BURST_S)
 
 
 class Machine:
@@ -107,9 +118,19 @@ class Machine:
 
     def off(self) -> float:
         """Wait until it has powered itself off; the seconds that it took."""
+        return self._ends(0)
+
+    def reboots(self) -> None:
+        """Wait until it has switched itself off to be switched on again, and do so."""
+        self._ends(REBOOT)
+        self.boot()
+
+    def _ends(self, code: int) -> float:
         assert self._process is not None
         process = self._process
-        return until(lambda: process.poll() is not None, "the machine powers off")
+        took = until(lambda: process.poll() is not None, "the machine goes off")
+        assert process.returncode == code
+        return took
 
     def cut(self) -> None:
         """Take the power away: everything ends at once, nothing is told."""

@@ -1,6 +1,11 @@
-"""The package, a fresh Debian for it, and a machine that it makes a camera of."""
+"""The package, a fresh Debian for it, and a machine that it makes a camera of.
+
+To see that a check can fail, give a shell script in `BWC_WEAKEN` that spoils the installed machine before it is
+switched on, such as `sed -i s/^Restart=.*// /usr/lib/systemd/system/bwc-recorder.service`.
+"""
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,6 +84,7 @@ def camera(fresh: Path, package: Path) -> Iterator[Machine]:
             identity = ("--agency", "city-pd", "--device", "camera-7", "--camera", CAMERA)
             debian.inside(made.root, "bwc-agent", "init", "/root/pilot", *identity)
             debian.inside(made.root, "bwc-agent", "adopt", "/root/pilot/device", "--mock-pins")
+            debian.inside(made.root, "sh", "-ec", os.environ.get("BWC_WEAKEN", ""))
         (made.root / "var/log/journal").mkdir(exist_ok=True)
         yield made
 

@@ -5,7 +5,6 @@ import os
 import re
 import resource
 import signal
-import statistics
 import struct
 import time
 from collections.abc import Iterator
@@ -14,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from tests.hardware.support.machine import Machine, until
+from tests.hardware.support.machine import Machine, crowding, until
 
 RECORDER, DOCK = "bwc-recorder.service", "bwc-dock.service"
 CONFIG = ("--config", "/etc/bwc/recorder.toml")
 EVIDENCE = "/var/lib/bwc/evidence"
 BACK_S = 2.0
-"""So soon a recording goes on, whatever befell the recorder."""
+"""So soon a recording goes on, whatever befell the recorder; where others crowd the machine, by as much later."""
 PROBE = Path(__file__).with_name("probe.py")
 
 
@@ -169,13 +168,16 @@ def test_press_of_the_power_button_is_a_request_and_refused(running: Machine) ->
 
 
 def test_kill_is_survived(running: Machine) -> None:
-    recording, took = record(running), []
+    recording, took, limits = record(running), [], []
     for _ in range(3):
+        busy = crowding()
         before, killed = running.pid(RECORDER), time.monotonic()
         os.kill(before, signal.SIGKILL)
         took.append(restarted(running, before, recording) - killed)
-    print(f"\nkill -9: recording again after {', '.join(f'{one:.2f}' for one in took)} s")
-    assert 0 < statistics.median(took) <= BACK_S
+        limits.append(BACK_S * max(busy, crowding()))
+    said = ", ".join(f"{one:.2f} (at most {limit:.2f})" for one, limit in zip(took, limits, strict=True))
+    print(f"\nkill -9: recording again after {said} s")
+    assert all(0 < one <= limit for one, limit in zip(took, limits, strict=True))
 
 
 def test_hang_is_survived(running: Machine) -> None:
@@ -191,10 +193,12 @@ def test_hang_is_survived(running: Machine) -> None:
     stopped = time.monotonic()
     until(lambda: not Path(f"/proc/{before}").exists(), "the watchdog bites", 8)
     killed = time.monotonic()
+    busy = crowding()
     took = restarted(running, before, recording) - killed
+    limit = BACK_S * max(busy, crowding())
     running.lift(RECORDER)
-    print(f"\nhang: killed after {killed - stopped:.2f} s, recording again {took:.2f} s later")
-    assert 0 < took <= BACK_S
+    print(f"\nhang: killed after {killed - stopped:.2f} s, recording again {took:.2f} s later (at most {limit:.2f})")
+    assert 0 < took <= limit
 
 
 def test_recorder_out_of_memory_is_survived(running: Machine) -> None:
@@ -208,11 +212,13 @@ def test_recorder_out_of_memory_is_survived(running: Machine) -> None:
     (small / "cgroup.procs").write_text(str(before))
     until(lambda: not Path(f"/proc/{before}").exists(), "it is killed for want of memory", 30)
     killed = time.monotonic()
+    busy = crowding()
     took = restarted(running, before, recording) - killed
+    limit = BACK_S * max(busy, crowding())
     until(lambda: not (small / "cgroup.procs").read_text(), "nothing is left in it")
     small.rmdir()
-    print(f"\nout of memory: recording again after {took:.2f} s")
-    assert 0 < took <= BACK_S
+    print(f"\nout of memory: recording again after {took:.2f} s (at most {limit:.2f})")
+    assert 0 < took <= limit
 
 
 def test_program_that_eats_all_memory_is_killed_before_the_recorder(running: Machine) -> None:
@@ -340,12 +346,9 @@ def test_probe_would_find_holes(furnished: Machine) -> None:
 
 def test_reboot_while_recording_goes_on_in_the_next_boot(running: Machine) -> None:
     recording, boot = record(running), status(running)["boot"]
-    before = running.leader
-    running.try_(
-        "systemctl", "--no-block", "start", "reboot.target"
-    )  # past the lock: root can, and the recorder lives with it
-    until(lambda: running.leader not in {None, before}, "it is switched off and on")
-    running.answers()
+    # Past the lock, straight to the service manager: root can, and the recording has to live with it.
+    running.try_("systemctl", "--no-block", "start", "reboot.target")
+    running.reboots()
     seconds = ready(running)
     until(lambda: status(running).get("recording") == recording, "the recording goes on")
     assert status(running)["boot"] == boot + 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hardware.support.machine import Machine, until
+from tests.hardware.support.machine import Machine, crowding, until
 from tests.hardware.system.test_2_running import CONFIG, EVIDENCE, RECORDER, ready, record, restarted, spans, status
 
 OLD, NEW = "/root/bwc-agent.deb", "/root/newer.deb"
@@ -64,12 +64,14 @@ def test_sealed_key_serves_as_well(running: Machine) -> None:
 
 def test_upgrade_while_recording_records_on(running: Machine) -> None:
     recording, before, held = record(running), running.pid(RECORDER), kept(running)
+    busy = crowding()
     running.run("dpkg", "-i", NEW)
     restarted(running, before, recording)
     until(lambda: running.path("/run/bwc/recording").exists(), "the flag is up")
     was = spans(running, "off")[-1]["length_us"] / 1e6
-    print(f"\nupgrade: dark for {was:.2f} s")
-    assert 0 <= was <= UPGRADE_S
+    limit = UPGRADE_S * max(busy, crowding())
+    print(f"\nupgrade: dark for {was:.2f} s (at most {limit:.2f})")
+    assert 0 <= was <= limit
     after = kept(running)
     assert all(after.get(name, -1) >= size or "/state/" in name for name, size in held.items())
     assert running.run("dpkg-query", "-W", "-f", "${Version}", "bwc-agent").startswith("9.")
