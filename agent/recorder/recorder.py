@@ -63,6 +63,8 @@ MS = 1_000_000
 LOW_STORAGE_S = (3600, 1800, 600, 120)
 """The wearer is warned when this many seconds of recording are left."""
 WEAKER = "configuration_weaker"
+MOST_STRANGE = 8
+"""Names of files that are not ours, as many as are journalled."""
 MOST_STUMBLES = 64
 """Kinds of mistakes that are journalled: some texts hold a number, and are new each time."""
 LATE_NS = 2 * NS
@@ -280,6 +282,9 @@ class Recorder:
             for progress in prepared.left.ended:
                 self.writer.first(_recovery_of(progress), partial(self._recover, progress, final=True))
             self._judge_journal()
+            if prepared.strange:
+                named = ", ".join(prepared.strange[:MOST_STRANGE])
+                self.control.put(on.Tampered(self._clocks.monotonic_ns(), "planted_files", named))
         guard = self._make_guard(prepared.boot == 1)
         lost = guard.load()
         if lost:
