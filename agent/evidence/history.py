@@ -20,12 +20,13 @@ from agent.evidence import entries, layout
 from agent.evidence.carried import Carry
 from agent.evidence.entries import Carried
 from agent.evidence.journal import CHECKPOINT_TYPE, HELD, MAX_LINE, Line, checkpoint_payload, parse_line, split_lines
-from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE
+from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Span
 from agent.evidence.manifest import manifest as typed_manifest
 from agent.evidence.manifest import opening as typed_opening
 from agent.keys import jws
 from agent.keys.certificates import BOOT_TYP
 from agent.keys.jwk import public_key
+from agent.media.packet import Kind
 from agent.storage.interface import Storage
 from agent.strict_json import sha256_hex
 
@@ -62,6 +63,7 @@ class Progress:
         unfinished: That segment has no manifest.
         attested_bytes: What the journal last attested of it as synced; 0 if nothing.
         recipients: Opaque id of the recipient set it was sealed to: a restricted recording must go on as one.
+        withheld: What was withheld while that segment was written, as its boot journalled it; of an unfinished one.
     """
 
     recording: str
@@ -70,6 +72,7 @@ class Progress:
     unfinished: bool = False
     attested_bytes: int = 0
     recipients: str = ""
+    withheld: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,7 @@ class _Story:
     grants: "_Grants | None" = None
     keys: "list[PublicKey] | None" = None
     silent: list[int] = field(default_factory=list)
+    spans: dict[str, list[Span]] = field(default_factory=dict)
 
     def follow(self, line: Line) -> None:
         entry = line.entry
@@ -256,6 +260,23 @@ class _Story:
                 self.ended.add(entry.recording)
             case entries.SegmentOpened():
                 self.recorded = True
+            case entries.SegmentRecovered():
+                self.spans[entry.recording] = []
+            case entries.SegmentClosed():
+                # Its manifest says what was withheld before; what is on goes on in the next one.
+                self.spans[entry.recording] = [s for s in self.spans.get(entry.recording, []) if s.to_us is None]
+            case entries.Withheld() if self.grants is None or entry.request in self.grants.signed:
+                kinds = [Kind(kind) for kind in sorted(entry.kinds) if kind in set(Kind)]
+                self.spans.setdefault(entry.recording, []).extend(
+                    Span(kind, entry.request, entry.from_us, None) for kind in kinds
+                )
+            case entries.Released():
+                self.spans[entry.recording] = [
+                    Span(s.kind, s.request, s.from_us, entry.to_us)
+                    if s.request == entry.request and s.to_us is None
+                    else s
+                    for s in self.spans.get(entry.recording, [])
+                ]
             case entries.Checkpoint():
                 payload = checkpoint_payload(jws.peek(entry.jws, CHECKPOINT_TYPE))
                 if payload.recording:
@@ -278,6 +299,7 @@ class _Story:
             storage_full=later.storage_full if later.tags else self.storage_full,
             carried=later.carried if later.tags else self.carried,
             silent=self.silent + later.silent,
+            spans={**self.spans, **later.spans},
             keys=None if later.keys is None else [*(self.keys or []), *later.keys],
         )
 
@@ -399,6 +421,7 @@ def _progress(storage: Storage, recording: str, story: _Story, identity: PublicK
         unfinished=True,
         attested_bytes=story.attested.get((recording, last), 0),
         recipients=recipients,
+        withheld=tuple(story.spans.get(recording, ())),
     )
 
 

@@ -436,6 +436,7 @@ class Recorder:
             attested_bytes=progress.attested_bytes,
             recovered=True,
             final=final,
+            withheld=progress.withheld,
         )
         self.keeper.post(
             SegmentRecovered(

@@ -692,6 +692,7 @@ class Writer:
                 lost_packets=job.lost,
                 stop=self._stop(job, ended),
                 details=job.end_details if ended == "stopped" else None,
+                withheld=_spans_since(job.spans, abandoned.builder.first_ns // 1000),
             )
             self._closed(job, closed.manifest, closed.ended)
 
