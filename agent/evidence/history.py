@@ -407,7 +407,8 @@ def _progress(storage: Storage, recording: str, story: _Story, identity: PublicK
             parts.setdefault(part[0], set()).add(part[1])
     last = max(parts, default=0)
     if identity is not None:
-        keys = list(_boot_keys(storage, recording, identity))
+        # Of the journals' boot lines, too: whoever takes the copies out of a recording gains nothing.
+        keys = [*(story.keys or []), *_boot_keys(storage, recording, identity)]
         last = next((n for n in sorted(parts, reverse=True) if _was_opened(storage, recording, n, keys)), 0)
     if not last:
         return Progress(recording)

@@ -247,6 +247,18 @@ def test_planted_folder_that_is_named_like_a_recording_is_not_gone_on_with() -> 
     assert device.recording == running
 
 
+def test_certificates_taken_out_of_a_recording_do_not_keep_it_from_being_closed_and_gone_on_with() -> None:
+    device = interrupted()
+    running = device.recording
+    memory(device).cut_power()
+    del memory(device).files[layout.boot_certificate(running, 1)]
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+    assert memory(device).size(layout.manifest(running, 1)) is not None
+    assert memory(device).size(layout.opening(running, 2)) is not None
+
+
 def test_storage_that_makes_files_and_takes_no_bytes_is_not_filled_with_them() -> None:
     device = interrupted()
     running = device.recording
