@@ -104,6 +104,7 @@ def test_journal_names_the_configuration_that_each_boot_was_started_with(pilot: 
         change(pilot, "pre_event_s = 1.0", "pre_event_s = 0.5")
         recorder.start()
         second = sha256_hex(pilot.read_bytes())
+        wait_for(lambda: bool(recorder.entries(2)))
         boots = [recorder.entries(boot)[0] for boot in (1, 2)]
     assert [boot.configuration for boot in boots if isinstance(boot, entries.Boot)] == [first, second]
     assert first != second
