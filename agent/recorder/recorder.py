@@ -227,6 +227,7 @@ class Recorder:
         self._refused_ns = 0
         self._missing: tuple[str, ...] = ()
         self._weaker = ""
+        self._policy_read = False
         self._stumbles: set[str] = set()
         self._tampered = 0
         self._self_test: SelfTestStatus | None = None
@@ -292,6 +293,7 @@ class Recorder:
         self._guard = guard
         running = prepared.left.running
         self._policy_changed(self._policy.load(prepared.left.carried.policy_version))
+        self._policy_read = True
         self.control.put(
             on.Booted(self._clocks.monotonic_ns(), running.recording if running else "", carried=prepared.left.carried)
         )
@@ -595,8 +597,8 @@ class Recorder:
 
     @property
     def standing_by(self) -> bool:
-        """True once storage was read and the camera delivers: a start would lose nothing."""
-        return self._prepared is not None and self.feed.packets > 0
+        """True once storage was read, its policy is in force, and the camera delivers: a start would lose nothing."""
+        return self._policy_read and self.feed.packets > 0
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -637,7 +639,7 @@ class Recorder:
             mode=state.mode,
             recording=state.recording,
             recording_s=(now - job.at_ns) / NS if job is not None else 0.0,
-            boot=self._prepared.boot if self._prepared else 0,
+            boot=self._prepared.boot if self._prepared and self._policy_read else 0,
             boot_tag=self._tag,
             uptime_s=(now - self._started_ns) / NS,
             policy=self._policy.name,
