@@ -318,20 +318,20 @@ def run(config_file: Path) -> None:
     Service(configuration.load(config_file), config_file).run()
 
 
-def _camera(config: Config, config_file: Path) -> str:
-    """The source's spec with its path made absolute."""
-    kind, colon, rest = config.source.camera.partition(":")
-    if colon and kind.startswith("replay"):
-        return f"{kind}:{resolve(config_file, rest)}"
-    return config.source.camera
-
-
 def _digest(config_file: Path) -> str:
     """SHA-256 of a configuration file; empty if it can't be read any more."""
     try:
         return sha256_hex(config_file.read_bytes())
     except OSError:
         return ""
+
+
+def _camera(config: Config, config_file: Path) -> str:
+    """The source's spec with its path made absolute."""
+    kind, colon, rest = config.source.camera.partition(":")
+    if colon and kind.startswith("replay"):
+        return f"{kind}:{resolve(config_file, rest)}"
+    return config.source.camera
 
 
 def _users(dock_user: str) -> frozenset[int]:
