@@ -59,7 +59,8 @@ def annotate_command(
 
     Exit code 0: stored; 2: refused, and nothing was stored.
 
-    Example: bwc-agent annotate evidence/recordings/3f9a1c20b7d4-0002 --key custodian.pem --classification juvenile
+    Example: bwc-agent annotate evidence/recordings/3f9a1c20b7d4-0002 --key custodian-signing.pem --classification
+    juvenile
     """
     import os
 

@@ -1,13 +1,14 @@
 """Closing a segment that was left unfinished: look at what is on storage, sign a manifest of it, alter nothing."""
 
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.digest import Sha256
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import Details
-from agent.evidence.manifest import FORMAT, MANIFEST_TYPE, Ended, Manifest, Moment
+from agent.evidence.manifest import FORMAT, MANIFEST_TYPE, Ended, Manifest, Moment, Span
 from agent.evidence.manifest import manifest as typed_manifest
 from agent.evidence.segment import Identity, Place, signed_manifest
 from agent.keys import jws
@@ -60,6 +61,7 @@ def close_unfinished(
     lost_packets: int = 0,
     stop: Moment | None = None,
     details: Details | None = None,
+    withheld: Sequence[Span] = (),
 ) -> Closed:
     """Sign and store the manifest of a segment that has none, by what is on storage.
 
@@ -77,6 +79,7 @@ def close_unfinished(
         lost_packets: That fell out of memory meanwhile.
         stop: When the recording ended, if it did.
         details: Who permitted that.
+        withheld: What was kept out of it on purpose, in the time of the boot that opened it.
 
     Raises:
         StorageError: Storage refuses; it can be tried again.
@@ -125,6 +128,7 @@ def close_unfinished(
         gaps=[],
         lost_packets=lost_packets,
         stop=stop,
+        withheld=list(withheld),
     )
     manifest = signed_manifest(identity, statement, details)
     storage.publish(target, manifest)

@@ -2,8 +2,14 @@
 
 Read at start, before anything is written. What can't be read is reported, never repaired: the new boot's journal goes
 on from the last line that is whole, and auditors see the rest as it is.
+
+Whoever has the card can lay files into folders, with any number in their names. So, where the device's identity key is
+given, a number counts only if what bears it is ours: a journal by the boot certificate in its first line, a segment by
+its opening statement; and a journal that follows such a one without a gap, for a boot may go dark in its first line.
+What else lies there is left as it is, and named.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
@@ -14,12 +20,13 @@ from agent.evidence import entries, layout
 from agent.evidence.carried import Carry
 from agent.evidence.entries import Carried
 from agent.evidence.journal import CHECKPOINT_TYPE, HELD, MAX_LINE, Line, checkpoint_payload, parse_line, split_lines
-from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE
+from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Span
 from agent.evidence.manifest import manifest as typed_manifest
 from agent.evidence.manifest import opening as typed_opening
 from agent.keys import jws
 from agent.keys.certificates import BOOT_TYP
 from agent.keys.jwk import public_key
+from agent.media.packet import Kind
 from agent.storage.interface import Storage
 from agent.strict_json import sha256_hex
 
@@ -36,12 +43,14 @@ class Tail:
         line: Its last whole line; None if there is none.
         torn_bytes: Bytes after that line, in its file and in any later one: boots that went dark in their first line.
         boot_id: The kernel's boot id in which it was written; empty if unknown.
+        strange: Names in the journal's folder whose number is not one of ours.
     """
 
     boot: int = 0
     line: Line | None = None
     torn_bytes: int = 0
     boot_id: str = ""
+    strange: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Progress:
         unfinished: That segment has no manifest.
         attested_bytes: What the journal last attested of it as synced; 0 if nothing.
         recipients: Opaque id of the recipient set it was sealed to: a restricted recording must go on as one.
+        withheld: What was withheld while that segment was written, as its boot journalled it; of an unfinished one.
     """
 
     recording: str
@@ -62,6 +72,7 @@ class Progress:
     unfinished: bool = False
     attested_bytes: int = 0
     recipients: str = ""
+    withheld: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +101,24 @@ class Dark:
     basis: str
 
 
-def read_tail(storage: Storage) -> Tail:
+def read_tail(storage: Storage, identity: PublicKey | None = None) -> Tail:
     """The end of the newest journal that has a whole line.
+
+    Args:
+        storage: The evidence folder.
+        identity: The device's identity key; without it every journal counts.
 
     Raises:
         StorageError: Storage can't be read at all.
     """
-    boots = [boot for boot in map(layout.journal_boot, storage.names(layout.JOURNAL)) if boot is not None]
-    newest = max(boots, default=0)
+    boots = {boot for boot in map(layout.journal_boot, storage.names(layout.JOURNAL)) if boot}
+    newest = max(boots, default=0) if identity is None else _newest(storage, boots, identity)
+    strange = tuple(layout.journal(boot) for boot in sorted(boots) if boot > newest)
     torn = 0
-    for boot in sorted(boots, reverse=True):
+    for boot in sorted((boot for boot in boots if boot <= newest), reverse=True):
+        if identity is not None and not _is_ours(storage, boot, identity):
+            torn += storage.size(layout.journal(boot)) or 0
+            continue
         lines, rest = _last_lines(storage, layout.journal(boot))
         torn += len(rest)
         for raw in reversed(lines):
@@ -108,8 +127,28 @@ def read_tail(storage: Storage) -> Tail:
             except EvidenceError:
                 torn += len(raw) + 1
                 continue
-            return Tail(newest, line, torn, _boot_id(storage, boot))
-    return Tail(newest, None, torn)
+            return Tail(newest, line, torn, _boot_id(storage, boot), strange)
+    return Tail(newest, None, torn, strange=strange)
+
+
+def _newest(storage: Storage, boots: set[int], identity: PublicKey) -> int:
+    """The newest boot's number: of the last journal that is ours, or of one that follows it without a gap."""
+    newest = next((boot for boot in sorted(boots, reverse=True) if _is_ours(storage, boot, identity)), 0)
+    while newest + 1 in boots:
+        newest += 1
+    return newest
+
+
+def _is_ours(storage: Storage, boot: int, identity: PublicKey) -> bool:
+    """True if a journal begins with the boot line of that very boot, certified by the device's identity key."""
+    try:
+        with storage.open(layout.journal(boot)) as stream:
+            first = parse_line(stream.readline(MAX_LINE + 1).rstrip(b"\n"))
+        if not isinstance(first.entry, entries.Boot):
+            return False
+        return bool(jws.verify(first.entry.certificate, BOOT_TYP, identity).get("boot") == boot == first.entry.boot)
+    except (EvidenceError, StorageError):
+        return False
 
 
 def _last_lines(storage: Storage, path: str) -> tuple[list[bytes], bytes]:
@@ -175,7 +214,9 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
     running: Progress | None = None
     ended = []
     for recording in begun:
-        progress = _progress(storage, recording, story)
+        progress = _progress(storage, recording, story, identity)
+        if identity is not None and not progress.segment and recording not in story.begun:
+            continue  # a folder with a name like ours, and nothing in it that we signed
         if recording in story.ended:
             if progress.unfinished:
                 ended.append(progress)
@@ -198,6 +239,7 @@ class _Story:
     grants: "_Grants | None" = None
     keys: "list[PublicKey] | None" = None
     silent: list[int] = field(default_factory=list)
+    spans: dict[str, list[Span]] = field(default_factory=dict)
 
     def follow(self, line: Line) -> None:
         entry = line.entry
@@ -218,6 +260,23 @@ class _Story:
                 self.ended.add(entry.recording)
             case entries.SegmentOpened():
                 self.recorded = True
+            case entries.SegmentRecovered():
+                self.spans[entry.recording] = []
+            case entries.SegmentClosed():
+                # Its manifest says what was withheld before; what is on goes on in the next one.
+                self.spans[entry.recording] = [s for s in self.spans.get(entry.recording, []) if s.to_us is None]
+            case entries.Withheld() if self.grants is None or entry.request in self.grants.signed:
+                kinds = [Kind(kind) for kind in sorted(entry.kinds) if kind in set(Kind)]
+                self.spans.setdefault(entry.recording, []).extend(
+                    Span(kind, entry.request, entry.from_us, None) for kind in kinds
+                )
+            case entries.Released():
+                self.spans[entry.recording] = [
+                    Span(s.kind, s.request, s.from_us, entry.to_us)
+                    if s.request == entry.request and s.to_us is None
+                    else s
+                    for s in self.spans.get(entry.recording, [])
+                ]
             case entries.Checkpoint():
                 payload = checkpoint_payload(jws.peek(entry.jws, CHECKPOINT_TYPE))
                 if payload.recording:
@@ -240,6 +299,7 @@ class _Story:
             storage_full=later.storage_full if later.tags else self.storage_full,
             carried=later.carried if later.tags else self.carried,
             silent=self.silent + later.silent,
+            spans={**self.spans, **later.spans},
             keys=None if later.keys is None else [*(self.keys or []), *later.keys],
         )
 
@@ -339,13 +399,17 @@ def _told(storage: Storage, boot: int, identity: PublicKey | None) -> _Story:
     return story
 
 
-def _progress(storage: Storage, recording: str, story: _Story) -> Progress:
+def _progress(storage: Storage, recording: str, story: _Story, identity: PublicKey | None) -> Progress:
     parts: dict[int, set[str]] = {}
     for name in storage.names(layout.recording(recording)):
         part = layout.segment_part(name)
         if part is not None:
             parts.setdefault(part[0], set()).add(part[1])
     last = max(parts, default=0)
+    if identity is not None:
+        # Of the journals' boot lines, too: whoever takes the copies out of a recording gains nothing.
+        keys = [*(story.keys or []), *_boot_keys(storage, recording, identity)]
+        last = next((n for n in sorted(parts, reverse=True) if _was_opened(storage, recording, n, keys)), 0)
     if not last:
         return Progress(recording)
     recipients = _recipients(storage, recording, last)
@@ -358,7 +422,34 @@ def _progress(storage: Storage, recording: str, story: _Story) -> Progress:
         unfinished=True,
         attested_bytes=story.attested.get((recording, last), 0),
         recipients=recipients,
+        withheld=tuple(story.spans.get(recording, ())),
     )
+
+
+def _boot_keys(storage: Storage, recording: str, identity: PublicKey) -> Iterator[PublicKey]:
+    """Keys of the boots whose certificates lie in a recording."""
+    for name in storage.names(layout.recording(recording)):
+        if name.startswith("boot-"):
+            try:
+                token = storage.read(f"{layout.recording(recording)}/{name}").decode("ascii")
+                yield public_key(jws.verify(token, BOOT_TYP, identity).get("jwk"))
+            except (StorageError, EvidenceError, KeyFileError, UnicodeDecodeError):
+                continue
+
+
+def _was_opened(storage: Storage, recording: str, segment: int, keys: list[PublicKey]) -> bool:
+    """True if one of the keys has signed the opening statement of this very segment."""
+    try:
+        token = storage.read(layout.opening(recording, segment)).decode("ascii")
+    except (StorageError, UnicodeDecodeError):
+        return False
+    for key in keys:
+        try:
+            statement = typed_opening(jws.verify(token, OPENING_TYPE, key))
+        except EvidenceError:
+            continue
+        return (statement.recording, statement.segment) == (recording, segment)
+    return False
 
 
 def _recipients(storage: Storage, recording: str, segment: int) -> str:

@@ -6,8 +6,11 @@ Every office has a folder of its own, so that each can be handed to whoever hold
     agency/root/root.pem                signs the trust document and device certificates
     agency/policy/policy.pem            signs policy bundles
     agency/supervisor/supervisor.pem    signs authorisations
+    agency/investigator/...             signs that a critical incident is latched or released
+    agency/prosecutor/...               signs authorisations that a rule may ask a prosecutor for
     agency/station/station.pem          attests docks
     agency/custodian/custodian.pem      opens recordings
+    agency/custodian/custodian-signing.pem   signs annotations, as a supervisor's key does
     agency/custodian-rsa/...            the same with RSA, for an unmodified Encryption SDK, if asked
     agency/oversight/oversight.pem      opens recordings, for those who watch over the agency
     agency/offline/offline.pem          opens recordings when the others are lost; to be kept where no network is
@@ -46,7 +49,14 @@ _CLOCK_MARGIN_NS = _DAY_NS
 DEFAULT_LIFETIME_DAYS = 5 * 365
 
 _PUBLIC = 0o644
-_SIGNING: dict[Role, Rank | None] = {"policy": None, "supervisor": RANKS[-1], "station": None}
+_SIGNING: dict[Role, Rank | None] = {
+    "policy": None,
+    "supervisor": RANKS[-1],
+    "investigator": None,
+    "prosecutor": None,
+    "custodian": None,
+    "station": None,
+}
 """The bench's one supervisor has the highest rank, so that every pack can be tried out."""
 
 
@@ -57,8 +67,11 @@ class Provisioned:
     root: Path
     policy: Path
     supervisor: Path
+    investigator: Path
+    prosecutor: Path
     station: Path
     custodian: Path
+    custodian_signing: Path
     custodian_rsa: Path | None
     oversight: Path
     offline: Path
@@ -68,6 +81,12 @@ class Provisioned:
     device_certificate: Path
     device_trust: Path
 
+    def signing(self, role: Role) -> Path:
+        """The signing key of an office. The custodian has another one, which opens."""
+        path = self.custodian_signing if role == "custodian" else getattr(self, role)
+        assert isinstance(path, Path)
+        return path
+
 
 def _paths(directory: Path, *, rsa: bool) -> Provisioned:
     agency, device = directory / "agency", directory / "device"
@@ -75,8 +94,11 @@ def _paths(directory: Path, *, rsa: bool) -> Provisioned:
         root=agency / "root" / "root.pem",
         policy=agency / "policy" / "policy.pem",
         supervisor=agency / "supervisor" / "supervisor.pem",
+        investigator=agency / "investigator" / "investigator.pem",
+        prosecutor=agency / "prosecutor" / "prosecutor.pem",
         station=agency / "station" / "station.pem",
         custodian=agency / "custodian" / "custodian.pem",
+        custodian_signing=agency / "custodian" / "custodian-signing.pem",
         custodian_rsa=agency / "custodian-rsa" / "custodian-rsa.pem" if rsa else None,
         oversight=agency / "oversight" / "oversight.pem",
         offline=agency / "offline" / "offline.pem",
@@ -120,7 +142,7 @@ class _Build:
         validity = Validity(now_ns - _CLOCK_MARGIN_NS, now_ns + lifetime_days * _DAY_NS)
         root = self.signer(paths.root, self._passphrase)
         keys = [
-            TrustedKey(role, role, self.signer(getattr(paths, role), self._passphrase).public_key, validity, rank)
+            TrustedKey(role, role, self.signer(paths.signing(role), self._passphrase).public_key, validity, rank)
             for role, rank in _SIGNING.items()
         ]
         custodian = self.recipient(paths.custodian, HpkeRecipientKey.generate()).recipient

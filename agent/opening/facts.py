@@ -74,10 +74,13 @@ def withheld(segments: Sequence[SegmentStatements]) -> list[Span]:
     spans = []
     for segment in segments:
         if segment.manifest is not None:
+            # What an earlier boot wrote, this one can only tell in that one's time.
+            wrote = segment.opening if segment.manifest.recovered else None
+            boot = segment.manifest.boot if wrote is None else wrote.boot
             for span in segment.manifest.withheld:
                 until_us = span.from_us if span.to_us is None else span.to_us
                 cause = withheld_text(span.request)
-                spans.append(Span(segment.manifest.boot, span.from_us, until_us, span.kind.value, cause))
+                spans.append(Span(boot, span.from_us, until_us, span.kind.value, cause))
     return spans
 
 

@@ -14,6 +14,8 @@ from agent.errors import EvidenceError, StorageError
 from agent.evidence.manifest import Opening, track
 from agent.media.fmp4_reader import Reader, Sample
 from agent.media.packet import Kind, StreamParameters
+from agent.opening.annotations import annotations
+from agent.opening.annotations import caption as annotated_as
 from agent.opening.facts import details_keys, refuse_others, repeats_from, timeline, torn_from, whole_bytes, withheld
 from agent.opening.film import Break, Film, Story
 from agent.opening.joining import MOST_HELD_NS, Line
@@ -92,6 +94,7 @@ class Run:
         boots |= {segment.manifest.boot for segment in recorded.segments if segment.manifest is not None}
         self._told = read_journals(self._place.tree, self._place.device, self._place.recording, boots, self._details)
         self._told.spans += withheld(recorded.segments)
+        self._annotations = annotations(recorded.place, key)
         self._timeline = timeline(recorded, self._told)
         self._repeats = repeats_from(recorded.segments)
         self._film: Film | None = None
@@ -309,6 +312,8 @@ class Run:
     def _story(self) -> Story:
         first = self._recorded.openings[0]
         caption = f"{first.agency}/{first.device} {first.recording}"
+        if annotated := annotated_as(self._annotations):
+            caption = f"{caption} {annotated}"
         if not self._options.verified:
             caption = f"NOT VERIFIED {caption}"
         started_us = self._told.started_us.get(first.boot)
@@ -388,7 +393,10 @@ class Run:
             verified=self._options.verified,
             files=files,
             segments=self._segments,
-            events=opened_events(self._recorded, self._told, self._timeline, self._details),
+            events=[
+                *opened_events(self._recorded, self._told, self._timeline, self._details),
+                *(said.event for said in self._annotations),
+            ],
             missing=self._missing,
             notes=[*self._notes, *remarks(self._recorded, self._told, files)],
         )

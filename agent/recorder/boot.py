@@ -50,6 +50,7 @@ class Prepared:
         journal: Makes its lines; the boot line is made already and is in `first_line`.
         file: Where the lines go.
         left: What the boot before left behind.
+        strange: Files in the journal's folder that bear a number and are not ours.
         identity: What is signed and sealed with, for a classification and a policy.
         certificate: The boot certificate, a JWS.
     """
@@ -59,6 +60,7 @@ class Prepared:
     file: GrowingFile
     first_line: bytes
     left: Left
+    strange: tuple[str, ...]
     identity: Callable[[str, str], Identity]
     certificate: bytes
 
@@ -87,7 +89,7 @@ def prepare(
     Raises:
         StorageError: Storage can't be read or written; nothing is lost by trying again.
     """
-    tail = read_tail(storage)
+    tail = read_tail(storage, owner.signer.public_key)
     left = left_behind(storage, tail, owner.signer.public_key)
     boot = tail.boot + 1
     reading = clocks.wall()
@@ -156,7 +158,7 @@ def prepare(
             policy=policy,
         )
 
-    return Prepared(boot, journal, file, first_line, left, identity, certificate)
+    return Prepared(boot, journal, file, first_line, left, tail.strange, identity, certificate)
 
 
 def recipients_of(trust: TrustDocument, classification: str, clocks: Clocks) -> tuple[str, list[AnyRecipient]]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
 _PR_GET_DUMPABLE = 3
-_M_ARENA_MAX = -8
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_LARGE = 1 << 16
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 
@@ -53,11 +54,13 @@ def share_one_heap() -> None:
     """Let all threads allocate from one heap (mallopt(3), M_ARENA_MAX), where the C library knows how.
 
     glibc gives each thread one of its own, and each keeps what it once had: locked memory that nobody uses. The
-    recorder's threads are rarely outside Python's own lock, so that they hardly wait for each other here.
+    recorder's threads are rarely outside Python's own lock, so that they hardly wait for each other here. What is large
+    (a decoded picture) lies outside of the heap and goes back at once.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def is_dumpable() -> bool:

@@ -73,6 +73,8 @@ MS = 1_000_000
 LOW_STORAGE_S = (3600, 1800, 600, 120)
 """The wearer is warned when this many seconds of recording are left."""
 WEAKER = "configuration_weaker"
+MOST_STRANGE = 8
+"""Names of files that are not ours, as many as are journalled."""
 MOST_STUMBLES = 64
 """Kinds of mistakes that are journalled: some texts hold a number, and are new each time."""
 LATE_NS = 2 * NS
@@ -237,6 +239,7 @@ class Recorder:
         self._refused_ns = 0
         self._missing: tuple[str, ...] = ()
         self._weaker = ""
+        self._policy_read = False
         self._stumbles: set[str] = set()
         self._tampered = 0
         self._self_test: SelfTestStatus | None = None
@@ -294,6 +297,9 @@ class Recorder:
             for progress in prepared.left.ended:
                 self.writer.first(_recovery_of(progress), partial(self._recover, progress, final=True))
             self._judge_journal()
+            if prepared.strange:
+                named = ", ".join(prepared.strange[:MOST_STRANGE])
+                self.control.put(on.Tampered(self._clocks.monotonic_ns(), "planted_files", named))
         guard = self._make_guard(prepared.boot == 1)
         lost = guard.load()
         if lost:
@@ -301,6 +307,7 @@ class Recorder:
         self._guard = guard
         running = prepared.left.running
         self._policy_changed(self._policy.load(prepared.left.carried.policy_version))
+        self._policy_read = True
         self.control.put(
             on.Booted(self._clocks.monotonic_ns(), running.recording if running else "", carried=prepared.left.carried)
         )
@@ -450,6 +457,7 @@ class Recorder:
             attested_bytes=progress.attested_bytes,
             recovered=True,
             final=final,
+            withheld=progress.withheld,
         )
         self.keeper.post(
             SegmentRecovered(
@@ -617,9 +625,12 @@ class Recorder:
 
     @property
     def standing_by(self) -> bool:
-        """True once storage was read and the camera, the first source, delivers: a start would lose nothing."""
+        """True once storage was read, its policy is in force, and the camera, the first source, delivers.
+
+        A start would lose nothing then.
+        """
         delivers = self.feed.packets > 0 and (not self.supervisors or self.supervisors[0].delivering)
-        return self._prepared is not None and delivers
+        return self._policy_read and delivers
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -661,7 +672,7 @@ class Recorder:
             mode=state.mode,
             recording=state.recording,
             recording_s=(now - job.at_ns) / NS if job is not None else 0.0,
-            boot=self._prepared.boot if self._prepared else 0,
+            boot=self._prepared.boot if self._prepared and self._policy_read else 0,
             boot_tag=self._tag,
             uptime_s=(now - self._started_ns) / NS,
             policy=self._policy.name,

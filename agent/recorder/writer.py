@@ -7,7 +7,8 @@ The rules, in order:
 3. A segment ends at the first IDR picture after its length, when stream parameters change, or with its recording.
 4. A storage that refuses is asked again, with the same bytes at the same place: writing them twice is harmless. If only
    this file is beyond help, a new segment begins at the head of the unwritten group (`overlap`), and the old file is
-   closed as recovery would close it. Nothing is lost while memory lasts.
+   closed as recovery would close it. Nothing is lost while memory lasts. Where each new file is beyond help as well,
+   they are begun further and further apart.
 5. A recording's end is a time: all packets before it are stored, none after it.
 6. What happens is told to `notify`; nothing here decides, and no error leaves `step`.
 """
@@ -48,6 +49,8 @@ _LOOK_AGAIN_S = 0.1
 """How often to look whether a recording that has no segment yet, or is to end, can go on."""
 MOST_TRIES = 6
 """So often storage is asked for what no new packet needs, while it takes all else; then that is given up, and said."""
+MOST_DOUBLINGS = 6
+"""Of the time between two attempts that each begin a new file in vain: 32 s at the most."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
@@ -243,6 +246,7 @@ class Writer:
         self._jobs: deque[Job] = deque()
         self._before: deque[tuple[str, Callable[[], object]]] = deque()
         self._tries = 0
+        self._in_vain = 0
         self._begun: tuple[object, SegmentBuilder] | None = None
         self._open: _Open | None = None
         self._abandoned: _Open | None = None
@@ -357,6 +361,9 @@ class Writer:
         self._retry_ns = now + self._settings.retry_ns
         if self._open is not None and error.errno not in _NO_ROOM:
             if self._open.refused:
+                # Where files can be made and not written, each attempt leaves one: further and further apart.
+                self._retry_ns = now + (self._settings.retry_ns << self._in_vain)
+                self._in_vain = min(self._in_vain + 1, MOST_DOUBLINGS)
                 self._abandon(self._open)
             else:
                 self._open.refused = True
@@ -523,7 +530,7 @@ class Writer:
             file = self._storage.create(layout.segment(job.recording, number))
         except StorageError as error:
             if error.errno == errno.EEXIST:
-                job.segment = number  # something else lies in its place: it stays, and the next number is taken
+                self._pass_over_taken(job, number)
             raise
         self._begun = None
         job.segment = number
@@ -531,6 +538,17 @@ class Writer:
         self._open.unsynced.append(builder.prologue)
         self._overlap = False
         self._ledger.post(SegmentOpened(job.recording, number, sha256_hex(builder.opening)))
+
+    def _pass_over_taken(self, job: Job, number: int) -> None:
+        """Something else lies in a segment's place: it stays, and the next number is taken that nothing bears.
+
+        All at once, for somebody may have laid files there in great number, and each attempt takes its time.
+        """
+        parts = map(layout.segment_part, self._storage.names(layout.recording(job.recording)))
+        taken = {part[0] for part in parts if part is not None}
+        while number + 1 in taken:
+            number += 1
+        job.segment = number
 
     def _begin(self, job: Job, packets: list[Packet], identity: Identity) -> SegmentBuilder:
         """A new segment, or the one whose opening statement storage may already hold from an attempt that failed."""
@@ -588,6 +606,7 @@ class Writer:
         now = self._clocks.monotonic_ns()
         open_.offset = end
         open_.unsynced = []
+        self._in_vain = 0
         self._takes()
         self.slowest_sync_ns = max(self.slowest_sync_ns, now - before)
         self.sync_times.note(now - before)
@@ -677,6 +696,7 @@ class Writer:
                 lost_packets=job.lost,
                 stop=self._stop(job, ended),
                 details=job.end_details if ended == "stopped" else None,
+                withheld=_spans_since(job.spans, abandoned.builder.first_ns // 1000),
             )
             self._closed(job, closed.manifest, closed.ended)
 

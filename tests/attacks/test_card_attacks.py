@@ -16,6 +16,7 @@ from agent.evidence.entries import (
     RecordingStarted,
     Requested,
     StandbyEntered,
+    Tampered,
 )
 from agent.evidence.journal import parse_line, split_lines
 from agent.strict_json import encode_json, sha256_hex
@@ -156,3 +157,118 @@ def test_recording_of_a_boot_whose_journal_never_reached_storage_goes_on() -> No
     device.run(3)
     assert device.recording == running
     assert "0001.manifest.jws" in storage.names(layout.recording(running))
+
+
+# -- planted names ----------------------------------------------------------------------------------------------------
+
+
+def plant(device: Device, path: str, data: bytes) -> None:
+    file = memory(device).create(path)
+    file.write_at(0, data)
+    file.sync()
+    file.close()
+
+
+def planted(device: Device, boot: int) -> list[str]:
+    found = [entry for entry in device.entries(Tampered, boot) if isinstance(entry, Tampered)]
+    return [entry.what for entry in found if entry.what == "planted_files"]
+
+
+def test_planted_journal_with_the_highest_number_moves_no_boot_out_of_reach() -> None:
+    device = interrupted()
+    running = device.recording
+    real = bytes(memory(device).files[layout.journal(1)].data)
+    plant(device, layout.journal(99_999_999), real)
+    plant(device, layout.journal(500), b"not ours\n")
+    memory(device).cut_power()
+    device.boot()
+    device.run(2)
+    assert device.recorder.status().boot == 2
+    assert device.recording == running
+    assert planted(device, 2) == ["planted_files"]
+    assert bytes(memory(device).files[layout.journal(99_999_999)].data) == real
+    memory(device).cut_power()
+    device.boot()
+    device.run(1)
+    assert device.recorder.status().boot == 3
+
+
+def test_journal_planted_in_the_next_boots_place_is_passed_over() -> None:
+    device = interrupted()
+    running = device.recording
+    plant(device, layout.journal(2), bytes(memory(device).files[layout.journal(1)].data))
+    memory(device).cut_power()
+    device.boot()
+    device.run(2)
+    assert device.recorder.status().boot == 3
+    assert device.recording == running
+    assert device.lines(3)[0].prev == device.lines(1)[-1].hash
+
+
+def test_planted_segment_with_the_highest_number_moves_no_segment_out_of_reach() -> None:
+    device = interrupted()
+    running = device.recording
+    plant(device, layout.segment(running, 999_999), b"x")
+    plant(device, layout.opening(running, 70), memory(device).read(layout.opening(running, 1)))
+    memory(device).cut_power()
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+    assert memory(device).size(layout.manifest(running, 1)) is not None
+    assert memory(device).size(layout.segment(running, 2)) is not None
+    assert memory(device).size(layout.segment(running, 1_000_000)) is None
+
+
+def test_very_many_segments_planted_in_the_next_ones_places_are_passed_over_at_once() -> None:
+    device = interrupted()
+    running = device.recording
+    for number in range(2, 60):
+        plant(device, layout.segment(running, number), b"x")
+    device.recorder.writer.roll(running)
+    device.run(6)
+    assert memory(device).size(layout.opening(running, 60)) is not None
+    assert device.recorder.feed.backlog_ns(device.recorder._job.cursor) < 2 * 10**9  # type: ignore[union-attr]
+    assert bytes(memory(device).files[layout.segment(running, 2)].data) == b"x"
+
+
+def test_planted_folder_that_is_named_like_a_recording_is_not_gone_on_with() -> None:
+    device = interrupted()
+    running = device.recording
+    tag = running.split("-")[0]
+    for path, data in (
+        (layout.boot_certificate(f"{tag}-9999", 1), memory(device).read(layout.boot_certificate(running, 1))),
+        (layout.opening(f"{tag}-9999", 1), memory(device).read(layout.opening(running, 1))),
+        (layout.segment(f"{tag}-9999", 1), b"x"),
+    ):
+        plant(device, path, data)
+    memory(device).cut_power()
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+
+
+def test_certificates_taken_out_of_a_recording_do_not_keep_it_from_being_closed_and_gone_on_with() -> None:
+    device = interrupted()
+    running = device.recording
+    memory(device).cut_power()
+    del memory(device).files[layout.boot_certificate(running, 1)]
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+    assert memory(device).size(layout.manifest(running, 1)) is not None
+    assert memory(device).size(layout.opening(running, 2)) is not None
+
+
+def test_storage_that_makes_files_and_takes_no_bytes_is_not_filled_with_them() -> None:
+    device = interrupted()
+    running = device.recording
+    memory(device).fault = failing({"write", "sync"}, errno.EIO, only=".seg")
+    device.run(120)
+    made = [
+        path for path in memory(device).files if path.startswith(layout.recording(running)) and path.endswith(".seg")
+    ]
+    assert len(made) <= 12
+    memory(device).fault = failing(set(), 0)
+    device.run(40)
+    assert not device.recorder.writer.failing
+    assert device.recording == running

@@ -1,5 +1,6 @@
 """What a loss of power must not undo."""
 
+import errno
 import secrets
 
 import msgspec
@@ -14,17 +15,20 @@ from agent.core.events import Action
 from agent.core.limits import Limits
 from agent.core.setup import Setup
 from agent.core.state import Mode, State
-from agent.evidence import entries
+from agent.evidence import entries, layout
 from agent.evidence.carried import Carry
 from agent.evidence.details import KEY_BYTES, DetailsKey
 from agent.evidence.entries import Carried
 from agent.evidence.journal import Journal, Line, parse_line
+from agent.evidence.manifest import MANIFEST_TYPE, manifest
+from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy.request import Authorization
 from agent.policy_unsafe import UnsafePermitEverything
+from tests.attacks.test_card_attacks import chain_on
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device
-from tests.support.storage import MemoryStorage
+from tests.support.storage import MemoryStorage, failing
 
 LIMITS = Limits(post_roll_s=0, pause_s=10, pause_total_s=20, mute_s=10, mute_total_s=15)
 
@@ -185,3 +189,53 @@ def _event(word: str, state: State, now_ns: int, before: Carried, interrupted: b
             return on.Tick(now_ns + 4 * NS)
         case _:
             return on.TriggerRose(now_ns, word)
+
+
+def withheld_of(device: Device, segment: int) -> list[tuple[str, bool]]:
+    """What a segment's manifest says was withheld: kind, and whether that had ended."""
+    token = device.storage.read(layout.manifest(device.recording, segment)).decode()
+    return [(str(span.kind), span.to_us is not None) for span in manifest(jws.peek(token, MANIFEST_TYPE)).withheld]
+
+
+def test_pulled_battery_does_not_take_what_was_withheld_out_of_the_manifest() -> None:
+    device = recording()
+    device.press("mark", hold_s=2.2)
+    device.run(14)
+    assert device.entries(entries.Released)
+    cut(device)
+    device.run(1)
+    assert withheld_of(device, 1) == [("audio", True), ("video", True)]
+
+
+def test_pause_that_was_on_when_the_battery_was_pulled_is_in_the_manifest_without_an_end() -> None:
+    device = recording()
+    device.press("mark", hold_s=2.2)
+    device.run(3)
+    cut(device)
+    device.run(1)
+    assert withheld_of(device, 1) == [("audio", False), ("video", False)]
+    cut(device)
+    device.run(1)
+    assert withheld_of(device, 2) == []
+
+
+def test_withheld_span_that_somebody_adds_to_the_journal_is_in_no_manifest() -> None:
+    device = recording()
+    device.run(2)
+    assert isinstance(device.storage, MemoryStorage)
+    chain_on(device, entries.Withheld(device.recording, 77, ["video"], 1_000_000, 9_000_000))
+    cut(device)
+    device.run(1)
+    assert withheld_of(device, 1) == []
+
+
+def test_segment_that_could_not_be_written_on_says_what_was_withheld() -> None:
+    device = recording()
+    device.press("mark", hold_s=2.2)
+    device.run(14)
+    assert isinstance(device.storage, MemoryStorage)
+    device.storage.fault = failing({"write"}, errno.EIO, only="0001.seg")
+    device.run(6)
+    device.storage.fault = failing(set(), 0)
+    device.run(6)
+    assert withheld_of(device, 1) == [("audio", True), ("video", True)]

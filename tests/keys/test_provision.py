@@ -6,7 +6,8 @@ import pytest
 
 from agent.clock import NS
 from agent.errors import EvidenceError, KeyFileError, ProvisioningError
-from agent.keys import files
+from agent.evidence import annotation
+from agent.keys import authorization, files
 from agent.keys.certificates import verify_device
 from agent.keys.provision import Provisioned, provision
 from agent.keys.trust import Role, read_unpinned, verify_trust
@@ -29,6 +30,9 @@ def test_everything_provisioned_fits_together(tmp_path: Path) -> None:
     roles: list[tuple[Role, Path]] = [
         ("policy", made.policy),
         ("supervisor", made.supervisor),
+        ("investigator", made.investigator),
+        ("prosecutor", made.prosecutor),
+        ("custodian", made.custodian_signing),
         ("station", made.station),
     ]
     for role, path in roles:
@@ -46,6 +50,21 @@ def test_everything_provisioned_fits_together(tmp_path: Path) -> None:
     assert made.custodian_rsa is None
 
 
+def test_each_office_can_sign_what_devices_and_recordings_take_from_it(tmp_path: Path) -> None:
+    made = make(tmp_path / "bench")
+    trust = read_unpinned(files.read_token(made.trust))
+    offices: tuple[tuple[Path, authorization.Authority, authorization.Action], ...] = (
+        (made.prosecutor, "prosecutor", "StopRecording"),
+        (made.investigator, "investigator", "LatchCriticalIncident"),
+        (made.supervisor, "supervisor_remote", "StopRecording"),
+    )
+    for key, authority, action in offices:
+        listed = trust.listed(files.load_signer(f"file:{key}").kid, authorization.ROLES, NOW)
+        authorization.check_office(listed, authority=authority, action=action, rank="officer")
+    for key in (made.supervisor, made.custodian_signing):
+        assert trust.listed(files.load_signer(f"file:{key}").kid, annotation.ROLES, NOW)
+
+
 def test_what_was_provisioned_holds_on_a_device_whose_clock_is_some_hours_behind(tmp_path: Path) -> None:
     made = make(tmp_path / "bench")
     trust = read_unpinned(files.read_token(made.trust))
@@ -56,7 +75,7 @@ def test_what_was_provisioned_holds_on_a_device_whose_clock_is_some_hours_behind
 def test_a_passphrase_protects_the_agencys_keys_and_the_device_starts_without_one(tmp_path: Path) -> None:
     made = make(tmp_path / "bench", passphrase="secret")
     keys = sorted((tmp_path / "bench" / "agency").rglob("*.pem"))
-    assert len(keys) == 7
+    assert len(keys) == 10
     assert all(files.needs_passphrase(path) for path in keys)
     assert b"BEGIN PRIVATE KEY" not in b"".join(path.read_bytes() for path in keys)
     assert files.load_recipient_key(made.offline, "secret").recipient.kid
@@ -92,8 +111,9 @@ def test_no_private_key_of_the_agency_goes_to_the_device(tmp_path: Path) -> None
 def test_each_office_has_a_folder_of_its_own(tmp_path: Path) -> None:
     make(tmp_path / "bench", rsa=True)
     folders = [path for path in (tmp_path / "bench" / "agency").iterdir() if path.is_dir()]
-    assert len(folders) == 8
-    assert all(len(list(folder.iterdir())) == 1 for folder in folders)
+    assert len(folders) == 10
+    # The custodian opens with one key and signs with the other.
+    assert {folder.name for folder in folders if len(list(folder.iterdir())) != 1} == {"custodian"}
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:

@@ -213,3 +213,27 @@ def test_swap_that_the_system_tells_nothing_of_counts_as_in_clear(tmp_path: Path
 def test_kernel_names_its_boot() -> None:
     assert kernel_boot_id() == kernel_boot_id()
     assert len(kernel_boot_id()) in {0, 36}
+
+
+def test_threads_share_one_heap_and_large_buffers_go_back_at_once() -> None:
+    """In a process of its own, where the C library is glibc: what threads held and gave back is not kept."""
+    script = """
+import threading
+from agent.recorder.hardening import share_one_heap
+share_one_heap()
+def anonymous_kb():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1])
+def hold():
+    held = [bytearray(1 << 20) for _ in range(8)]
+    for piece in held:
+        piece[::4096] = bytes(256)
+before = anonymous_kb()
+threads = [threading.Thread(target=hold) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(anonymous_kb() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(done.stdout) < 4096
