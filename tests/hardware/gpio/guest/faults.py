@@ -1,6 +1,8 @@
 """Lines that are held, stuck, chattering, lost or busy, and lights, all on real lines; writes down what came of them.
 
-python3 -m tests.hardware.gpio.guest.faults OUT
+python3 -m tests.hardware.gpio.guest.faults OUT AFTER
+
+The last case begins once the file AFTER is there.
 """
 
 import json
@@ -13,7 +15,7 @@ from typing import Any
 
 from tests.hardware.gpio.guest.presses import LINES
 from tests.hardware.gpio.guest.shell import Shell
-from tests.hardware.gpio.guest.sim import Chip, Holder
+from tests.hardware.gpio.guest.sim import Chip, Holder, wait_for
 
 OUTPUTS = ("RED", "GREEN", "TONE", "HAPTIC")
 
@@ -38,7 +40,7 @@ def double(chip: Chip, line: str = "RECORD") -> None:
     press(chip, line)
     time.sleep(0.12)
     press(chip, line)
-    time.sleep(0.7)
+    time.sleep(1.5)
 
 
 class Case(threading.Thread):
@@ -62,6 +64,17 @@ class Case(threading.Thread):
         self.found[name] = [each["what"] for each in map(asdict, shell.asked[since:])]
         self.found["stumbles"] = shell.stumbles
         return len(shell.asked)
+
+    def steady(self, line: str) -> bool:
+        """True if an output is on for a second without a break, once the signals that wait are over."""
+        until, since = time.monotonic() + 20, time.monotonic()
+        while (now := time.monotonic()) < until:
+            if not self.chip.value(line):
+                since = now
+            elif now - since > 1:
+                return True
+            time.sleep(0.02)
+        return False
 
     def happen(self) -> None:
         """What happens."""
@@ -95,10 +108,10 @@ class Stuck(Case):
         time.sleep(31.5)
         seen = self.note("while_stuck", shell, seen)
         press(self.chip, "MARK")
-        time.sleep(0.8)
+        time.sleep(1.5)
         seen = self.note("other", shell, seen)
         self.chip.pull("RECORD", up=True)
-        time.sleep(0.5)
+        time.sleep(1.5)
         seen = self.note("let_go", shell, seen)
         double(self.chip)
         self.note("after", shell, seen)
@@ -145,8 +158,7 @@ class Lost(Case):
         self.found["problems_after"] = shell.hands.problems
         double(self.chip)
         self.note("after", shell, seen)
-        time.sleep(2.0)  # until the signal is over
-        self.found["red"] = self.chip.value("RED")
+        self.found["red"] = self.steady("RED")
         shell.close()
 
 
@@ -179,7 +191,7 @@ class Busy(Case):
         self.found["problems"] = shell.hands.problems
         seen = self.note("busy", shell)
         press(self.chip, "MARK")
-        time.sleep(0.8)
+        time.sleep(1.5)
         seen = self.note("other", shell, seen)
         record.close()
         red.close()
@@ -188,8 +200,7 @@ class Busy(Case):
         self.found["problems_after"] = shell.hands.problems
         double(self.chip)
         self.note("after", shell, seen)
-        time.sleep(2.0)  # until the signal is over
-        self.found["red"] = self.chip.value("RED")
+        self.found["red"] = self.steady("RED")
         shell.close()
 
 
@@ -198,7 +209,7 @@ class Lights(Case):
 
     def happen(self) -> None:
         shell = Shell(self.name)
-        self.found["ready"] = self.watch(5.0)
+        self.found["ready"] = self.watch(3.0)
         self.found["standby"] = self.watch(4.2)
         press(self.chip, "RECORD")
         time.sleep(0.12)
@@ -234,7 +245,7 @@ class Lights(Case):
 
 LANES: tuple[tuple[type[Case], ...], ...] = ((Stuck,), (Lights,), (Held, Chattering, Busy, Missing))
 """What goes on at the same time. The lost chip comes after all of them: lgpio is so busy with reading from what is gone
-that it would disturb the others."""
+that it would disturb the others, and those that are pressed at the same time."""
 
 
 def one_by_one(out: Path, kinds: tuple[type[Case], ...]) -> None:
@@ -257,6 +268,7 @@ def main(argv: list[str]) -> None:
         lane.start()
     for lane in lanes:
         lane.join()
+    wait_for(Path(argv[1]), 600.0)
     one_by_one(out, (Lost,))
 
 
