@@ -13,8 +13,8 @@ from tests.hardware.camera.sound_card import EVERY_NS, NS, TONE_NS
 US = 1_000_000
 EVERY_S = EVERY_NS / NS
 ROUNDING_US = 1
-BEGIN_US = 1000
-"""Opening places the beginnings of two tracks, whose ticks count from moments of their own, to some ticks of sound."""
+BEGIN_US = 127
+"""Opening puts a file's beginning onto a grid that both tracks' ticks share, here 1/8000 s; all samples with it."""
 BRIGHT = 180
 LOUD = 0.1
 """Of full scale; the tone has a third of it, the noise a few ten-thousandths."""
