@@ -182,6 +182,7 @@ def test_kill_is_survived(running: Machine) -> None:
 
 def test_hang_is_survived(running: Machine) -> None:
     """The unit's own 10 s are cut to 3 s, to save time; what is measured begins when it is killed."""
+    assert running.show(RECORDER, "WatchdogUSec") == "10s"
     running.drop_in(RECORDER, "[Service]\nWatchdogSec=3s\n")
     recording, before = record(running), running.pid(RECORDER)
     os.kill(before, signal.SIGKILL)  # the next one has the shorter watchdog
