@@ -174,7 +174,7 @@ class Judge:
             if moment_ns < span.from_ns:
                 continue
             footage = found.footage.get(span.recording, Footage())
-            missing_s = (min(moment_ns, span.to_ns) - footage.newest_ns) / NS
+            missing_s = (min(moment_ns, span.to_ns) - max(footage.newest_ns, span.began_ns)) / NS
             if moment_ns <= span.to_ns:
                 found.lost_s = missing_s
             found.stalled_s = take.stalled_s(moment_ns)

@@ -109,6 +109,7 @@ class Agency:
 class Span:
     """A recording's time, on the monotonic clock, between its backlog being drained and its stop being asked for.
 
+    `began_ns` is when it began in this boot: what an earlier one recorded of it ends before that, and the dark between.
     `granted_at` is the log's size when it was seen to have been stopped, `stopped_at` when the line that says so had
     been synced; 0 if it was not stopped. A cut between them lets it go on: recording more is the safe side.
     """
@@ -116,6 +117,7 @@ class Span:
     recording: str
     from_ns: int
     to_ns: int
+    began_ns: int
     granted_at: int = 0
     stopped_at: int = 0
 
@@ -206,6 +208,7 @@ class Stage:
     disk: LoggedDisk
     recorder: Running
     take: Take
+    began_ns: int = 0
 
     def record(self) -> tuple[str, int]:
         """Start a recording; its id, and when it had caught up."""
@@ -214,10 +217,12 @@ class Stage:
 
     def caught_up(self, recording: str) -> int:
         """When a recording that runs had caught up with its camera, in monotonic nanoseconds."""
-        self.recorder.until(
+        status = self.recorder.until(
             lambda s: s["recording"] == recording and s["recording_s"] > 0.3 and s["backlog_ms"] < DRAINED_MS
         )
-        return time.monotonic_ns()
+        now = time.monotonic_ns()
+        self.began_ns = now - round(status["recording_s"] * NS)
+        return now
 
     def authorise(self, recording: str) -> None:
         """Have the recorder take a supervisor's leave, and note that it said so."""
@@ -236,11 +241,11 @@ class Stage:
         to_ns = time.monotonic_ns()
         self.recorder.ask("press", name="record", hold_s=HOLD_S, times=1)
         self.recorder.until(lambda status: not status["recording"])
-        self.take.spans.append(Span(recording, from_ns, to_ns, self.disk.size))
+        self.take.spans.append(Span(recording, from_ns, to_ns, self.began_ns, self.disk.size))
 
     def goes_on(self, recording: str, from_ns: int) -> None:
         """Note that it records until the end."""
-        self.take.spans.append(Span(recording, from_ns, FOR_EVER_NS))
+        self.take.spans.append(Span(recording, from_ns, FOR_EVER_NS, self.began_ns))
 
 
 @contextmanager
