@@ -19,6 +19,7 @@ root = {root}   # fingerprint of the agency's root key
 [storage]
 path = "evidence"
 reserve_mb = 16                  # room left for the journal when the card is full
+readers = "owner"                # "group": sealed evidence and journal for a dock service that is another user
 
 [source]
 camera = {camera}                # picamera2, pattern, or replay:FILE
