@@ -151,8 +151,8 @@ class ChipPin(LGPIOPin):  # type: ignore[misc]
         super()._set_state(value)
 
     def _call_when_changed(self, chip: int, gpio: int, level: int, ticks: int) -> None:  # noqa: ARG002 - lgpio's
-        # Not gpiozero's, which raises if the handler was taken away while an edge was on its way. All edges of a process
-        # come by one thread of lgpio's, and an exception ends it: every button would be dead.
+        # Not gpiozero's, which raises if the handler was taken away while an edge was on its way. All edges come by one
+        # thread of lgpio's, and an exception ends it: every button would be dead.
         handler = self._when_changed
         method = None if handler is None else handler()
         if method is not None:
