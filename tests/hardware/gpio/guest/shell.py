@@ -18,7 +18,6 @@ from agent.core.inputs_lines import Timing
 from agent.core.state import State, background
 from agent.recorder.control import Control
 
-
 _ONE_AT_A_TIME = threading.Lock()
 """A recorder has one set of lines and opens them in one thread. Several at once, in one process, left lines of lgpio's
 without edges."""
