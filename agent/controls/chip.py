@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from agent.clock import NS
 from agent.controls.lines import ChipInfo, LineInfo, choose_chip, offset_of
 from agent.errors import DeviceError
 
@@ -119,6 +120,7 @@ class ChipPin(LGPIOPin):  # type: ignore[misc]
     """A line of a `ChipFactory`. It belongs to one opening of the chip, and is free for others once it is closed."""
 
     _callback: Any
+    _when_changed: Any
 
     def __init__(self, factory: "ChipFactory", info: Any) -> None:
         self._opening = factory.opening
@@ -147,6 +149,14 @@ class ChipPin(LGPIOPin):  # type: ignore[misc]
         if self._opening != self.factory.opening:
             raise DeviceError(errno.ENODEV, "its chip was opened anew")
         super()._set_state(value)
+
+    def _call_when_changed(self, chip: int, gpio: int, level: int, ticks: int) -> None:  # noqa: ARG002 - lgpio's
+        # Not gpiozero's, which raises if the handler was taken away while an edge was on its way. All edges come by one
+        # thread of lgpio's, and an exception ends it: every button would be dead.
+        handler = self._when_changed
+        method = None if handler is None else handler()
+        if method is not None:
+            method(ticks / NS, level)
 
     def _disable_event_detect(self) -> None:
         with contextlib.suppress(lgpio.error):  # as in `close`

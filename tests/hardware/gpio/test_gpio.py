@@ -24,7 +24,7 @@ nice -n -15 python3 -m tests.hardware.gpio.guest.faults /tmp/faults /tmp/presses
 python3 -m tests.hardware.gpio.guest.presses {seed} {presses} {devices} 30 1 /tmp/presses
 pressed=$?
 wait
-sort /run/faults | uniq -c | sort -n | tail -3
+sort /run/faults | uniq -c | sort -n | tail -6
 python3 -m tests.hardware.gpio.guest.presses {seed} 60 6 3 0 /tmp/broken
 insmod /run/modules/i2c-stub.ko chip_addr=0x36
 python3 -m tests.hardware.gpio.guest.gauge /tmp/gauge.json

@@ -18,6 +18,10 @@ from agent.core.inputs_lines import Timing
 from agent.core.state import State, background
 from agent.recorder.control import Control
 
+_ONE_AT_A_TIME = threading.Lock()
+"""A recorder has one set of lines and opens them in one thread. Several at once, in one process, left lines of lgpio's
+without edges."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -118,6 +122,10 @@ class Shell:
             ),
         )
         clocks = SystemClocks()
+        with _ONE_AT_A_TIME:
+            self._begin(config, clocks, timing)
+
+    def _begin(self, config: ControlsConfig, clocks: SystemClocks, timing: Timing | None) -> None:
         self.hands = Hands(config, clocks)
         self._effects = _Refusing(self.hands, clocks)
         inputs = Inputs(self.hands.lines, self.hands.layout.patterns, timing)
