@@ -1,6 +1,5 @@
 import time
 
-import msgspec
 import pytest
 
 from agent.clock import NS, SystemClocks
@@ -138,23 +137,6 @@ def test_no_message_of_a_flood_is_dropped_on_either_side(docked: Docked) -> None
 def test_battery_is_passed_on_as_far_as_the_recorder_measures_it(power: object, told: int | None) -> None:
     assert battery_pct({"power": power}) == told
     assert battery_pct({}) is None
-
-
-def test_custodian_sees_the_battery_that_the_recorder_measures(docked: Docked) -> None:
-    real = docked.device.recorder.status
-    docked.start_station()
-    docked.contact(closed=True)
-
-    def turn() -> None:
-        docked.turn()
-        snapshot = msgspec.to_builtins(real()) | {"power": {"battery_percent": 41.2, "celsius": 48.5}}
-        (docked.run / "status.json").write_bytes(msgspec.json.encode(snapshot))
-        docked.dock.turn(0.02)
-
-    until = time.monotonic() + 10
-    while not (docked.row_known() and docked.row().battery_pct == 42):
-        assert time.monotonic() < until
-        turn()
 
 
 def test_undocked_device_is_silent(docked: Docked) -> None:
