@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-LANES = (("resources",), ("camera", "gpio", "system", "power", "arm64"))
+LANES = (("resources", "arm64"), ("camera", "gpio", "system", "power"))
 _PYTEST = ("-m", "pytest", "--timeout", "2400", "-o", "faulthandler_timeout=0")
 
 
