@@ -50,20 +50,20 @@ from agent.recorder.clock_watch import ClockWatch
 from agent.recorder.control import Control
 from agent.recorder.deliveries import Deliveries
 from agent.recorder.feed import Feed
-from agent.recorder.keeper import Keeper
-from agent.recorder.status import SelfTestStatus, Status, TrackStatus
-from agent.recorder.supervisor import Supervisor
-from agent.recorder.writer import (
+from agent.recorder.job import (
     FirstStored,
     Job,
     RecordingClosed,
     Settings,
     StorageRefused,
     StorageTakes,
-    Writer,
     WriterEvent,
     WriterFault,
 )
+from agent.recorder.keeper import Keeper
+from agent.recorder.status import SelfTestStatus, Status, TrackStatus
+from agent.recorder.supervisor import Supervisor
+from agent.recorder.writer import Writer
 from agent.seal.writer import RandomBytes
 from agent.storage.anchored import AnchoredStorage
 from agent.storage.interface import GrowingFile, Storage

@@ -43,6 +43,7 @@ from agent.recorder.boot import Owner
 from agent.recorder.flag import Flag
 from agent.recorder.hardening import harden, kernel_boot_id, share_one_heap
 from agent.recorder.heartbeat import Heartbeat
+from agent.recorder.job import Settings
 from agent.recorder.local_socket import LocalServer
 from agent.recorder.measuring import Reporter
 from agent.recorder.recorder import Options, Policy, Recorder
@@ -51,7 +52,6 @@ from agent.recorder.signed_policy import SignedPolicy
 from agent.recorder.sources import INTERLEAVE_NS, sources
 from agent.recorder.status import write_snapshot
 from agent.recorder.supervisor import Supervisor
-from agent.recorder.writer import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile, make_folders
 from agent.strict_json import sha256_hex

@@ -15,7 +15,7 @@ from agent.evidence import entries, layout
 from agent.evidence.manifest import OPENING_TYPE, opening
 from agent.keys import jws
 from agent.policy_unsafe import UnsafePermitEverything
-from agent.recorder.writer import Job
+from agent.recorder.job import Job
 from tests.support.device import Device, trust
 from tests.support.packets import scene
 from tests.support.rig import Rig
