@@ -82,7 +82,7 @@ class Retries:
             if self._tries < MOST_TRIES:
                 raise
             problem: Exception | None = error
-        except Exception as error:  # noqa: BLE001 - as in `step`
+        except Exception as error:  # noqa: BLE001 - as in `Writer.step`
             problem = error
         else:
             problem = None
