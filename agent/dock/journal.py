@@ -1,9 +1,15 @@
 """The journal, read from beside it: lines in order, from a place on, no further than what is durable.
 
-The dock judges nothing: it hands on what stands there. A line that is no line ends a file's reading; the next boot's
+The dock judges no line: it hands on what stands there. A line that is no line ends a file's reading; the next boot's
 file goes on, as the journal itself does.
+
+Whoever has the card can lay files with any number in their names beside the journal's. As in `agent.evidence.history` a
+file counts only if its first line bears that very boot's certificate, signed by the device's key: one that is planted
+far ahead would else be read for the newest, and what the recorder writes no more. Whose key that is the device
+certificate beside the journal says. It is taken at its word here, for a station checks it.
 """
 
+import errno
 import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,6 +17,9 @@ from typing import Any, NamedTuple
 from agent.dock.messages import Event, EventData, Text
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
+from agent.keys import jws
+from agent.keys.certificates import BOOT_TYP, DEVICE_TYP
+from agent.keys.jwk import public_key
 from agent.storage.interface import Storage
 from agent.strict_json import sha256_hex, strict_json
 
@@ -46,6 +55,8 @@ _ALWAYS = frozenset(
     }
 )
 """What a station should know of, besides refusals: no checkpoint, nothing of the encounter itself."""
+_NO_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.EACCES})
+"""A folder, a link, or not for us to read: no journal that the recorder made. Any other error may pass."""
 
 
 class Read(NamedTuple):
@@ -118,6 +129,8 @@ class Reader:
         self._storage = storage
         self._after, self._after_hash = after, after_hash
         self._checked = after == 0
+        self._device = ""
+        self._judged: dict[int, tuple[int, bool]] = {}
         self._boot = 0
         self._offset = 0
         self._last = 0
@@ -161,8 +174,35 @@ class Reader:
         return first is not None and first.n <= self._after
 
     def _boots(self) -> list[int]:
-        boots = (layout.journal_boot(name) for name in self._storage.names(layout.JOURNAL))
-        return sorted(boot for boot in boots if boot is not None)
+        """The boots whose journals are this device's, in order."""
+        numbers = (layout.journal_boot(name) for name in self._storage.names(layout.JOURNAL))
+        known = self._storage.size(layout.DEVICE) is not None
+        device = self._storage.read(layout.DEVICE).decode("ascii", "replace") if known else ""
+        if device != self._device:
+            self._device = device  # another card, perhaps
+            self._judged.clear()
+        return sorted(boot for boot in numbers if boot is not None and self._is_ours(boot))
+
+    def _is_ours(self, boot: int) -> bool:
+        """True if a journal's first line bears the boot's certificate; judged once, and again when it has grown."""
+        size = self._storage.size(layout.journal(boot)) or 0
+        judged, ours = self._judged.get(boot, (-1, False))
+        # The recorder only appends: a journal that has its first line keeps it.
+        if not ours and judged != size:
+            ours = self._is_certified(boot)
+            self._judged[boot] = (size, ours)
+        return ours
+
+    def _is_certified(self, boot: int) -> bool:
+        try:
+            key = public_key(jws.peek(self._device, DEVICE_TYP).get("jwk"))
+            return bool(jws.verify(self.boot_certificate(boot) or "", BOOT_TYP, key).get("boot") == boot)
+        except EvidenceError:
+            return False
+        except StorageError as error:
+            if error.errno in _NO_FILE:
+                return False
+            raise
 
     def _raw(self, boot: int, offset: int) -> Iterator[bytes]:
         with self._storage.open(layout.journal(boot)) as stream:

@@ -4,24 +4,30 @@ All of it is made in memory and forgotten with the process; only the certificate
 """
 
 import contextlib
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import __version__
 from agent.clock import Clocks
-from agent.errors import EvidenceError
+from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
 from agent.evidence.details import KEY_BYTES, DetailsKey
 from agent.evidence.history import Left, dark, left_behind, read_tail
 from agent.evidence.journal import Journal
+from agent.evidence.mark import JournalMark
 from agent.evidence.segment import Identity
 from agent.keys.certificates import issue_boot
 from agent.keys.signer import KeySigner, Signer
 from agent.keys.trust import TrustDocument
 from agent.seal.recipients import AnyRecipient
 from agent.seal.writer import RandomBytes, Sealer
+from agent.storage.anchored import AnchoredStorage
 from agent.storage.interface import GrowingFile, Storage
 from agent.strict_json import sha256_hex
+
+MOST_STRANGE = 8
+"""Names of files that are not ours, as many as are journalled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +183,117 @@ def recipients_of(trust: TrustDocument, classification: str, clocks: Clocks) -> 
         with contextlib.suppress(EvidenceError):
             return name, trust.recipients(name, at_ns)
     raise EvidenceError("every recipient of the trust document was revoked: this device needs a new one")
+
+
+class ThisBoot:
+    """What one boot writes with, once storage was read; until then who asks for it is told to ask again.
+
+    Args:
+        owner: Who this device is.
+        storage: The evidence folder.
+        clocks: Both clocks.
+        random_bytes: Source of keys.
+        kernel_boot_id: The kernel's name for its boot.
+        tag: Names this boot in the ids of its recordings.
+        configuration: SHA-256 of the configuration file; empty if there is none.
+        mark: Remembers how far the journal came.
+
+    Attributes:
+        storage: The evidence folder, as long as it is the one with this boot's journal.
+        prepared: What was read and made; None before storage was read.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner: Owner,
+        storage: Storage,
+        clocks: Clocks,
+        random_bytes: RandomBytes,
+        kernel_boot_id: str,
+        tag: str,
+        configuration: str,
+        mark: JournalMark | None,
+    ) -> None:
+        self._owner = owner
+        self.storage = AnchoredStorage(storage, self._anchor)
+        self._clocks = clocks
+        self._random_bytes = random_bytes
+        self._kernel_boot_id = kernel_boot_id
+        self._tag = tag
+        self._configuration = configuration
+        self._mark = mark
+        self.prepared: Prepared | None = None
+
+    def prepare(self) -> Prepared:
+        """Read where the journal stands, and make this boot's keys and journal; not again once that is done.
+
+        Raises:
+            StorageError: Storage can't be read or written; nothing is lost by trying again.
+        """
+        self.prepared = prepare(
+            self.storage,
+            self._owner,
+            self._clocks,
+            self._random_bytes,
+            kernel_boot_id=self._kernel_boot_id,
+            tag=self._tag,
+            configuration=self._configuration,
+        )
+        return self.prepared
+
+    def ready(self) -> Prepared:
+        """What was prepared.
+
+        Raises:
+            StorageError: Nothing yet: to be asked again.
+        """
+        if self.prepared is None:
+            raise StorageError(errno.EAGAIN, "storage has not been read yet in this boot")
+        return self.prepared
+
+    def _anchor(self) -> str:
+        """This boot's journal, beside which all else belongs; empty before there is one."""
+        return layout.journal(self.prepared.boot) if self.prepared is not None else ""
+
+    def certificates(self) -> tuple[bytes, bytes]:
+        """Of the device and of this boot.
+
+        Raises:
+            StorageError: Storage has not been read yet.
+        """
+        return self._owner.certificate, self.ready().certificate
+
+    def suspicions(self) -> list[tuple[str, str]]:
+        """Signs that somebody was at the journal, each by its kind and in words; to be looked for once.
+
+        A journal that did not come as far as this device remembers, and names in its folder that are not ours.
+
+        Raises:
+            StorageError: Storage can't be read.
+        """
+        found = []
+        wrong = self._mark.judge(self.storage) if self._mark is not None else ""
+        if wrong:
+            found.append(("journal_cut", wrong))
+        strange = self.ready().strange
+        if strange:
+            found.append(("planted_files", ", ".join(strange[:MOST_STRANGE])))
+        return found
+
+    def journal_stored(self, number: int, head: str) -> None:
+        """Remember how far the journal came. One that can't be remembered now is remembered a minute later."""
+        with contextlib.suppress(StorageError):
+            if self._mark is not None and self.storage.size(self._anchor()) is not None:
+                self._mark.save(self.ready().boot, number, head)
+
+    def journal_again(self, offset: int) -> GrowingFile:
+        """This boot's journal, opened anew after storage was gone: it holds what was synced, or it is another's.
+
+        Raises:
+            StorageError: It is not there, or is not the same.
+        """
+        path = layout.journal(self.ready().boot)
+        if (self.storage.size(path) or 0) < offset:
+            raise StorageError(errno.ENODEV, f"expected {path} with what was synced; this is not the same storage")
+        return self.storage.reopen(path)

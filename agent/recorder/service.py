@@ -43,15 +43,16 @@ from agent.recorder.boot import Owner
 from agent.recorder.flag import Flag
 from agent.recorder.hardening import harden, kernel_boot_id, share_one_heap
 from agent.recorder.heartbeat import Heartbeat
+from agent.recorder.interface import Options, Policy
+from agent.recorder.job import Settings
 from agent.recorder.local_socket import LocalServer
 from agent.recorder.measuring import Reporter
-from agent.recorder.recorder import Options, Policy, Recorder
+from agent.recorder.recorder import Recorder
 from agent.recorder.self_test import self_test
 from agent.recorder.signed_policy import SignedPolicy
 from agent.recorder.sources import INTERLEAVE_NS, sources
 from agent.recorder.status import write_snapshot
 from agent.recorder.supervisor import Supervisor
-from agent.recorder.writer import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile, make_folders
 from agent.strict_json import sha256_hex
@@ -239,7 +240,7 @@ class Service:
         self.hands.close()
         self._server.close()
         self._try(self._show_recording)
-        return recorder.power_off
+        return recorder.effects.power_off
 
     def _claim(self) -> None:
         """Two recorders that write one journal would make evidence that contradicts itself."""
@@ -294,7 +295,7 @@ class Service:
             moved = (state.contact, state.docked(now)) != dock
             dock = (state.contact, state.docked(now))
             if count % SNAPSHOT_EVERY == 0:
-                self._try(recorder.check_policy)
+                self._try(recorder.policy.check)
                 self._try(recorder.warn)
                 if self._heart.ready and not tested:
                     tested = True
@@ -307,7 +308,7 @@ class Service:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - journalled, once each
-            self.recorder.stumbled(f"{type(error).__name__}: {error}")
+            self.recorder.effects.stumbled(f"{type(error).__name__}: {error}")
 
     def _test_itself(self) -> None:
         status = self.recorder.status()
@@ -348,12 +349,12 @@ class Service:
             case {"ask": "authorize", "token": str(token)}:
                 return {"action": self.recorder.authorize(token)}
             case {"ask": "policy", "token": str(token)}:
-                event = self.recorder.offer_policy(token)
+                event = self.recorder.policy.offer(token)
                 if event.kind is Happening.REFUSED:
                     raise ControlError(1, f"refused: {event.detail}")
                 return {"version": event.version, "policy": self.recorder.status().policy}
             case {"ask": "press", "name": str(name), "hold_s": (int() | float()) as hold_s, "times": int(times)}:
-                if not self.recorder.takes_presses:
+                if not self.recorder.policy.takes_presses:
                     raise ControlError(errno.EPERM, "the signed policy forbids to simulate buttons on this device")
                 return {"presses": self.hands.press(name, float(hold_s), times)}
             case _:

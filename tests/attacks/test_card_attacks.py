@@ -227,7 +227,7 @@ def test_very_many_segments_planted_in_the_next_ones_places_are_passed_over_at_o
     device.recorder.writer.roll(running)
     device.run(6)
     assert memory(device).size(layout.opening(running, 60)) is not None
-    assert device.recorder.feed.backlog_ns(device.recorder._job.cursor) < 2 * 10**9  # type: ignore[union-attr]
+    assert device.recorder.feed.backlog_ns(device.recorder.effects.job.cursor) < 2 * 10**9  # type: ignore[union-attr]
     assert bytes(memory(device).files[layout.segment(running, 2)].data) == b"x"
 
 

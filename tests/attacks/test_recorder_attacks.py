@@ -15,7 +15,7 @@ from agent.evidence import entries, layout
 from agent.evidence.manifest import OPENING_TYPE, opening
 from agent.keys import jws
 from agent.policy_unsafe import UnsafePermitEverything
-from agent.recorder.writer import Job
+from agent.recorder.job import Job
 from tests.support.device import Device, trust
 from tests.support.packets import scene
 from tests.support.rig import Rig
@@ -169,6 +169,6 @@ def test_slow_card_at_shutdown_makes_no_contradiction_of_what_it_takes_afterward
 def test_mistakes_whose_texts_differ_each_time_fill_no_journal() -> None:
     device = Device()
     for number in range(1000):
-        device.recorder.stumbled(f"RuntimeError: {number}")
+        device.recorder.effects.stumbled(f"RuntimeError: {number}")
     device.settle()
     assert len(device.entries(entries.Refused)) <= 64

@@ -27,8 +27,9 @@ from agent.keys.signer import KeySigner
 from agent.media.packet import Kind, Packet
 from agent.media.sources import OpenSource
 from agent.recorder.feed import Feed
+from agent.recorder.job import FirstStored, Job, RecordingClosed, Settings, WriterEvent
 from agent.recorder.keeper import Keeper
-from agent.recorder.writer import FirstStored, Job, RecordingClosed, Settings, Writer, WriterEvent
+from agent.recorder.writer import Writer
 from agent.seal.framing import frame_length_for
 from agent.seal.recipients import HpkeRecipientKey
 from agent.storage.disk import DiskStorage

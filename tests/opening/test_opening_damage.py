@@ -15,7 +15,7 @@ from agent.keys import jws
 from agent.media.packet import Kind
 from agent.opening.opening import open_recording
 from agent.opening.recorded import recordings
-from agent.recorder.writer import Settings
+from agent.recorder.job import Settings
 from agent.strict_json import b64, encode_json, strict_json, unb64
 from agent.verification.tree import find
 from tests.support.evidence import Files, files_of, storage_of

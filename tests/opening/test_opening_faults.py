@@ -12,7 +12,7 @@ from agent.evidence import layout
 from agent.media.packet import Kind, Packet
 from agent.opening.opened import OpenedSegment
 from agent.opening.opening import open_recording
-from agent.recorder.writer import Settings
+from agent.recorder.job import Settings
 from agent.seal.recipients import HpkeRecipientKey
 from tests.support.containers import decoded_times
 from tests.support.films import CLIPS, camera, found, only_place, open_rig, packets_of, record, shown, texts

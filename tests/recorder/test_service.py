@@ -433,8 +433,9 @@ def test_storage_that_answers_nothing_does_not_starve_the_watchdog(
     def hang(*_: object) -> None:
         never.wait()
 
-    for name in ("status", "warn", "check_policy"):
+    for name in ("status", "warn"):
         monkeypatch.setattr(service.recorder, name, hang)
+    monkeypatch.setattr(service.recorder.policy, "check", hang)
     for kept in (service._keep_house, service._report):
         threading.Thread(target=kept, daemon=True).start()
     service.recorder.control.put(lambda: None)

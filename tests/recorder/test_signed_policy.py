@@ -177,8 +177,8 @@ def device_with(bench: Bench) -> Device:
 def test_policy_rolled_back_between_boots_is_named_and_the_strictest_is_in_force() -> None:
     bench = Bench()
     device = device_with(bench)
-    device.recorder.offer_policy(made(1))
-    device.recorder.offer_policy(made(2))
+    device.recorder.policy.offer(made(1))
+    device.recorder.policy.offer(made(2))
     device.run(1)
     assert said(device)[-2:] == [("policy_in_force", 1), ("policy_in_force", 2)]
     bench.storage.cut_power()
@@ -189,14 +189,14 @@ def test_policy_rolled_back_between_boots_is_named_and_the_strictest_is_in_force
     assert ("policy_rolled_back", 1) in said(device, 2)
     assert ("policy_built_in", 0) in said(device, 2)
     assert device.recorder.status().policy == f"{BUILT_IN} (built in)"
-    event = device.recorder.offer_policy(made(1))
+    event = device.recorder.policy.offer(made(1))
     assert event.kind is Happening.REFUSED
 
 
 def test_altered_bundle_is_named_and_passed_over() -> None:
     bench = Bench()
     device = device_with(bench)
-    device.recorder.offer_policy(made(1))
+    device.recorder.policy.offer(made(1))
     device.run(1)
     path = f"{layout.POLICY}/00000001.jws"
     file = bench.storage.files[path]
@@ -212,7 +212,7 @@ def test_altered_bundle_is_named_and_passed_over() -> None:
 def test_refused_offer_is_in_the_journal() -> None:
     bench = Bench()
     device = device_with(bench)
-    device.recorder.offer_policy("x.y.z")
+    device.recorder.policy.offer("x.y.z")
     device.run(1)
     assert said(device)[-1] == ("policy_refused", 0)
 
@@ -240,7 +240,7 @@ def weaker(device: Device, boot: int = 1) -> list[bool]:
 def test_shortened_buffer_in_an_edited_configuration_is_journalled_and_the_signed_length_is_kept() -> None:
     bench = Bench()
     device = device_with(bench)
-    device.recorder.offer_policy(made(1, device=Terms(pre_event_s=12)))
+    device.recorder.policy.offer(made(1, device=Terms(pre_event_s=12)))
     device.run(16)
     device.press("record", times=2)
     started = [
@@ -255,9 +255,9 @@ def test_shortened_buffer_in_an_edited_configuration_is_journalled_and_the_signe
 def test_demand_that_a_newer_bundle_takes_back_is_said_to_be_met_again() -> None:
     bench = Bench()
     device = device_with(bench)
-    device.recorder.offer_policy(made(1, device=Terms(pre_event_s=12, classification="restricted")))
+    device.recorder.policy.offer(made(1, device=Terms(pre_event_s=12, classification="restricted")))
     device.run(1)
-    device.recorder.offer_policy(made(2))
+    device.recorder.policy.offer(made(2))
     device.run(1)
     assert weaker(device) == [False, True]
 
@@ -265,7 +265,7 @@ def test_demand_that_a_newer_bundle_takes_back_is_said_to_be_met_again() -> None
 def test_classification_of_an_edited_configuration_does_not_choose_who_may_open() -> None:
     bench = Bench()
     device = device_with(bench)
-    device.recorder.offer_policy(made(1, device=Terms(classification="restricted")))
+    device.recorder.policy.offer(made(1, device=Terms(classification="restricted")))
     device.run(6)
     device.press("record", times=2)
     device.run(2)
@@ -277,6 +277,6 @@ def test_classification_of_an_edited_configuration_does_not_choose_who_may_open(
 def test_presses_on_simulated_pins_are_refused_where_the_policy_forbids_them() -> None:
     bench = Bench()
     device = device_with(bench)
-    assert device.recorder.takes_presses
-    device.recorder.offer_policy(made(1, device=Terms(simulated_pins=False)))
-    assert not device.recorder.takes_presses
+    assert device.recorder.policy.takes_presses
+    device.recorder.policy.offer(made(1, device=Terms(simulated_pins=False)))
+    assert not device.recorder.policy.takes_presses

@@ -9,7 +9,7 @@ from agent.evidence import layout
 from agent.evidence.entries import PacketsLost, SlowSync
 from agent.evidence.journal import parse_line, split_lines
 from agent.media.packet import Kind, Packet, Stream
-from agent.recorder.writer import FirstStored, RecordingClosed, Settings, StorageRefused, StorageTakes
+from agent.recorder.job import FirstStored, RecordingClosed, Settings, StorageRefused, StorageTakes
 from agent.strict_json import sha256_hex
 from tests.support.packets import AUDIO, VIDEO, scene
 from tests.support.rig import Rig, of, plain

@@ -26,8 +26,9 @@ from agent.keys.trust import TrustDocument, read_unpinned
 from agent.media.packet import Packet
 from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder.boot import Owner
-from agent.recorder.recorder import Options, Policy, Recorder
-from agent.recorder.writer import Settings
+from agent.recorder.interface import Options, Policy
+from agent.recorder.job import Settings
+from agent.recorder.recorder import Recorder
 from agent.seal.framing import frame_length_for
 from agent.storage.interface import Storage
 from tests.support.clocks import FakeClocks

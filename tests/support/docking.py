@@ -14,7 +14,7 @@ from agent.keys import files
 from agent.keys.signer import Signer
 from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder import inbox
-from agent.recorder.recorder import Policy
+from agent.recorder.interface import Policy
 from agent.recorder.status import write_snapshot
 from agent.station.fleet import Row, rows
 from agent.station.service import Station

@@ -17,8 +17,9 @@ from agent.keys.signer import KeySigner
 from agent.media.fmp4_reader import Reader
 from agent.media.packet import Kind, Packet, Stream
 from agent.recorder.feed import Feed
+from agent.recorder.job import Job, Settings, WriterEvent
 from agent.recorder.keeper import Keeper
-from agent.recorder.writer import Job, Settings, Writer, WriterEvent
+from agent.recorder.writer import Writer
 from agent.seal.reader import open_message
 from agent.seal.recipients import HpkeRecipientKey
 from tests.support.clocks import FakeClocks

@@ -307,7 +307,7 @@ def test_later_boot_that_closes_a_segment_as_its_own_is_named() -> None:
     left = left_behind(storage_of(crashed()), read_tail(storage_of(crashed()))).running
     assert left is not None
     del storage.files[layout.manifest(left.recording, left.segment)]
-    identity = device.recorder._ready().identity("default", "0" * 64)
+    identity = device.recorder._boot.ready().identity("default", "0" * 64)
     place = Place(left.recording, left.segment, left.previous)
     close_unfinished(storage, identity, place, ended="rolled", attested_bytes=0, recovered=False)
     assert Code.FINISHED_BY_ANOTHER_HAND in codes(check(files_of(storage)))

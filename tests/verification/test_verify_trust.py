@@ -228,9 +228,9 @@ def test_whole_evidence_of_an_invented_agency_is_consistent_and_not_believed() -
 def test_recipients_that_the_trust_document_does_not_list_are_noted() -> None:
     outsider = HpkeRecipientKey.generate().recipient
     device = recorder()
-    prepared = device.recorder._prepared
+    prepared = device.recorder._boot.prepared
     assert prepared is not None
-    device.recorder._prepared = replace(
+    device.recorder._boot.prepared = replace(
         prepared,
         identity=lambda classification, policy: replace(
             prepared.identity(classification, policy),

@@ -1,0 +1,191 @@
+"""What the core's commands do to the world: ring, writer, journal, signals, policy.
+
+All of it in the control thread; only `stumbled` may be called from any.
+"""
+
+from collections.abc import Callable
+
+from agent.clock import Clocks
+from agent.core import commands as do
+from agent.core import events as on
+from agent.core.state import State, background
+from agent.evidence.entries import Continued, DockContact, Entry, Refused, SelfTested, Tampered
+from agent.evidence.manifest import PreEventLength
+from agent.recorder.boot import ThisBoot
+from agent.recorder.classifications import Classifications
+from agent.recorder.feed import Feed
+from agent.recorder.interface import Options, Policy, Signals
+from agent.recorder.job import Job
+from agent.recorder.keeper import Keeper
+from agent.recorder.recovery import Recovery
+from agent.recorder.status import SelfTestStatus
+from agent.recorder.writer import Writer
+
+MS = 1_000_000
+MOST_STUMBLES = 64
+"""Kinds of mistakes that are journalled: some texts hold a number, and are new each time."""
+
+
+class RecorderEffects:
+    """Carries out what the core commands; `agent.recorder.control.Effects`.
+
+    Args:
+        clocks: Both clocks.
+        options: How this recorder works.
+        feed: Gives recordings their place in the ring.
+        writer: Writes recordings.
+        keeper: Keeps the journal.
+        boot: Knows what the boot before left behind.
+        recovery: Closes that.
+        classifications: What recordings are sealed as.
+        policy: Decides requests.
+        signals: Shows signals.
+        moved: Told when the dock's contact moves.
+        listen: Has speech measured; answers with `events.SpeechMeasured`.
+        ended: Called once when the process is to end.
+
+    Attributes:
+        job: The recording that runs; None in standby.
+        refused: So many requests were refused, and `missing` is what the newest one lacked.
+        tampered: So many times somebody was at this device.
+        self_test: Outcome of the newest self-test; None before there was one.
+        power_off: The machine is to be powered off once the process has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        clocks: Clocks,
+        options: Options,
+        feed: Feed,
+        writer: Writer,
+        keeper: Keeper,
+        boot: ThisBoot,
+        recovery: Recovery,
+        classifications: Classifications,
+        policy: Policy,
+        signals: Signals,
+        moved: Callable[[], None],
+        listen: Callable[[do.Listen], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._clocks = clocks
+        self._options = options
+        self._feed = feed
+        self._writer = writer
+        self._keeper = keeper
+        self._boot = boot
+        self._recovery = recovery
+        self._classifications = classifications
+        self._policy = policy
+        self._signals = signals
+        self._moved = moved
+        self._listen = listen
+        self._ended = ended
+        self._stumbles: set[str] = set()
+        self.job: Job | None = None
+        self.refused = 0
+        self.missing: tuple[str, ...] = ()
+        self.tampered = 0
+        self.self_test: SelfTestStatus | None = None
+        self.power_off = False
+
+    def carry_out(self, command: do.Command, durable: Callable[[], None]) -> on.Event | None:
+        """Do what the core commands."""
+        now = self._clocks.monotonic_ns()
+        match command:
+            case do.OpenRecording():
+                return self._open(command)
+            case do.CloseRecording():
+                self.job = None
+                self._feed.ends(command.end_ns)
+                self._writer.end(command.recording, command.end_ns, command.details)
+            case do.Withhold():
+                self._feed.withhold(command.kinds)
+                self._writer.withhold(command.recording, command.kinds, command.request, command.at_ns)
+            case do.Release():
+                self._feed.withhold(frozenset())
+                self._writer.release(command.recording, command.request, command.at_ns)
+            case do.Decide():
+                decided = self._policy.decide(command)
+                if not decided.allowed:
+                    self.refused += 1
+                    self.missing = decided.missing
+                return decided
+            case do.Journal():
+                self._count(command.entry)
+                self._keeper.post(command.entry, command.details, synced=self._synced(command, durable))
+                if isinstance(command.entry, Continued):
+                    self._close_continued()
+            case do.Show():
+                self._signals.show(command.signal, now)
+            case do.Stealth():
+                self._signals.stealth(now, on=command.on)
+            case do.Listen():
+                self._listen(command)
+            case do.Reclassify():
+                self._classifications.classify(command.recording, command.classification)
+                self._writer.roll(command.recording)
+            case do.ShutDown():
+                self.power_off = command.power_off
+                self._ended()
+        return None
+
+    @staticmethod
+    def _synced(command: do.Journal, durable: Callable[[], None]) -> Callable[[], None] | None:
+        """Who is told once the line is durable. A dock's contact is signed at once: a station asks for the newest."""
+        if command.token:
+            return durable
+        return (lambda: None) if isinstance(command.entry, DockContact) else None
+
+    def _count(self, entry: Entry) -> None:
+        """What status tells of the journal."""
+        match entry:
+            case Tampered():
+                self.tampered += 1
+            case DockContact():
+                self._moved()
+            case SelfTested():
+                self.self_test = SelfTestStatus(entry.passed, entry.failed)
+
+    def _close_continued(self) -> None:
+        """Close what a recording left open that goes on as another one, which began before storage was read."""
+        progress = self._boot.ready().left.running
+        if progress is not None:
+            self._recovery.schedule(progress, final=False)
+
+    def _open(self, command: do.OpenRecording) -> on.RecordingOpened:
+        """Give a recording its place in the ring and have it written."""
+        cursor = self._feed.start(command.at_ns)
+        found = cursor.pre_event
+        asked_ms, kept_ms, gap_ms = (ns // MS for ns in (found.asked_ns, found.kept_ns, found.gap_ns))
+        length = PreEventLength(
+            asked_ms=asked_ms,
+            kept_ms=kept_ms,
+            excess_ms=found.excess_ns // MS,
+            gap_ms=gap_ms,
+            short=found.short,
+            silent=not self._options.pre_event_audio,
+        )
+        job = Job(command.recording, cursor, command.at_ns, length)
+        if command.cause is on.Cause.RECOVERY:
+            progress = self._boot.ready().left.running
+            assert progress is not None
+            self._classifications.classify(command.recording, self._classifications.found(progress))
+            self._recovery.resume(progress, job)
+        self.job = job
+        self._writer.begin(job)
+        return on.RecordingOpened(
+            command.at_ns, command.recording, command.cause, asked_ms, kept_ms, gap_ms, found.short
+        )
+
+    def turned(self, state: State, now_ns: int) -> float:
+        """Bring the outputs up to date."""
+        self._signals.background(background(state), now_ns)
+        return self._signals.turn(now_ns)
+
+    def stumbled(self, problem: str) -> None:
+        """Journal an exception, each kind once: a mistake that repeats must not fill the storage."""
+        if problem not in self._stumbles and len(self._stumbles) < MOST_STUMBLES:
+            self._stumbles.add(problem)
+            self._keeper.post(Refused("control", problem[:300]))

@@ -1,0 +1,106 @@
+"""What a recorder needs of its surroundings: where requests are decided, what the wearer is shown; and how it works."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.clock import NS
+from agent.core import commands as do
+from agent.core import events as on
+from agent.core.gestures_layout import Layout
+from agent.core.setup import Setup
+from agent.core.signals import Background, Signal
+from agent.policy.keeper import Event as PolicyEvent
+from agent.policy.terms import Configured, Terms
+from agent.recorder.job import Settings
+
+
+class Policy(Protocol):
+    """Where a request is decided."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of it."""
+
+    @property
+    def version(self) -> int:
+        """Of its bundle; 0 where there is none."""
+
+    @property
+    def setup(self) -> Setup:
+        """What it says once and for all."""
+
+    @property
+    def layout(self) -> Layout | None:
+        """What gestures mean by it; None if it says nothing about them."""
+
+    @property
+    def terms(self) -> Terms:
+        """What it demands of the device itself."""
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Names of triggers that its rules know."""
+
+    def load(self, seen_version: int) -> list[PolicyEvent]:
+        """Put the newest good bundle in force, none older than one that was seen."""
+
+    def offer(self, token: str) -> PolicyEvent:
+        """Take a new bundle, or say why not."""
+
+    def check(self) -> PolicyEvent | None:
+        """The event that the bundle has expired, once."""
+
+    def decide(self, command: do.Decide) -> on.Decided:
+        """The decision. Never raises."""
+
+
+class Signals(Protocol):
+    """What the wearer sees, hears and feels."""
+
+    def show(self, signal: Signal, now_ns: int) -> None:
+        """Begin to show a signal."""
+
+    def background(self, state: Background, now_ns: int) -> None:
+        """What the lights say from now on while no signal is shown."""
+
+    def stealth(self, now_ns: int, *, on: bool) -> None:
+        """Lights and tone off, or on again."""
+
+    def turn(self, now_ns: int) -> float:
+        """Bring the outputs to what they should be now; seconds until the next change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How this recorder works.
+
+    Attributes:
+        pre_event_ns: Length kept before a start.
+        pre_event_audio: False for a silent buffer.
+        max_bytes: Bound of the ring.
+        classification: Recipient set.
+        settings: Of the writer.
+        interleave_ns: How long packets of one source wait for older ones of another; 0 for one source.
+        simulated_pins: The buttons are simulated.
+        triggers: Names of the trigger lines.
+        configuration: SHA-256 of the configuration file; empty if there is none.
+    """
+
+    pre_event_ns: int
+    pre_event_audio: bool
+    max_bytes: int
+    classification: str
+    settings: Settings
+    interleave_ns: int = 0
+    simulated_pins: bool = False
+    triggers: tuple[str, ...] = ()
+    configuration: str = ""
+
+    @property
+    def configured(self) -> Configured:
+        """What a policy may demand otherwise."""
+        return Configured(self.pre_event_ns / NS, self.simulated_pins, self.classification, self.triggers)

@@ -1,0 +1,128 @@
+"""What the writer works on and with: its settings, a recording to be written, the journal it needs, what it tells."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.buffer.ring import Cursor
+from agent.clock import NS
+from agent.errors import StorageError
+from agent.evidence.details import Details
+from agent.evidence.entries import Entry
+from agent.evidence.journal import OpenSegment
+from agent.evidence.manifest import PreEventLength, Span
+from agent.media.packet import Kind
+
+
+class Ledger(Protocol):
+    """What the writer needs of the journal's keeper."""
+
+    @property
+    def head(self) -> str:
+        """Hash of the newest journal line."""
+
+    @property
+    def failing(self) -> bool:
+        """True while storage refuses journal lines."""
+
+    def post(self, entry: Entry, details: Details | None = None) -> None:
+        """Journal an entry."""
+
+    def attest(self, segment: OpenSegment | None) -> None:
+        """Attest the open segment's synced bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the writer works.
+
+    Attributes:
+        segment_ns: Length of a segment.
+        slow_sync_ns: A sync that takes longer is journalled.
+        retry_ns: Between two attempts at a storage that refuses.
+        attest_ns: Between two attestations of the open segment.
+        reserve_bytes: Left free for the journal.
+    """
+
+    segment_ns: int = 60 * NS
+    slow_sync_ns: int = 150_000_000
+    retry_ns: int = NS // 2
+    attest_ns: int = NS
+    reserve_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRefused:
+    """Storage does not take what it is given; recording goes on in memory."""
+
+    error: StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class StorageTakes:
+    """Storage takes bytes again after `outage_ns`."""
+
+    outage_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingClosed:
+    """All of a recording is on storage, its final manifest included."""
+
+    recording: str
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStored:
+    """The first packets of a recording are durable, `took_ns` after the start was asked for."""
+
+    recording: str
+    took_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriterFault:
+    """Something went wrong that is not storage's doing; a new segment begins."""
+
+    problem: str
+
+
+WriterEvent = StorageRefused | StorageTakes | RecordingClosed | FirstStored | WriterFault
+Notify = Callable[[WriterEvent], None]
+"""Told what happens, in the writer's thread."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One recording to be written.
+
+    Attributes:
+        cursor: Its place in the ring.
+        at_ns: When its start was asked for.
+        pre_event: What was kept from before; None if it goes on from an earlier boot.
+        segment: Number of its last segment so far; `previous` is the hash of that one's manifest.
+        end_ns: Packets from then on are not part of it; None while it runs. `end_details` say who permitted that.
+        position: Number of the next packet to be sealed.
+        over: Kinds of which a packet after the end was seen.
+        lost: Packets that fell out of memory since the last manifest.
+        stored: True once its first packets are durable.
+        caught_up: True once all that was in memory was sealed.
+        spans: What was or is withheld.
+        roll: A new segment is to begin at the next IDR picture, because it goes to other recipients.
+    """
+
+    recording: str
+    cursor: Cursor
+    at_ns: int
+    pre_event: PreEventLength | None
+    segment: int = 0
+    previous: str = ""
+    end_ns: int | None = None
+    end_details: Details | None = None
+    position: int = 0
+    over: set[Kind] = field(default_factory=set)
+    lost: int = 0
+    stored: bool = False
+    caught_up: bool = False
+    spans: list[Span] = field(default_factory=list)
+    roll: bool = False

@@ -1,0 +1,91 @@
+"""The policy in force: changed by signed bundles, told to the core, and held against how this device is configured."""
+
+import threading
+from functools import partial
+
+from agent.clock import NS, Clocks
+from agent.core import events as on
+from agent.policy.keeper import Event as PolicyEvent
+from agent.policy.terms import deviations
+from agent.recorder.control import Control
+from agent.recorder.feed import Feed
+from agent.recorder.interface import Options, Policy
+
+WEAKER = "configuration_weaker"
+
+
+class PolicyInForce:
+    """Keeps the recorder to its policy.
+
+    Args:
+        policy: Decides requests.
+        options: How this recorder is configured.
+        clocks: Both clocks.
+        control: Told what changes.
+        feed: Told how long a pre-event buffer the policy demands.
+    """
+
+    def __init__(self, policy: Policy, options: Options, clocks: Clocks, control: Control, feed: Feed) -> None:
+        self._policy = policy
+        self._options = options
+        self._clocks = clocks
+        self._control = control
+        self._feed = feed
+        self._offering = threading.Lock()
+        self._weaker = ""
+
+    def load(self, seen_version: int) -> None:
+        """Put the newest good bundle of storage in force, none older than one that was seen.
+
+        Raises:
+            StorageError: Storage can't be read.
+        """
+        self._changed(self._policy.load(seen_version))
+
+    def offer(self, token: str) -> PolicyEvent:
+        """Take a signed bundle, or say why not; from any thread but the control thread, for it waits for storage."""
+        with self._offering:
+            event = self._policy.offer(token)
+            self._changed([event])
+        return event
+
+    def check(self) -> None:
+        """Notice that the bundle in force has expired; to be called now and then."""
+        event = self._policy.check()
+        if event is not None:
+            self._changed([event])
+
+    @property
+    def takes_presses(self) -> bool:
+        """False if the policy in force forbids to simulate buttons."""
+        return self._policy.terms.simulated_pins is not False
+
+    @property
+    def classification(self) -> str:
+        """Of recordings that nobody classified."""
+        return self._policy.terms.classification or self._options.classification
+
+    def _changed(self, happened: list[PolicyEvent]) -> None:
+        layout = self._policy.layout
+        if layout is not None:
+            self._control.put(partial(self._control.use, layout))
+        for event in happened:
+            change = on.PolicyChanged(
+                self._clocks.monotonic_ns(),
+                event.kind,
+                event.version,
+                self._policy.digest,
+                self._policy.setup,
+                event.detail,
+            )
+            self._control.put(change)
+        self._hold_to_terms()
+
+    def _hold_to_terms(self) -> None:
+        """Do what the policy in force demands of the device, and say where its configuration falls short of that."""
+        terms = self._policy.terms
+        self._feed.keep(max(self._options.pre_event_ns, terms.pre_event_s * NS))
+        weaker = "; ".join(deviations(self._options.configured, terms, self._policy.triggers))
+        if weaker != self._weaker:
+            self._weaker = weaker
+            self._control.put(on.Tampered(self._clocks.monotonic_ns(), WEAKER, weaker, ended=not weaker))
