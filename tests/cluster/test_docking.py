@@ -13,6 +13,7 @@ class _Guest(Broker):
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self.process = None
         self.log = cluster.nodes[0].log
 
     def client(self, name: str, **_more: object) -> BrokerSection:
