@@ -264,7 +264,7 @@ def simulate(
 
     Exit codes: 0 no event was lost, 1 one was, 2 refused, such as a broker without TLS.
 
-    Example: bwc-agent fleet simulate --authority pilot/agency/broker-ca/broker-ca.pem --devices 100
+    Example: bwc-agent fleet simulate --agency city-pd --authority pilot/agency/broker-ca/broker-ca.pem --devices 100
     """
     import os
     import random
@@ -313,7 +313,7 @@ def rabbitmq(
 
     Each node's folder goes to its /etc/rabbitmq. Docks and stations name one node as `host` and the others as `others`.
 
-    Example: bwc-agent fleet rabbitmq cluster --authority pilot/agency/broker-ca/broker-ca.pem
+    Example: bwc-agent fleet rabbitmq cluster --agency city-pd --authority pilot/agency/broker-ca/broker-ca.pem
     --node broker-1.example --node broker-2.example --node broker-3.example --device camera-7
     """
     from agent.keys.provision import DEFAULT_LIFETIME_DAYS
