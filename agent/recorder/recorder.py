@@ -316,7 +316,10 @@ class Recorder:
 
     def _judge_journal(self) -> None:
         """Look whether the journal came as far as this device remembers."""
-        wrong = self._mark.judge(self._storage) if self._mark is not None else ""
+        try:
+            wrong = self._mark.judge(self._storage) if self._mark is not None else ""
+        except StorageError as error:  # asked for once; whoever lays a link in its place must not silence it
+            wrong = f"the mark of how far the journal came, or that line, can't be read: {error.strerror}"
         if wrong:
             self.control.put(on.Tampered(self._clocks.monotonic_ns(), "journal_cut", wrong))
 
@@ -622,6 +625,11 @@ class Recorder:
         if (self._storage.size(path) or 0) < offset:
             raise StorageError(errno.ENODEV, f"expected {path} with what was synced; this is not the same storage")
         return self._storage.reopen(path)
+
+    @property
+    def storage_read(self) -> bool:
+        """True once it is known whether a recording of before is to be gone on with."""
+        return self._policy_read
 
     @property
     def standing_by(self) -> bool:

@@ -279,8 +279,9 @@ class Service:
             self._try(self._show_recording)
 
     def _show_recording(self) -> None:
-        if self.recorder.standing_by:  # before that nobody knows whether one is to be gone on with
-            self._flag.show(up=bool(self.recorder.control.state.recording))
+        recording = bool(self.recorder.control.state.recording)
+        if recording or self.recorder.storage_read:  # before that nobody knows whether one is to be gone on with
+            self._flag.show(up=recording)
 
     def _report(self) -> None:
         """What asks storage how it is, and may be kept waiting by it."""
