@@ -17,6 +17,7 @@ from agent import config as configuration
 from agent.errors import ControlError, EvidenceError, KeyFileError
 from agent.evidence import entries, layout
 from agent.keys.provision import provision as make_agency
+from agent.media.measurer import Measurer
 from agent.media.packet import Kind
 from agent.media.sources.base import unpaced
 from agent.media.sources.replay import ReplaySource
@@ -466,3 +467,20 @@ def test_machine_is_kept_up_while_it_records_whether_or_not_the_camera_delivers(
     assert not device.recording
     service._show_recording()
     assert not (tmp_path / "recording").exists()
+
+
+def test_mistake_in_measuring_a_small_picture_does_not_reach_the_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device()
+    service = Service.__new__(Service)
+    service.recorder = device.recorder
+    service._measurer = Measurer(lambda _fact: None, lambda: 0, decode_pictures=False)
+
+    def broken(*_given: object, **_named: object) -> None:
+        raise ValueError("a row too short")
+
+    monkeypatch.setattr(service._measurer, "look", broken)
+    device.run(1)
+    service._look(memoryview(bytes(16)), 4, 4, 0, 4)
+    device.run(1)
+    refused = [entry for entry in device.entries(entries.Refused) if isinstance(entry, entries.Refused)]
+    assert [entry.what for entry in refused if "a row too short" in entry.why] == ["control"]
