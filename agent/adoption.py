@@ -133,7 +133,7 @@ def adopt(folder: Path, root: Path, owner: Owner, *, pin_factory: str = "") -> l
     for path, data, mode in plan:
         write_new(path, data, mode)
         if path.parent == shelf:
-            os.chown(path, owner.user, owner.group)
+            os.chown(path, owner.user, owner.group, follow_symlinks=False)
     for made in (shelf, etc):
         sync_folder(made)
     return [path for path, _, _ in plan]
@@ -146,5 +146,5 @@ def _make_folder(path: Path, mode: int, owner: Owner | None) -> None:
     path.mkdir(parents=True)
     path.chmod(mode)
     if owner is not None:
-        os.chown(path, owner.user, owner.group)
+        os.chown(path, owner.user, owner.group, follow_symlinks=False)
     sync_folder(path.parent)

@@ -37,6 +37,7 @@ _ALWAYS = frozenset(
         "continued",
         "packets_lost",
         "clock_changed",
+        "clock_taken_back",
         "refused",
         "requested",
         "dock_contact",

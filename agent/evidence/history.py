@@ -9,6 +9,7 @@ its opening statement; and a journal that follows such a one without a gap, for 
 What else lies there is left as it is, and named.
 """
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -365,9 +366,14 @@ def _story(storage: Storage, newest: int, identity: PublicKey | None) -> _Story:
     A boot that went dark sooner may have closed nothing, and may not even have a line of its own.
     """
     story = _Story(keys=None if identity is None else [])
-    for boot in range(newest, max(0, newest - _MOST_BOOTS), -1):
-        story = _told(storage, boot, identity).and_then(story)
-        if story.recorded:
+    told = 0
+    for boot in range(newest, 0, -1):
+        if identity is None or _is_ours(storage, boot, identity):
+            story = _told(storage, boot, identity).and_then(story)
+            told += 1
+        else:  # it went dark in its first line, or another hand laid this there: it tells nothing, and hides nobody
+            story.silent.append(boot)
+        if story.recorded or told == _MOST_BOOTS:
             break
     return story
 
@@ -401,7 +407,7 @@ def _told(storage: Storage, boot: int, identity: PublicKey | None) -> _Story:
 
 def _progress(storage: Storage, recording: str, story: _Story, identity: PublicKey | None) -> Progress:
     parts: dict[int, set[str]] = {}
-    for name in storage.names(layout.recording(recording)):
+    for name in _names(storage, recording):
         part = layout.segment_part(name)
         if part is not None:
             parts.setdefault(part[0], set()).add(part[1])
@@ -426,9 +432,19 @@ def _progress(storage: Storage, recording: str, story: _Story, identity: PublicK
     )
 
 
+def _names(storage: Storage, recording: str) -> list[str]:
+    """The names in a recording's folder; none if something that is no folder has been laid in its place."""
+    try:
+        return storage.names(layout.recording(recording))
+    except StorageError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            return []
+        raise
+
+
 def _boot_keys(storage: Storage, recording: str, identity: PublicKey) -> Iterator[PublicKey]:
     """Keys of the boots whose certificates lie in a recording."""
-    for name in storage.names(layout.recording(recording)):
+    for name in _names(storage, recording):
         if name.startswith("boot-"):
             try:
                 token = storage.read(f"{layout.recording(recording)}/{name}").decode("ascii")
@@ -470,7 +486,8 @@ def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
 
 def _certified(storage: Storage, recording: str, boots: list[int]) -> bool:
     """True if one of these boots, which no line of a journal names, has signed in a recording."""
-    return any(storage.size(layout.boot_certificate(recording, boot)) is not None for boot in boots)
+    names = set(_names(storage, recording))
+    return any(layout.boot_certificate(recording, boot).rpartition("/")[2] in names for boot in boots)
 
 
 def _signed_by(token: str, key: PublicKey) -> bool:

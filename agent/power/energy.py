@@ -4,6 +4,7 @@ The rules, in order:
 1. Nothing follows from what is not known. A gauge that fails is said in the status; it ends and lowers nothing.
 2. A battery is critical when it is at or below its limit, not being charged, in `CRITICAL_READINGS` readings in a row
    that span `CRITICAL_NS`: one wrong reading ends no recording. It is told once, for the core to close what runs.
+   Where the voltage of a single cell is known and is one that no empty cell has, the gauge errs.
 3. Before that, bit rate falls: when the battery is low or the processor hot to the saving one, when it is very low or
    very hot to the least one. It rises again only once things have been better for `STEADY_NS`, each by its margin.
 4. Undervoltage and throttling lower the bit rate as heat does: less encoding is what the recorder can give up.
@@ -23,6 +24,8 @@ PERCENT_MARGIN = 3
 CELSIUS_MARGIN = 5
 VERY_HOT_OVER = 5
 """Degrees over `hot_celsius`."""
+NOT_EMPTY_VOLTS = (3.8, 5.0)
+"""A lithium cell of such a voltage is at least a third full; above that it is more than one cell."""
 WARN_PERCENT = (20, 10, 5)
 
 
@@ -114,6 +117,10 @@ class Energy:
     def _is_critical(self, readings: Readings, now_ns: int) -> list[Outcome]:
         battery = readings.battery
         if battery is None or readings.charging or battery.percent > self._limits.critical_percent:
+            self._critical = []
+            return []
+        above, most = NOT_EMPTY_VOLTS
+        if battery.volts is not None and above < battery.volts <= most:
             self._critical = []
             return []
         self._critical = [*self._critical[-CRITICAL_READINGS:], now_ns] if self._critical else [now_ns]

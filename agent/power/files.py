@@ -1,6 +1,9 @@
 """Battery, charger and the board's state from files: the kernel's power_supply folders, or JSON by another program."""
 
 import errno
+import os
+import stat
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +14,9 @@ from agent.power.readings import Battery
 
 _CHARGING = {"Charging": True, "Full": True, "Discharging": False}
 """Of `status` (Documentation/ABI/testing/sysfs-class-power); `Not charging` and `Unknown` say neither."""
+STALE_S = 120
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_MOST_JSON = 4096
 _UNDERVOLTAGE = 1 << 0
 _SLOWED = 1 << 1 | 1 << 2 | 1 << 3
 """Of get_throttled: frequency capped, throttled, soft temperature limit; now, the bits from 16 on since boot."""
@@ -115,6 +121,9 @@ class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class JsonGauge:
     """What another program measured: {"percent": 73.5, "volts": 3.81, "charging": false, "percent_an_hour": -11}.
 
+    An empty battery ends a recording. So the file counts only if nobody but root or this process's user may write it,
+    and only while it is written again at least every `STALE_S`: a program that died at 3 % says nothing any more.
+
     Args:
         path: The file, replaced whole by its writer. All keys but `percent` may be left out.
     """
@@ -134,10 +143,28 @@ class JsonGauge:
             DeviceError: The file is not there or is not of that form.
         """
         try:
-            told = msgspec.json.decode(read_text(self._path), type=_Told)
+            told = msgspec.json.decode(_newly_written(self._path), type=_Told)
         except msgspec.DecodeError as error:
             raise DeviceError(errno.EIO, f"{self._path}: expected the state of a battery in JSON: {error}") from error
         return Battery(told.percent, told.volts, told.charging, told.percent_an_hour)
+
+
+def _newly_written(path: Path) -> bytes:
+    """The bytes of a small file of ours or root's; no link is followed, and nothing waited for."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            facts = os.fstat(handle)
+            data = os.read(handle, _MOST_JSON)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise DeviceError(error.errno, f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(facts.st_mode) or facts.st_uid not in {0, os.geteuid()} or facts.st_mode & _OTHERS_WRITE:
+        raise DeviceError(errno.EPERM, f"{path}: expected a file that only root or this process's user may write")
+    if abs(time.time() - facts.st_mtime) > STALE_S:
+        raise DeviceError(errno.ESTALE, f"{path}: expected it written within {STALE_S} s; its writer has stopped")
+    return data
 
 
 def read_celsius(path: str) -> float:

@@ -3,6 +3,7 @@
 A gauge on a bus that hangs keeps this thread waiting, and nothing else.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -130,6 +131,9 @@ class PowerMonitor:
 
     def _run(self) -> None:
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - nobody would see the battery go down any more
+                logging.getLogger(__name__).warning("reading the battery failed: %s: %s", type(error).__name__, error)
             if self._ending.wait(EVERY_S):
                 return

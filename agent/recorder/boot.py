@@ -270,10 +270,13 @@ class ThisBoot:
         A journal that did not come as far as this device remembers, and names in its folder that are not ours.
 
         Raises:
-            StorageError: Storage can't be read.
+            StorageError: Storage has not been read yet.
         """
         found = []
-        wrong = self._mark.judge(self.storage) if self._mark is not None else ""
+        try:
+            wrong = self._mark.judge(self.storage) if self._mark is not None else ""
+        except StorageError as error:  # asked for once; whoever lays a link in its place must not silence it
+            wrong = f"the mark of how far the journal came, or that line, can't be read: {error.strerror}"
         if wrong:
             found.append(("journal_cut", wrong))
         strange = self.ready().strange

@@ -267,6 +267,11 @@ class Recorder:
                 return
 
     @property
+    def storage_read(self) -> bool:
+        """True once it is known whether a recording of before is to be gone on with."""
+        return self._policy_read
+
+    @property
     def standing_by(self) -> bool:
         """True once storage was read, its policy is in force, and the camera, the first source, delivers.
 

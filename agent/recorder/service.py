@@ -274,14 +274,18 @@ class Service:
             for supervisor in recorder.supervisors:
                 self._try(supervisor.watch)
             self._try(recorder.watch_clock)
-            now = self._clocks.monotonic_ns()
-            for told in self._heart.beat(now, turns=recorder.control.turns, standing_by=recorder.standing_by):
-                self._notifier.notify(told)
+            self._try(self._beat)
             self._try(self._show_recording)
 
+    def _beat(self) -> None:
+        recorder, now = self.recorder, self._clocks.monotonic_ns()
+        for told in self._heart.beat(now, turns=recorder.control.turns, standing_by=recorder.standing_by):
+            self._notifier.notify(told)
+
     def _show_recording(self) -> None:
-        if self.recorder.standing_by:  # before that nobody knows whether one is to be gone on with
-            self._flag.show(up=bool(self.recorder.control.state.recording))
+        recording = bool(self.recorder.control.state.recording)
+        if recording or self.recorder.storage_read:  # before that nobody knows whether one is to be gone on with
+            self._flag.show(up=recording)
 
     def _report(self) -> None:
         """What asks storage how it is, and may be kept waiting by it."""
@@ -320,9 +324,12 @@ class Service:
             write_snapshot(self._run_directory, self.recorder.status())
 
     def _look(self, luma: memoryview, width: int, height: int, at_ns: int, stride: int) -> None:
-        """A small picture of the camera; not looked at while no picture may be kept."""
+        """A small picture of the camera; not looked at while no picture may be kept.
+
+        In the camera's thread: what goes wrong in measuring must not have the camera opened anew.
+        """
         if self.recorder.feed.lets_in(Kind.VIDEO):
-            self._measurer.look(luma, width, height, at_ns, stride=stride)
+            self._try(partial(self._measurer.look, luma, width, height, at_ns, stride=stride))
 
     def _measured(self, fact: Fact) -> None:
         for event in self._reporter.events(fact, self._clocks.monotonic_ns()):

@@ -1,6 +1,7 @@
 """A wearer with the card in their hand, and no key: battery out, a few lines chained on, card and battery in again."""
 
 import errno
+import os
 from pathlib import Path
 
 import msgspec
@@ -10,19 +11,25 @@ from agent.clock import utc_text
 from agent.evidence import layout
 from agent.evidence.entries import (
     AnyEntry,
+    Boot,
+    Carried,
     Continued,
     Decided,
     RecordingEnded,
     RecordingStarted,
     Requested,
+    SegmentOpened,
     StandbyEntered,
     Tampered,
+    TriggerRaised,
 )
+from agent.evidence.history import left_behind, read_tail
 from agent.evidence.journal import parse_line, split_lines
+from agent.storage.disk import DiskStorage
 from agent.strict_json import encode_json, sha256_hex
 from agent.verification.findings import Code
 from agent.verification.verify import verify
-from tests.support.device import Device
+from tests.support.device import Device, owner
 from tests.support.storage import MemoryStorage, failing
 
 
@@ -203,6 +210,80 @@ def test_journal_planted_in_the_next_boots_place_is_passed_over() -> None:
     assert device.recorder.status().boot == 3
     assert device.recording == running
     assert device.lines(3)[0].prev == device.lines(1)[-1].hash
+
+
+def lines_of(*said: AnyEntry, utc_ns: int) -> bytes:
+    """Lines that nobody signed, as a journal of their own."""
+    head, made = "00" * 32, b""
+    for number, entry in enumerate(said, 1):
+        line = encode_json(
+            {
+                "n": number,
+                "utc": utc_text(utc_ns),
+                "clock": "ntp",
+                "within_ms": 1,
+                "mono_us": 1,
+                "prev": head,
+                "entry": msgspec.to_builtins(entry),
+            }
+        )
+        head, made = sha256_hex(line), made + line + b"\n"
+    return made
+
+
+def test_forged_journal_in_the_next_boots_place_makes_nobody_forget_what_the_real_one_tells() -> None:
+    device = interrupted()
+    running = device.recording
+    device.recorder.keeper.post(TriggerRaised("critical_incident", device.clocks.now_ns // 1000))
+    device.run(2)
+    real = next(entry for entry in device.entries(Boot, 1) if isinstance(entry, Boot))
+    forged = msgspec.structs.replace(real, boot=2, interrupted="", carried=Carried(), tag="ab" * 6)
+    opened = SegmentOpened("abababababab-0001", 1, "00" * 32)
+    plant(device, layout.journal(2), lines_of(forged, opened, utc_ns=device.clocks.wall().utc_ns))
+    memory(device).cut_power()
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+    boot = next(entry for entry in device.entries(Boot, 3) if isinstance(entry, Boot))
+    assert boot.carried.latched
+
+
+def test_very_many_empty_journals_in_the_next_boots_places_make_nobody_forget_the_real_one() -> None:
+    device = interrupted()
+    running = device.recording
+    for boot in range(2, 80):
+        plant(device, layout.journal(boot), b"")
+    memory(device).cut_power()
+    device.boot()
+    device.run(2)
+    assert device.recorder.status().boot == 80
+    assert device.recording == running
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+@pytest.mark.parametrize("place", ["journal", "recording"])
+def test_what_is_no_file_or_folder_where_one_is_looked_for_keeps_no_journal_from_being_read(
+    tmp_path: Path, place: str, kind: str
+) -> None:
+    device = interrupted()
+    disk = DiskStorage(tmp_path)
+    for path, file in memory(device).files.items():
+        disk.publish(path, bytes(file.durable))
+    tag = device.recording.split("-")[0]
+    planted_at = tmp_path / (layout.journal(2) if place == "journal" else layout.recording(f"{tag}-9999"))
+    if kind == "folder" and place == "journal":
+        planted_at.mkdir()
+    elif kind == "folder":
+        planted_at.write_bytes(b"")
+    elif kind == "link":
+        planted_at.symlink_to("/dev/null")
+    else:
+        os.mkfifo(planted_at)
+    identity = owner().signer.public_key
+    tail = read_tail(disk, identity)
+    running = left_behind(disk, tail, identity).running
+    assert running is not None
+    assert running.recording == device.recording
 
 
 def test_planted_segment_with_the_highest_number_moves_no_segment_out_of_reach() -> None:

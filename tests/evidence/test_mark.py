@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -150,6 +151,20 @@ def test_journal_truncated_while_the_device_was_off_is_named_by_the_next_boot() 
     ended = next(n for n, line in enumerate(lines) if b'"recording_ended"' in line)
     file.data[:] = b"".join(lines[:ended])
     file.durable = bytes(file.data)
+    device.boot()
+    device.run(1)
+    assert tampered(device, 2) == ["journal_cut"]
+
+
+def test_mark_that_can_not_be_read_is_said_and_not_passed_over() -> None:
+    device = Device()
+    device.run(6)
+    device.recorder.close()
+
+    def link() -> bytes | None:
+        raise StorageError(errno.ELOOP, "a link lies in its place")
+
+    device.marked.load = link  # type: ignore[method-assign]
     device.boot()
     device.run(1)
     assert tampered(device, 2) == ["journal_cut"]

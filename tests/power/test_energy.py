@@ -37,6 +37,17 @@ def test_critical_battery_is_told_once_after_enough_readings() -> None:
     assert not [each for each in run(Energy(Limits()), *[battery(3)] * 4) if isinstance(each, Critical)]
 
 
+def test_gauge_that_calls_a_cell_empty_whose_voltage_is_not_ends_no_recording() -> None:
+    def critical(volts: float | None) -> bool:
+        one = Readings(Battery(1, volts, charging=False))
+        return any(isinstance(each, Critical) for each in run(Energy(Limits()), *[one] * 20))
+
+    assert not critical(3.95)
+    assert critical(3.4)
+    assert critical(None)
+    assert critical(7.0)  # of two cells: nothing is known of how full that is
+
+
 def test_single_wrong_reading_ends_no_recording() -> None:
     good, wrong = battery(60), battery(0)
     assert not [each for each in run(Energy(Limits()), *[good, wrong] * 50) if isinstance(each, Critical)]

@@ -1,7 +1,12 @@
 """The monitor: what it reads becomes status, events and lines, and what it can't read is said."""
 
 import json
+import os
+import threading
+import time
 from pathlib import Path
+
+import pytest
 
 from agent.clock import NS
 from agent.core.events import Event, PowerFailing, RunningLow
@@ -112,6 +117,47 @@ def test_charger_brings_the_rate_back(tmp_path: Path) -> None:
     board.set(online=True)
     board.run(90)
     assert (board.rates, board.monitor.status.bit_rate_lowered) == ([2_000_000, 0], False)
+
+
+@pytest.mark.parametrize("how", ["others may write it", "a link", "long ago", "a pipe"])
+def test_file_that_anybody_could_have_left_there_powers_no_camera_off(tmp_path: Path, how: str) -> None:
+    board = Board(tmp_path)
+    file = tmp_path / "battery.json"
+    board.set(percent=1)
+    if how == "others may write it":
+        file.chmod(0o666)
+    elif how == "a link":
+        file.rename(tmp_path / "other.json")
+        file.symlink_to(tmp_path / "other.json")
+    elif how == "long ago":
+        os.utime(file, (time.time() - 600, time.time() - 600))
+    else:
+        file.unlink()
+        os.mkfifo(file)
+    board.run(60)
+    assert board.told == []
+    assert board.monitor.status.battery_percent is None
+    assert "battery" in board.monitor.status.unknown
+
+
+def test_mistake_in_reading_does_not_end_the_watch_over_the_battery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board(tmp_path)
+    looks: list[int] = []
+    again = threading.Event()
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) > 1:
+            again.set()
+            board.monitor.close()
+        raise ValueError("nobody thought of that")
+
+    monkeypatch.setattr(board.monitor, "look", look)
+    monkeypatch.setattr("agent.power.monitor.EVERY_S", 0.01)
+    board.monitor.start()
+    assert again.wait(5)
 
 
 def test_source_that_can_not_change_its_rate_is_said(tmp_path: Path) -> None:

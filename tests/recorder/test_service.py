@@ -17,14 +17,18 @@ from agent import config as configuration
 from agent.errors import ControlError, EvidenceError, KeyFileError
 from agent.evidence import entries, layout
 from agent.keys.provision import provision as make_agency
+from agent.media.measurer import Measurer
 from agent.media.packet import Kind
 from agent.media.sources.base import unpaced
 from agent.media.sources.replay import ReplaySource
+from agent.recorder.flag import Flag
 from agent.recorder.local_socket import ask
+from agent.recorder.recorder import Recorder
 from agent.recorder.service import Service, load_owner
 from agent.strict_json import sha256_hex
 from tests.support.clips import clip
 from tests.support.clocks import FakeClocks
+from tests.support.device import Device
 from tests.support.running import Running, ServiceManager, change, command, provision, wait_for
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -444,3 +448,40 @@ def test_storage_that_answers_nothing_does_not_starve_the_watchdog(
     manager.until("WATCHDOG=1")
     service._ending.set()
     never.set()
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+def test_machine_is_kept_up_while_it_records_whether_or_not_the_camera_delivers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivers: bool
+) -> None:
+    device = Device()
+    service = Service.__new__(Service)
+    service.recorder, service._flag = device.recorder, Flag(tmp_path)
+    monkeypatch.setattr(Recorder, "standing_by", property(lambda _recorder: delivers))
+    device.run(6)
+    device.press("record", times=2)
+    device.run(1)
+    service._show_recording()
+    assert (tmp_path / "recording").exists()
+    device.press("record", hold_s=3.2)
+    device.run(20)
+    assert not device.recording
+    service._show_recording()
+    assert not (tmp_path / "recording").exists()
+
+
+def test_mistake_in_measuring_a_small_picture_does_not_reach_the_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device()
+    service = Service.__new__(Service)
+    service.recorder = device.recorder
+    service._measurer = Measurer(lambda _fact: None, lambda: 0, decode_pictures=False)
+
+    def broken(*_given: object, **_named: object) -> None:
+        raise ValueError("a row too short")
+
+    monkeypatch.setattr(service._measurer, "look", broken)
+    device.run(1)
+    service._look(memoryview(bytes(16)), 4, 4, 0, 4)
+    device.run(1)
+    refused = [entry for entry in device.entries(entries.Refused) if isinstance(entry, entries.Refused)]
+    assert [entry.what for entry in refused if "a row too short" in entry.why] == ["control"]
