@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from agent.clock import utc_text
+from agent.errors import StorageError
 from agent.evidence import layout
 from agent.evidence.entries import (
     AnyEntry,
@@ -284,6 +285,25 @@ def test_what_is_no_file_or_folder_where_one_is_looked_for_keeps_no_journal_from
     running = left_behind(disk, tail, identity).running
     assert running is not None
     assert running.recording == device.recording
+
+
+@pytest.mark.parametrize("problem", [errno.EIO, errno.ENODEV])
+def test_card_that_can_not_be_read_for_a_moment_does_not_have_the_journal_written_twice(problem: int) -> None:
+    device = interrupted()
+    device.boot()
+    device.run(3)
+    memory(device).cut_power()
+    last = device.lines(2)[-1].hash
+    left = [problem] * 2
+
+    def once(operation: str, path: str) -> None:
+        if operation == "read" and path == layout.journal(2) and left:
+            raise StorageError(left.pop(), "a moment")
+
+    memory(device).fault = once
+    device.boot()
+    device.run(2)
+    assert device.lines(3)[0].prev == last
 
 
 def test_planted_segment_with_the_highest_number_moves_no_segment_out_of_reach() -> None:
