@@ -33,7 +33,7 @@ from agent.strict_json import sha256_hex
 
 _TAIL = 1 << 20
 _MOST_BOOTS = 64
-_NO_JOURNAL = {errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EIO}
+_NO_JOURNAL = {errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EIO}
 """What opening something else than a file says, and a file whose first block is beyond reading for good."""
 _TRIES = 3
 
@@ -451,11 +451,11 @@ def _progress(storage: Storage, recording: str, story: _Story, identity: PublicK
 
 
 def _names(storage: Storage, recording: str) -> list[str]:
-    """The names in a recording's folder; none if something that is no folder has been laid in its place."""
+    """The names in a recording's folder; none if what lies in its place is no folder, or not the recorder's to read."""
     try:
         return storage.names(layout.recording(recording))
     except StorageError as error:
-        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM}:
             return []
         raise
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -285,6 +286,30 @@ def test_what_is_no_file_or_folder_where_one_is_looked_for_keeps_no_journal_from
     running = left_behind(disk, tail, identity).running
     assert running is not None
     assert running.recording == device.recording
+
+
+def test_planted_names_that_the_recorder_may_not_read_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = interrupted()
+    running = device.recording
+    other = f"{running.split('-')[0]}-9999"
+    plant(device, layout.journal(2), b"")
+    plant(device, layout.segment(other, 1), b"")
+    memory(device).cut_power()
+
+    denied = {layout.journal(2), layout.recording(other)}
+    for name in ("open", "names"):  # whoever may not read a file may still ask how long it is
+        real = getattr(MemoryStorage, name)
+
+        def refuse(storage: MemoryStorage, path: str, real: Callable[..., object] = real) -> object:
+            if path in denied:
+                raise StorageError(errno.EACCES, "not yours")
+            return real(storage, path)
+
+        monkeypatch.setattr(MemoryStorage, name, refuse)
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+    assert device.lines(3)[0].prev == device.lines(1)[-1].hash
 
 
 @pytest.mark.parametrize("problem", [errno.EIO, errno.ENODEV])
