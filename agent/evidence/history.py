@@ -33,6 +33,9 @@ from agent.strict_json import sha256_hex
 
 _TAIL = 1 << 20
 _MOST_BOOTS = 64
+_NO_JOURNAL = {errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EIO}
+"""What opening something else than a file says, and a file whose first block is beyond reading for good."""
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +146,28 @@ def _newest(storage: Storage, boots: set[int], identity: PublicKey) -> int:
 def _is_ours(storage: Storage, boot: int, identity: PublicKey) -> bool:
     """True if a journal begins with the boot line of that very boot, certified by the device's identity key."""
     try:
-        with storage.open(layout.journal(boot)) as stream:
-            first = parse_line(stream.readline(MAX_LINE + 1).rstrip(b"\n"))
+        first = parse_line(_first_line(storage, boot))
         if not isinstance(first.entry, entries.Boot):
             return False
         return bool(jws.verify(first.entry.certificate, BOOT_TYP, identity).get("boot") == boot == first.entry.boot)
-    except (EvidenceError, StorageError):
+    except EvidenceError:
         return False
+    except StorageError as error:
+        if error.errno in _NO_JOURNAL:
+            return False
+        raise  # a card that went away says nothing about whose the journal is
+
+
+def _first_line(storage: Storage, boot: int) -> bytes:
+    """Read more than once if need be: passed over for one bad moment, a journal of ours would be gone on with twice."""
+    for left in reversed(range(_TRIES)):
+        try:
+            with storage.open(layout.journal(boot)) as stream:
+                return stream.readline(MAX_LINE + 1).rstrip(b"\n")
+        except StorageError as error:
+            if not left or error.errno != errno.EIO:
+                raise
+    raise AssertionError
 
 
 def _last_lines(storage: Storage, path: str) -> tuple[list[bytes], bytes]:
@@ -433,11 +451,11 @@ def _progress(storage: Storage, recording: str, story: _Story, identity: PublicK
 
 
 def _names(storage: Storage, recording: str) -> list[str]:
-    """The names in a recording's folder; none if something that is no folder has been laid in its place."""
+    """The names in a recording's folder; none if what lies in its place is no folder, or not the recorder's to read."""
     try:
         return storage.names(layout.recording(recording))
     except StorageError as error:
-        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM}:
             return []
         raise
 

@@ -2,12 +2,14 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from agent.clock import utc_text
+from agent.errors import StorageError
 from agent.evidence import layout
 from agent.evidence.entries import (
     AnyEntry,
@@ -284,6 +286,49 @@ def test_what_is_no_file_or_folder_where_one_is_looked_for_keeps_no_journal_from
     running = left_behind(disk, tail, identity).running
     assert running is not None
     assert running.recording == device.recording
+
+
+def test_planted_names_that_the_recorder_may_not_read_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = interrupted()
+    running = device.recording
+    other = f"{running.split('-')[0]}-9999"
+    plant(device, layout.journal(2), b"")
+    plant(device, layout.segment(other, 1), b"")
+    memory(device).cut_power()
+
+    denied = {layout.journal(2), layout.recording(other)}
+    for name in ("open", "names"):  # whoever may not read a file may still ask how long it is
+        real = getattr(MemoryStorage, name)
+
+        def refuse(storage: MemoryStorage, path: str, real: Callable[..., object] = real) -> object:
+            if path in denied:
+                raise StorageError(errno.EACCES, "not yours")
+            return real(storage, path)
+
+        monkeypatch.setattr(MemoryStorage, name, refuse)
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+    assert device.lines(3)[0].prev == device.lines(1)[-1].hash
+
+
+@pytest.mark.parametrize("problem", [errno.EIO, errno.ENODEV])
+def test_card_that_can_not_be_read_for_a_moment_does_not_have_the_journal_written_twice(problem: int) -> None:
+    device = interrupted()
+    device.boot()
+    device.run(3)
+    memory(device).cut_power()
+    last = device.lines(2)[-1].hash
+    left = [problem] * 2
+
+    def once(operation: str, path: str) -> None:
+        if operation == "read" and path == layout.journal(2) and left:
+            raise StorageError(left.pop(), "a moment")
+
+    memory(device).fault = once
+    device.boot()
+    device.run(2)
+    assert device.lines(3)[0].prev == last
 
 
 def test_planted_segment_with_the_highest_number_moves_no_segment_out_of_reach() -> None:
