@@ -204,6 +204,32 @@ class Busy(Case):
         shell.close()
 
 
+class Parted(Case):
+    """The line that was opened last is given back, and then the one before it; the first one works all the time."""
+
+    def happen(self) -> None:
+        from agent.controls.chip import ChipFactory
+
+        heard: list[int] = []
+
+        def hear(_ticks: float, level: int) -> None:
+            heard.append(level)
+
+        factory = ChipFactory(self.name)
+        pins = [factory.pin(line) for line in LINES[:3]]
+        for pin in pins:
+            pin.edges = "both"
+            pin.when_changed = hear
+        for name, pin in (("before", None), ("one_less", pins[2]), ("alone", pins[1])):
+            if pin is not None:
+                pin.close()
+            heard.clear()
+            press(self.chip, "RECORD")
+            time.sleep(0.3)
+            self.found[name] = list(heard)
+        factory.close()
+
+
 class Lights(Case):
     """What each output shows, read back from the lines every few milliseconds."""
 
@@ -243,7 +269,7 @@ class Lights(Case):
         }
 
 
-LANES: tuple[tuple[type[Case], ...], ...] = ((Stuck,), (Lights,), (Held, Chattering, Busy, Missing))
+LANES: tuple[tuple[type[Case], ...], ...] = ((Stuck,), (Lights,), (Parted, Held, Chattering, Busy, Missing))
 """What goes on at the same time. The lost chip comes after all of them: lgpio is so busy with reading from what is gone
 that it would disturb the others, and those that are pressed at the same time."""
 
