@@ -7,7 +7,9 @@ names who holds a line, and opens the chip anew when its device went away and ca
 
 import contextlib
 import errno
+import fcntl
 import os
+import struct
 import tempfile
 import time
 from collections import defaultdict
@@ -18,12 +20,18 @@ from threading import Lock
 from typing import Any
 
 from agent.clock import NS
+from agent.controls.edges import Waiting
 from agent.controls.lines import ChipInfo, LineInfo, choose_chip, offset_of
 from agent.errors import DeviceError
 
 DEVICES = Path("/dev")
 ASK_AGAIN_S = 0.5
 """A chip that was not there is not looked for again for so long: each of its lines asks for it."""
+ROUSE_AFTER_S = 0.02
+"""So long after a line was given back lgpio's thread has noticed it, and sleeps if it does."""
+_GET_CHIP_INFO = 0x8044B401
+"""`GPIO_GET_CHIPINFO_IOCTL`, which fills a `struct gpiochip_info`: name, label, lines."""
+_CHIP_INFO = struct.Struct("32s32sI")
 _USED = 1
 """Of a line's flags: somebody holds it (`GPIO_V2_LINE_FLAG_USED`)."""
 
@@ -56,14 +64,30 @@ def chips() -> list[ChipInfo]:
     found = []
     numbers = sorted(int(path.name.removeprefix("gpiochip")) for path in DEVICES.glob("gpiochip[0-9]*"))
     for number in numbers:
-        with contextlib.suppress(lgpio.error):
-            handle = lgpio.gpiochip_open(number)
-            try:
-                _, lines, name, label = lgpio.gpio_get_chip_info(handle)
-                found.append(ChipInfo(number, name, label, lines))
-            finally:
-                lgpio.gpiochip_close(handle)
+        # Not by lgpio: when it closes a chip it stops the whole process for 0.1 s, and this looks at every chip.
+        with contextlib.suppress(OSError), (DEVICES / f"gpiochip{number}").open("rb", buffering=0) as device:
+            info = bytearray(_CHIP_INFO.size)
+            fcntl.ioctl(device, _GET_CHIP_INFO, info)
+            name, label, lines = _CHIP_INFO.unpack(info)
+            found.append(ChipInfo(number, _text(name), _text(label), lines))
     return found
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0")[0].decode(errors="replace")
+
+
+def _rouse() -> None:
+    """Wake lgpio's thread for edges. Of all that it offers only adding a line and closing a chip do so."""
+    for _ in range(2):  # it does not hear it if it is just about to fall asleep
+        time.sleep(ROUSE_AFTER_S)
+        for path in DEVICES.glob("gpiochip[0-9]*"):
+            with contextlib.suppress(lgpio.error):
+                lgpio.gpiochip_close(lgpio.gpiochip_open(int(path.name.removeprefix("gpiochip"))))
+                break
+
+
+_WAITING = Waiting(_rouse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +163,7 @@ class ChipPin(LGPIOPin):  # type: ignore[misc]
             self.factory.pins.pop(self.info, None)
             with contextlib.suppress(lgpio.error):
                 lgpio.gpio_free(self.factory.handle, self._number)
+        _WAITING.drop(self)
 
     def _get_state(self) -> Any:
         if self._opening != self.factory.opening:
@@ -158,9 +183,18 @@ class ChipPin(LGPIOPin):  # type: ignore[misc]
         if method is not None:
             method(ticks / NS, level)
 
+    def _enable_event_detect(self) -> None:
+        super()._enable_event_detect()
+        _WAITING.add(self)
+
     def _disable_event_detect(self) -> None:
         with contextlib.suppress(lgpio.error):  # as in `close`
-            super()._disable_event_detect()
+            if self._opening == self.factory.opening:
+                super()._disable_event_detect()
+            elif self._callback is not None:  # its line, if it has come back, may be somebody else's by now
+                self._callback.cancel()
+                self._callback = None
+        _WAITING.drop(self)
 
 
 class ChipFactory(LGPIOFactory):  # type: ignore[misc]
@@ -265,12 +299,14 @@ class ChipFactory(LGPIOFactory):  # type: ignore[misc]
     def _forget(self) -> None:
         handle, self._handle = self._handle, None
         self.opening += 1
+        pins = list(self.pins.values())
         self.pins.clear()
         self._reservations.clear()
         self._board = None
         if handle is not None:
             with contextlib.suppress(lgpio.error):
                 lgpio.gpiochip_close(handle)
+        _WAITING.drop(*pins)
 
     def _get_board_info(self) -> Any:
         return self._board or _Board({}, [], None)

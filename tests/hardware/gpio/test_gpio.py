@@ -156,6 +156,10 @@ def test_busy_lines_are_reported_with_who_holds_them_and_taken_once_they_are_fre
     assert told["red"]
 
 
+def test_line_that_is_given_back_leaves_the_others_hearing(exchange: Path) -> None:
+    assert found(exchange, "parted") == {"before": [0, 1], "one_less": [0, 1], "alone": [0, 1]}
+
+
 def rhythm(runs: list[tuple[int, int]]) -> str:
     """Pulses of vibration and tone, short, medium and long, as whom they are nearest to: 80, 250 or 800 ms."""
     pulses = [ms for level, ms in runs if level]

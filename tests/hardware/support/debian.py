@@ -40,12 +40,16 @@ def run(*argv: str | Path, timeout_s: float = 900.0, **more: object) -> str:
 
 
 def need(**packages: str) -> None:
-    """Install what is missing, given as program=package; `_` in a program's name stands for `-`.
+    """Install what is missing, given as program=package; `_` in a program's name may stand for `-`.
 
     Raises:
         CommandError: apt-get did not succeed.
     """
-    missing = {package for program, package in packages.items() if not shutil.which(program.replace("_", "-"))}
+    missing = {
+        package
+        for program, package in packages.items()
+        if not (shutil.which(program) or shutil.which(program.replace("_", "-")))
+    }
     if missing:
         run("apt-get", "update", "-q", env=_APT)
         run("apt-get", "install", "-y", "-q", "--no-install-recommends", *sorted(missing), env=_APT)

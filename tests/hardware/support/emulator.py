@@ -137,7 +137,7 @@ def started(
             by this machine's clock: what happens in it does not depend on how busy this one is, but it may take longer.
         memory_mb: Of the machine.
     """
-    debian.need(qemu_system_x86_64="qemu-system-x86")
+    debian.need(**{"qemu-system-x86_64": "qemu-system-x86"})
     made = machine()
     exchange.mkdir(parents=True, exist_ok=True)
     (exchange / "program").write_text(program)

@@ -13,7 +13,7 @@ from tests.hardware.gpio.guest.sim import Chip
 
 MS = 1_000_000
 LONGEST_BOUNCE_MS = 30
-PLANNED_BOUNCE_MS = 29
+PLANNED_BOUNCE_MS = 28
 MOST_BOUNCES = 3
 """How often a contact opens again in one bounce."""
 
@@ -110,8 +110,11 @@ def rest_ns(dice: random.Random) -> int:
 def _bounce(dice: random.Random) -> tuple[int, ...]:
     """Offsets at which the contact opens and closes again, an even number of them, all within the bounce time."""
     times = 2 * dice.randint(0, MOST_BOUNCES)
+    if not times:
+        return ()
     longest = dice.uniform(5, PLANNED_BOUNCE_MS)
-    return tuple(sorted(round(dice.uniform(0.3, longest) * MS) for _ in range(times)))
+    before = [dice.uniform(0.3, longest - 0.3) for _ in range(times - 1)]
+    return tuple(sorted(round(each * MS) for each in (*before, longest)))
 
 
 def do(chip: Chip, name: str, dice: random.Random, polarity_low: bool = True) -> Generator[int, None, Done]:
