@@ -18,11 +18,13 @@ from agent.dock.messages import Event, EventData, Text
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.keys import jws
-from agent.keys.certificates import BOOT_TYP, DEVICE_TYP
 from agent.keys.jwk import public_key
 from agent.storage.interface import Storage
 from agent.strict_json import sha256_hex, strict_json
 
+BOOT_TYP = "bwc-boot+jws"
+DEVICE_TYP = "bwc-device+jws"
+"""As `agent.keys.certificates` has them, which is not imported: it brings along much that the dock has no use for."""
 MAX_LINE = 1 << 16
 _ALWAYS = frozenset(
     {
