@@ -18,7 +18,8 @@ from agent.clock import NS
 from agent.power.readings import Readings
 
 CRITICAL_READINGS = 4
-CRITICAL_NS = 20 * NS
+CRITICAL_NS = 90 * NS
+"""Longer than a MAX17048 takes to see that it is being charged: a camera that was just plugged in is not powered off."""
 STEADY_NS = 60 * NS
 PERCENT_MARGIN = 3
 CELSIUS_MARGIN = 5
@@ -93,7 +94,8 @@ class Energy:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._critical: list[int] = []
+        self._critical_since_ns = 0
+        self._critical_readings = 0
         self._told_critical = False
         self._warned: set[int] = set()
         self._strained: set[str] = set()
@@ -117,16 +119,17 @@ class Energy:
     def _is_critical(self, readings: Readings, now_ns: int) -> list[Outcome]:
         battery = readings.battery
         if battery is None or readings.charging or battery.percent > self._limits.critical_percent:
-            self._critical = []
+            self._critical_readings = 0
             return []
         above, most = NOT_EMPTY_VOLTS
         if battery.volts is not None and above < battery.volts <= most:
-            self._critical = []
+            self._critical_readings = 0
             return []
-        self._critical = [*self._critical[-CRITICAL_READINGS:], now_ns] if self._critical else [now_ns]
-        self._critical = [self._critical[0], *self._critical[1:][-CRITICAL_READINGS:]]
-        long_enough = now_ns - self._critical[0] >= CRITICAL_NS
-        if self._told_critical or not long_enough or len(self._critical) < CRITICAL_READINGS:
+        if not self._critical_readings:
+            self._critical_since_ns = now_ns
+        self._critical_readings += 1
+        long_enough = now_ns - self._critical_since_ns >= CRITICAL_NS
+        if self._told_critical or not long_enough or self._critical_readings < CRITICAL_READINGS:
             return []
         self._told_critical = True
         return [Critical(battery.percent)]

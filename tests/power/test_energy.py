@@ -32,7 +32,7 @@ def run(energy: Energy, *readings: Readings, from_ns: int = 0) -> list[Outcome]:
 
 
 def test_critical_battery_is_told_once_after_enough_readings() -> None:
-    told = run(Energy(Limits()), *[battery(3)] * 20)
+    told = run(Energy(Limits()), *[battery(3)] * 25)
     assert [each for each in told if isinstance(each, Critical)] == [Critical(3)]
     assert not [each for each in run(Energy(Limits()), *[battery(3)] * 4) if isinstance(each, Critical)]
 
@@ -40,7 +40,7 @@ def test_critical_battery_is_told_once_after_enough_readings() -> None:
 def test_gauge_that_calls_a_cell_empty_whose_voltage_is_not_ends_no_recording() -> None:
     def critical(volts: float | None) -> bool:
         one = Readings(Battery(1, volts, charging=False))
-        return any(isinstance(each, Critical) for each in run(Energy(Limits()), *[one] * 20))
+        return any(isinstance(each, Critical) for each in run(Energy(Limits()), *[one] * 25))
 
     assert not critical(3.95)
     assert critical(3.4)
@@ -60,13 +60,13 @@ def test_many_readings_in_no_time_are_not_critical_yet() -> None:
 
 
 def test_battery_that_is_charged_or_on_the_dock_is_not_critical() -> None:
-    assert not [e for e in run(Energy(Limits()), *[battery(1, charging=True)] * 20) if isinstance(e, Critical)]
+    assert not [e for e in run(Energy(Limits()), *[battery(1, charging=True)] * 25) if isinstance(e, Critical)]
     docked = Readings(Battery(1, charging=False), external=True)
-    assert not [each for each in run(Energy(Limits()), *[docked] * 20) if isinstance(each, Critical)]
+    assert not [each for each in run(Energy(Limits()), *[docked] * 25) if isinstance(each, Critical)]
 
 
 def test_battery_of_which_nobody_knows_whether_it_is_charged_is_taken_as_emptying() -> None:
-    told = run(Energy(Limits()), *[battery(1, charging=None)] * 20)
+    told = run(Energy(Limits()), *[battery(1, charging=None)] * 25)
     assert Critical(1) in told
 
 
@@ -82,7 +82,7 @@ def test_gauge_that_fails_in_between_starts_the_count_anew() -> None:
 
 def test_bit_rate_falls_before_anything_stops() -> None:
     energy = Energy(Limits(low_percent=20, critical_percent=4))
-    told = run(energy, *[battery(percent) for percent in range(100, 2, -1) for _ in range(10)])
+    told = run(energy, *[battery(percent) for percent in range(100, 2, -1) for _ in range(25)])
     kinds = [each for each in told if isinstance(each, Save | Critical)]
     assert kinds == [
         Save(Saving.SAVING, "battery at 20 %"),

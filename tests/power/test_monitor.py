@@ -100,7 +100,7 @@ def test_battery_that_empties_is_warned_of_then_saved_then_closed_in_order(tmp_p
     board = Board(tmp_path)
     for percent in range(30, 2, -1):
         board.set(percent=percent)
-        board.run(30)
+        board.run(100)
     warned = [event.left for event in board.told if isinstance(event, RunningLow)]
     assert warned == ["20 %", "10 %", "5 %"]
     assert board.rates == [2_000_000, 1_000_000]
