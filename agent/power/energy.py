@@ -19,7 +19,7 @@ from agent.power.readings import Readings
 
 CRITICAL_READINGS = 4
 CRITICAL_NS = 90 * NS
-"""Longer than a MAX17048 takes to see that it is being charged: a camera that was just plugged in is not powered off."""
+"""Longer than a MAX17048 takes to see that it is being charged: what was just plugged in is not powered off."""
 STEADY_NS = 60 * NS
 PERCENT_MARGIN = 3
 CELSIUS_MARGIN = 5
