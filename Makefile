@@ -57,7 +57,7 @@ test-cluster: $(STAMP) cluster-tools ## the same on three RabbitMQ nodes, one of
 cluster-tools:
 	@[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || $(SUDO) sh tests/cluster/install
 
-test-hardware: $(STAMP) ## the real stack: camera, GPIO, systemd, power cuts, arm64 (SUITE=camera for one)
+test-hardware: $(STAMP) ## the real stack: camera, GPIO, systemd, power cuts, arm64, resources (SUITE=camera for one)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.hardware $(SUITE)
 
 lint: $(STAMP) ## ruff and mypy --strict

@@ -36,6 +36,8 @@ def demo_command(
     kind, colon, rest = camera.partition(":")
     if colon and kind.startswith("replay"):
         camera = f"{kind}:{Path(rest).resolve()}"
+        if not Path(rest).is_file():
+            raise ConfigError(f"expected a film to replay as the camera at {Path(rest).resolve()}, there is none")
     for number in (signal.SIGTERM, signal.SIGHUP):  # whoever ends it ends its processes too
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     Story((out or Path(tempfile.mkdtemp(prefix="bwc-agent-")) / "demo").resolve(), seconds, camera, broker).tell()

@@ -1,6 +1,7 @@
 """`bwc-agent doctor`: is this device fit for a shift?"""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,10 @@ class _Terminal:
         print(f"---> {text}", flush=True)
 
     def confirms(self, question: str) -> bool:
-        return typer.confirm(f"---> {question}")
+        while True:
+            answer = input(f"---> {question} [y/N]: ").strip().lower()
+            if answer in {"", "y", "yes", "n", "no"}:
+                return answer.startswith("y")
 
 
 def doctor_command(
@@ -27,8 +31,8 @@ def doctor_command(
 ) -> None:
     """Check clock, storage, camera, keys, permissions, inputs, swap and core dumps: one line each, with the mend.
 
-    With --hardware: encoder, microphone, lines, buttons, lights, gauge, supply, clocks, watchdog and storage instead.
-    With --json as well it leaves out the steps that need a person.
+    With --hardware instead: camera, encoder, sound, lines, buttons, lights, gauge, supply, clocks, watchdog, storage.
+    With --json as well, or without a terminal to ask on, it leaves out the steps that need a person, and says so.
 
     Exit code 0: fit for a shift; 1: something is not well; 2: the configuration can't be read.
 
@@ -47,7 +51,8 @@ def doctor_command(
 
         if ask_running(configuration.resolve(config, loaded.run.directory)) is not None:
             raise ConfigError("a recorder runs with this configuration and holds what is to be tested; end it first")
-        found = check_hardware(Bench(loaded, config, clocks, None if as_json else _Terminal()))
+        pilot = None if as_json or not sys.stdin.isatty() else _Terminal()
+        found = check_hardware(Bench(loaded, config, clocks, pilot))
     else:
         found = check_all(loaded, config, clocks)
     for finding in found:

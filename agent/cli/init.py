@@ -30,6 +30,7 @@ def init_command(
     Example: bwc-agent init pilot --agency city-pd --device camera-7
     """
     import os
+    import sys
     from urllib.parse import urlsplit
 
     from agent.clock import SystemClocks
@@ -40,6 +41,8 @@ def init_command(
     from agent.policy.first import sign_first_bundle
     from agent.station.provision import PORT, make_broker
 
+    _check_name("--agency", agency)
+    _check_name("--device", device)
     try:
         at = urlsplit(f"//{broker}")
         host, port = at.hostname or "", at.port or PORT
@@ -82,3 +85,22 @@ def init_command(
     print(f"dock: mosquitto -c {made.root.parent.parent / 'broker' / 'mosquitto.conf'}")
     print(f"      bwc-agent station --config {made.station.parent / 'station.toml'}")
     print(f"      bwc-agent dock --config {made.device / 'dock.toml'}")
+    kind, _, film = camera.partition(":")
+    if kind.startswith("replay") and not (made.device / Path(film).expanduser()).is_file():
+        print(f"WARNING: there is no film {film} on this machine; the device needs it there to record", file=sys.stderr)
+
+
+def _check_name(option: str, name: str) -> None:
+    """Refuse a name that no certificate may carry, in words."""
+    import msgspec
+
+    from agent.errors import ConfigError
+    from agent.keys.records import Name
+
+    try:
+        msgspec.convert(name, Name)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"expected {option} as 1 to 64 letters, digits, dots, underscores and hyphens (A-Z a-z 0-9 . _ -), "
+            f"beginning with a letter or a digit, got {name[:80]!r}"
+        ) from error

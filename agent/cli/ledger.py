@@ -151,11 +151,12 @@ def told(ledger: "Ledger", console: "Console", *, opened: bool = False, everythi
 def _tell_head(ledger: "Ledger", console: "Console") -> None:
     from agent.ledger.ledger import NOTICE
     from agent.ledger.timekeeping import POST_ROLL
+    from agent.verification.findings import number
 
     first, last = ledger.first, ledger.last
     who = " ".join(filter(None, (ledger.agency, ledger.device))) or "a device without a certificate"
     unknown = sum(not span.known for span in ledger.spans)
-    more = f", and {unknown} dark times of unknown length" if unknown else ""
+    more = f", and {number(unknown, 'dark time')} of unknown length" if unknown else ""
     console.print(*_texts((f"{who}: {_clock(first)} to {_clock(last)}, {_length(ledger.length_us)}{more}",), "bold"))
     parts = [f"{state.value} {_length(us)}" for state, us in ledger.states.items() if us]
     post_roll = sum(span.us for span in ledger.spans if span.phase == POST_ROLL)
@@ -163,8 +164,7 @@ def _tell_head(ledger: "Ledger", console: "Console") -> None:
         parts.append(f"post-roll {_length(post_roll)}, within recording")
     if ledger.docked_us:
         parts.append(f"docked {_length(ledger.docked_us)}, within any")
-    refused = len(ledger.refused)
-    parts.append(f"{len(ledger.requests)} requests, {refused} refused or void")
+    parts.append(f"{number(len(ledger.requests), 'request')}, {len(ledger.refused)} refused or void")
     console.print(*_texts(("; ".join(parts),), "default"))
     console.print(*_texts((NOTICE,), "yellow"))
 
@@ -286,9 +286,11 @@ def _replayed(tree: "Tree", folder: str, key: "RecipientKey") -> "Replay":
 
 
 def _tell_replay(replayed: "Replay", console: "Console") -> None:
+    from agent.verification.findings import number
+
     said = (
-        f"replayed {replayed.lines} lines of {replayed.boots} boots through the core: "
-        f"{replayed.requests} decisions, {replayed.redecided} of them made again by their policy"
+        f"replayed {number(replayed.lines, 'line')} of {number(replayed.boots, 'boot')} through the core: "
+        f"{number(replayed.requests, 'decision')}, {replayed.redecided} of them made again by their policy"
     )
     if replayed.differences:
         for each in replayed.differences:
@@ -298,5 +300,5 @@ def _tell_replay(replayed: "Replay", console: "Console") -> None:
     else:
         console.print(*_texts((f"{said}; all the same",), "green"))
     for digest, count in replayed.unknown.items():
-        text = f"the policy {digest[:12]}… is not at hand: {count} decisions could not be made again"
+        text = f"the policy {digest[:12]}… is not at hand: {number(count, 'decision')} could not be made again"
         console.print(*_texts((text,), "yellow"))

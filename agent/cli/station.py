@@ -26,6 +26,9 @@ WIDE = 98
 MOST_ALARMS = 5
 """Alarms that are told in words below the table."""
 _TELL_S = 15.0
+_RIGHT = ("batt.", "battery", "storage", "pending", "refused", "tamper")
+_LEFT_OUT_FIRST = ("policy", "pending", "storage", "refused", "tamper", "batt.")
+"""Columns of which a narrow terminal does without, one after the other, where devices have long names."""
 
 fleet_app = typer.Typer(help="A fleet as its stations see it.", no_args_is_help=True)
 
@@ -262,7 +265,7 @@ def simulate(
     A station of the agency must run beside the broker (mqtts://localhost:8883 if none is named). What it keeps of the
     devices says that they are simulated; use a broker and a station of your own for this.
 
-    Exit codes: 0 no event was lost, 1 one was, 2 refused, such as a broker without TLS.
+    Exit codes: 0 no event was lost, 1 one was, 2 refused, such as a broker without TLS, or no station answers.
 
     Example: bwc-agent fleet simulate --agency city-pd --authority pilot/agency/broker-ca/broker-ca.pem --devices 100
     """
@@ -439,37 +442,53 @@ def _table(found: "list[Row]", width: int, now_ns: int) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from agent.station.fleet import ago, readable
-
     states = [row.state for row in found]
     counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
     title = f"{len(found)} device{'' if len(found) == 1 else 's'}: {counted or 'none was seen yet'}"
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, title=title, title_justify="left", title_style="bold")
     narrow = width < WIDE
-    right = ("batt.", "battery", "storage", "pending", "refused", "tamper")
-    names = ("device", "state", *(() if narrow else ("mode",)), "batt." if narrow else "battery", *right[2:])
-    for name in (*names, "policy", "last seen", "alarms"):
-        justify: Literal["right", "left"] = "right" if name in right else "left"
-        table.add_column(name, justify=justify, no_wrap=name not in {"device", "policy"}, overflow="fold")
-    for row in found:
-        storage = "-" if row.free_bytes is None else f"{row.free_bytes / 1e9:.1f} GB"
-        policy = (row.policy or "-").replace(", version ", " v")
-        cells = (
-            row.device,
-            row.state,
-            *(() if narrow else (row.mode or "-",)),
-            "-" if row.battery_pct is None else f"{row.battery_pct} %",
-            storage if row.time_left_s is None else f"{row.time_left_s / 3600:.1f} h",
-            _number(row.pending_segments),
-            _number(row.refused),
-            _number(row.tampered),
-            f"v{row.policy_version}" if narrow and row.policy_version else policy,
-            ago(row.last_seen, now_ns),
-            f"{row.alarms} !" if row.alarms else "-",
-        )
+    names = ("device", "state", *(() if narrow else ("mode",)), "batt." if narrow else "battery", *_RIGHT[2:])
+    names = (*names, "policy", "last seen", "alarms")
+    listed = [_cells(row, now_ns, narrow=narrow) for row in found]
+    widths = [max(len(name), *(len(cells[n]) for cells in listed)) if listed else 0 for n, name in enumerate(names)]
+    left_out: list[str] = []
+    for name in _LEFT_OUT_FIRST:  # a device must be known by its whole name; the rest is told to a wider terminal
+        if not narrow or sum(widths[n] + 1 for n, each in enumerate(names) if each not in left_out) < width:
+            break
+        left_out.append(name)
+    if left_out:
+        table.caption = f"no room for: {', '.join(left_out)}"
+    for name in names:
+        if name not in left_out:
+            justify: Literal["right", "left"] = "right" if name in _RIGHT else "left"
+            table.add_column(name, justify=justify, no_wrap=name != "policy", overflow="fold")
+    for row, cells in zip(found, listed, strict=True):
         style = "red" if row.alarms else "yellow" if row.state == "lost" else ""
-        table.add_row(*(Text(readable(cell)) for cell in cells), style=style)
+        shown = [Text(cell) for name, cell in zip(names, cells, strict=True) if name not in left_out]
+        table.add_row(*shown, style=style)
     return table
+
+
+def _cells(row: "Row", now_ns: int, *, narrow: bool) -> list[str]:
+    """What stands in the columns of one device."""
+    from agent.station.fleet import ago, readable
+
+    storage = "-" if row.free_bytes is None else f"{row.free_bytes / 1e9:.1f} GB"
+    policy = (row.policy or "-").replace(", version ", " v")
+    cells = (
+        row.device,
+        row.state,
+        *(() if narrow else (row.mode or "-",)),
+        "-" if row.battery_pct is None else f"{row.battery_pct} %",
+        storage if row.time_left_s is None else f"{row.time_left_s / 3600:.1f} h",
+        _number(row.pending_segments),
+        _number(row.refused),
+        _number(row.tampered),
+        f"v{row.policy_version}" if narrow and row.policy_version else policy,
+        ago(row.last_seen, now_ns),
+        f"{row.alarms} !" if row.alarms else "-",
+    )
+    return [readable(cell) for cell in cells]
 
 
 def _number(value: int | None) -> str:

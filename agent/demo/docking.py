@@ -104,15 +104,19 @@ class Dock:
         out: The folder that `init` made.
         agency, device: Their names.
         broker: `mosquitto` or `embedded`.
+        asked_for: This one was named, and not chosen for want of the other.
         port: Where it listens.
         say: The transcript.
     """
 
-    def __init__(self, out: Path, *, agency: str, device: str, broker: str, port: int, say: Transcript) -> None:
+    def __init__(
+        self, out: Path, *, agency: str, device: str, broker: str, asked_for: bool, port: int, say: Transcript
+    ) -> None:
         self._out = out
         self._agency = agency
         self._device = device
         self._broker = broker
+        self._asked_for = asked_for
         self._port = port
         self._say = say
         self._running: list[Background] = []
@@ -161,7 +165,8 @@ class Dock:
         if self._broker == "mosquitto":
             say.say("broker", "Mosquitto on 127.0.0.1, as init configured it: mutual TLS, revocation, access lists")
         else:
-            say.say("broker", "amqtt on 127.0.0.1, as Mosquitto is not installed: mutual TLS, revocation; MQTT 3.1.1;")
+            why = "as asked for" if self._asked_for else "as Mosquitto is not installed"
+            say.say("broker", f"amqtt on 127.0.0.1, {why}: mutual TLS, revocation; MQTT 3.1.1;")
             say.say("", "no access lists, and nothing kept over a restart: for demonstrations only")
         ca = self._out / "agency" / "broker" / CA_CERTIFICATE
         say.claim("without a certificate of the agency nobody is answered", not _answers_anybody(self._port, ca))

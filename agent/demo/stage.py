@@ -118,18 +118,24 @@ class RecorderProcess:
             DemoFailed: It ended, or it did not become so in time.
         """
         deadline = time.monotonic() + PATIENCE_S
+        why = "it does not answer"
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:
                 said = self._log.read_text(errors="replace").strip().splitlines()[-3:]
-                raise DemoFailed(f"expected that {what}, but the recorder ended: {' / '.join(said)}")
+                raise DemoFailed(
+                    f"expected that {what}, but the recorder ended: {' / '.join(said)}; its log: {self._log}"
+                )
             try:
                 status = self.status()
             except ControlError:
                 status = None
             if status is not None and good(status):
                 return status
+            if status is not None:
+                camera = f"{status['source']} {'delivers' if status['source_delivering'] else 'delivers nothing'}"
+                why = f"it is in {status['mode']}, {camera}"
             time.sleep(LOOK_S)
-        raise DemoFailed(f"expected that {what} within {PATIENCE_S:.0f} s")
+        raise DemoFailed(f"expected that {what} within {PATIENCE_S:.0f} s; {why}; the recorder's log: {self._log}")
 
     def kill(self) -> None:
         """Kill -9."""

@@ -68,7 +68,9 @@ class Story:
         # A socket's path is at most 107 bytes long; the folder of the user's choice may be longer.
         self._run = Path(tempfile.mkdtemp(prefix="bwc-demo-"))
         self._port = free_port()
-        self._dock = Dock(out, agency=AGENCY, device=DEVICE, broker=chosen, port=self._port, say=self._say)
+        self._dock = Dock(
+            out, agency=AGENCY, device=DEVICE, broker=chosen, asked_for=broker != "auto", port=self._port, say=self._say
+        )
 
     def tell(self) -> None:
         """Tell it.

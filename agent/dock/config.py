@@ -1,9 +1,10 @@
 """The dock service's configuration, and how a broker is reached: TOML, typed, unknown keys refused."""
 
+import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -83,6 +84,7 @@ class DockConfig(_Section, frozen=True, kw_only=True):
 
 
 _C = TypeVar("_C", bound=msgspec.Struct)
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
 
@@ -99,9 +101,28 @@ def load(path: Path, kind: type[_C]) -> _C:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: expected TOML: {error}") from error
     except msgspec.ValidationError as error:
-        said = str(error)
-        at = _AT.search(said)
-        raise ConfigError(f"{path}: {at['path'] if at else 'the file'}: {_AT.sub('', said)}") from error
+        raise ConfigError(f"{path}: {_explain(kind, str(error))}") from error
+
+
+def _explain(kind: type[msgspec.Struct], problem: str) -> str:
+    """What is wrong and where; of an unknown key, those that are known there."""
+    at = _AT.search(problem)
+    place, said = at["path"] if at else "", _AT.sub("", problem)
+    unknown = _UNKNOWN.search(said)
+    if unknown is None:
+        return f"{place or 'the file'}: {said}"
+    table: Any = kind
+    for step in place.split(".") if place else ():
+        known_fields = msgspec.structs.fields(table) if _is_table(table) else ()
+        table = next((field.type for field in known_fields if field.encode_name == step), None)
+    known = sorted(table.__struct_encode_fields__) if _is_table(table) else []
+    near = difflib.get_close_matches(unknown["name"], known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+    return f"{f'[{place}]' if place else 'the file'}: unknown key {unknown['name']!r}; {hint}"
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def resolve(config_file: Path, path: str) -> Path:

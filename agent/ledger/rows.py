@@ -14,6 +14,8 @@ MOST_EVENTS = 100_000
 """A shift has some hundreds; a journal that was made to flood its reader is cut off, and that is told."""
 
 _RESUME = "ResumeRecording"
+_NEEDS_RECORDING = frozenset({"StopRecording", "PrivacyPause", "Mute"})
+"""What nobody decides in standby: the core journals that it was asked, and nothing comes of it."""
 _ONE_LOSS_US = 1_000_000
 
 
@@ -28,8 +30,8 @@ class Request:
         again: How often that was asked for in this recording; 0 if the recorder itself asked anew.
         recording: Id of the recording that ran; empty for none.
         outcome: `granted`, `refused`, `void`, `taken_back`, `not_carried_out` (granted, and then the lines end),
-            `carried_out` (a resume, which needs no permit), `undecided` (nothing that it could end was running).
-        why: Of `void`: why.
+            `carried_out` (a resume, which needs no permit), `undecided` (the lines end before a decision).
+        why: Of `void`: why; `standby` if nothing that it could end was running.
         declared_only: The permit rests on the wearer's word alone.
         policy: SHA-256 of the policy that decided.
         sealed: What is sealed of it: by whom, the facts with their provenance, rules, obligations, what was missing.
@@ -147,6 +149,8 @@ class Rows:
         row.sealed = details
         if entry.action == _RESUME:
             row.outcome = "carried_out"
+        elif entry.action in _NEEDS_RECORDING and not recording:
+            row.outcome, row.why = "void", "standby"
         self.requests.append(row)
         self._asked[entry.request] = row
 

@@ -5,6 +5,7 @@ It is made with the recorder ended, for it opens what the recorder holds. Each p
 person; without one they are left out, and the report says so.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from agent.controls.shell import Hands
 from agent.core.inputs_lines import Edge
 from agent.errors import DeviceError
 from agent.power import files
+from agent.recorder.camera_checks import Listed, check_camera, listed_by_libcamera
 from agent.recorder.checks import Check, Finding, storage_speed
 
 PRESS_S = 15.0
@@ -29,9 +31,11 @@ _HAPPENED = 16
 """Bits of get_throttled from here on: what has happened since boot."""
 _MEND_SUPPLY = "a supply and a cable that hold 5 V under load"
 
+_MEND_WATCHDOG = "RuntimeWatchdogSec=14s in /etc/systemd/system.conf.d/50-bwc.conf, which the package installs"
+
 
 class Pilot(Protocol):
-    """A person with eyes and fingers."""
+    """A person with eyes and fingers. Both methods raise `EOFError` if nobody is there any more."""
 
     def tell(self, text: str) -> None:
         """Say what to do now."""
@@ -51,6 +55,7 @@ class Bench:
         root: Of /sys, /proc and /dev.
         pin_factory: Other pins than the configured ones.
         sleep: Waits for some seconds.
+        listed: Gives the cameras that libcamera knows.
     """
 
     config: Config
@@ -60,6 +65,7 @@ class Bench:
     root: Path = field(default_factory=lambda: Path("/"))
     pin_factory: PinFactory = None
     sleep: Callable[[float], None] = time.sleep
+    listed: Listed = listed_by_libcamera
 
 
 HardwareCheck = Callable[[Bench], Iterator[Finding]]
@@ -75,8 +81,22 @@ def check_hardware(bench: Bench, checks: Sequence[HardwareCheck] | None = None) 
             yield Finding(name, f"{type(error).__name__}: {error}", "see what it says, and try again")
 
 
+def camera(bench: Bench) -> Iterator[Finding]:
+    """What the configuration names: camera, its encoder and memory, and the microphone's sound card."""
+    if bench.config.source.camera != "picamera2":
+        yield Finding(
+            "camera", f"simulated: {bench.config.source.camera!r} stands in", 'camera = "picamera2" in [source]'
+        )
+    yield from check_camera(bench.config, listed=bench.listed, root=bench.root)
+
+
 def encoder(bench: Bench) -> Iterator[Finding]:
-    """Whether there is a hardware encoder of H.264, and whether this user may use it."""
+    """Whether there is a hardware encoder of H.264, and whether this user may use it.
+
+    With `picamera2` the camera's own check tells of it.
+    """
+    if bench.config.source.camera == "picamera2":
+        return
 
     def look() -> tuple[str, str]:
         for name in sorted((bench.root / "sys/class/video4linux").glob("video*/name")):
@@ -94,8 +114,12 @@ def microphone(bench: Bench) -> Iterator[Finding]:
     """Whether the kernel knows a sound card that records."""
 
     def look() -> tuple[str, str]:
-        listed = (bench.root / "proc/asound/pcm").read_text().splitlines()
-        recording = [line.split(":")[1].strip() for line in listed if "capture" in line]
+        listed = bench.root / "proc/asound/pcm"  # not there if the kernel has never known a sound card
+        known = listed.read_text().splitlines() if listed.exists() else []
+        recording = [line.split(":")[1].strip() for line in known if "capture" in line]
+        if bench.config.source.microphone is None:
+            there = f"; the kernel knows {', '.join(recording)}" if recording else ", and no sound card that records"
+            return f"none is configured{there}: recordings have no sound of it", "set [source.microphone]"
         if not recording:
             return "no sound card that records", "check the microphone and its overlay in config.txt"
         return ", ".join(recording), ""
@@ -104,7 +128,11 @@ def microphone(bench: Bench) -> Iterator[Finding]:
 
 
 def lines(bench: Bench) -> Iterator[Finding]:
-    """Each input line at rest, each button pressed, each output seen."""
+    """Each input line at rest, each button pressed, each output seen. Of simulated pins nothing of this is claimed."""
+    if bench.config.controls.pin_factory == "mock" and bench.pin_factory is None:
+        said = 'simulated (pin_factory = "mock"): buttons and lights that are wired were not tested'
+        yield Finding("pins", said, 'pin_factory = "lgpio" in [controls]')
+        return
     hands = Hands(bench.config.controls, bench.clocks, bench.pin_factory)
     try:
         yield from _lines(bench, hands)
@@ -128,20 +156,28 @@ def _lines(bench: Bench, hands: Hands) -> Iterator[Finding]:
             yield Finding(check, f"pin {config.pin!r} is active at rest", "let go of it, or correct pull, active_high")
         else:
             yield Finding(check, f"pin {config.pin!r} is {'active' if level else 'at rest'}")
-    if bench.pilot is None:
-        return
+    if bench.pilot is not None:
+        with contextlib.suppress(EOFError):
+            yield from _with_pilot(bench, bench.pilot, hands, edges)
+            return
+    yield Finding("pilot", "nobody is there to press buttons and to look at lights: what needs that is left out")
+
+
+def _with_pilot(bench: Bench, pilot: Pilot, hands: Hands, edges: list[Edge]) -> Iterator[Finding]:
+    """What needs a person. Raises EOFError once nobody is there any more."""
+    controls = bench.config.controls
     for config in controls.inputs:
-        if config.name not in problems:
-            yield _worked(bench, bench.pilot, hands, config.name, edges)
+        if config.name not in hands.problems:
+            yield _worked(bench, pilot, hands, config.name, edges)
     for output in controls.outputs:
         check = f"output {output.name}"
         if check in hands.problems:
             yield Finding(check, hands.problems[check], "connect it, or end what holds it")
             continue
         hands.light(output.output, on=True)
-        seen = bench.pilot.confirms(f"Is {output.name} on now, and nothing else?")
+        seen = pilot.confirms(f"Is {output.name} on now, and nothing else?")
         hands.light(output.output, on=False)
-        gone = seen and bench.pilot.confirms(f"Is {output.name} off again?")
+        gone = seen and pilot.confirms(f"Is {output.name} off again?")
         good = seen and gone
         yield Finding(
             check,
@@ -234,14 +270,14 @@ def watchdog(bench: Bench) -> Iterator[Finding]:
 
     def look() -> tuple[str, str]:
         found = bench.root / "sys/class/watchdog/watchdog0"
-        mend = "RuntimeWatchdogSec=15 in /etc/systemd/system.conf, and dtparam=watchdog=on in config.txt"
+        mend = f"{_MEND_WATCHDOG}, and dtparam=watchdog=on in config.txt"
         if not found.is_dir():
             return "no hardware watchdog", mend
         identity = (found / "identity").read_text().strip()
         active = (found / "state").read_text().strip() == "active"
         return f"{identity}, {'active' if active else 'not active'}", "" if active else mend
 
-    yield Check("watchdog", "RuntimeWatchdogSec=15 in /etc/systemd/system.conf", look).finding()
+    yield Check("watchdog", _MEND_WATCHDOG, look).finding()
 
 
 def storage_sync(bench: Bench) -> Iterator[Finding]:
@@ -251,6 +287,7 @@ def storage_sync(bench: Bench) -> Iterator[Finding]:
 
 
 HARDWARE_CHECKS: Sequence[HardwareCheck] = (
+    camera,
     encoder,
     microphone,
     lines,

@@ -29,7 +29,7 @@ from agent.dock.config import BrokerSection
 from agent.dock.messages import Ack, Publication, Topics, decode
 from agent.dock.mqtt import Connection
 from agent.dock.session import Cursor, Session
-from agent.errors import EvidenceError
+from agent.errors import ConfigError, EvidenceError
 from agent.keys import tls
 from agent.keys.tls import Authority
 from agent.station.measured import Measured
@@ -39,6 +39,8 @@ DROPPING = 0.2
 """So many of the devices lose their connection once, in the middle."""
 PATIENCE_S = 120.0
 """What is not acknowledged so long after the last has docked is lost."""
+SILENCE_S = 30.0
+"""A station that has answered no device so long after the first has docked is none of this agency."""
 THREADS = 8
 WATCH_S = 0.5
 DESCRIPTORS = 3
@@ -272,6 +274,7 @@ def simulate(
     threads: int = THREADS,
     watch: Callable[[Progress], None] = lambda _progress: None,
     patience_s: float = PATIENCE_S,
+    silence_s: float = SILENCE_S,
 ) -> Measured:
     """Simulate it, until all have left or patience ends.
 
@@ -283,9 +286,10 @@ def simulate(
         threads: That share the devices.
         watch: Told how far it is, twice a second.
         patience_s: What is not acknowledged so long after the last docked is lost.
+        silence_s: So long after the first docks, some station must have answered some device.
 
     Raises:
-        ConfigError: The machine allows too few open files.
+        ConfigError: The machine allows too few open files, or no station answers.
     """
     raise_limit(DESCRIPTORS * plan.devices)
     measured = Measured(devices=plan.devices, events=plan.devices * plan.events)
@@ -293,6 +297,7 @@ def simulate(
         world = _World(clocks, random_bytes, dice, measured)
         fleet = _fleet(plan, Path(folder), world)
         begun = clocks.monotonic_ns()
+        silent_until = begun + min(device.due_ns for device in fleet) + round(silence_s * NS)
         for device in fleet:  # made beforehand, so that making keys does not compete with what is measured
             device.begin(begun)
         end = begun + round((plan.within_s + plan.leave_s + patience_s) * NS)
@@ -305,6 +310,10 @@ def simulate(
                     watch(progress)
                     if progress.docked == progress.devices:
                         world.all_docked.set()
+                    if clocks.monotonic_ns() >= silent_until and not (
+                        len(measured.acknowledge) or len(measured.attest)
+                    ):
+                        raise ConfigError(_nobody_answered(plan, progress, silence_s))
             finally:
                 stopped.set()
             for work in working:
@@ -317,6 +326,19 @@ def simulate(
     measured.never_attested = sum(not device.attested for device in fleet) if plan.office else 0
     measured.attempts_failed = sum(device.attempts for device in fleet) - len(measured.connect)
     return measured
+
+
+def _nobody_answered(plan: Plan, progress: Progress, silence_s: float) -> str:
+    where = ", ".join(f"{host}:{port}" for host, port in plan.brokers)
+    mend = (
+        "does it run beside this broker, and is --agency its agency?"
+        if progress.docked
+        else "does the broker run, and is --agency the agency of its certificates?"
+    )
+    return (
+        f"no station of agency {plan.agency!r} answered within {silence_s:.0f} s: {where} has let in "
+        f"{progress.docked} of {progress.devices} devices; {mend}"
+    )
 
 
 def _progress(fleet: Sequence[_Device], measured: Measured, seconds: float) -> Progress:

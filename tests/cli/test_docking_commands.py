@@ -212,3 +212,37 @@ def test_live_table_follows_the_fleet_on_a_terminal_and_ends_with_ctrl_c(office:
     assert watching.wait(10) == 130
     assert b"Traceback" not in shown
     os.close(keyboard)
+
+
+@pytest.mark.parametrize("command", [("dock",), ("station",), ("fleet", "watch", "--once")])
+def test_configuration_of_another_command_is_refused_by_its_file_and_the_keys_that_are_known(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[device]\nkey = "file:k"\n')
+    said = bwc_agent(*command, "--config", file).refusal
+    known = "broker, dock" if command == ("dock",) else "broker, station"
+    assert f"{file}: the file: unknown key 'device'; known here: {known}" in said
+
+
+def test_misspelt_key_is_named_with_its_table_and_the_one_that_was_meant(office: Path) -> None:
+    office.write_text(office.read_text().replace("host =", "hots ="))
+    said = bwc_agent("station", "--config", office).refusal
+    assert f"{office}: [broker]: unknown key 'hots'; did you mean 'host'?" in said
+
+
+@pytest.mark.parametrize("name", ["simulated-1234", "a-camera-with-a-name-of-more-than-thirty"])
+def test_narrow_table_wraps_no_name_and_says_what_it_left_out(
+    office: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    kept(office)
+    store = Store(office.parent / "station.sqlite")
+    with store.turn():
+        store.put_state(name, "undocked", "2" * 16, TIME)
+    store.close()
+    out = bwc_agent("fleet", "watch", "--once", "--config", office).out
+    assert f" {name} undocked" in out
+    assert "no room for: policy" in out
+    assert "last seen" in out
+    assert all(len(line) <= 80 for line in out.splitlines())

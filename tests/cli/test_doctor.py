@@ -8,6 +8,7 @@ from agent.cli import main
 from agent.recorder import checks
 from agent.recorder.checks import Finding
 from agent.recorder.hardening import Hardening
+from tests.support.commands import bwc_agent
 
 
 @pytest.fixture
@@ -101,3 +102,15 @@ def test_hardware_is_tested_without_questions_as_json(
     assert {"encoder", "battery gauge", "battery-backed clock", "watchdog", "storage sync"} <= set(found)
     assert not found["battery gauge"]["good"]
     assert found["storage sync"]["said"].startswith("sync of 64 KiB")
+
+
+def test_hardware_without_a_terminal_asks_nobody_and_hides_no_finding(config: Path) -> None:
+    with config.open("a") as file:
+        file.write('[run]\ndirectory = "run"\n[controls]\npin_factory = "mock"\n')
+    (config.parent / "evidence").mkdir()
+    ran = bwc_agent("doctor", "--hardware", "--config", config)
+    assert ran.code == 1
+    assert "pins" in ran.out
+    assert "simulated" in ran.out
+    assert "--->" not in ran.out
+    assert "ok   storage sync" in ran.out

@@ -8,6 +8,7 @@ from agent import config as configuration
 from agent.cli import main
 from agent.keys.files import load_signer, needs_passphrase
 from agent.recorder.service import load_owner
+from tests.support.commands import bwc_agent
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, said: str = "") -> int:
@@ -108,3 +109,19 @@ def test_camera_is_written_as_it_was_given(tmp_path: Path, monkeypatch: pytest.M
     pilot = tmp_path / "pilot"
     assert run(monkeypatch, str(pilot), "--camera", 'replay:/clips/a "b".mp4') == 0
     assert configuration.load(pilot / "device" / "config.toml").source.camera == 'replay:/clips/a "b".mp4'
+
+
+@pytest.mark.parametrize("option", ["--agency", "--device"])
+def test_name_that_no_certificate_may_carry_is_refused_in_words(tmp_path: Path, option: str) -> None:
+    said = bwc_agent("init", tmp_path / "pilot", option, "bad name/").refusal
+    assert f"expected {option} as 1 to 64 letters, digits, dots, underscores and hyphens" in said
+    assert "'bad name/'" in said
+    assert "regex" not in said
+    assert not (tmp_path / "pilot").exists()
+
+
+def test_film_that_is_not_on_this_machine_is_warned_of_and_no_reason_to_refuse(tmp_path: Path) -> None:
+    ran = bwc_agent("init", tmp_path / "pilot", "--camera", "replay:/nowhere/street.mp4")
+    assert ran.code == 0
+    assert "WARNING: there is no film /nowhere/street.mp4 on this machine" in ran.err
+    assert bwc_agent("init", tmp_path / "second").err == ""

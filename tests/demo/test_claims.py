@@ -43,7 +43,7 @@ def test_camera_that_spoke_while_undocked_is_noticed(tmp_path: Path) -> None:
     office = tmp_path / "agency" / "station"
     office.mkdir(parents=True)
     store = Store(office / "station.sqlite")
-    dock = Dock(tmp_path, agency="a", device="cam-1", broker="mosquitto", port=1, say=Transcript())
+    dock = Dock(tmp_path, agency="a", device="cam-1", broker="mosquitto", asked_for=True, port=1, say=Transcript())
     dock.claim_silence()
     with store.turn():
         store.put_state("cam-1", "docked", "0" * 16, TIME)
@@ -123,3 +123,10 @@ def running(out: Path) -> list[str]:
             if str(out) in command and "policy sign" not in command and " init " not in command:
                 found.append(command)
     return found
+
+
+def test_film_that_is_not_there_is_named_before_anything_is_made(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = bwc_agent("demo", "--out", out, "--camera", f"replay:{tmp_path}/nowhere.mp4", "--broker", "auto").refusal
+    assert f"a film to replay as the camera at {tmp_path}/nowhere.mp4, there is none" in said
+    assert not out.exists()

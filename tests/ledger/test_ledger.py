@@ -65,6 +65,18 @@ def test_refused_stops_stand_out_and_repeats_are_counted() -> None:
     assert [row.outcome for row in ledger.requests] == ["refused", "granted", "refused", "granted"]
 
 
+def test_stop_in_standby_is_void_in_the_list_and_in_the_count() -> None:
+    device = Device()
+    device.boot()
+    now_ns = device.clocks.now_ns
+    device.recorder.control.handle(on.Asked(now_ns, on.Action.STOP_RECORDING, on.Principal.WEARER))
+    device.settle()
+    device.recorder.close()
+    ledger = ledger_of(files_of(device.storage))  # type: ignore[arg-type]
+    assert [(row.outcome, row.why) for row in ledger.requests] == [("void", "standby")]
+    assert ledger.refused == ledger.requests
+
+
 def test_permit_on_the_wearers_word_alone_is_marked() -> None:
     rows = [row for row in ledger_of(_acted_out()).requests if row.outcome == "granted"]
     assert [row.declared_only for row in rows] == [True, True]

@@ -1,13 +1,15 @@
 """The pilot's test of a device: what is wired is named, one broken part hides no other, nobody's eyes are assumed."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.config import Config, Device, StorageSection
+from agent.config import Config, Device, SourceSection, StorageSection
 from agent.controls.config import ControlsConfig
+from agent.media.sources.config import MicrophoneConfig
 from agent.power.config import PowerConfig
 from agent.recorder import hardware_checks
 from agent.recorder.checks import Finding
@@ -52,12 +54,20 @@ def factory() -> Iterator[ShyFactory]:
         factory.close()
 
 
-def bench(tmp_path: Path, factory: Any = None, *, pilot: Any = None, power: PowerConfig | None = None) -> Bench:
+def bench(
+    tmp_path: Path,
+    factory: Any = None,
+    *,
+    pilot: Any = None,
+    power: PowerConfig | None = None,
+    source: SourceSection | None = None,
+) -> Bench:
     for folder in ("sys/class/rtc", "sys/class/video4linux", "sys/class/watchdog", "proc/asound", "dev", "evidence"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     config = Config(
         device=Device(key="file:k", certificate="c", trust="t", root="r"),
         storage=StorageSection(path="evidence"),
+        source=source or SourceSection(),
         controls=ControlsConfig(pin_factory="mock", buttons=(RECORD, MARK), outputs=(RED, GREEN)),
         power=power or PowerConfig(temperature=f"{tmp_path}/temp", throttled=f"{tmp_path}/throttled"),
     )
@@ -89,8 +99,56 @@ def test_pilot_presses_each_button_and_sees_each_light(tmp_path: Path, factory: 
     assert len(person.heard) == 6
 
 
-def test_without_a_pilot_nothing_is_asked_and_only_lines_are_read(tmp_path: Path, factory: ShyFactory) -> None:
-    assert set(only(hardware_checks.lines, bench(tmp_path, factory))) == {"line record", "line mark"}
+def test_without_a_pilot_nothing_is_asked_only_lines_are_read_and_that_is_said(
+    tmp_path: Path, factory: ShyFactory
+) -> None:
+    found = only(hardware_checks.lines, bench(tmp_path, factory))
+    assert set(found) == {"line record", "line mark", "pilot"}
+    assert "left out" in found["pilot"].said
+
+
+def test_pilot_who_leaves_hides_no_finding(tmp_path: Path, factory: ShyFactory) -> None:
+    class Leaves(Person):
+        def confirms(self, question: str) -> bool:
+            raise EOFError(question)
+
+    found = only(hardware_checks.lines, bench(tmp_path, factory, pilot=Leaves(factory)))
+    assert list(found) == ["line record", "line mark", "button record", "button mark", "pilot"]
+    assert all(finding.good for finding in found.values())
+    assert "left out" in found["pilot"].said
+
+
+def test_simulated_pins_are_called_so_and_nothing_is_asked_or_claimed_of_them(
+    tmp_path: Path, factory: ShyFactory
+) -> None:
+    person = Person(factory)
+    found = only(hardware_checks.lines, bench(tmp_path, pilot=person))
+    assert list(found) == ["pins"]
+    assert "simulated" in found["pins"].said
+    assert found["pins"].mend == 'pin_factory = "lgpio" in [controls]'
+    assert person.heard == []
+
+
+def test_camera_that_is_configured_is_looked_at_first(tmp_path: Path, factory: ShyFactory) -> None:
+    here = replace(bench(tmp_path, factory, source=SourceSection(camera="picamera2")), listed=list)
+    found = list(check_hardware(here))
+    assert [finding.check for finding in found[:3]] == ["libcamera", "encoder", "picture memory"]
+    assert found[0].said == "no camera 0; libcamera lists none"
+    assert [finding.check for finding in found].count("encoder") == 1
+
+
+def test_what_stands_in_for_a_camera_is_called_so(tmp_path: Path) -> None:
+    found = only(hardware_checks.camera, bench(tmp_path))["camera"]
+    assert "simulated: 'pattern'" in found.said
+    assert not found.good
+
+
+def test_microphone_that_is_not_configured_or_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:
+    none = only(hardware_checks.microphone, bench(tmp_path))["microphone"]
+    assert none.said.startswith("none is configured, and no sound card")
+    source = SourceSection(camera="picamera2", microphone=MicrophoneConfig(device="alsa:hw:1"))
+    absent = only(hardware_checks.microphone, bench(tmp_path, source=source))["microphone"]
+    assert (absent.said, absent.good) == ("no sound card that records", False)
 
 
 def test_light_that_was_not_seen_is_bad(tmp_path: Path, factory: ShyFactory) -> None:
@@ -135,7 +193,18 @@ def test_one_broken_part_hides_no_other(tmp_path: Path) -> None:
 def test_all_parts_are_looked_at_on_a_bare_machine(tmp_path: Path, factory: ShyFactory) -> None:
     found = {finding.check: finding for finding in check_hardware(bench(tmp_path, factory))}
     assert set(found) == {
-        *("encoder", "microphone", "line record", "line mark", "battery gauge", "charger", "temperature", "supply"),
+        *(
+            "camera",
+            "encoder",
+            "microphone",
+            "line record",
+            "line mark",
+            "pilot",
+            "battery gauge",
+            "charger",
+            "temperature",
+            "supply",
+        ),
         *("battery-backed clock", "watchdog", "storage sync"),
     }
     for bad in ("microphone", "battery gauge", "temperature", "supply", "watchdog"):
@@ -152,8 +221,11 @@ def test_encoder_and_microphone_are_named(tmp_path: Path) -> None:
     )
     found = only(hardware_checks.encoder, here)["encoder"]
     assert (found.said, found.good) == (f"bcm2835-codec-encode is {tmp_path}/dev/video11", True)
-    found = only(hardware_checks.microphone, here)["microphone"]
+    source = SourceSection(camera="picamera2", microphone=MicrophoneConfig(device="alsa:hw:1"))
+    found = only(hardware_checks.microphone, bench(tmp_path, source=source))["microphone"]
     assert (found.said, found.good) == ("simple-card", True)
+    found = only(hardware_checks.microphone, here)["microphone"]
+    assert "none is configured; the kernel knows simple-card" in found.said
 
 
 @pytest.mark.parametrize(
@@ -179,7 +251,9 @@ def test_device_without_a_battery_backed_clock_is_told_what_that_means(tmp_path:
 def test_watchdog_must_be_fed_by_somebody(tmp_path: Path, state: str, good: bool) -> None:
     here = bench(tmp_path)
     put(tmp_path / "sys/class/watchdog/watchdog0", identity="Broadcom BCM2835 Watchdog timer", state=state)
-    assert only(hardware_checks.watchdog, here)["watchdog"].good is good
+    found = only(hardware_checks.watchdog, here)["watchdog"]
+    assert found.good is good
+    assert good or "RuntimeWatchdogSec=14s in /etc/systemd/system.conf.d/50-bwc.conf" in found.mend
 
 
 @pytest.mark.parametrize(

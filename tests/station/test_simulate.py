@@ -217,6 +217,27 @@ def test_devices_without_a_broker_never_dock(broker: Broker) -> None:
     assert measured.attempts_failed >= DEVICES
 
 
+class _Quick(SystemClocks):
+    """A minute passes in a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun_ns = super().monotonic_ns()
+
+    def monotonic_ns(self) -> int:
+        now = super().monotonic_ns()
+        return now + (now - self._begun_ns) * 59
+
+
+@pytest.mark.parametrize(("up", "let_in"), [(True, DEVICES), (False, 0)])
+def test_fleet_that_no_station_answers_ends_and_says_why(broker: Broker, *, up: bool, let_in: int) -> None:
+    if not up:
+        broker.stop()
+    expected = rf"no station of agency '{AGENCY}' answered within 30 s: localhost:{broker.port} has let in {let_in} of"
+    with pytest.raises(ConfigError, match=expected):
+        simulate(plan(broker), clocks=_Quick(), random_bytes=os.urandom, dice=random.Random(1))
+
+
 def test_percentiles_are_nearest_rank() -> None:
     assert percentiles([]) == {}
     assert percentiles([float(n) for n in range(1, 101)]) == {"count": 100, "p50": 50, "p95": 95, "p99": 99, "max": 100}
