@@ -119,7 +119,10 @@ def microphone(bench: Bench) -> Iterator[Finding]:
         recording = [line.split(":")[1].strip() for line in known if "capture" in line]
         if bench.config.source.microphone is None:
             there = f"; the kernel knows {', '.join(recording)}" if recording else ", and no sound card that records"
-            return f"none is configured{there}: recordings have no sound of it", "set [source.microphone]"
+            return (
+                f"none is configured{there}: recordings have no sound of it",
+                'set [source.microphone], beside camera = "picamera2"',
+            )
         if not recording:
             return "no sound card that records", "check the microphone and its overlay in config.txt"
         return ", ".join(recording), ""

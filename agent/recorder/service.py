@@ -304,6 +304,7 @@ class Service:
                 if self._heart.ready and not tested:
                     tested = True
                     self._try(self._test_itself)
+                    self._try(self._say_ready)
             if moved or count % SNAPSHOT_EVERY == 0:  # at once when the dock's contact moves: the session is to end
                 self._try(self._snapshot)
 
@@ -318,6 +319,13 @@ class Service:
         status = self.recorder.status()
         now = self._clocks.monotonic_ns()
         self.recorder.control.put(self_test(status, now, microphone=self._microphone or "audio" in status.tracks))
+
+    def _say_ready(self) -> None:
+        """One line for who started it: on a terminal, or in the service manager's journal."""
+        status = self.recorder.status()
+        camera = f"{status.source} {'delivers' if status.source_delivering else 'DELIVERS NOTHING'}"
+        said = f"bwc-agent: ready in {status.mode}, boot {status.boot}; {camera}; evidence in {self._disk.root}"
+        print(said, file=sys.stderr, flush=True)  # noqa: T201 - nothing else tells that it has come up
 
     def _snapshot(self) -> None:
         with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age

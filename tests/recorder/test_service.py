@@ -64,6 +64,7 @@ def test_recorder_serves_from_init_to_sigterm_and_says_what_it_did(tmp_path: Pat
         config = str(recorder.config)
         manager.until("READY=1")
         manager.until("WATCHDOG=1")
+        wait_for(lambda: "bwc-agent: ready in standby, boot 1; pattern" in recorder.said())
         status = json.loads(command("ctl", "status", "--config", config, "--json").stdout)
         assert (status["mode"], status["boot"]) == ("standby", 1)
         started = command("ctl", "start", "--config", config)
