@@ -11,7 +11,7 @@ What it can't see: who puts back both, mark and journal, of an earlier moment. F
 the docked status.
 """
 
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import msgspec
 
@@ -21,29 +21,11 @@ from agent.evidence.journal import parse_line, split_lines
 from agent.keys import jws
 from agent.keys.records import Record, Sha256, as_record
 from agent.keys.signer import Signer
-from agent.storage.interface import Storage
+from agent.storage.interface import ReplacedFile, Storage
 
 TYP = "bwc-mark+jws"
 _TAIL = 1 << 20
 _Count = Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
-
-
-class Store(Protocol):
-    """Where the mark is kept: `agent.storage.disk.WholeFile`."""
-
-    def load(self) -> bytes | None:
-        """What was saved last; None if there is nothing.
-
-        Raises:
-            StorageError: It can't be read.
-        """
-
-    def save(self, data: bytes) -> None:
-        """Replaces it as a whole, durable on return.
-
-        Raises:
-            StorageError: It may or may not have been replaced.
-        """
 
 
 class _Mark(Record, frozen=True, forbid_unknown_fields=True):
@@ -62,7 +44,7 @@ class JournalMark:
         device: The device's name.
     """
 
-    def __init__(self, store: Store, signer: Signer, device: str) -> None:
+    def __init__(self, store: ReplacedFile, signer: Signer, device: str) -> None:
         self._store = store
         self._signer = signer
         self._device = device

@@ -21,7 +21,7 @@ set back before the loss was noticed; the journal's is one (`agent.evidence.jour
 
 import threading
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import msgspec
 
@@ -30,6 +30,7 @@ from agent.errors import EvidenceError, StorageError
 from agent.keys import jws
 from agent.keys.records import Record, as_record
 from agent.keys.signer import Signer
+from agent.storage.interface import ReplacedFile
 
 TYP = "bwc-used+jws"
 
@@ -42,24 +43,6 @@ Seconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
 """NumericDate (RFC 7519, 2) without fractions: whole seconds since 1970, up to the year 9999."""
 Jti = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
 """128 random bits, base64url."""
-
-
-class Store(Protocol):
-    """Where the record is kept: `agent.storage.disk.WholeFile`."""
-
-    def load(self) -> bytes | None:
-        """What was saved last; None if nothing ever was, or it is gone.
-
-        Raises:
-            StorageError: It can't be read.
-        """
-
-    def save(self, data: bytes) -> None:
-        """Replaces it as a whole, durable on return.
-
-        Raises:
-            StorageError: It may or may not have been replaced.
-        """
 
 
 class _Memory(Record, frozen=True, forbid_unknown_fields=True):
@@ -87,7 +70,7 @@ class ReplayGuard:
         capacity: The most tokens that are remembered.
     """
 
-    def __init__(self, store: Store, signer: Signer, *, fresh: bool, capacity: int = CAPACITY) -> None:
+    def __init__(self, store: ReplacedFile, signer: Signer, *, fresh: bool, capacity: int = CAPACITY) -> None:
         self._store = store
         self._signer = signer
         self._fresh = fresh

@@ -92,6 +92,24 @@ class Storage(Protocol):
         """
 
 
+class ReplacedFile(Protocol):
+    """One small file that is replaced as a whole and never read half: `agent.storage.disk.WholeFile`."""
+
+    def load(self) -> bytes | None:
+        """What was saved last; None if nothing ever was, or it is gone.
+
+        Raises:
+            StorageError: It can't be read.
+        """
+
+    def save(self, data: bytes) -> None:
+        """Replaces it as a whole, durable on return.
+
+        Raises:
+            StorageError: It may or may not have been replaced.
+        """
+
+
 def read_chunks(stream: BinaryIO, limit: int | None = None, size: int = 1 << 20) -> Iterator[bytes]:
     """The bytes of a stream in chunks of at most `size`, up to `limit` in all.
 
