@@ -2,40 +2,30 @@
 
 import socket
 import ssl
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
-from agent.clock import SystemClocks
 from agent.dock import mosquitto
 from agent.dock.config import BrokerSection
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection
 from agent.keys.tls import Authority
+from tests.support import connections
 from tests.support.broker import AGENCY, validity
 from tests.support.cluster import Cluster
+from tests.support.connections import connection
 
 CAM, OTHER = Topics(AGENCY, "cam-1"), Topics(AGENCY, "cam-2")
 EVERYTHING = (f"bwc/v1/{AGENCY}/+/state", f"bwc/v1/{AGENCY}/+/status", f"bwc/v1/{AGENCY}/+/event")
 
 
-def connection(section: BrokerSection, topics: Sequence[str] = ()) -> Connection:
-    return Connection(section, topics, SystemClocks().monotonic_ns, lambda low, _high: low)
+turned = partial(connections.turned, seconds=20)
 
 
 def own(topics: Topics) -> tuple[str, ...]:
     return (topics.ack, topics.dock, topics.policy, topics.agency_policy)
-
-
-def turned(*connections: Connection, until: Callable[[], bool], seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while not until():
-        if time.monotonic() > end:
-            return False
-        for one in connections:
-            one.turn(0.02, lambda: None)
-    return True
 
 
 def up(*connections: Connection) -> None:

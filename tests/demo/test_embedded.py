@@ -3,7 +3,8 @@
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from agent.clock import NS, SystemClocks
 from agent.core.gestures_layout import TWO_BUTTONS
 from agent.demo.docking import _answers_anybody
 from agent.dock import mosquitto
-from agent.dock.config import BrokerSection
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection, tls_context
 from agent.keys import files
@@ -20,11 +20,16 @@ from agent.keys.tls import Authority
 from agent.policy.bundle import sign_bundle
 from agent.policy.packs import shipped
 from agent.station.publisher import Handed, check_bundle, hand_over
+from tests.support import connections
 from tests.support.broker import AGENCY, Embedded, validity
+from tests.support.connections import connection
 from tests.support.device import agency, trust
 from tests.support.docking import Docked
 
 CAM = Topics(AGENCY, "cam-1")
+
+
+turned = partial(connections.turned, seconds=10)
 
 
 @pytest.fixture
@@ -33,20 +38,6 @@ def broker(tmp_path: Path) -> Iterator[Embedded]:
     made.start()
     yield made
     made.stop()
-
-
-def connection(section: BrokerSection, topics: Sequence[str] = ()) -> Connection:
-    return Connection(section, topics, SystemClocks().monotonic_ns, lambda low, _high: low)
-
-
-def turned(*connections: Connection, until: Callable[[], bool], seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not until():
-        if time.monotonic() > end:
-            return False
-        for one in connections:
-            one.turn(0.02, lambda: None)
-    return True
 
 
 def refused(one: Connection) -> bool:

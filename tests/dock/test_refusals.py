@@ -4,7 +4,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,25 +21,11 @@ from agent.dock.service import Service
 from agent.errors import ConfigError
 from agent.keys.tls import Authority
 from tests.support.broker import AGENCY, Broker, free_port, validity
+from tests.support.connections import connection, turned
 
 CLOCKS = SystemClocks()
 CAM = Topics(AGENCY, "cam-1")
 OTHER = Topics(AGENCY, "cam-2")
-
-
-def connection(broker: BrokerSection, topics: Sequence[str] = ()) -> Connection:
-    return Connection(broker, topics, CLOCKS.monotonic_ns, lambda low, _high: low)
-
-
-def turned(*connections: Connection, until: Callable[[], bool], seconds: float = 5) -> bool:
-    """True if it came about in time; False if not."""
-    end = time.monotonic() + seconds
-    while not until():
-        if time.monotonic() > end:
-            return False
-        for one in connections:
-            one.turn(0.02, lambda: None)
-    return True
 
 
 def refused(section: BrokerSection, *, seconds: float = 3) -> str:
