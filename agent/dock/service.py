@@ -21,6 +21,7 @@ from agent.dock import journal
 from agent.dock.config import DockConfig, resolve, resolved
 from agent.dock.evidence import held, temperature_c
 from agent.dock.messages import (
+    MAX_ATTESTATION,
     Ack,
     Checkpoint,
     Clock,
@@ -237,6 +238,12 @@ class Service:
             self._note(f"the journal can't be read: {error}")
 
     def _receive(self, message: Received, now: int) -> None:
+        if message.dropped:
+            self._note(f"a message of {message.size} bytes was passed over")
+            return
+        if message.topic == self._topics.dock and message.size > MAX_ATTESTATION:
+            self._note(f"expected an attestation of at most {MAX_ATTESTATION} bytes, got {message.size}: passed over")
+            return
         if message.topic == self._topics.ack:
             try:
                 moved = self.session.acknowledged(decode(message.payload, Ack), now)
