@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from agent import output
+
 
 def init_command(
     directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", show_default=False)],
@@ -30,7 +32,6 @@ def init_command(
     Example: bwc-agent init pilot --agency city-pd --device camera-7
     """
     import os
-    import sys
     from urllib.parse import urlsplit
 
     from agent.clock import SystemClocks
@@ -50,7 +51,7 @@ def init_command(
         raise ConfigError(f"expected a broker as HOST or HOST:PORT, got {broker[:80]!r}: {error}") from error
     if not host or at.netloc != broker or "@" in broker:
         raise ConfigError(f"expected a broker as HOST or HOST:PORT, got {broker[:80]!r}")
-    secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True) if passphrase else None
+    secret = output.ask_secret("Passphrase", twice=True) if passphrase else None
     clocks = SystemClocks()
 
     def finish(folder: Path) -> None:
@@ -78,16 +79,16 @@ def init_command(
         random_bytes=os.urandom,
         finish=finish,
     )
-    print(f"agency {agency}: keys in {made.root.parent.parent}, one folder for each holder")
-    print(f"device {device}: key, certificate and configuration in {made.device}, policy {pack} in force")
-    print(f"next: bwc-agent doctor --config {made.device / 'config.toml'}")
-    print(f"      bwc-agent run --config {made.device / 'config.toml'}")
-    print(f"dock: mosquitto -c {made.root.parent.parent / 'broker' / 'mosquitto.conf'}")
-    print(f"      bwc-agent station --config {made.station.parent / 'station.toml'}")
-    print(f"      bwc-agent dock --config {made.device / 'dock.toml'}")
+    output.line(f"agency {agency}: keys in {made.root.parent.parent}, one folder for each holder")
+    output.line(f"device {device}: key, certificate and configuration in {made.device}, policy {pack} in force")
+    output.line(f"next: bwc-agent doctor --config {made.device / 'config.toml'}")
+    output.line(f"      bwc-agent run --config {made.device / 'config.toml'}")
+    output.line(f"dock: mosquitto -c {made.root.parent.parent / 'broker' / 'mosquitto.conf'}")
+    output.line(f"      bwc-agent station --config {made.station.parent / 'station.toml'}")
+    output.line(f"      bwc-agent dock --config {made.device / 'dock.toml'}")
     kind, _, film = camera.partition(":")
     if kind.startswith("replay") and not (made.device / Path(film).expanduser()).is_file():
-        print(f"WARNING: there is no film {film} on this machine; the device needs it there to record", file=sys.stderr)
+        output.warn(f"WARNING: there is no film {film} on this machine; the device needs it there to record")
 
 
 def _check_name(option: str, name: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from agent import output
 from agent.clock import NS, Monotonic, SystemClocks
 from agent.dock import journal
 from agent.dock.config import DockConfig, resolve, resolved
@@ -108,7 +109,7 @@ class Service:
         monotonic: Monotonic | None = None,
         uniform: Callable[[float, float], float] = _RANDOM.uniform,
         random_bytes: Callable[[int], bytes] = os.urandom,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = output.log,
     ) -> None:
         dock = config.dock
         self._topics = Topics(dock.agency, dock.device)
