@@ -24,7 +24,8 @@ def adopt_command(
     import grp
     import pwd
 
-    from agent.adoption import ETC, Owner, adopt
+    from agent import config as configuration
+    from agent.adoption import CONFIG, ETC, Owner, adopt
     from agent.errors import ProvisioningError
 
     try:
@@ -33,6 +34,12 @@ def adopt_command(
         raise ProvisioningError("expected the user bwc-recorder and its group: install the Debian package") from error
     made = adopt(folder, Path("/"), owner, pin_factory="mock" if mock_pins else "lgpio")
     output.line(f"this machine is a camera now: {len(made)} files in {ETC} and /var/lib/bwc")
+    camera = configuration.load(Path(ETC, CONFIG)).source
+    if camera.simulated:
+        output.warn(
+            f"WARNING: the camera {camera.camera} is simulated: this device records nothing that happens; "
+            f'set camera = "picamera2" in {ETC}/{CONFIG}'
+        )
     output.line(f"next: shred -u {folder / 'device.pem'}   # the identity key is to be here only")
     output.line("      /usr/libexec/bwc-agent/seal-key    # binds it to this machine")
     output.line("      systemctl start bwc.target")
