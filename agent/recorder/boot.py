@@ -125,7 +125,7 @@ def prepare(
         clocks=clocks,
         head=tail.line.hash if tail.line else sha256_hex(owner.certificate),
         number=tail.line.n if tail.line else 0,
-        floor=tail.line.wall if tail.line else None,
+        floor=tail.timed.wall if tail.timed else None,
         sure_utc_ns=left.carried.passed_us * 1000,
     )
     span = dark(tail, reading, clocks.monotonic_ns() // 1000, kernel_boot_id)
