@@ -8,7 +8,6 @@ import errno
 import os
 import pwd
 import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 import sdnotify
 
 from agent import config as configuration
+from agent import output
 from agent.clock import NS, Clocks, SystemClocks
 from agent.config import Config, resolve
 from agent.controls.power_key import PowerKey
@@ -196,7 +196,7 @@ class Service:
 
     def _policy(self, config: Config, owner: Owner, storage: DiskStorage) -> Policy:
         if config.policy.unsafe_permit_everything:
-            print(f"bwc-agent: WARNING: {WARNING}", file=sys.stderr, flush=True)  # noqa: T201 - nobody must overlook it
+            output.warn(f"bwc-agent: WARNING: {WARNING}")
             return UnsafePermitEverything()
         keys = owner.trust.keys_of("policy")
 
@@ -337,7 +337,7 @@ class Service:
         status = self.recorder.status()
         camera = f"{status.source} {'delivers' if status.source_delivering else 'DELIVERS NOTHING'}"
         said = f"bwc-agent: ready in {status.mode}, boot {status.boot}; {camera}; evidence in {self._disk.root}"
-        print(said, file=sys.stderr, flush=True)  # noqa: T201 - nothing else tells that it has come up
+        output.warn(said)
 
     def _snapshot(self) -> None:
         with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
