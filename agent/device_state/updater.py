@@ -12,13 +12,13 @@ The rules, in order:
 5. A save that fails is told, tried again every `SAVE_NS`, and stops nothing.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
+from agent import output
 from agent.clock import NS, Clocks
 from agent.device_state.record import MOST_RECORDINGS, DeviceState, Mark, Running, with_carried
 from agent.device_state.store import Found, Loaded, StateStore
@@ -296,7 +296,7 @@ class StateUpdater:
         self._told_ns[kind] = now
         if problem:
             self._told_of.add(kind)
-            logging.getLogger(__name__).error("%s: %s", kind, problem)
+            output.warn(f"bwc-agent: {kind}: {problem}")
         else:
             self._told_of.discard(kind)
         self._told(kind, problem, not problem)
