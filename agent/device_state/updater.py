@@ -143,7 +143,7 @@ class StateUpdater:
 
     def _follow(self, line: Line) -> None:
         assert self._carry is not None, "begun before"
-        self._carry.follow(line)
+        self._carry.attested(line)
         self._line = line
         match line.entry:
             case entries.RecordingStarted() as entry if entry.cause != "recovery":

@@ -199,7 +199,7 @@ class _Position:
 
 def _position(tail: Tail, comparison: Comparison, loaded: Loaded, owner: Owner) -> _Position:
     """The card's last line; or what the device remembers, so that no number is ever used twice."""
-    on_card = tail.line.wall if tail.line is not None else None
+    on_card = tail.timed.wall if tail.timed is not None else None
     mark = comparison.goes_on_from
     if mark is None:
         if tail.line is None:

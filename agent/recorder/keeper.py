@@ -3,9 +3,11 @@
 The rules, in order:
 1. Lines are made in the order in which they were posted, written and synced. Who waits for a line before a permissive
    act is told once it and a signed checkpoint over it are on storage, never sooner.
-2. While storage refuses, lines pile up in memory and nobody is told; nothing is dropped. What piled up is signed when
+2. A line that permits something is followed at once by the checkpoint that signs it, and both are stored in one write,
+   the boot line too: the next boot believes no such line that is not signed (see `agent.evidence.belief`).
+3. While storage refuses, lines pile up in memory and nobody is told; nothing is dropped. What piled up is signed when
    it is stored. The file is opened anew, for a card that was gone and came back has no use for the old handle.
-3. An entry that can't be written, or anything else that goes wrong in reading what was left, costs that entry or
+4. An entry that can't be written, or anything else that goes wrong in reading what was left, costs that entry or
    another attempt, never the journal.
 """
 
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from agent import output
 from agent.clock import NS, Clocks
 from agent.errors import StorageError
+from agent.evidence.belief import needs_signature
 from agent.evidence.details import Details
 from agent.evidence.entries import Entry, Refused
 from agent.evidence.journal import Journal, OpenSegment, Signed
@@ -77,6 +80,7 @@ class Keeper:
         self._failing = False
         self._due = False
         self._segment: OpenSegment | None = None
+        self._signed: tuple[int, OpenSegment | None] = (0, None)
         self._checkpoint_ns = clocks.monotonic_ns()
         self._stopping = threading.Event()
         self._ended = False
@@ -152,15 +156,16 @@ class Keeper:
         except StorageError as error:
             self._refused(error)
             return
-        except Exception as error:  # noqa: BLE001 - rule 3
+        except Exception as error:  # noqa: BLE001 - rule 4
             self._refused(StorageError(0, f"{type(error).__name__}: {error}"))
             return
         while self._early:
             self._take(journal, self._early.popleft())
         while not self._posts.empty():
             self._take(journal, self._posts.get())
-        if (self._due and not self._failing) or self._next_checkpoint_ns() <= 0:
+        if self._next_checkpoint_ns() <= 0 or (self._due and not self._failing and not self._is_signed(journal)):
             self._checkpoint(journal)
+        self._due &= self._failing
         if not self._store(journal):
             return
         if self._due:  # came while storage refused
@@ -179,6 +184,7 @@ class Keeper:
             journal, self._file, lines = self._prepare()
             self._journal = journal
             self._add(lines)
+            self._checkpoint(journal)
         return self._journal
 
     def _add(self, lines: bytes) -> None:
@@ -195,10 +201,12 @@ class Keeper:
         if post.entry is not None:
             try:
                 self._add(journal.line(post.entry, post.details))
-            except Exception as error:  # noqa: BLE001 - rule 3
+            except Exception as error:  # noqa: BLE001 - rule 4
                 why = f"{type(post.entry).__name__}: {type(error).__name__}: {error}"[:300]
                 self._add(journal.line(Refused("journal", ascii(why))))
                 return  # who waits for it waits on: it never was on storage
+            if needs_signature(post.entry):
+                self._checkpoint(journal)
         if post.attests:
             self._segment = post.segment
         if post.synced is not None:
@@ -208,8 +216,13 @@ class Keeper:
 
     def _checkpoint(self, journal: Journal) -> None:
         self._add(journal.checkpoint(self._segment))
+        self._signed = (journal.number, self._segment)
         self._checkpoint_ns = self._clocks.monotonic_ns()
         self._due = False
+
+    def _is_signed(self, journal: Journal) -> bool:
+        """True if there is nothing that the newest line, a checkpoint, does not sign already."""
+        return self._signed == (journal.number, self._segment)
 
     def _store(self, journal: Journal) -> bool:
         """Write and sync the lines that were made; False if storage refuses."""
