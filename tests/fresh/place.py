@@ -159,7 +159,9 @@ def _lent_paths(settings: Mapping[str, str]) -> Iterator[Path]:
         for word in value.split() if name != "cert" else ():
             path = Path(word.removeprefix("file://"))
             if path.is_absolute() and path.exists():
-                yield path
+                # The pages of an index link to files that may lie beside it, not in it.
+                beside = name.endswith("index-url") and len(path.parts) > len(Path("/a/b").parts)
+                yield path.parent if beside else path
 
 
 def _certificate_files() -> list[str]:
