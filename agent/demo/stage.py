@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from agent.demo.sockets import alone
 from agent.errors import BwcError, ControlError
 from agent.recorder.local_socket import ask
 
@@ -71,7 +72,7 @@ class RecorderProcess:
         began = time.monotonic()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "--config", str(self._config)],
+                [*alone(), sys.executable, "-m", "agent", "run", "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
