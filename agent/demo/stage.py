@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from agent import output
 from agent.demo.sockets import alone
 from agent.errors import BwcError, ControlError
 from agent.recorder.local_socket import ask
@@ -32,16 +33,17 @@ class Transcript:
 
     def chapter(self, title: str) -> None:
         """A new part of the story."""
-        print(f"\n── {title} {'─' * max(3, 76 - len(title))}", flush=True)
+        output.line()
+        output.line(f"── {title} {'─' * max(3, 76 - len(title))}")
 
     def say(self, who: str, what: str) -> None:
         """One thing that happened."""
-        print(f"{time.monotonic() - self._began:6.1f} s  {who:<9} {what}", flush=True)
+        output.line(f"{time.monotonic() - self._began:6.1f} s  {who:<9} {what}")
 
     def show(self, text: str) -> None:
         """What one of our own commands printed, as it is."""
         for line in text.rstrip().splitlines():
-            print(f"{'':10} {line.rstrip()}", flush=True)
+            output.line(f"{'':10} {line.rstrip()}")
 
     def claim(self, what: str, holds: bool) -> None:  # noqa: FBT001 - reads as a sentence where it is used
         """Something that must be so.
@@ -51,7 +53,7 @@ class Transcript:
         """
         if not holds:
             raise DemoFailed(f"this was to be shown, and is not so: {what}")
-        print(f"{time.monotonic() - self._began:6.1f} s  {'✓':<9} {what}", flush=True)
+        output.line(f"{time.monotonic() - self._began:6.1f} s  {'✓':<9} {what}")
 
 
 class RecorderProcess:
