@@ -27,8 +27,6 @@ from agent.evidence.journal import Journal, OpenSegment, Signed
 from agent.storage.interface import GrowingFile
 
 CHECKPOINT_NS = 60 * NS
-REMEMBER_NS = 60 * NS
-"""How often it is remembered how far the journal came."""
 RETRY_S = 0.5
 
 
@@ -52,7 +50,8 @@ class Keeper:
         clocks: For the time of checkpoints.
         failed: Told once when storage refuses, with the error, and once when it takes lines again, with None.
         reopen: Gives another handle on the file, which holds at least so many bytes; or raises `StorageError`.
-        stored: Told now and then, after a sync, the number and hash of the newest line, which is on storage.
+        made: Told of each line that was made, its line feed included, in their order.
+        stored: Told after a sync that all lines that were made are on storage.
     """
 
     def __init__(
@@ -62,7 +61,8 @@ class Keeper:
         *,
         failed: Callable[[StorageError | None], None],
         reopen: Callable[[int], GrowingFile] | None = None,
-        stored: Callable[[int, str], None] | None = None,
+        made: Callable[[bytes], None] = lambda _line: None,
+        stored: Callable[[], None] = lambda: None,
     ) -> None:
         self._prepare = prepare
         self._journal: Journal | None = None
@@ -71,8 +71,8 @@ class Keeper:
         self._clocks = clocks
         self._failed = failed
         self._reopen = reopen
+        self._made = made
         self._stored = stored
-        self._stored_ns: int | None = None
         self._posts: queue.SimpleQueue[_Post] = queue.SimpleQueue()
         self._early: deque[_Post] = deque()
         self._unsynced = bytearray()
@@ -178,22 +178,18 @@ class Keeper:
         waiting, self._waiting = self._waiting, []
         for tell in waiting:
             tell()
-        self._remember(journal)
-
-    def _remember(self, journal: Journal) -> None:
-        now = self._clocks.monotonic_ns()
-        if self._ended or self._stored_ns is None or now - self._stored_ns >= REMEMBER_NS:
-            self._stored_ns = now
-            if self._stored is not None:
-                self._stored(journal.number, journal.head)
 
     def _ready(self) -> Journal:
         if self._journal is None:
             journal, self._file, lines = self._prepare()
-            self._unsynced += lines
             self._journal = journal
+            self._add(lines)
             self._checkpoint(journal)
         return self._journal
+
+    def _add(self, lines: bytes) -> None:
+        self._unsynced += lines
+        self._made(lines)
 
     def _refused(self, error: StorageError) -> None:
         if not self._failing:
@@ -204,10 +200,10 @@ class Keeper:
     def _take(self, journal: Journal, post: _Post) -> None:
         if post.entry is not None:
             try:
-                self._unsynced += journal.line(post.entry, post.details)
+                self._add(journal.line(post.entry, post.details))
             except Exception as error:  # noqa: BLE001 - rule 4
                 why = f"{type(post.entry).__name__}: {type(error).__name__}: {error}"[:300]
-                self._unsynced += journal.line(Refused("journal", ascii(why)))
+                self._add(journal.line(Refused("journal", ascii(why))))
                 return  # who waits for it waits on: it never was on storage
             if needs_signature(post.entry):
                 self._checkpoint(journal)
@@ -219,7 +215,7 @@ class Keeper:
         self._ended |= post.last
 
     def _checkpoint(self, journal: Journal) -> None:
-        self._unsynced += journal.checkpoint(self._segment)
+        self._add(journal.checkpoint(self._segment))
         self._signed = (journal.number, self._segment)
         self._checkpoint_ns = self._clocks.monotonic_ns()
         self._due = False
@@ -244,6 +240,7 @@ class Keeper:
         self._offset += len(self._unsynced)
         self._unsynced = bytearray()
         self._durable = (journal.number, journal.newest)
+        self._stored()
         return True
 
     def _opened_anew(self, file: GrowingFile) -> GrowingFile:
