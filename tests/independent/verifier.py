@@ -14,7 +14,7 @@ from tests.independent.tree import JOURNAL, PART, Tree, UnreadableError, below, 
 from tests.independent.trust import Authority, Device, Trust, read_device, read_trust
 
 _POLICY = re.compile(r"(\d{8,16})\.jws", re.ASCII)
-_KNOWN = {"device.jws", "trust.jws", "journal", "recordings", "policy"}
+_KNOWN = {"card-id", "device.jws", "trust.jws", "journal", "recordings", "policy"}
 
 
 def check_folder(folder: Path, pinned: str | None = None) -> Findings:
