@@ -44,9 +44,11 @@ class UnsafePermitEverything:
         """There is no bundle."""
         return 0
 
-    def load(self, seen_version: int) -> list[Event]:
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
         """Nothing to load; but the journal is to say what decides."""
         assert seen_version >= 0
+        assert seen_digest is not None
+        assert passed_ns >= 0
         return [Event(Happening.BUILT_IN, 0, NAME)]
 
     def offer(self, token: str) -> Event:
