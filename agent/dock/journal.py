@@ -48,6 +48,7 @@ _ALWAYS = frozenset(
         "dock_contact",
         "docked",
         "policy",
+        "configuration",
         "running_low",
         "power_failing",
         "strained",
