@@ -64,6 +64,9 @@ ACTS: dict[str, Act] = {
     "sync": Desk.sync,
     "start": _send(lambda now: on.StartAsked(now - 300_000_123, on.Cause.BUTTON)),
     "trigger": _send(lambda now: on.TriggerRose(now, "siren")),
+    "level": lambda desk: desk.send(
+        on.TriggerLevel(desk.clocks.now_ns, "siren", raised="siren" not in desk.state.lines_raised)
+    ),
     "critical": _send(lambda now: on.TriggerRose(now, "critical_incident")),
     "stop": _ask(Action.STOP_RECORDING),
     "pause": _ask(Action.PRIVACY_PAUSE),

@@ -53,7 +53,7 @@ def test_an_admitted_bundle_is_kept_durably_and_in_force_after_a_power_cut(stora
     first = keeper(storage)
     token = made(3)
     event = first.offer(token, wall())
-    assert (event.kind, event.version, event.detail) == (Happening.IN_FORCE, 3, digest_of(token))
+    assert (event.kind, event.version, event.digest) == (Happening.IN_FORCE, 3, digest_of(token))
     assert first.engine.pack.name == "us-il"
     storage.cut_power()
     second = keeper(storage)
