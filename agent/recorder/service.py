@@ -36,7 +36,7 @@ from agent.media.measurements import Fact
 from agent.media.measurer import Measurer
 from agent.media.packet import Kind
 from agent.policy.keeper import Happening, Keeper, StorageShelf
-from agent.policy_unsafe import WARNING, UnsafePermitEverything
+from agent.policy_unsafe import REFUSED_BY_PINS, UNSAFE_REFUSED, WARNING, UnsafeUntilSigned
 from agent.power.monitor import PowerMonitor
 from agent.recorder import inbox
 from agent.recorder.boot import Owner
@@ -109,6 +109,7 @@ class Service:
         self._clocks = clocks or SystemClocks()
         self._run_directory = resolve(config_file, config.run.directory)
         self._bringers, self._nobody = _users(config.run.dock_user)
+        self._unsafe_refused = ""
         self._ending = threading.Event()
         self._heart = Heartbeat(self._clocks.monotonic_ns())
         self._reporter = Reporter()
@@ -184,16 +185,28 @@ class Service:
             self._power_key = PowerKey(key, self._clocks.monotonic_ns, self.recorder.control.put)
 
     def _policy(self, config: Config, owner: Owner, storage: DiskStorage) -> Policy:
-        if config.policy.unsafe_permit_everything:
-            print(f"bwc-agent: WARNING: {WARNING}", file=sys.stderr, flush=True)  # noqa: T201 - nobody must overlook it
-            return UnsafePermitEverything()
         keys = owner.trust.keys_of("policy")
 
         def make(seen_version: int) -> Keeper:
             return Keeper(StorageShelf(storage, layout.POLICY), keys, owner.agency, seen_version)
 
         buffer = config.buffer
-        return SignedPolicy(make, self._clocks, pre_event_s=buffer.pre_event_s, pre_event_audio=buffer.pre_event_audio)
+        signed = SignedPolicy(
+            make, self._clocks, pre_event_s=buffer.pre_event_s, pre_event_audio=buffer.pre_event_audio
+        )
+        if not config.policy.unsafe_permit_everything:
+            return signed
+        if config.controls.pin_factory != "mock":
+            self._unsafe_refused = REFUSED_BY_PINS
+            _warn(REFUSED_BY_PINS)
+            return signed
+        _warn(WARNING)
+        return UnsafeUntilSigned(signed, lambda: False, self._report_unsafe_refused)
+
+    def _report_unsafe_refused(self, why: str) -> None:
+        """Say to the core and to who started this that the signed policy decides all the same."""
+        _warn(why)
+        self.recorder.control.put(on.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, why))
 
     def run(self) -> bool:
         """Run until SIGTERM, SIGINT or a granted power-off; returns once everything is stored.
@@ -207,6 +220,8 @@ class Service:
         recorder = self.recorder
         self._server.start()
         self._claim()
+        if self._unsafe_refused:
+            recorder.control.put(on.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, self._unsafe_refused))
         if self._nobody:
             recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "configuration", self._nobody))
         threads = [
@@ -324,6 +339,7 @@ class Service:
         """One line for who started it: on a terminal, or in the service manager's journal."""
         status = self.recorder.status()
         camera = f"{status.source} {'delivers' if status.source_delivering else 'DELIVERS NOTHING'}"
+        camera += "; UNSAFE POLICY: everything is permitted" if status.policy_unsafe else ""
         said = f"bwc-agent: ready in {status.mode}, boot {status.boot}; {camera}; evidence in {self._disk.root}"
         print(said, file=sys.stderr, flush=True)  # noqa: T201 - nothing else tells that it has come up
 
@@ -385,6 +401,10 @@ def run(config_file: Path) -> int:
         ConfigError, KeyFileError, EvidenceError, ControlError: It can't be run as it is configured.
     """
     return POWER_OFF if Service(configuration.load(config_file), config_file).run() else 0
+
+
+def _warn(text: str) -> None:
+    print(f"bwc-agent: WARNING: {text}", file=sys.stderr, flush=True)  # noqa: T201 - nobody must overlook it
 
 
 def _digest(config_file: Path) -> str:

@@ -82,6 +82,11 @@ class SignedPolicy:
         return 0 if bundle is None else bundle.version
 
     @property
+    def unsafe(self) -> bool:
+        """Signed rules, or the strictest ones: never."""
+        return False
+
+    @property
     def setup(self) -> Setup:
         """What it says once and for all."""
         bundle = self._keeper.bundle

@@ -107,6 +107,7 @@ class BootStory:
         shut_down: It ended in order: nothing that it did is missing from its journal.
         granted: Requests that the policy granted, and whose grant the boot has signed.
         promised: Requests that a line grants which no signature covers yet.
+        unsafe_line: The first line by which everything that was asked for was permitted; 0 for none.
         first_utc, last_utc: Times of its first and its last line.
         dark: What it says of the time before it, in words; empty for the first boot.
         clocks: Lines by the source of their time.
@@ -124,6 +125,7 @@ class BootStory:
     shut_down: bool = False
     granted: set[int] = field(default_factory=set)
     promised: set[int] = field(default_factory=set)
+    unsafe_line: int = 0
     first_utc: str = ""
     last_utc: str = ""
     dark: str = ""
