@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from agent import output
 from agent.errors import BwcError, ControlError
 from agent.recorder.local_socket import ask
 
@@ -31,16 +32,17 @@ class Transcript:
 
     def chapter(self, title: str) -> None:
         """A new part of the story."""
-        print(f"\n── {title} {'─' * max(3, 76 - len(title))}", flush=True)
+        output.line()
+        output.line(f"── {title} {'─' * max(3, 76 - len(title))}")
 
     def say(self, who: str, what: str) -> None:
         """One thing that happened."""
-        print(f"{time.monotonic() - self._began:6.1f} s  {who:<9} {what}", flush=True)
+        output.line(f"{time.monotonic() - self._began:6.1f} s  {who:<9} {what}")
 
     def show(self, text: str) -> None:
         """What one of our own commands printed, as it is."""
         for line in text.rstrip().splitlines():
-            print(f"{'':10} {line.rstrip()}", flush=True)
+            output.line(f"{'':10} {line.rstrip()}")
 
     def claim(self, what: str, holds: bool) -> None:  # noqa: FBT001 - reads as a sentence where it is used
         """Something that must be so.
@@ -50,7 +52,7 @@ class Transcript:
         """
         if not holds:
             raise DemoFailed(f"this was to be shown, and is not so: {what}")
-        print(f"{time.monotonic() - self._began:6.1f} s  {'✓':<9} {what}", flush=True)
+        output.line(f"{time.monotonic() - self._began:6.1f} s  {'✓':<9} {what}")
 
 
 class RecorderProcess:
@@ -194,18 +196,6 @@ class Background:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def internet_sockets(pid: int) -> list[str]:
-    """The internet sockets that a process of this user holds, as the kernel lists them (proc_pid_net(5))."""
-    own = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
-    inodes = {name[8:-1] for name in own if name.startswith("socket:[")}
-    found = []
-    for table in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
-        path = Path(f"/proc/{pid}/net/{table}")
-        lines = path.read_text().splitlines()[1:] if path.exists() else []
-        found += [f"{table} {line.split()[1]}" for line in lines if line.split()[9] in inodes]
-    return found
 
 
 def run_tool(*arguments: str) -> tuple[int, str]:

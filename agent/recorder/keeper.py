@@ -9,13 +9,13 @@ The rules, in order:
    another attempt, never the journal.
 """
 
-import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent import output
 from agent.clock import NS, Clocks
 from agent.errors import StorageError
 from agent.evidence.details import Details
@@ -192,7 +192,7 @@ class Keeper:
     def _refused(self, error: StorageError) -> None:
         if not self._failing:
             self._failing = True
-            logging.getLogger(__name__).error("the journal can't be stored: %s", error.strerror)
+            output.warn(f"bwc-agent: the journal can't be stored: {error.strerror}")
             self._failed(error)
 
     def _take(self, journal: Journal, post: _Post) -> None:

@@ -8,7 +8,6 @@ import errno
 import os
 import pwd
 import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 import sdnotify
 
 from agent import config as configuration
+from agent import output
 from agent.clock import NS, Clocks, SystemClocks
 from agent.config import Config, resolve
 from agent.controls.power_key import PowerKey
@@ -198,14 +198,14 @@ class Service:
             return signed
         if config.controls.pin_factory != "mock":
             self._unsafe_refused = REFUSED_BY_PINS
-            _warn(REFUSED_BY_PINS)
+            output.warn(f"bwc-agent: WARNING: {REFUSED_BY_PINS}")
             return signed
-        _warn(WARNING)
+        output.warn(f"bwc-agent: WARNING: {WARNING}")
         return UnsafeUntilSigned(signed, lambda: False, self._report_unsafe_refused)
 
     def _report_unsafe_refused(self, why: str) -> None:
         """Say to the core and to who started this that the signed policy decides all the same."""
-        _warn(why)
+        output.warn(f"bwc-agent: WARNING: {why}")
         self.recorder.control.put(on.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, why))
 
     def run(self) -> bool:
@@ -341,7 +341,7 @@ class Service:
         camera = f"{status.source} {'delivers' if status.source_delivering else 'DELIVERS NOTHING'}"
         camera += "; UNSAFE POLICY: everything is permitted" if status.policy_unsafe else ""
         said = f"bwc-agent: ready in {status.mode}, boot {status.boot}; {camera}; evidence in {self._disk.root}"
-        print(said, file=sys.stderr, flush=True)  # noqa: T201 - nothing else tells that it has come up
+        output.warn(said)
 
     def _snapshot(self) -> None:
         with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
@@ -401,10 +401,6 @@ def run(config_file: Path) -> int:
         ConfigError, KeyFileError, EvidenceError, ControlError: It can't be run as it is configured.
     """
     return POWER_OFF if Service(configuration.load(config_file), config_file).run() else 0
-
-
-def _warn(text: str) -> None:
-    print(f"bwc-agent: WARNING: {text}", file=sys.stderr, flush=True)  # noqa: T201 - nobody must overlook it
 
 
 def _digest(config_file: Path) -> str:

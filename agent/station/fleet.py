@@ -1,6 +1,6 @@
 """The fleet as a custodian sees it: rows of a station's database.
 
-What devices said is shown, so that nothing of it may reach a terminal but what can be read: see `readable`.
+What devices said is shown: nothing of it may reach a terminal but what can be read (`agent.output`).
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ import msgspec
 
 from agent.clock import NS, parse_utc, utc_text
 from agent.dock.messages import Event, Status
+from agent.output import escaped
 from agent.station.store import DeviceRow, Store
 
 _DAY_NS = 86_400 * NS
@@ -28,8 +29,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     pending_segments: int | None
     refused: int | None
     tampered: int | None
+    declared_only: int | None
+    pauses: int | None
+    mutes: int | None
     policy: str | None
     policy_version: int | None
+    policy_unsafe: bool | None
     mode: str | None
     events: int
     alarms: int
@@ -55,8 +60,12 @@ def _row(row: DeviceRow) -> Row:
             "pending_segments": status.evidence.pending_segments,
             "refused": status.since_dock.refused,
             "tampered": status.since_dock.tampered,
+            "declared_only": status.since_dock.declared_only,
+            "pauses": status.since_dock.pauses,
+            "mutes": status.since_dock.mutes,
             "policy": status.policy.name,
             "policy_version": status.policy.version,
+            "policy_unsafe": status.policy.unsafe,
             "mode": status.mode,
         }
     nothing = dict.fromkeys(name for name in Row.__struct_fields__ if name not in told)
@@ -68,11 +77,6 @@ def _row(row: DeviceRow) -> Row:
         "alarms": row.alarms,
     }
     return msgspec.convert({**nothing, **told, **known}, Row)
-
-
-def readable(text: str) -> str:
-    """A device's text without anything that a terminal would act on."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def ago(text: str, now_ns: int) -> str:
@@ -101,7 +105,7 @@ def event_line(device: str, text: str) -> str:
         and not (value in (None, "") or isinstance(value, dict) or (isinstance(value, str) and len(value) == _HASH))
     ]
     kind = event.type.rpartition(".")[2]
-    return readable(f"{event.time[:19].replace('T', ' ')}  {device}  {kind:<17} {' '.join(said)}".rstrip())
+    return escaped(f"{event.time[:19].replace('T', ' ')}  {device}  {kind:<17} {' '.join(said)}".rstrip())
 
 
 def _said(value: object) -> str:

@@ -207,7 +207,7 @@ class _Checker:
     def _journal(self, place: DevicePlace, authority: Authority) -> JournalStory | None:
         path = below(place.path, layout.JOURNAL)
         entries = self.tree.entries(path)
-        if not any(layout.journal_boot(entry.name) for entry in entries):
+        if not any(layout.journal_boot(entry.name) and entry.kind is Kind.FILE for entry in entries):
             if place.only:
                 self._findings.add(Code.JOURNAL_UNAVAILABLE, path, _WITHOUT)
             else:
