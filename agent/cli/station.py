@@ -29,7 +29,7 @@ MOST_ALARMS = 5
 """Alarms that are told in words below the table."""
 _TELL_S = 15.0
 _RIGHT = ("batt.", "battery", "storage", "pending", "refused", "declared", "paused", "tamper")
-_LEFT_OUT_FIRST = ("paused", "policy", "pending", "declared", "storage", "refused", "tamper", "batt.")
+_LEFT_OUT_FIRST = ("paused", "declared", "policy", "pending", "storage", "refused", "tamper", "batt.")
 """Columns of which a narrow terminal does without, one after the other, where devices have long names."""
 
 fleet_app = typer.Typer(help="A fleet as its stations see it.", no_args_is_help=True)
@@ -87,8 +87,9 @@ def watch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the fleet once, a JSON object a line.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Print the table once.")] = False,
 ) -> None:
-    """A live table: docked, battery, storage, pending, refused, tamper, policy, last seen (UTC), alarms.
+    """A live table: docked, battery, storage, pending, refused, declared, paused, tamper, policy, last seen, alarms.
 
+    Refused, declared (granted on the wearer's word alone), paused and tamper are of the shift. Last seen is UTC.
     It only reads the station's database, on the station's machine. What nobody measured is a dash. Devices with alarms
     come first; below stand the newest alarms. Ctrl-C ends it.
 

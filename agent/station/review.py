@@ -48,14 +48,10 @@ def of_event(store: Store, device: str, event: Event) -> Iterator[tuple[str, str
                 return  # a time without an hour before it
             count = store.declared_ends(device, event.data.line, since)
             if count > limit:
-                yield (
-                    DECLARED_STOPS,
-                    f"{count} recordings ended on the wearer's word alone in the hour up to {event.time[:19]}Z, "
-                    f"the policy allows {limit}",
-                )
+                ended = f"{count} recordings ended on the wearer's word alone in the hour up to {event.time[:19]}Z"
+                yield DECLARED_STOPS, f"{ended}, the policy allows {limit}"
 
 
 def _limit(store: Store, device: str, line: int) -> int:
     told = store.declared_stops_limit(device, line)
-    valid = isinstance(told, int) and 0 <= told <= MOST_PER_HOUR
-    return told if valid else DEFAULT_PER_HOUR
+    return told if isinstance(told, int) and 0 <= told <= MOST_PER_HOUR else DEFAULT_PER_HOUR

@@ -275,7 +275,7 @@ class Store:
             self._count(device, received, len(text.encode("utf-8")))
 
     def declared_ends(self, device: str, line: int, since: str) -> int:
-        """How many recordings of a device ended on the wearer's word alone after a time, by its journal up to a line."""
+        """How many recordings of a device ended on the wearer's word alone after a time, up to a line."""
         with _refusals():
             found: tuple[int] = self._database.execute(
                 "SELECT count(*) FROM events WHERE device=? AND type='bwc.v1.recording_ended' AND line<=? AND time>?"
@@ -285,9 +285,9 @@ class Store:
         return found[0]
 
     def declared_stops_limit(self, device: str, line: int) -> object:
-        """What the newest line on a device's policy up to a line says of such ends within an hour; None if there is none.
+        """How many such ends within an hour a device's policy allows, by its newest line on that up to a line.
 
-        It is the device's word, of whatever type.
+        It is the device's word, of whatever type; None if there is no such line.
         """
         with _refusals():
             row = self._database.execute(
