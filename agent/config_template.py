@@ -15,6 +15,8 @@ key = "file:device.pem"          # the identity key: its owner's alone, mode 060
 certificate = "device.jws"
 trust = "trust.jws"
 root = {root}   # fingerprint of the agency's root key
+state = "state"                  # what must not be forgotten; on internal storage, never on the card
+anchor = "none"                  # or nvmem:/sys/bus/nvmem/devices/ds1307_nvram0/nvmem: RAM of a clock chip
 
 [storage]
 path = "evidence"

@@ -41,7 +41,8 @@ class Recovery:
 
     def resume(self, progress: Progress, job: Job) -> None:
         """Have it closed, and let a job go on from there."""
-        job.segment, job.previous = progress.segment, progress.previous
+        job.segment = max(progress.segment, self._boot.ready().takeover.resume_after)
+        job.previous = progress.previous
 
         def resume() -> None:
             job.previous = self._close(progress, final=False)

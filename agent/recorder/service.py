@@ -24,13 +24,13 @@ from agent.controls.power_key import PowerKey
 from agent.controls.shell import Hands
 from agent.core import events as on
 from agent.core.inputs import Inputs
+from agent.device_state import store
+from agent.device_state.anchor import make_anchor
+from agent.device_state.store import Found, SignedStateStore
 from agent.errors import ControlError, KeyFileError, StorageError
 from agent.evidence import layout
-from agent.evidence.mark import JournalMark
 from agent.keys import files
 from agent.keys.certificates import verify_device
-from agent.keys.replay_guard import ReplayGuard
-from agent.keys.signer import Signer
 from agent.keys.trust import read_unpinned, verify_trust
 from agent.media.measurements import Fact
 from agent.media.measurer import Measurer
@@ -96,6 +96,18 @@ def load_owner(config: Config, config_file: Path) -> Owner:
     return Owner(verified.agency, verified.device, signer, certificate.encode("ascii"), trust)
 
 
+def state_store(config: Config, config_file: Path, owner: Owner) -> SignedStateStore:
+    """Where a device keeps what it must not forget.
+
+    Raises:
+        ConfigError: The anchor is none that there is.
+    """
+    folder = resolve(config_file, config.device.state)
+    file = WholeFile(folder / store.FILE, store.LIMIT)
+    anchor = make_anchor(config.device.anchor, owner.signer)
+    return SignedStateStore(file, owner.signer, owner.agency, owner.device, anchor)
+
+
 class Service:
     """The running process.
 
@@ -155,8 +167,7 @@ class Service:
             kernel_boot_id=kernel_boot_id(),
             ended=self._ending.set,
             listen=lambda prompt: self._measurer.listen(prompt.prompt_ns, prompt.prompt_ns + prompt.window_ns),
-            guard=partial(_guard, storage_path, owner.signer),
-            mark=JournalMark(WholeFile(storage_path / layout.JOURNAL_MARK), owner.signer, owner.device),
+            state=state_store(config, config_file, owner),
         )
         self.recorder.locked_memory = hardening.locked
         for one in named:
@@ -201,7 +212,13 @@ class Service:
             output.warn(f"bwc-agent: WARNING: {REFUSED_BY_PINS}")
             return signed
         output.warn(f"bwc-agent: WARNING: {WARNING}")
-        return UnsafeUntilSigned(signed, lambda: False, self._report_unsafe_refused)
+        return UnsafeUntilSigned(signed, self._signed_ever, self._report_unsafe_refused)
+
+    def _signed_ever(self) -> bool:
+        """True if a signed bundle was in force on this device at some time, or if its state can't tell."""
+        loaded = self.recorder.state.load()
+        known = loaded.found in {Found.GOOD, Found.MISSING}
+        return not known or (loaded.state is not None and loaded.state.signed_bundle_ever)
 
     def _report_unsafe_refused(self, why: str) -> None:
         """Say to the core and to who started this that the signed policy decides all the same."""
@@ -232,6 +249,7 @@ class Service:
         ]
         self._measurer.start()
         self._power.start()
+        recorder.state.start()
         recorder.keeper.start()
         recorder.writer.start()
         for thread in threads:
@@ -423,7 +441,3 @@ def _users(dock_user: str) -> tuple[frozenset[int], str]:
         return frozenset(
             own
         ), f"expected a user of this machine as [run] dock_user, got {dock_user!r}: nobody's is taken"
-
-
-def _guard(evidence: Path, signer: Signer, fresh: bool) -> ReplayGuard:  # noqa: FBT001 - called by name of its place
-    return ReplayGuard(WholeFile(evidence / layout.USED_AUTHORISATIONS), signer, fresh=fresh)

@@ -186,7 +186,7 @@ class _Checker:
                 folders.append(entry.name)
             elif not place.only:
                 self._findings.add(Code.FOREIGN_FILE, below(path, entry.name), "does not belong among recordings")
-        known = {layout.DEVICE, layout.TRUST, layout.JOURNAL, layout.RECORDINGS, layout.POLICY}
+        known = {layout.DEVICE, layout.TRUST, layout.CARD_ID, layout.JOURNAL, layout.RECORDINGS, layout.POLICY}
         for entry in self.tree.entries(place.path):
             if entry.name not in known and not place.only:
                 leftover = entry.name.endswith(".unfinished")

@@ -3,9 +3,10 @@
 import re
 from typing import Any
 
-from agent.evidence import annotation, journal, manifest, mark
-from agent.evidence.entries import Carried
-from agent.keys import attestation, authorization, certificates, replay_guard, trust
+from agent.device_state import configuration, store
+from agent.evidence import annotation, journal, manifest
+from agent.evidence.entries import Carried, Continuity
+from agent.keys import attestation, authorization, certificates, trust
 from agent.seal import recipients
 from agent.verification import policies
 from agent.verification.findings import Code, Severity
@@ -35,7 +36,7 @@ def test_every_kind_of_entry_has_a_meaning() -> None:
 
 def test_what_a_boot_carries_is_listed() -> None:
     told = section("6.9").replace("\n", " ")
-    for name in Carried.__struct_fields__:
+    for name in (*Carried.__struct_fields__, *Continuity.__struct_fields__):
         assert f"`{name}` " in told, name
 
 
@@ -50,7 +51,7 @@ def test_every_code_of_a_finding_is_listed_under_its_severity() -> None:
 
 
 def test_every_type_of_a_signed_document_is_listed() -> None:
-    modules: list[Any] = [trust, annotation, authorization, attestation, mark, replay_guard]
+    modules: list[Any] = [trust, annotation, authorization, attestation, store, configuration]
     types = {module.TYP for module in modules}
     types |= {certificates.DEVICE_TYP, certificates.BOOT_TYP, journal.CHECKPOINT_TYPE, policies.POLICY_TYPE}
     types |= {manifest.OPENING_TYPE, manifest.MANIFEST_TYPE}
