@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.clock import WallReading, utc_text
 from agent.digest import sha256
-from agent.errors import PolicyError, StorageError
+from agent.errors import EvidenceError, PolicyError, StorageError
 from agent.policy.bundle import Bundle, admit, digest_of, read_bundle
 from agent.policy.engine import Engine
 from agent.policy.packs import BUILT_IN, shipped
@@ -120,7 +120,10 @@ class Event:
 
 def offered_digest(token: str) -> str:
     """Lower-case hex SHA-256 of what was offered as a bundle, whatever it is; as `digest_of` for a bundle."""
-    return digest_of(token) if token.isascii() else sha256(token.encode("utf-8", "surrogateescape")).hex()
+    try:
+        return digest_of(token)
+    except (EvidenceError, UnicodeError):
+        return sha256(token.encode("utf-8", "surrogatepass")).hex()
 
 
 class Keeper:

@@ -147,6 +147,7 @@ def test_json_has_its_documented_form() -> None:
         "why",
         "declared_only",
         "policy",
+        "review",
         "sealed",
     }
     assert set(document["events"][0]) == {"at", "kind", "text", "stands_out", "since", "sealed"}

@@ -158,6 +158,10 @@ def shift() -> list[Told]:
     for act in ("start", "conclude", "pause", "sync", "wait", "resume", "key", "mute", "sync", "wait", "trigger"):
         ACTS[act](desk)
         desk.wait(NS)
+    while {answer.allowed for answer in desk.decided} != {True, False}:
+        for act in ("battery", "pause", "sync", "resume"):
+            desk.wait(3 * NS)
+            ACTS[act](desk)
     while desk.state.post_roll is None:
         for act in ("battery", "stop", "sync"):
             desk.wait(3 * NS)
