@@ -6,6 +6,9 @@ from pathlib import Path
 from agent.keys.files import read_token, write_new
 from agent.keys.trust import read_unpinned
 
+STATE = "state"
+"""Folder of the device state, beside the configuration."""
+
 _TEMPLATE = """\
 # bwc-agent: configuration of one device. Paths are relative to this file. `bwc-agent doctor --config FILE` checks it.
 # What may end a recording is not configuration but signed policy.

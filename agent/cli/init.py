@@ -37,7 +37,7 @@ def init_command(
     from urllib.parse import urlsplit
 
     from agent.clock import SystemClocks
-    from agent.config_template import write_config
+    from agent.config_template import STATE, write_config
     from agent.controls.config import BENCH_CONTROLS
     from agent.errors import ConfigError
     from agent.keys.provision import provision
@@ -59,6 +59,7 @@ def init_command(
 
     def finish(folder: Path) -> None:
         write_config(folder / "device", camera=camera, controls=BENCH_CONTROLS)
+        (folder / "device" / STATE).mkdir(mode=0o700)
         sign_first_bundle(folder, agency, pack, clocks, secret)
         make_broker(
             folder,

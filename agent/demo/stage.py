@@ -1,16 +1,18 @@
 """What the demonstration plays on: a provisioned device, the recorder's process, and a transcript that must be true."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from agent import output
+from agent.demo.sockets import alone
 from agent.errors import BwcError, ControlError
 from agent.recorder.local_socket import ask
 
@@ -55,6 +57,24 @@ class Transcript:
         output.line(f"{time.monotonic() - self._began:6.1f} s  {'✓':<9} {what}")
 
 
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """What would end this comes only afterwards: a process that is being started is known, and can be ended, by then.
+
+    They are not blocked, since what is started would inherit that.
+    """
+    came: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [(number, signal.signal(number, lambda got, _frame: came.append(got))) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
+
+
 class RecorderProcess:
     """A recorder in a process of its own."""
 
@@ -71,9 +91,10 @@ class RecorderProcess:
             DemoFailed: It did not come up.
         """
         began = time.monotonic()
-        with self._log.open("ab") as log:
+        prefix = alone()
+        with self._log.open("ab") as log, signals_held():
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "--config", str(self._config)],
+                [*prefix, sys.executable, "-m", "agent", "run", "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

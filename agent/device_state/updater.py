@@ -86,6 +86,7 @@ class StateUpdater:
         self._used: UsedTokens | None = None
         self._policy = (0, "")
         self._fresh = False
+        self._unread: DeviceState | None = None
         self._dirty = False
         self._problem = ""
         self._told_ns: dict[str, int] = {}
@@ -226,7 +227,8 @@ class StateUpdater:
                 state = msgspec.structs.replace(
                     state, policy_version=version, policy_digest=digest, signed_bundle_ever=True
                 )
-            return with_carried(state, self._carry.carried)
+            state = with_carried(state, self._carry.carried)
+            return state if self._unread is None else _stricter(state, self._unread)
 
     def _save(self) -> None:
         """Save the state; the lock for saving is held, so that no older one replaces a newer.
@@ -258,8 +260,7 @@ class StateUpdater:
             raise StorageError(0, f"the device state {loaded.detail}")
         with self._lock:
             self._loaded = loaded
-            if loaded.state is not None:
-                self._kept = loaded.state if self._kept is None else _stricter(self._kept, loaded.state)
+            self._unread = loaded.state
 
     @property
     def due_ns(self) -> int | None:

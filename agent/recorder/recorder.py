@@ -38,7 +38,7 @@ from agent.recorder.keeper import Keeper
 from agent.recorder.outages import Outages
 from agent.recorder.policy_in_force import PolicyInForce
 from agent.recorder.recovery import Recovery
-from agent.recorder.status import Status, TrackStatus
+from agent.recorder.status import DeviceStateStatus, Status, TrackStatus
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Writer
 from agent.seal.writer import RandomBytes
@@ -78,6 +78,7 @@ class Recorder:
         supervisors: Of the sources, the camera first.
         locked_memory: This process is never swapped out.
         power: What is known of the power supply.
+        protection: The row of SECURITY.md's table that this build is in.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Recorder:
         self._policy_read = False
         self.locked_memory = False
         self.power: Callable[[], PowerStatus] = PowerStatus
+        self.protection: Callable[[], str] = str
         self.state = StateUpdater(state, clocks, self._state_trouble)
         self._boot = ThisBoot(
             owner=owner,
@@ -372,4 +374,20 @@ class Recorder:
             tampered=self.effects.tampered,
             self_test=self.effects.self_test,
             power=self.power(),
+            device_state=self._state_status(),
+        )
+
+    def _state_status(self) -> DeviceStateStatus:
+        kept = self.state.status
+        prepared = self._boot.prepared
+        return DeviceStateStatus(
+            protection=self.protection(),
+            found=kept.found,
+            events=list(dict.fromkeys(event.kind for event in prepared.takeover.events)) if prepared else [],
+            anchor=kept.anchor,
+            anchor_problem=kept.anchor_problem,
+            problem=kept.problem,
+            counter=kept.counter,
+            saves=kept.saves,
+            slowest_save_ms=kept.slowest_ns // MS,
         )

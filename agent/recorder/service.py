@@ -26,6 +26,7 @@ from agent.core import events as on
 from agent.core.inputs import Inputs
 from agent.device_state import store
 from agent.device_state.anchor import make_anchor
+from agent.device_state.protection import protection_of
 from agent.device_state.store import Found, SignedStateStore
 from agent.errors import ControlError, KeyFileError, StorageError
 from agent.evidence import layout
@@ -188,6 +189,9 @@ class Service:
             self.recorder.set_bit_rate,
         )
         self.recorder.power = lambda: self._power.status
+        self.recorder.protection = partial(
+            protection_of, storage_path, resolve(config_file, config.device.state), config.device.anchor
+        )
         self._server = LocalServer(self._run_directory, self._answer, self._turned_away)
         self._flag = Flag(self._run_directory)
         self._power_key: PowerKey | None = None

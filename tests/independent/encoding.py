@@ -19,6 +19,7 @@ KID = r"[A-Za-z0-9_-]{43}"
 SHA256 = r"[0-9a-f]{64}"
 UTC_TEXT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
 MOST_JSON = 1 << 20
+DEEPEST = 32
 LARGEST = (1 << 53) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
@@ -69,12 +70,30 @@ def _float(text: str) -> float:
     return value
 
 
+def _integer(text: str) -> int:
+    value = int(text)
+    need(-(1 << 63) <= value < 1 << 63, "an integer beyond 64 bits")
+    return value
+
+
+def _depth(value: Any) -> int:
+    level, depth = [value], 0
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
 def read_json(data: bytes) -> dict[str, Any]:
     """Section 2.2."""
     need(len(data) <= MOST_JSON, "more than 1 MiB of JSON")
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_float=_float
+            data.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_float,
+            parse_int=_integer,
         )
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # no half of a surrogate pair
     except RefusedError:
@@ -82,6 +101,7 @@ def read_json(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise RefusedError("not JSON") from error
     need(isinstance(value, dict), "not an object")
+    need(_depth(value) <= DEEPEST, "nested too deep")
     return dict(value)
 
 

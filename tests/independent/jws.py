@@ -14,6 +14,8 @@ PublicKey = ec.EllipticCurvePublicKey
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _MOST = 2 << 20
 _NUMBER = 32
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_LONGEST_HEADER = 1024
 
 
 class Parsed(NamedTuple):
@@ -38,11 +40,21 @@ class Parsed(NamedTuple):
 def parse(token: str, typ: str) -> Parsed:
     need(len(token) <= _MOST and _COMPACT.fullmatch(token), "not a compact JWS")
     head, body, signature = token.split(".")
+    need(len(head) <= _LONGEST_HEADER, "a header of more than 1,024 characters")
     header = read_json(from_base64url(head))
     need(header.keys() == {"alg", "typ", "kid"}, "other header parameters")
     need(header["alg"] == "ES256" and header["typ"] == typ and isinstance(header["kid"], str), f"not a {typ}")
     payload = read_json(from_base64url(body))
     return Parsed(header["kid"], payload, f"{head}.{body}".encode("ascii"), from_base64url(signature))
+
+
+def both_forms(token: str) -> tuple[str, str]:
+    """The token with either of the two signatures that fit if one does."""
+    signed, _, signature = token.rpartition(".")
+    raw = from_base64url(signature)
+    need(len(raw) == 2 * _NUMBER, "not a signature of ES256")
+    other = raw[:_NUMBER] + ((_ORDER - int.from_bytes(raw[_NUMBER:], "big")) % _ORDER).to_bytes(_NUMBER, "big")
+    return token, f"{signed}.{to_base64url(other)}"
 
 
 def ascii_text(raw: bytes) -> str:

@@ -1,30 +1,19 @@
 """What the page lists in tables that a program can read: the kinds of entries, and the severity of findings."""
 
+import math
 import re
 from functools import cache
 from pathlib import Path
 
-from tests.independent.encoding import Check, array, boolean, either, fields, integer, mapping, null, text
+from tests.independent.encoding import Check, array, boolean, either, fields, integer, mapping, null, number, text
 
 _PAGE = Path(__file__).parents[2] / "docs" / "evidence-format.md"
-_CARRIED = fields(
-    {},
-    {
-        "latched": boolean,
-        "policy_version": integer(),
-        "triggers": mapping(text(), integer()),
-        "withheld_ms": mapping(text(), integer()),
-        "asked": mapping(text(), integer()),
-        "classified": boolean,
-        "passed_us": integer(),
-    },
-)
 _TYPES: dict[str, Check] = {
     "int": integer(),
     "string": text(),
     "bool": boolean,
     "null": null,
-    "Carried object": _CARRIED,
+    "number": number(-math.inf),
 }
 
 
@@ -53,18 +42,30 @@ def _type(told: str) -> Check:
     if told.startswith("one of "):
         allowed = told.removeprefix("one of ").split(", ")
         return text("|".join(re.escape(each) for each in allowed))
+    if found := re.fullmatch(r"(\w+) object", told):
+        return _objects()[found[1]]
     return _TYPES[told]
+
+
+def _rows(table: str) -> dict[str, str]:
+    listed = _text().partition(f"<!-- entry {table}: begin -->")[2].partition(f"<!-- entry {table}: end -->")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \| ", listed, re.MULTILINE))
+
+
+def _shape(told: str, required: dict[str, Check]) -> Check:
+    optional: dict[str, Check] = {}
+    for name, type_text, default in re.findall(r"`(\w+)` ([^;\[]+?)(?: (\[.*?\]))?(?:; |$)", told):
+        (optional if default else required)[name] = _type(type_text)
+    return fields(required, optional)
+
+
+@cache
+def _objects() -> dict[str, Check]:
+    """Section 6.9: the shape of each object that is a field of an entry."""
+    return {name: _shape(told, {}) for name, told in _rows("objects").items()}
 
 
 @cache
 def kinds() -> dict[str, Check]:
     """Section 6.9: the shape of each kind of entry."""
-    table = _text().partition("<!-- entry kinds: begin -->")[2].partition("<!-- entry kinds: end -->")[0]
-    shapes = {}
-    for kind, told in re.findall(r"^\| `(\w+)` \| (.*?) \| ", table, re.MULTILINE):
-        required: dict[str, Check] = {"kind": text(kind)}
-        optional: dict[str, Check] = {}
-        for name, type_text, default in re.findall(r"`(\w+)` ([^;\[]+?)(?: (\[.*?\]))?(?:; |$)", told):
-            (optional if default else required)[name] = _type(type_text)
-        shapes[kind] = fields(required, optional)
-    return shapes
+    return {kind: _shape(told, {"kind": text(kind)}) for kind, told in _rows("kinds").items()}

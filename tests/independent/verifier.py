@@ -14,7 +14,7 @@ from tests.independent.tree import JOURNAL, PART, Tree, UnreadableError, below, 
 from tests.independent.trust import Authority, Device, Trust, read_device, read_trust
 
 _POLICY = re.compile(r"(\d{8,16})\.jws", re.ASCII)
-_KNOWN = {"device.jws", "trust.jws", "journal", "recordings", "policy"}
+_KNOWN = {"card-id", "device.jws", "trust.jws", "journal", "recordings", "policy"}
 
 
 def check_folder(folder: Path, pinned: str | None = None) -> Findings:
@@ -217,11 +217,11 @@ class _Check:
 
     def _policies(self, trust: Trust, journal: Journal | None) -> None:
         folder = below(self._folder, "policy")
-        digests = set()
+        digests: set[str] = set()
         for name in self._tree.others(folder):
             form = _POLICY.fullmatch(name)
             if form and self._tree.is_file(below(folder, name)):
-                digests.add(self._policy(f"policy/{name}", int(form[1]), trust))
+                digests.update(self._policy(f"policy/{name}", int(form[1]), trust))
             else:
                 self._say("leftover" if name.endswith(".unfinished") else "foreign_file", f"policy/{name}")
         for name in self._tree.folders(folder):
@@ -230,22 +230,22 @@ class _Check:
             if policy not in digests:
                 self._say("policy_missing", f"policy/{version:08d}.jws")
 
-    def _policy(self, name: str, version: int, trust: Trust) -> str:
+    def _policy(self, name: str, version: int, trust: Trust) -> set[str]:
         try:
             token = jws.ascii_text(self._tree.read(below(self._folder, name))).removesuffix("\n")
-            parsed = jws.parse(token, "bwc-policy+jws")
+            parsed, forms = jws.parse(token, "bwc-policy+jws"), jws.both_forms(token)
             key = trust.keys.get(parsed.kid)
             listed = key is not None and key.role == "policy"
             if key is not None and listed:
                 parsed.verify(key.key)
         except UnreadableError:
             self._say("unreadable", name)
-            return ""
+            return set()
         except RefusedError:
             self._say("policy_altered", name)
-            return ""
+            return set()
         if (parsed.payload.get("agency"), parsed.payload.get("version")) != (trust.agency, version):
             self._say("policy_altered", name)
         elif not listed:
             self._say("policy_unverified", name)
-        return digest(token.encode("ascii"))
+        return {digest(form.encode("ascii")) for form in forms}
