@@ -74,9 +74,11 @@ class UnsafePermitEverything:
         """There is no bundle."""
         return 0
 
-    def load(self, seen_version: int) -> list[Event]:
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
         """Nothing to load; but the journal is to say what decides."""
         assert seen_version >= 0
+        assert seen_digest is not None
+        assert passed_ns >= 0
         return [Event(Happening.UNSAFE, 0, DIGEST, NAME)]
 
     def offer(self, token: str) -> Event:
@@ -155,9 +157,9 @@ class UnsafeUntilSigned:
         """True while everything is permitted."""
         return self._in_force.unsafe
 
-    def load(self, seen_version: int) -> list[Event]:
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
         """Put the unsafe policy in force, unless a signed bundle ever was."""
-        events = self._signed.load(seen_version)
+        events = self._signed.load(seen_version, seen_digest, passed_ns)
         if seen_version > 0 or self._signed_ever():
             self._in_force = self._signed
             self._refused(REFUSED_BY_BUNDLE)

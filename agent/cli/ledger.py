@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 140
 """Columns where there is no terminal to ask."""
-HOLES = frozenset({"chain_broken", "unreadable", "journal_missing", "dark_unknown", "left_out"})
+HOLES = frozenset({"chain_broken", "unreadable", "journal_missing", "dark_unknown", "left_out", "time_beyond"})
 """What keeps a part of the shift from being accounted for; the rest only has to be known."""
 _QUIET = frozenset(
     {
@@ -260,9 +260,11 @@ def _events(ledger: "Ledger", events: Iterable["Event"]) -> "Table":
 
 def _clock(moment: Any) -> str:
     """Time of day in UTC, with `~` where nobody vouches for it."""
-    from agent.clock import utc_text
+    from agent.clock import utc_text_or_empty
 
-    utc = utc_text(moment.utc_ns)
+    utc = utc_text_or_empty(moment.utc_ns)
+    if not utc:
+        return "no such time"
     return f"{'' if moment.line.wall.trusted else '~'}{utc[:10]} {utc[11:23]}"
 
 

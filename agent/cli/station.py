@@ -58,22 +58,20 @@ def station_command(config: ConfigOption) -> None:
     trust = pinned_trust(config, section)
     key = resolve(config, section.key.removeprefix("file:"))
     secret = output.ask_secret("Passphrase") if files.needs_passphrase(key) else None
-    store = Store(resolve(config, section.database))
-    station = Station(
-        name=section.name,
-        agency=section.agency,
-        trust=trust,
-        signer=files.load_signer(f"file:{key}", secret),
-        store=store,
-        broker=resolved(config, settings.broker),
-        clocks=SystemClocks(),
-        quota=settings.quota,
-        say=output.log,
-    )
-    try:
+    signer = files.load_signer(f"file:{key}", secret)
+    with Store(resolve(config, section.database)) as store:
+        station = Station(
+            name=section.name,
+            agency=section.agency,
+            trust=trust,
+            signer=signer,
+            store=store,
+            broker=resolved(config, settings.broker),
+            clocks=SystemClocks(),
+            quota=settings.quota,
+            say=output.log,
+        )
         station.run(until_told())
-    finally:
-        store.close()
 
 
 @fleet_app.callback()

@@ -125,7 +125,7 @@ class Session:
         """Lines that were read: what a station should know of is to be sent, the rest is done with."""
         for line in lines:
             if line.told:
-                pending = _Pending(line, encode(line.event(self._topics.agency, self._topics.device)))
+                pending = _Pending(line, line.told_as(self._topics.agency, self._topics.device))
                 self._pending.append(pending)
                 self._unsent.append(pending)
             elif not self._pending:

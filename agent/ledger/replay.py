@@ -175,6 +175,9 @@ def replay_boot(lines: Sequence[Told], policies: Policies, into: Replay) -> None
         into.differences.append(Difference(boot.boot, part.told.line.n, part.text))
     except EvidenceError as error:
         into.differences.append(Difference(boot.boot, run.at, str(error)))
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        said = f"what stands there can't be replayed: {type(error).__name__}: {error}"
+        into.differences.append(Difference(boot.boot, run.at, said))
 
 
 class _Run:

@@ -3,7 +3,7 @@
 The rules, in order:
 1. A bundle that was admitted is kept before it is in force; it stays in force until a newer one is admitted.
 2. After a boot the newest kept bundle that verifies is in force. One that does not is passed over, and that is an
-   event.
+   event. So is one that this device never had in force, by its digest, and that surely has expired: it was laid there.
 3. Where none is left, or all are older than the newest that the journal knows of, the built-in pack is in force:
    putting an old bundle back buys nothing.
 4. An offer that is refused changes nothing, and is an event that names the bundle by its own digest, and why.
@@ -163,8 +163,14 @@ class Keeper:
         """Lower-case hex SHA-256 that names the policy in force."""
         return self._engine.pack.digest if self._bundle is None else self._bundle.digest
 
-    def load(self) -> list[Event]:
-        """Puts the newest good bundle in force, by the rules at the top of this module. Never raises."""
+    def load(self, now: WallReading, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
+        """Puts the newest good bundle in force, by the rules at the top of this module. Never raises.
+
+        Args:
+            now: The wall clock.
+            seen_digest: Digest of the newest bundle that was ever in force; empty if it is not known.
+            passed_ns: A time that has surely passed, nanoseconds since 1970; 0 if none is known.
+        """
         events = []
         try:
             kept = self._shelf.kept()
@@ -176,6 +182,9 @@ class Keeper:
                 bundle = self._read(version, token)
             except PolicyError as error:
                 events.append(Event(Happening.DAMAGED, version, offered_digest(token) if token else "", str(error)))
+                continue
+            if bundle.digest != seen_digest and (problem := self._foreign(bundle, now, seen_digest, passed_ns)):
+                events.append(Event(Happening.REFUSED, bundle.version, bundle.digest, problem))
                 continue
             if bundle.version < self._seen_version:
                 detail = f"version {self._seen_version} was seen before and is not there"
@@ -208,6 +217,14 @@ class Keeper:
         self._told_expired = True
         detail = f"expired {utc_text(self._bundle.expires_ns)}; it stays in force until a newer one comes"
         return Event(Happening.EXPIRED, self._bundle.version, self._bundle.digest, detail)
+
+    def _foreign(self, bundle: Bundle, now: WallReading, seen_digest: str, passed_ns: int) -> str:
+        """Why a kept bundle that was not the newest one in force may not be now; empty if it may."""
+        if seen_digest and bundle.version == self._seen_version:
+            return f"expected one bundle of version {bundle.version}, got another of the same version"
+        if bundle.version >= self._seen_version and (bundle.surely_expired(now) or passed_ns >= bundle.expires_ns):
+            return f"expected a bundle that was in force before, got one that expired {utc_text(bundle.expires_ns)}"
+        return ""
 
     def _read(self, version: int, token: str) -> Bundle:
         """A kept bundle; one that lies where another belongs is refused, so that no name makes an old one new."""

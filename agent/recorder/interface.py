@@ -49,8 +49,8 @@ class Policy(Protocol):
     def triggers(self) -> tuple[str, ...]:
         """Names of triggers that its rules know."""
 
-    def load(self, seen_version: int) -> list[PolicyEvent]:
-        """Put the newest good bundle in force, none older than one that was seen."""
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
+        """Put the newest good bundle in force, none older than one that was seen: see `agent.policy.keeper`."""
 
     def offer(self, token: str) -> PolicyEvent:
         """Take a new bundle, or say why not."""

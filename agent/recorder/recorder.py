@@ -195,7 +195,8 @@ class Recorder:
             self.control.put(on.Unheard(self._clocks.monotonic_ns(), "authorisation", lost))
         self._guard = guard
         running = prepared.left.running
-        self.policy.load(prepared.left.carried.policy_version)
+        carried = prepared.left.carried
+        self.policy.load(carried.policy_version, self.state.policy_digest, carried.passed_us * 1000)
         self._policy_read = True
         self.control.put(
             on.Booted(self._clocks.monotonic_ns(), running.recording if running else "", carried=prepared.left.carried)

@@ -35,10 +35,10 @@ class SignedPolicy:
         self._pre_event_s = int(pre_event_s)
         self._pre_event_audio = pre_event_audio
 
-    def load(self, seen_version: int) -> list[Event]:
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
         """Put the newest good bundle in force; what happened, for the journal."""
         keeper = self._make(seen_version)
-        events = keeper.load()
+        events = keeper.load(self._clocks.wall(), seen_digest, passed_ns)
         self._keeper = keeper
         self._loaded = True
         return events

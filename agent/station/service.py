@@ -109,7 +109,7 @@ class Station:
         self._signer = signer
         self._store = store
         self._clocks = clocks
-        self._say = say
+        self._say = output.escaping(say)
         self._attested: dict[str, tuple[str, str]] = {}
         self._problem = ""
         self._up = False

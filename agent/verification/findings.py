@@ -56,6 +56,8 @@ class Code(StrEnum):
     JOURNAL_LINE_MISSING = "journal_line_missing"
     JOURNAL_LINE_MOVED = "journal_line_moved"
     LINES_UNSIGNED = "lines_unsigned"
+    LINE_NOT_BELIEVED = "line_not_believed"
+    LINE_TORN_FROM_SIGNATURE = "line_torn_from_signature"
     CHECKPOINT_FORGED = "checkpoint_forged"
     CHECKPOINT_CONTRADICTS = "checkpoint_contradicts"
     TIME_WENT_BACK = "time_went_back"
@@ -92,6 +94,7 @@ class Code(StrEnum):
     RECORDING_OPEN_END = "recording_open_end"
     RECORDING_NOT_FINAL = "recording_not_final"
     RECORDING_MISSING = "recording_missing"
+    RECORDING_STALLED = "recording_stalled"
     RECORDING_UNNAMED = "recording_unnamed"
     AFTER_FINAL = "after_final"
     ENDED_WITHOUT_GRANT = "ended_without_grant"
@@ -137,6 +140,7 @@ _NOTES = frozenset(
         Code.JOURNAL_TORN,
         Code.JOURNAL_BEHIND,
         Code.LINES_UNSIGNED,
+        Code.LINE_TORN_FROM_SIGNATURE,
         Code.CLOCK_UNTRUSTED,
         Code.SEGMENT_RECOVERED,
         Code.SEGMENT_EMPTY,

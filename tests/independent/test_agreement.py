@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import seal
 from agent.errors import EvidenceError
 from agent.evidence import layout
 from agent.keys import files as key_files
@@ -140,7 +141,7 @@ def test_its_hpke_gives_the_drafts_known_answer() -> None:
 
     from cryptography.hazmat.primitives.asymmetric import ec, mlkem
 
-    vector = json.loads((HERE.parent / "seal" / "data" / "hpke_mlkem1024_p384.json").read_text())
+    vector = json.loads((Path(seal.__file__).parent / "vectors" / "hpke_mlkem1024_p384.json").read_text())
     seeds = shake_256(bytes.fromhex(vector["skRm"])).digest(64 + 48)
     pair = HybridKey(
         mlkem.MLKEM1024PrivateKey.from_seed_bytes(seeds[:64]),

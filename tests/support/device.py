@@ -90,8 +90,8 @@ class GrantsAll(UnsafePermitEverything):
     digest = sha256_hex(name.encode())
     unsafe = False
 
-    def load(self, seen_version: int) -> list[PolicyEvent]:
-        assert seen_version >= 0
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
+        super().load(seen_version, seen_digest, passed_ns)
         return [PolicyEvent(Happening.BUILT_IN, 0, self.digest)]
 
 
