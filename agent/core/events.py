@@ -33,6 +33,8 @@ class Cause(StrEnum):
     TRIGGER = "trigger"
     SOCKET = "socket"
     RECOVERY = "recovery"
+    CONFIGURATION = "configuration"
+    """Nothing else is known that could start one."""
 
 
 @dataclass(frozen=True, slots=True)

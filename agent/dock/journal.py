@@ -54,6 +54,7 @@ _ALWAYS = frozenset(
         "dock_contact",
         "docked",
         "policy",
+        "configuration",
         "running_low",
         "power_failing",
         "strained",

@@ -396,6 +396,24 @@ class PolicyChanged(Entry, tag="policy", frozen=True):
     declared_stops_per_hour: int = 3
 
 
+class ConfigurationUsed(Entry, tag="configuration", frozen=True):
+    """The recorder works with another configuration than its file, or its file was read again.
+
+    Attributes:
+        what: `last_good` or `built_in`: the file can't be used, and this takes its place. `reloaded`: the file was read
+            again and applied. `refused`: it was read again, is wrong, and nothing was changed.
+        configuration: SHA-256 of the one in force from here on; empty for the built-in one.
+        why: What is wrong with the file; empty if nothing.
+        pending: Keys of the file that a restart will put in force.
+    """
+
+    what: str
+    configuration: str
+    why: str
+    pending: list[str]
+    at_us: int
+
+
 class SelfTested(Entry, tag="self_test", frozen=True):
     """The test at the start of a shift: names of the checks that passed and that failed."""
 
@@ -543,6 +561,7 @@ AnyEntry = (
     | Strained
     | BitRateSet
     | PolicyChanged
+    | ConfigurationUsed
     | SelfTested
     | Continued
     | Marked

@@ -56,6 +56,7 @@ def from_the_core(entry: entries.Entry) -> bool:
         | entries.SlowSync
         | entries.Strained
         | entries.BitRateSet
+        | entries.ConfigurationUsed
         | entries.ClockChanged
         | entries.ClockTakenBack
         | entries.Refused

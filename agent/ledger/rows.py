@@ -289,6 +289,10 @@ def _in_words(entry: entries.AnyEntry, details: Mapping[str, Any]) -> tuple[str,
             quiet = entry.what in {"policy_in_force", "policy_built_in"}
             why = f": {entry.why}" if entry.why else ""
             return f"{entry.what.replace('_', ' ')}{version} {entry.policy[:12]}…{why}", not quiet
+        case entries.ConfigurationUsed():
+            waits = f"; a restart puts {', '.join(entry.pending)} in force" if entry.pending else ""
+            why = f": {entry.why}" if entry.why else ""
+            return f"configuration {entry.what.replace('_', ' ')}{why}{waits}", entry.what != "reloaded"
         case entries.SelfTested():
             failed = f"; failed: {', '.join(entry.failed)}" if entry.failed else ""
             return f"self-test: {', '.join(entry.passed) or 'nothing'} passed{failed}", bool(entry.failed)

@@ -78,9 +78,9 @@ class Signals(Protocol):
         """Bring the outputs to what they should be now; seconds until the next change."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Options:
-    """How this recorder works.
+    """How this recorder works. `classification` may be changed while it does.
 
     Attributes:
         pre_event_ns: Length kept before a start.

@@ -84,9 +84,9 @@ class PolicyInForce:
                 event.detail,
             )
             self._control.put(change)
-        self._hold_to_terms()
+        self.hold_to_terms()
 
-    def _hold_to_terms(self) -> None:
+    def hold_to_terms(self) -> None:
         """Do what the policy in force demands of the device, and say where its configuration falls short of that."""
         terms = self._policy.terms
         self._feed.keep(max(self._options.pre_event_ns, terms.pre_event_s * NS))

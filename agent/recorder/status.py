@@ -25,6 +25,22 @@ class SelfTestStatus(msgspec.Struct, frozen=True):
     failed: list[str]
 
 
+class ConfigurationStatus(msgspec.Struct, frozen=True):
+    """The configuration in force.
+
+    Attributes:
+        origin: `file`; or `last_good` or `built_in`, because the file can't be used.
+        digest: SHA-256 of its text; empty for the built-in one.
+        problem: Why it is not the file; empty if it is.
+        pending: Keys of the file that a restart will put in force.
+    """
+
+    origin: str = "file"
+    digest: str = ""
+    problem: str = ""
+    pending: list[str] = []
+
+
 class DeviceStateStatus(msgspec.Struct, frozen=True):
     """How what must not be forgotten is kept.
 
@@ -82,6 +98,7 @@ class Status(msgspec.Struct, frozen=True):
         tampered: Tamper events of this boot.
         self_test: What the test at the start of the shift found; null before it.
         power: Battery, charger and board.
+        configuration: What the recorder works with.
         device_state: How what must not be forgotten is kept.
     """
 
@@ -130,6 +147,7 @@ class Status(msgspec.Struct, frozen=True):
     tampered: int
     self_test: SelfTestStatus | None
     power: PowerStatus = PowerStatus()
+    configuration: ConfigurationStatus = ConfigurationStatus()
     device_state: DeviceStateStatus = DeviceStateStatus()
 
 
