@@ -11,7 +11,7 @@ from agent.verification.findings import Code, Verdict
 from agent.verification.journals import UNSAFE_POLICY
 from agent.verification.tree import StorageTree
 from agent.verification.verify import verify
-from tests.independent.tree import Tree
+from tests.independent.tree import MemoryTree
 from tests.independent.verifier import check
 from tests.support.device import Device, agency, trust
 from tests.support.evidence import Files, files_of, memory, storage_of, write
@@ -42,7 +42,7 @@ def test_unsafe_policy_is_a_verdict_of_its_own_in_plain_sight(evidence: Files) -
 
 
 def test_verifier_that_was_written_from_the_specification_says_the_same(evidence: Files) -> None:
-    report, findings = verify(storage_of(evidence), trust()), check(Tree(dict(evidence)), trust().token)
+    report, findings = verify(storage_of(evidence), trust()), check(MemoryTree(dict(evidence)), trust().token)
     assert findings.verdict == report.verdict.value == "unsafe_policy"
     assert [(finding.code, finding.subject) for finding in findings.bad] == [
         (finding.code.value, finding.subject) for finding in report.bad
