@@ -232,7 +232,7 @@ def _tracks(source: Source) -> str:
 
 def _keys(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:
     from agent.keys.certificates import verify_device
-    from agent.recorder.service import load_owner
+    from agent.recorder.identity import load_owner
 
     owner = load_owner(config, config_file)
     wall = clocks.wall()
@@ -255,7 +255,8 @@ def _policy(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str
     from agent.evidence import layout
     from agent.evidence.history import left_behind, read_tail
     from agent.policy.keeper import Happening, Keeper, StorageShelf
-    from agent.recorder.service import load_owner, state_store
+    from agent.recorder.identity import load_owner
+    from agent.recorder.service import state_store
 
     if config.policy.unsafe_permit_everything:
         return "permits whatever is asked: UNSAFE, for development only", "unsafe_permit_everything = false in [policy]"
