@@ -90,6 +90,7 @@ NEUTRAL: frozenset[type[Entry]] = frozenset(
         entries.StorageRead,
         entries.Strained,
         entries.Tampered,
+        entries.TriggerLevel,
     }
 )
 """Kinds on which nothing depends that a later boot does."""
