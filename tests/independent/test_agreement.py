@@ -24,10 +24,10 @@ from tests.independent.message import open_message as open_independently
 from tests.independent.tree import Tree
 from tests.independent.verifier import check
 from tests.support.device import agency, trust
-from tests.support.evidence import Files, crashed, storage_of, whole
+from tests.support.evidence import Files, crashed, storage_of, swapped, whole
 
 HERE = Path(__file__).parent
-BASES = (whole().files, crashed(), whole(torn=False).files)
+BASES = (whole().files, crashed(), whole(torn=False).files, *swapped())
 RANDOM_CHANGES = 560
 PARTS = 8
 
