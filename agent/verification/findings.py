@@ -156,12 +156,8 @@ _NOTES = frozenset(
         Code.OTHER_FILE,
     }
 )
-_UNFINISHED = frozenset(
-    {
-        *(Code.UNFINISHED, Code.JOURNAL_CUT, Code.JOURNAL_OPEN),
-        *(Code.CARD_REPLACED, Code.STATE_LOST, Code.STATE_UNREADABLE),
-    }
-)
+_ELSEWHERE = frozenset({Code.CARD_REPLACED, Code.STATE_LOST, Code.STATE_UNREADABLE})
+_UNFINISHED = frozenset({Code.UNFINISHED, Code.JOURNAL_CUT, Code.JOURNAL_OPEN}) | _ELSEWHERE
 """Bad, because what is not closed can still be cut without a trace, and what lies on another card, or was cut off
 before the device lost its memory, is not seen here; but no sign that anybody altered anything of what is."""
 
@@ -266,7 +262,8 @@ class Report:
             case Verdict.INTACT:
                 said = "all intact"
             case Verdict.UNFINISHED:
-                said = "nothing is altered, but not all is closed or here"
+                elsewhere = any(finding.code in _ELSEWHERE for finding in self.bad)
+                said = f"nothing is altered, but not all is closed{' or here' if elsewhere else ''}"
             case _:
                 said = f"NOT INTACT, {number(len(self.bad), 'finding')}"
         pinned = all(anchor.pinned for anchor in self.anchors)

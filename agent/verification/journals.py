@@ -115,6 +115,7 @@ class _Reader:
         self._pending: list[tuple[int, entries.Entry]] = []
         self._stalls = Stalls()
         self._missing: tuple[str, int, int] | None = None
+        self._bad = 0
 
     def miss(self, path: str, first: int, last: int) -> None:
         """Files are missing before the next one; whether that is explained, its first line tells."""
@@ -134,7 +135,7 @@ class _Reader:
         self._pending.clear()
         self._stalls = Stalls()
         torn = 0
-        bad = self._findings.bad
+        self._bad = self._findings.bad
         try:
             with self._tree.open(path) as stream:
                 for item in raw_lines(stream):
@@ -154,7 +155,7 @@ class _Reader:
         self._still_missing()
         self._not_believed(torn=torn)
         self._stalled(self._stalls.finish())
-        self._sum_up(path, newest=newest, intact=self._findings.bad == bad)
+        self._sum_up(path, newest=newest, intact=self._findings.bad == self._bad)
 
     def finish(self) -> None:
         """There is no further file."""
@@ -216,6 +217,7 @@ class _Reader:
     def _still_missing(self) -> None:
         if self._missing is not None:
             _missing(*self._missing, self._findings)
+            self._bad += 1  # of what lies before this file
             self._missing = None
             self.lose_track()
 

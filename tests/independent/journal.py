@@ -213,11 +213,13 @@ class _Reader:
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._stalls = _Stalls()
         self.missing = ""
+        self._bad = 0
 
     def not_explained(self) -> None:
         """Files are missing, and no first line says where they are."""
         if self.missing:
             self._findings.say("journal_missing", self.missing)
+            self._bad += 1
             self.missing = ""
             self.lose_track()
 
@@ -227,7 +229,7 @@ class _Reader:
 
     def read(self, boot: Boot, data: bytes) -> None:
         self.journal.boots[boot.number] = boot
-        bad = len(self._findings.bad)
+        self._bad = len(self._findings.bad)
         self._greatest_us, self._sure_us = self._signed_times
         self._pending, self._stalls = [], _Stalls()
         for raw, is_line in _pieces(data):
@@ -254,7 +256,7 @@ class _Reader:
                 self._say("line_torn_from_signature" if alone else "line_not_believed", boot, n)
         if stalled := self._stalls.at_end():
             self._say("recording_stalled", boot, stalled)
-        fine = len(self._findings.bad) == bad
+        fine = len(self._findings.bad) == self._bad
         if not boot.lines:
             if fine:
                 self._findings.say("boot_empty", boot.path)
