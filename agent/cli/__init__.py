@@ -1,6 +1,7 @@
 """The commands of `bwc-agent`, one module each. Nothing here decides or writes evidence; it asks those who do.
 
-Exit codes of all commands: 0 done, 1 done and something is not well, 2 refused or not possible, 130 interrupted.
+Exit codes of all commands: 0 done, 1 done and something is not well, 2 refused or not possible, 130 interrupted. `run`
+has two more: 100 a power-off was granted, 78 nothing can be recorded, mostly for want of an identity.
 """
 
 import importlib
@@ -32,6 +33,7 @@ COMMANDS = {
     "demo": _Command("agent.cli.demo", "demo_command"),
     "init": _Command("agent.cli.init", "init_command"),
     "adopt": _Command("agent.cli.adopt", "adopt_command"),
+    "reload": _Command("agent.cli.reload", "reload_command"),
     "run": _Command("agent.cli.run", "run_command"),
     "dock": _Command("agent.cli.dock", "dock_command"),
     "station": _Command("agent.cli.station", "station_command"),
@@ -54,7 +56,7 @@ def main() -> None:
     unguard = output.guard()
     try:
         if config := recorder_asked_for(arguments):
-            from agent.recorder.service import run
+            from agent.recorder.launch import run
 
             sys.exit(run(Path(config)))
         else:

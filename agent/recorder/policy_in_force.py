@@ -79,14 +79,14 @@ class PolicyInForce:
                 self._clocks.monotonic_ns(),
                 event.kind,
                 event.version,
-                self._policy.digest,
+                event.digest,
                 self._policy.setup,
                 event.detail,
             )
             self._control.put(change)
-        self._hold_to_terms()
+        self.hold_to_terms()
 
-    def _hold_to_terms(self) -> None:
+    def hold_to_terms(self) -> None:
         """Do what the policy in force demands of the device, and say where its configuration falls short of that."""
         terms = self._policy.terms
         self._feed.keep(max(self._options.pre_event_ns, terms.pre_event_s * NS))

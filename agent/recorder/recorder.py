@@ -38,7 +38,7 @@ from agent.recorder.keeper import Keeper
 from agent.recorder.outages import Outages
 from agent.recorder.policy_in_force import PolicyInForce
 from agent.recorder.recovery import Recovery
-from agent.recorder.status import DeviceStateStatus, Status, TrackStatus
+from agent.recorder.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Writer
 from agent.seal.writer import RandomBytes
@@ -78,6 +78,7 @@ class Recorder:
         supervisors: Of the sources, the camera first.
         locked_memory: This process is never swapped out.
         power: What is known of the power supply.
+        configuration: What is known of the configuration in force.
         protection: The row of SECURITY.md's table that this build is in.
     """
 
@@ -111,6 +112,7 @@ class Recorder:
         self._policy_read = False
         self.locked_memory = False
         self.power: Callable[[], PowerStatus] = PowerStatus
+        self.configuration: Callable[[], ConfigurationStatus] = ConfigurationStatus
         self.protection: Callable[[], str] = str
         self.state = StateUpdater(state, clocks, self._state_trouble)
         self._boot = ThisBoot(
@@ -357,10 +359,14 @@ class Recorder:
             faulty_lines=sorted(state.faulty_lines),
             requests=state.requests,
             refused=self.effects.refused,
+            declared_only=self.effects.declared_only,
+            pauses=self.effects.pauses,
+            mutes=self.effects.mutes,
             missing=list(self.effects.missing),
             locked_memory=self.locked_memory,
             policy_digest=self._policy.digest,
             policy_version=self._policy.version,
+            policy_unsafe=self._policy.unsafe,
             dock_contact=state.contact,
             docked=state.docked(now),
             station=state.station if state.docked(now) else "",
@@ -371,6 +377,7 @@ class Recorder:
             tampered=self.effects.tampered,
             self_test=self.effects.self_test,
             power=self.power(),
+            configuration=self.configuration(),
             device_state=self._state_status(),
         )
 

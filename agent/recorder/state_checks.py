@@ -53,6 +53,7 @@ def device_state(config: Config, config_file: Path, running: dict[str, Any] | No
 
 
 def _load(config: Config, config_file: Path) -> Loaded:
-    from agent.recorder.service import load_owner, state_store
+    from agent.recorder.identity import load_owner
+    from agent.recorder.service import state_store
 
     return state_store(config, config_file, load_owner(config, config_file)).load()

@@ -11,7 +11,7 @@ from tests.corpus.attacks import ATTACKS
 from tests.corpus.expecting import HELP, expected, help_text, told
 from tests.corpus.stories import STORIES
 from tests.corpus.storing import attacks, evidence, stories
-from tests.independent.tree import Tree
+from tests.independent.tree import MemoryTree
 from tests.independent.verifier import check
 
 MOST_BYTES = 3 << 20
@@ -61,7 +61,7 @@ def test_no_attack_leaves_evidence_intact(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*stories(), *attacks()])
 def test_independent_verifier_says_the_same(name: str) -> None:
-    findings = check(Tree(dict(evidence(name))), trust().token)
+    findings = check(MemoryTree(evidence(name)), trust().token)
     said = expected(name)["verify"]
     assert findings.verdict == said["verdict"]
     assert {(each.severity, each.code, each.subject) for each in findings.all} == {

@@ -135,42 +135,6 @@ def test_stop_would_work_without_that_setting(running: Machine) -> None:
     ready(running)
 
 
-BURST = 9
-"""So often within two seconds, and systemd reboots at once, past every lock: seven times is its limit."""
-
-
-def press_ctrl_alt_del(machine: Machine, times: int) -> None:
-    """As the kernel tells of it once systemd has asked for that (reboot(2), RB_DISABLE_CAD): SIGINT to PID 1."""
-    for _ in range(times):
-        leader = machine.leader
-        assert leader is not None
-        os.kill(leader, signal.SIGINT)
-        time.sleep(0.02)
-
-
-def test_ctrl_alt_del_ends_nothing(running: Machine) -> None:
-    code, said = running.try_("systemctl", "start", "ctrl-alt-del.target")
-    assert (code != 0, "masked" in said) == (True, True), said
-    recording, before = record(running), running.pid(RECORDER)
-    press_ctrl_alt_del(running, 1)
-    time.sleep(1)
-    press_ctrl_alt_del(running, BURST)
-    time.sleep(1)
-    assert running.pid(RECORDER) == before
-    assert status(running)["recording"] == recording
-
-
-def test_doctor_finds_the_machine_closed(running: Machine) -> None:
-    """Of SysRq it tells what the host's kernel says: a container can't set it, which is not shown here."""
-    report = running.json("bwc-agent", "doctor", "--json", *CONFIG)
-    found = {finding["check"]: finding for finding in report["findings"]}
-    assert found["ctrl-alt-del"]["good"], found["ctrl-alt-del"]
-    assert found["usb input"]["said"] == "no USB input device works"
-    assert "kernel.sysrq" in found["sysrq"]["said"]
-    assert running.path("/usr/lib/sysctl.d/60-bwc.conf").read_text().endswith("\nkernel.sysrq = 0\n")
-    assert not found["camera is real"]["good"], "this camera is simulated, and it says so"
-
-
 def test_machine_stays_up_while_a_recording_is_under_way(running: Machine) -> None:
     assert "bwc-recorder" not in running.run("systemd-inhibit", "--list", "--no-legend")
     record(running)
@@ -198,6 +162,87 @@ def test_press_of_the_power_button_is_a_request_and_refused(running: Machine) ->
     assert running.up
     assert status(running)["recording"] == recording
     config.write_text(text)
+
+
+BURST = 9
+"""So often within two seconds, and systemd reboots at once, past every lock: seven times is its limit."""
+
+
+def press_ctrl_alt_del(machine: Machine, times: int) -> None:
+    """As the kernel tells of it once systemd has asked for that (reboot(2), RB_DISABLE_CAD): SIGINT to PID 1."""
+    for _ in range(times):
+        leader = machine.leader
+        assert leader is not None
+        os.kill(leader, signal.SIGINT)
+        time.sleep(0.02)
+
+
+def test_ctrl_alt_del_ends_nothing(running: Machine) -> None:
+    code, said = running.try_("systemctl", "start", "ctrl-alt-del.target")
+    assert (code != 0, "masked" in said) == (True, True), said
+    recording, before = record(running), running.pid(RECORDER)
+    press_ctrl_alt_del(running, 1)
+    time.sleep(1)
+    press_ctrl_alt_del(running, BURST)
+    time.sleep(1)
+    assert running.pid(RECORDER) == before
+    assert status(running)["recording"] == recording
+
+
+def test_doctor_finds_the_machine_closed(running: Machine) -> None:
+    """Of SysRq it tells what the host's kernel says: a container can't set it, so that this is not shown here."""
+    report = running.json("bwc-agent", "doctor", "--json", *CONFIG)
+    found = {finding["check"]: finding for finding in report["findings"]}
+    assert found["ctrl-alt-del"]["good"], found["ctrl-alt-del"]
+    assert found["usb input"]["said"] == "no USB input device works"
+    assert "sysrq" in found["sysrq"]["said"]
+    assert running.path("/usr/lib/sysctl.d/60-bwc.conf").read_text().endswith("\nkernel.sysrq = 0\n")
+    assert not found["camera is real"]["good"], "this camera is simulated, and it says so"
+
+
+# -- its configuration ------------------------------------------------------------------------------------------------
+
+
+def test_reload_changes_what_can_change_and_ends_nothing(running: Machine) -> None:
+    recording, before = record(running), running.pid(RECORDER)
+    config = running.path("/etc/bwc/recorder.toml")
+    text = config.read_text()
+    config.write_text(text.replace("segment_s = 60.0", "segment_s = 5.0"))
+    running.run("systemctl", "reload", RECORDER)
+    config.write_text(text.replace("[buffer]", "[buffer"))
+    assert running.try_("systemctl", "reload", RECORDER)[0], "a file that is wrong is refused"
+    config.write_text(text)
+    running.run("systemctl", "reload", RECORDER)
+    assert (running.pid(RECORDER), status(running)["recording"]) == (before, recording)
+    journal = running.path(f"{EVIDENCE}/journal/{status(running)['boot']:08d}.jsonl")
+
+    def entries() -> list[str]:
+        lines = [json.loads(line)["entry"] for line in journal.read_bytes().splitlines() if line.endswith(b"}")]
+        return [entry["what"] for entry in lines if entry["kind"] == "configuration"]
+
+    until(lambda: entries() == ["reloaded", "refused", "reloaded"], "the journal says so")
+
+
+def test_typo_leaves_a_camera_that_records_within_seconds(running: Machine) -> None:
+    recording, before = record(running), running.pid(RECORDER)
+    until(lambda: running.path("/var/lib/bwc-state/last-configuration.jws").exists(), "it was kept as good")
+    restarts = int(running.show(RECORDER, "NRestarts"))
+    config = running.path("/etc/bwc/recorder.toml")
+    text = config.read_text()
+    config.write_text(text.replace("[buffer]", "[buffer"))
+    busy = crowding()
+    os.kill(before, signal.SIGKILL)
+    killed = time.monotonic()
+    took = restarted(running, before, recording) - killed
+    limit = BACK_S * max(busy, crowding())
+    print(f"\na typo: recording again after {took:.2f} s (at most {limit:.2f})")
+    known = status(running)["configuration"]
+    assert (known["origin"], "recorder.toml" in known["problem"]) == ("last_good", True)
+    assert int(running.show(RECORDER, "NRestarts")) == restarts + 1
+    assert 0 < took <= limit
+    config.write_text(text)
+    running.run("systemctl", "reload", RECORDER)
+    assert status(running)["configuration"]["origin"] == "file"
 
 
 # -- what befalls it --------------------------------------------------------------------------------------------------
@@ -416,7 +461,6 @@ def test_card_is_mounted_so_that_nothing_on_it_runs_whatever_fstab_says(running:
     assert until(lambda: status(running).get("boot", 0) > 0, "it writes there") >= 0
     found = {one["check"]: one for one in running.json("bwc-agent", "doctor", "--json", *CONFIG)["findings"]}
     assert found["card options"]["good"]
-    running.run("systemctl", "stop", "bwc-card.service")
     running.run("mount", "-o", "remount,bind,suid,dev,exec", "/var/lib/bwc")
     found = {one["check"]: one for one in running.json("bwc-agent", "doctor", "--json", *CONFIG)["findings"]}
     assert not found["card options"]["good"]
