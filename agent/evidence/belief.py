@@ -66,6 +66,7 @@ NEUTRAL: frozenset[type[Entry]] = frozenset(
         entries.BitRateSet,
         entries.ClockChanged,
         entries.ClockTakenBack,
+        entries.ConfigurationUsed,
         entries.Declared,
         entries.DockContact,
         entries.Docked,
