@@ -42,6 +42,13 @@ _QUIET = frozenset(
     }
 )
 """Kinds of events that are told only with `--all`, unless they stand out: states and requests tell the rest."""
+_REASONS = (
+    ("rules", "by"),
+    ("unknown", "nobody declared or measured"),
+    ("obligations", "owes"),
+    ("missing", "missing"),
+    ("error", "error"),
+)
 _COLOURS = {
     "off": "dim",
     "standby": "default",
@@ -212,6 +219,8 @@ def _requests(ledger: "Ledger", *, opened: bool) -> "Table":
         outcome = row.outcome.replace("_", " ") + (f": {row.why}" if row.why else "")
         if row.declared_only and row.outcome != "refused":
             outcome += " (declared only)"
+        if row.review:
+            outcome += ", FOR REVIEW"
         cells = (_clock(ledger.moment(row)), request, outcome, _reasons(row))
         table.add_row(*_texts(cells, _COLOURS.get(row.outcome, "default")))
     return table
@@ -229,7 +238,7 @@ def _reasons(row: "Request") -> str:
             if isinstance(fact, Mapping) and fact.get("provenance") == "declared"
         )
         parts += [f"said {', '.join(declared)}"] if facts else []
-    for name, words in (("rules", "by"), ("obligations", "owes"), ("missing", "missing"), ("error", "error")):
+    for name, words in _REASONS:
         value = said.get(name)
         if value:
             parts.append(f"{words} {', '.join(map(str, value)) if isinstance(value, list) else value}")

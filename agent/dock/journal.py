@@ -45,6 +45,12 @@ _ALWAYS = frozenset(
         "clock_taken_back",
         "refused",
         "requested",
+        "decided",
+        "voided",
+        "stop_taken_back",
+        "withheld",
+        "released",
+        "power_off",
         "dock_contact",
         "docked",
         "policy",
@@ -61,7 +67,10 @@ _ALWAYS = frozenset(
         "shut_down",
     }
 )
-"""What a station should know of, besides refusals: no checkpoint, nothing of the encounter itself."""
+"""What a station should know of: every request and what came of it; no checkpoint, nothing of the encounter itself."""
+_NOTHING: frozenset[str] = frozenset()
+_TAMPERED, _REFUSED = frozenset({"tampered"}), frozenset({"refused"})
+_DECLARED, _PAUSE, _MUTE = frozenset({"declared_only"}), frozenset({"pauses"}), frozenset({"mutes"})
 _NO_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.EACCES})
 """A folder, a link, or not for us to read: no journal that the recorder made. Any other error may pass."""
 
@@ -93,14 +102,25 @@ class Read(NamedTuple):
         return str(self.fields["entry"]["kind"])
 
     @property
-    def refusal(self) -> bool:
-        """It says that a request was refused."""
-        return self.kind == "decided" and self.fields["entry"].get("allowed") is False
+    def counts(self) -> frozenset[str]:
+        """As what it counts among what a docked status tells of the shift: names of fields of `SinceDock`."""
+        entry = self.fields["entry"]
+        match self.kind:
+            case "tampered":
+                return _TAMPERED
+            case "decided" if entry.get("allowed") is False:
+                return _REFUSED
+            case "decided" if entry.get("declared_only") is True:
+                return _DECLARED
+            case "withheld":
+                kinds = entry.get("kinds")
+                return _PAUSE if isinstance(kinds, list) and "video" in kinds else _MUTE
+        return _NOTHING
 
     @property
     def told(self) -> bool:
         """A station should know of it."""
-        return self.refusal or self.kind in _ALWAYS
+        return self.kind in _ALWAYS
 
     def told_as(self, agency: str, device: str) -> bytes:
         """The line as the event that a station is told, which is one that every station takes.

@@ -324,7 +324,12 @@ class Service:
                 contact=told["dock_contact"],
                 docked=told["docked"],
                 nonce=told["dock_nonce"],
-                policy=Policy(name=told["policy"], version=told["policy_version"], digest=told["policy_digest"]),
+                policy=Policy(
+                    name=told["policy"],
+                    version=told["policy_version"],
+                    digest=told["policy_digest"],
+                    unsafe=told["policy_unsafe"],
+                ),
                 clock=Clock(source=told["clock"], within_ms=told["clock_within_ms"]),
                 storage=Storage(
                     free_bytes=told["storage_free_bytes"],

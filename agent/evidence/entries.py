@@ -117,11 +117,12 @@ class RecordingStarted(Entry, tag="recording_started", frozen=True):
 
 
 class RecordingEnded(Entry, tag="recording_ended", frozen=True):
-    """A recording ended because request `request` was granted."""
+    """A recording ended because request `request` was granted; `declared_only` on the wearer's word alone."""
 
     recording: str
     request: int
     at_us: int
+    declared_only: bool = False
 
 
 class SegmentOpened(Entry, tag="segment_opened", frozen=True):
@@ -175,13 +176,21 @@ class Requested(Entry, tag="requested", frozen=True):
 
 
 class Decided(Entry, tag="decided", frozen=True):
-    """What the policy said of request `request`. Rules, obligations and what was missing are sealed."""
+    """What the policy said of request `request`. Rules, obligations and what was missing are sealed.
+
+    Attributes:
+        declared_only: The permit rests on the wearer's word alone.
+        action: What was asked for, as in the request's own line.
+        review: The decision is to be reviewed by people (obligation `flag_for_review`).
+    """
 
     request: int
     allowed: bool
     policy: str
     declared_only: bool = False
     at_us: int = 0
+    action: str = ""
+    review: bool = False
 
 
 class Voided(Entry, tag="voided", frozen=True):
@@ -244,6 +253,14 @@ class TriggerRaised(Entry, tag="trigger", frozen=True):
     """The rising edge of a trigger line."""
 
     name: str
+    at_us: int
+
+
+class TriggerLevel(Entry, tag="trigger_level", frozen=True):
+    """The level of a trigger line is raised from now on, or no longer; at boot, as it was found."""
+
+    name: str
+    raised: bool
     at_us: int
 
 
@@ -360,12 +377,23 @@ class BitRateSet(Entry, tag="bit_rate", frozen=True):
 
 
 class PolicyChanged(Entry, tag="policy", frozen=True):
-    """What happened to the policy: `what` is in force, refused, damaged, rolled back, built in or expired."""
+    """What happened to the policy: `what` is in force, refused, damaged, rolled back, built in, expired or unsafe.
+
+    Attributes:
+        version: Of the bundle in question; 0 where it is not known.
+        policy: SHA-256 of the policy in question: of what is in force, or of the bundle that was refused, passed over
+            or has expired.
+        why: Why it was refused, passed over or has expired, at most 300 characters; empty for what is in force.
+        declared_stops_per_hour: So many recordings may end on the wearer's word alone within an hour before a station
+            raises an alarm, by the policy that is in force after this line.
+    """
 
     what: str
     version: int
     policy: str
     at_us: int = 0
+    why: str = ""
+    declared_stops_per_hour: int = 3
 
 
 class ConfigurationUsed(Entry, tag="configuration", frozen=True):
@@ -517,6 +545,7 @@ AnyEntry = (
     | Withheld
     | Released
     | TriggerRaised
+    | TriggerLevel
     | Declared
     | Measured
     | SpeechMeasured

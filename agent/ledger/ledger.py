@@ -173,6 +173,7 @@ class Ledger:
             "why": row.why,
             "declared_only": row.declared_only,
             "policy": row.policy,
+            "review": row.review,
             "sealed": row.sealed,
         }
 

@@ -302,7 +302,7 @@ class _Run:
             raise _PartError(asked, f"request {command.number} can't be read back: {error}") from error
         again = decider(do.Decide(command.number, request, command.at_ns))
         journalled = decided(told)
-        for name in ("allowed", "declared_only", "rules", "obligations", "missing", "error"):
+        for name in ("allowed", "declared_only", "rules", "obligations", "missing", "unknown", "error"):
             was, now = getattr(journalled, name), getattr(again, name)
             known = name in told.details or name in {"allowed", "declared_only"}
             if known and was != now:

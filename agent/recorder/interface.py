@@ -34,6 +34,10 @@ class Policy(Protocol):
         """What it says once and for all."""
 
     @property
+    def unsafe(self) -> bool:
+        """True if it permits whatever is asked for, as on a bench: see `agent.policy_unsafe`."""
+
+    @property
     def layout(self) -> Layout | None:
         """What gestures mean by it; None if it says nothing about them."""
 

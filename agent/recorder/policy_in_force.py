@@ -79,7 +79,7 @@ class PolicyInForce:
                 self._clocks.monotonic_ns(),
                 event.kind,
                 event.version,
-                self._policy.digest,
+                event.digest,
                 self._policy.setup,
                 event.detail,
             )

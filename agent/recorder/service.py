@@ -26,14 +26,14 @@ from agent.core.inputs import Inputs
 from agent.device_state import store
 from agent.device_state.anchor import make_anchor
 from agent.device_state.protection import protection_of
-from agent.device_state.store import SignedStateStore
+from agent.device_state.store import Found, SignedStateStore
 from agent.errors import ConfigError, ControlError, StorageError
 from agent.evidence import layout
 from agent.media.measurements import Fact
 from agent.media.measurer import Measurer
 from agent.media.packet import Kind
 from agent.policy.keeper import Happening, Keeper, StorageShelf
-from agent.policy_unsafe import WARNING, UnsafePermitEverything
+from agent.policy_unsafe import REFUSED_BY_PINS, UNSAFE_REFUSED, WARNING, UnsafeUntilSigned
 from agent.power.monitor import PowerMonitor
 from agent.recorder import inbox
 from agent.recorder.boot import Owner
@@ -98,6 +98,7 @@ class Service:
         self._claimed = False
         self._run_directory = resolve(config_file, config.run.directory)
         self._bringers, self._nobody = _users(config.run.dock_user)
+        self._unsafe_refused = ""
         self._ending = threading.Event()
         self._heart = Heartbeat(self._clocks.monotonic_ns())
         self._reporter = Reporter()
@@ -180,16 +181,34 @@ class Service:
             self._power_key = PowerKey(key, self._clocks.monotonic_ns, self.recorder.control.put)
 
     def _policy(self, config: Config, owner: Owner, storage: DiskStorage) -> Policy:
-        if config.policy.unsafe_permit_everything:
-            output.warn(f"bwc-agent: WARNING: {WARNING}")
-            return UnsafePermitEverything()
         keys = owner.trust.keys_of("policy")
 
         def make(seen_version: int) -> Keeper:
             return Keeper(StorageShelf(storage, layout.POLICY), keys, owner.agency, seen_version)
 
         buffer = config.buffer
-        return SignedPolicy(make, self._clocks, pre_event_s=buffer.pre_event_s, pre_event_audio=buffer.pre_event_audio)
+        signed = SignedPolicy(
+            make, self._clocks, pre_event_s=buffer.pre_event_s, pre_event_audio=buffer.pre_event_audio
+        )
+        if not config.policy.unsafe_permit_everything:
+            return signed
+        if config.controls.pin_factory != "mock":
+            self._unsafe_refused = REFUSED_BY_PINS
+            output.warn(f"bwc-agent: WARNING: {REFUSED_BY_PINS}")
+            return signed
+        output.warn(f"bwc-agent: WARNING: {WARNING}")
+        return UnsafeUntilSigned(signed, self._signed_ever, self._report_unsafe_refused)
+
+    def _signed_ever(self) -> bool:
+        """True if a signed bundle was in force on this device at some time, or if its state can't tell."""
+        loaded = self.recorder.state.load()
+        known = loaded.found in {Found.GOOD, Found.MISSING}
+        return not known or (loaded.state is not None and loaded.state.signed_bundle_ever)
+
+    def _report_unsafe_refused(self, why: str) -> None:
+        """Say to the core and to who started this that the signed policy decides all the same."""
+        output.warn(f"bwc-agent: WARNING: {why}")
+        self.recorder.control.put(on.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, why))
 
     def _use(self, config: Config) -> None:
         """Have what may change while recording take effect."""
@@ -233,6 +252,8 @@ class Service:
         recorder = self.recorder
         self.claim()
         self._configuration.announce()
+        if self._unsafe_refused:
+            recorder.control.put(on.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, self._unsafe_refused))
         if self._nobody:
             recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "configuration", self._nobody))
         threads = [
@@ -367,6 +388,7 @@ class Service:
         """One line for who started it: on a terminal, or in the service manager's journal."""
         status = self.recorder.status()
         camera = f"{status.source} {'delivers' if status.source_delivering else 'DELIVERS NOTHING'}"
+        camera += "; UNSAFE POLICY: everything is permitted" if status.policy_unsafe else ""
         said = f"bwc-agent: ready in {status.mode}, boot {status.boot}; {camera}; evidence in {self._disk.root}"
         if status.configuration.origin != Origin.FILE:
             said += f"; configuration: {status.configuration.origin}"

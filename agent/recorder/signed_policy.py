@@ -9,7 +9,7 @@ from agent.core.gestures_layout import Layout
 from agent.core.limits import Limits
 from agent.core.setup import Setup
 from agent.policy.answer import answer
-from agent.policy.keeper import Event, Happening, Keeper
+from agent.policy.keeper import Event, Happening, Keeper, offered_digest
 from agent.policy.terms import Terms
 
 
@@ -55,7 +55,8 @@ class SignedPolicy:
         Not before `load`: until the journal was read nobody knows which version is the newest that was ever in force.
         """
         if not self._loaded:
-            return Event(Happening.REFUSED, 0, "storage has not been read yet, so that it can't be kept; try again")
+            why = "storage has not been read yet, so that it can't be kept; try again"
+            return Event(Happening.REFUSED, 0, offered_digest(token), why)
         return self._keeper.offer(token, self._clocks.wall())
 
     def check(self) -> Event | None:
@@ -79,6 +80,11 @@ class SignedPolicy:
         """Of the bundle in force; 0 for the built-in pack."""
         bundle = self._keeper.bundle
         return 0 if bundle is None else bundle.version
+
+    @property
+    def unsafe(self) -> bool:
+        """Signed rules, or the strictest ones: never."""
+        return False
 
     @property
     def setup(self) -> Setup:

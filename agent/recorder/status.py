@@ -86,8 +86,10 @@ class Status(msgspec.Struct, frozen=True):
         clock: Source of the wall clock; `clock_within_ms` bounds its error, null if nobody can.
         faulty_lines: Input lines that are not trusted.
         requests, refused: Requests of this boot, and how many were refused.
+        declared_only, pauses, mutes: Grants of this boot on the wearer's word alone, and what was paused and muted.
         missing: What procedure would have made the newest refused one allowed, such as `speak`.
         locked_memory: Nothing of this process can reach swap.
+        policy_unsafe: Whatever is asked for is permitted: the development policy of a bench is in force.
         policy_digest, policy_version: SHA-256 of the policy in force and the bundle's version; 0 for the built-in pack.
         dock_contact: The contact of the dock is closed; `docked`: and a station attests it; `station` names that one.
         dock_nonce: What a station has to sign now to attest this device.
@@ -127,10 +129,14 @@ class Status(msgspec.Struct, frozen=True):
     faulty_lines: list[str]
     requests: int
     refused: int
+    declared_only: int
+    pauses: int
+    mutes: int
     missing: list[str]
     locked_memory: bool
     policy_digest: str
     policy_version: int
+    policy_unsafe: bool
     dock_contact: bool
     docked: bool
     station: str

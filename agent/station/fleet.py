@@ -29,8 +29,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     pending_segments: int | None
     refused: int | None
     tampered: int | None
+    declared_only: int | None
+    pauses: int | None
+    mutes: int | None
     policy: str | None
     policy_version: int | None
+    policy_unsafe: bool | None
     mode: str | None
     events: int
     alarms: int
@@ -64,8 +68,12 @@ def _row(row: DeviceRow) -> Row:
             "pending_segments": status.evidence.pending_segments,
             "refused": status.since_dock.refused,
             "tampered": status.since_dock.tampered,
+            "declared_only": status.since_dock.declared_only,
+            "pauses": status.since_dock.pauses,
+            "mutes": status.since_dock.mutes,
             "policy": status.policy.name,
             "policy_version": status.policy.version,
+            "policy_unsafe": status.policy.unsafe,
             "mode": status.mode,
         }
     nothing = dict.fromkeys(name for name in Row.__struct_fields__ if name not in told)

@@ -39,6 +39,7 @@ class Code(StrEnum):
     POLICY_ALTERED = "policy_altered"
     POLICY_MISSING = "policy_missing"
     POLICY_UNVERIFIED = "policy_unverified"
+    POLICY_UNSAFE = "policy_unsafe"
 
     # the journal
     BOOT_INTACT = "boot_intact"
@@ -201,6 +202,8 @@ class Verdict(StrEnum):
 
     INTACT = "intact"
     UNFINISHED = "unfinished"
+    UNSAFE_POLICY = "unsafe_policy"
+    """Nothing is altered, but an unsafe policy permitted whatever was asked for: what is missing proves nothing."""
     NOT_INTACT = "not_intact"
 
 
@@ -236,7 +239,10 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """`intact` only if nothing is wrong; `unfinished` if all that is wrong is that something is not closed yet."""
+        """`intact` only if nothing is wrong; `unfinished` if all that is wrong is that something is not closed yet.
+
+        `unsafe_policy` if an unsafe policy was in force and nothing else is wrong, or something is not closed yet.
+        """
         return verdict_of(self.findings)
 
     def of_recording(self, recording: str) -> tuple[Finding, ...]:
@@ -256,6 +262,8 @@ class Report:
                 said = "all intact"
             case Verdict.UNFINISHED:
                 said = "nothing is altered, but not all is closed"
+            case Verdict.UNSAFE_POLICY:
+                said = "UNSAFE POLICY: nothing is altered, but the camera permitted whatever was asked for"
             case _:
                 said = f"NOT INTACT, {number(len(self.bad), 'finding')}"
         pinned = all(anchor.pinned for anchor in self.anchors)
@@ -268,7 +276,9 @@ def verdict_of(findings: tuple[Finding, ...]) -> Verdict:
     bad = {finding.code for finding in findings if finding.severity is Severity.BAD}
     if not bad:
         return Verdict.INTACT
-    return Verdict.UNFINISHED if bad <= _UNFINISHED else Verdict.NOT_INTACT
+    if not bad <= _UNFINISHED | {Code.POLICY_UNSAFE}:
+        return Verdict.NOT_INTACT
+    return Verdict.UNSAFE_POLICY if Code.POLICY_UNSAFE in bad else Verdict.UNFINISHED
 
 
 def number(count: int, noun: str) -> str:

@@ -37,6 +37,8 @@ from agent.verification.stalls import Stall, Stalls
 from agent.verification.story import Attestation, BootStory, JournalStory
 from agent.verification.tree import Kind, Tree, below
 
+UNSAFE_POLICY = sha256_hex(b"UNSAFE-permit-everything")
+"""As `agent.policy_unsafe` has it, which is not imported: no rule is run here."""
 _GRANTS = (entries.Requested, entries.RecordingStarted, entries.StopTakenBack, entries.Voided)
 """What says, besides lines that need a signature, whether a grant holds."""
 MOST_PENDING = 1 << 16
@@ -280,6 +282,8 @@ class _Reader:
         boot = self._boot
         boot.unsigned += 1
         entry = line.entry
+        if not boot.unsafe_line and _permits_everything(entry):
+            boot.unsafe_line = line.n
         self._stalled(self._stalls.follow(line))
         if isinstance(entry, entries.Checkpoint):
             self._checkpoint(line, entry)
@@ -450,6 +454,22 @@ class _Reader:
             self._findings.add(Code.CLOCK_UNTRUSTED, path, _untrusted(boot))
         if intact:
             self._findings.add(Code.BOOT_INTACT, path, _intact(boot))
+        if boot.unsafe_line:
+            said = (
+                f"UNSAFE POLICY in boot {boot.boot}: whatever was asked for was permitted, stops, pauses and mutes "
+                "too. It is for a bench only, and no rule of an agency stood behind a grant"
+            )
+            self._findings.add(Code.POLICY_UNSAFE, self._at(boot.unsafe_line), said)
+
+
+def _permits_everything(entry: entries.AnyEntry) -> bool:
+    """True of a line that says that the unsafe policy is in force, or that it has decided."""
+    match entry:
+        case entries.PolicyChanged(what="policy_unsafe"):
+            return True
+        case entries.PolicyChanged(what="policy_built_in") | entries.Decided():
+            return entry.policy == UNSAFE_POLICY
+    return False
 
 
 def _dark(entry: entries.Boot) -> str:

@@ -105,6 +105,10 @@ class BootStory:
         lines, checkpoints: How many.
         first, last: Numbers of its lines.
         unsigned: Lines after its last checkpoint.
+        shut_down: It ended in order: nothing that it did is missing from its journal.
+        granted: Requests that the policy granted, and whose grant the boot has signed.
+        promised: Requests that a line grants which no signature covers yet.
+        unsafe_line: The first line by which everything that was asked for was permitted; 0 for none.
         shut_down: It ended in order, over its signature: nothing that it did is missing from its journal.
         grants: Requests that the policy granted, as far as attested lines tell.
         running: The recording that runs, as far as any line tells.
@@ -123,6 +127,7 @@ class BootStory:
     last: int = 0
     unsigned: int = 0
     shut_down: bool = False
+    unsafe_line: int = 0
     grants: Grants = field(default_factory=Grants)
     running: str = ""
     first_utc: str = ""

@@ -27,6 +27,7 @@ from tests.independent.trust import Authority
 LONGEST = 1 << 16
 _NEVER = -(1 << 80)
 _ENDING = {"StopRecording", "PowerOff"}
+_UNSAFE = digest(b"UNSAFE-permit-everything")
 _SIGNED_AT_ONCE = {"authorised", "boot", "continued", "policy", "power_off", "recording_ended", "released"}
 _SIGNED_AT_ONCE |= {"shut_down", "withheld"}
 _STALLED_US = 45_000_000
@@ -137,6 +138,7 @@ class Boot:
     running: str = ""
     last: int = 0
     mono_us: int = 0
+    unsafe: int = 0
 
     def may_end(self, recording: str, request: int) -> bool:
         """Section 6.10."""
@@ -253,6 +255,8 @@ class _Reader:
             self._findings.say("clock_untrusted", boot.path)
         if fine:
             self._findings.say("boot_intact", boot.path)
+        if boot.unsafe:
+            self._say("policy_unsafe", boot, boot.unsafe)
 
     def _say(self, code: str, boot: Boot, n: int) -> None:
         self._findings.say(code, f"{boot.path} line {n}")
@@ -333,6 +337,8 @@ class _Reader:
 
     def _note(self, boot: Boot, line: Line, kind: str) -> None:
         entry = line.entry
+        if not boot.unsafe and _permits_everything(entry):
+            boot.unsafe = line.n
         match kind:
             case "checkpoint":
                 self._checkpoint(boot, line)
@@ -424,6 +430,17 @@ class _Reader:
                 self._say("journal_contradicts", boot, line.n)
             else:
                 segment.attested.append((size, sha256.lower()))
+
+
+def _permits_everything(entry: dict[str, Any]) -> bool:
+    """Section 13.7, of the unsafe policy."""
+    match entry["kind"]:
+        case "policy":
+            return entry["what"] == "policy_unsafe" or (entry["what"], entry["policy"]) == ("policy_built_in", _UNSAFE)
+        case "decided":
+            return bool(entry["policy"] == _UNSAFE)
+        case _:
+            return False
 
 
 def _is_signed_at_once(entry: dict[str, Any]) -> bool:

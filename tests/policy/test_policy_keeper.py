@@ -53,7 +53,7 @@ def test_an_admitted_bundle_is_kept_durably_and_in_force_after_a_power_cut(stora
     first = keeper(storage)
     token = made(3)
     event = first.offer(token, wall())
-    assert (event.kind, event.version, event.detail) == (Happening.IN_FORCE, 3, digest_of(token))
+    assert (event.kind, event.version, event.digest) == (Happening.IN_FORCE, 3, digest_of(token))
     assert first.engine.pack.name == "us-il"
     storage.cut_power()
     second = keeper(storage)
@@ -66,7 +66,11 @@ def test_a_refused_offer_changes_nothing_in_force_or_on_storage(storage: MemoryS
     device.offer(made(3), wall())
     before = set(storage.files)
     for offer in (made(2), made(3, "us-nj"), made(4, key=KeySigner.generate()), "x.y.z", "\udcff", made(4)[:-4]):
-        assert device.offer(offer, wall()).kind is Happening.REFUSED
+        event = device.offer(offer, wall())
+        assert event.kind is Happening.REFUSED
+        assert len(event.digest) == 64
+        assert event.digest != device.digest
+        assert event.detail
     assert device.offer(made(4), wall(2 * DAY)).kind is Happening.REFUSED
     assert (device.engine.pack.name, device.bundle and device.bundle.version) == ("us-il", 3)
     assert set(storage.files) == before

@@ -31,6 +31,7 @@ from agent.strict_json import sha256_hex
 from tests.support.clips import STREET, clip
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device
+from tests.support.permissions import skip, small_disk
 from tests.support.running import Running, ServiceManager, change, command, provision, wait_for
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -239,16 +240,9 @@ def test_nothing_of_the_pictures_lies_in_clear_anywhere_and_nothing_speaks_to_a_
 
 @pytest.fixture
 def card(tmp_path: Path) -> Iterator[Path]:
-    """A small file system; skips where none may be mounted."""
-    place = tmp_path / "card"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "bwc-test", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the permission to mount a small file system")
-    try:
+    """A small file system."""
+    with small_disk(tmp_path / "card", "24m") as place:
         yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def onto(card: Path, config: Path) -> None:
@@ -313,7 +307,7 @@ def test_card_that_is_pulled_out_and_put_back_gets_all_that_came_meanwhile(pilot
 def test_folder_whose_permissions_were_taken_away_is_storage_that_refuses(pilot: Path) -> None:
     powerless = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
     if not permitted(*powerless):
-        pytest.skip("needs the permission to give up permissions")
+        skip("only root may give up permissions")
     change(pilot, "segment_s = 60.0", "segment_s = 2.0")
     with Running(pilot, prefix=powerless) as recorder:
         recording = recorder.record(0.5)
