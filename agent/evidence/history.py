@@ -245,7 +245,7 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
     if not tail.boot:
         return Left()
     account = read_account(storage, tail.boot, identity, tail.journal)
-    begun = _candidates(storage, account)
+    begun = _candidates(storage, account, identity)
     running: Progress | None = None
     ended = []
     for recording in begun:
@@ -268,7 +268,7 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
     return Left(running, tuple(ended), account.storage_full, account.carried)
 
 
-def _candidates(storage: Storage, account: Account) -> list[str]:
+def _candidates(storage: Storage, account: Account, identity: PublicKey | None) -> list[str]:
     """Recordings that may run or be unfinished, in the order in which they began: of several, the last one goes on.
 
     Those of a boot without an attested line are found by its certificate. If it is older than one that is attested,
@@ -277,11 +277,13 @@ def _candidates(storage: Storage, account: Account) -> list[str]:
     names = storage.names(layout.RECORDINGS)
     older = [boot for boot in account.silent if boot < account.boot]
     newer = [boot for boot in account.silent if boot > account.boot]
-    found = [name for name in names if older and name not in account.begun and _certified(storage, name, older)]
+    found = [
+        name for name in names if older and name not in account.begun and _certified(storage, name, older, identity)
+    ]
     found += account.begun
     for tag in account.tags:
         found += [name for name in names if name.startswith(f"{tag}-")]
-    found += [name for name in names if newer and _certified(storage, name, newer)]
+    found += [name for name in names if newer and _certified(storage, name, newer, identity)]
     return list(dict.fromkeys(found))
 
 
@@ -364,10 +366,26 @@ def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
         return ""
 
 
-def _certified(storage: Storage, recording: str, boots: list[int]) -> bool:
-    """True if one of these boots, which no line of a journal names, has signed in a recording."""
+def _certified(storage: Storage, recording: str, boots: list[int], identity: PublicKey | None) -> bool:
+    """True if one of these boots, which no line of a journal names, has signed in a recording.
+
+    A name alone is no certificate: else somebody could lay one beside an old recording, which would then be gone on
+    with in place of the one that was interrupted.
+    """
     names = set(_names(storage, recording))
-    return any(layout.boot_certificate(recording, boot).rpartition("/")[2] in names for boot in boots)
+    for boot in boots:
+        path = layout.boot_certificate(recording, boot)
+        if path.rpartition("/")[2] not in names:
+            continue
+        if identity is None:
+            return True
+        try:
+            token = storage.read(path).decode("ascii")
+            if jws.verify(token, BOOT_TYP, identity).get("boot") == boot:
+                return True
+        except (StorageError, EvidenceError, UnicodeDecodeError):
+            continue
+    return False
 
 
 def _signed_by(token: str, key: PublicKey) -> bool:
