@@ -42,7 +42,7 @@ def told(name: str, keys: Provisioned) -> dict[str, Any]:
 
 
 def _recordings(folder: Path) -> list[Path]:
-    return sorted((folder / layout.RECORDINGS).iterdir())
+    return sorted((folder / layout.RECORDINGS).glob("*"))
 
 
 def _opened(folder: Path, recording: str, keys: Provisioned) -> dict[str, Any]:
