@@ -245,12 +245,7 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
     if not tail.boot:
         return Left()
     account = read_account(storage, tail.boot, identity, tail.journal)
-    begun = dict.fromkeys(account.begun)
-    names = storage.names(layout.RECORDINGS)
-    for tag in account.tags:
-        begun.update(dict.fromkeys(name for name in names if name.startswith(f"{tag}-")))
-    if account.silent:
-        begun.update(dict.fromkeys(name for name in names if _certified(storage, name, account.silent)))
+    begun = _candidates(storage, account, identity)
     running: Progress | None = None
     ended = []
     for recording in begun:
@@ -271,6 +266,25 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
         new = [name for name in account.claimed if name not in begun and name.startswith(tuple(account.tags))]
         running = Progress(new[-1]) if new else None
     return Left(running, tuple(ended), account.storage_full, account.carried)
+
+
+def _candidates(storage: Storage, account: Account, identity: PublicKey | None) -> list[str]:
+    """Recordings that may run or be unfinished, in the order in which they began: of several, the last one goes on.
+
+    Those of a boot without an attested line are found by its certificate. If it is older than one that is attested,
+    somebody has damaged its journal, and what it recorded must not take the place of what the newer one says.
+    """
+    names = storage.names(layout.RECORDINGS)
+    older = [boot for boot in account.silent if boot < account.boot]
+    newer = [boot for boot in account.silent if boot > account.boot]
+    found = [
+        name for name in names if older and name not in account.begun and _certified(storage, name, older, identity)
+    ]
+    found += account.begun
+    for tag in account.tags:
+        found += [name for name in names if name.startswith(f"{tag}-")]
+    found += [name for name in names if newer and _certified(storage, name, newer, identity)]
+    return list(dict.fromkeys(found))
 
 
 def _progress(storage: Storage, recording: str, account: Account, identity: PublicKey | None) -> Progress:
@@ -352,10 +366,26 @@ def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
         return ""
 
 
-def _certified(storage: Storage, recording: str, boots: list[int]) -> bool:
-    """True if one of these boots, which no line of a journal names, has signed in a recording."""
+def _certified(storage: Storage, recording: str, boots: list[int], identity: PublicKey | None) -> bool:
+    """True if one of these boots, which no line of a journal names, has signed in a recording.
+
+    A name alone is no certificate: else somebody could lay one beside an old recording, which would then be gone on
+    with in place of the one that was interrupted.
+    """
     names = set(_names(storage, recording))
-    return any(layout.boot_certificate(recording, boot).rpartition("/")[2] in names for boot in boots)
+    for boot in boots:
+        path = layout.boot_certificate(recording, boot)
+        if path.rpartition("/")[2] not in names:
+            continue
+        if identity is None:
+            return True
+        try:
+            token = storage.read(path).decode("ascii")
+            if jws.verify(token, BOOT_TYP, identity).get("boot") == boot:
+                return True
+        except (StorageError, EvidenceError, UnicodeDecodeError):
+            continue
+    return False
 
 
 def _signed_by(token: str, key: PublicKey) -> bool:
@@ -376,6 +406,7 @@ def _is_final(storage: Storage, recording: str, segment: int, account: Account, 
         statement = typed_manifest(jws.peek(token, MANIFEST_TYPE))
         if not statement.final or (statement.recording, statement.segment) != (recording, segment):
             return False
-        return identity is None or any(_signed_by(token, key) for key in account.keys)
+        keys = account.keys if identity is None else [*account.keys, *_boot_keys(storage, recording, identity)]
+        return identity is None or any(_signed_by(token, key) for key in keys)
     except (StorageError, EvidenceError, UnicodeDecodeError):
         return False
