@@ -56,7 +56,7 @@ def of_event(store: Store, device: str, event: Event) -> Iterator[tuple[str, str
         case "tampered" if str(entry.get("what")) in _MEMORY and entry.get("ended") is not True:
             kind = str(entry["what"])
             yield kind, f"{_MEMORY[kind]}, by line {event.data.line} of its journal"
-        case "recording_ended" if entry.get("declared_only") is True:
+        case "recording_ended" if entry.get("declared_only") is True and not store.is_open(device, DECLARED_STOPS):
             limit = _limit(store, device, event.data.line)
             try:
                 since = utc_text(parse_utc(event.time) - HOUR_NS)
