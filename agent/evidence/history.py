@@ -10,29 +10,43 @@ What else lies there is left as it is, and named.
 """
 
 import errno
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
 from agent.clock import WallReading
 from agent.errors import EvidenceError, KeyFileError, StorageError
-from agent.evidence import entries, layout
+from agent.evidence import entries, folders, layout
 from agent.evidence.carried import Carry
 from agent.evidence.entries import Carried
 from agent.evidence.journal import CHECKPOINT_TYPE, HELD, MAX_LINE, Line, checkpoint_payload, parse_line, split_lines
-from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Span
-from agent.evidence.manifest import manifest as typed_manifest
-from agent.evidence.manifest import opening as typed_opening
+from agent.evidence.manifest import Span
+from agent.evidence.numbering import highest
 from agent.keys import jws
 from agent.keys.certificates import BOOT_TYP
 from agent.keys.jwk import public_key
 from agent.media.packet import Kind
-from agent.storage.interface import Storage
-from agent.strict_json import sha256_hex
+from agent.storage.interface import MOST_NAMES, Storage
 
 _TAIL = 1 << 20
 _MOST_BOOTS = 64
+MOST_SILENT_BOOTS = 256
+"""So far back is looked for a boot that recorded, those counted that left no line."""
+MOST_SILENT = 8
+"""Boots without a line whose recordings are looked for by their certificates."""
+MOST_RECORDINGS = 256
+"""Recordings that the journals do not name, and such that they name, whose folders are looked at."""
+MOST_UNFINISHED = 64
+"""Segments that are closed in one boot; what is left is left to the next one."""
+MOST_UNSIGNED = 4 << 20
+"""Bytes of a journal after the last signature that are read: anybody can append lines, only the recorder signs them,
+once a minute at least. A journal that is longer than what was signed costs a boot no more than this."""
+SIGNED_EVERY = 256 << 10
+"""Every so many bytes a signature is checked, whatever it signs."""
+MOST_SPANS = 256
+MOST_REFUSED = 4
+MOST_QUOTED = 48
 _NO_JOURNAL = {errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EIO}
 """What opening something else than a file says, and a file whose first block is beyond reading for good."""
 _TRIES = 3
@@ -44,6 +58,7 @@ class Tail:
 
     Attributes:
         boot: Number of the newest boot, 0 if there is none.
+        ours: The newest boot that has left a line; those after it went dark in their first one, or are not ours.
         line: Its last whole line; None if there is none.
         torn_bytes: Bytes after that line, in its file and in any later one: boots that went dark in their first line.
         boot_id: The kernel's boot id in which it was written; empty if unknown.
@@ -51,6 +66,7 @@ class Tail:
     """
 
     boot: int = 0
+    ours: int = 0
     line: Line | None = None
     torn_bytes: int = 0
     boot_id: str = ""
@@ -59,23 +75,38 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a recording came on storage.
+    """How far a recording came on storage: what is needed to go on with it at once, before anything is repaired.
 
     Attributes:
         segment: Number of its last segment, 0 if it never reached storage.
-        previous: Hash of the last manifest: of that segment, or of the one before it if it is unfinished.
-        unfinished: That segment has no manifest.
-        attested_bytes: What the journal last attested of it as synced; 0 if nothing.
+        previous: Hash of that segment's manifest, or of its opening statement if it has no manifest (`interrupted`).
         recipients: Opaque id of the recipient set it was sealed to: a restricted recording must go on as one.
-        withheld: What was withheld while that segment was written, as its boot journalled it; of an unfinished one.
     """
 
     recording: str
     segment: int = 0
     previous: str = ""
-    unfinished: bool = False
-    attested_bytes: int = 0
+    interrupted: bool = False
     recipients: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A segment that an earlier boot opened and did not close.
+
+    Attributes:
+        boot: That boot; 0 if nobody can tell.
+        final: The recording was ended with it.
+        attested_bytes: What the journal last attested of it as synced, 0 if nothing; None if that boot's journal was
+            not read: see `attested`.
+        withheld: What was withheld while it was written, as its boot journalled it.
+    """
+
+    recording: str
+    segment: int
+    boot: int
+    final: bool = False
+    attested_bytes: int | None = None
     withheld: tuple[Span, ...] = ()
 
 
@@ -85,15 +116,17 @@ class Left:
 
     Attributes:
         running: The recording that no granted stop has ended; None if the recorder was in standby.
-        ended: Recordings that were ended, but whose last segment was not closed any more.
+        unfinished: Segments that are to be closed, of that recording and of others.
         storage_full: Storage had no room when the journal ends.
         carried: What must not be forgotten by going dark.
+        refused: Whole lines that are none, and what was not read because nobody signed it; a few, escaped.
     """
 
     running: Progress | None = None
-    ended: tuple[Progress, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
     storage_full: bool = False
     carried: Carried = field(default_factory=Carried)
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +138,26 @@ class Dark:
     basis: str
 
 
-def read_tail(storage: Storage, identity: PublicKey | None = None) -> Tail:
+def read_tail(storage: Storage, identity: PublicKey | None = None, *, known: int = 0) -> Tail:
     """The end of the newest journal that has a whole line.
 
     Args:
         storage: The evidence folder.
         identity: The device's identity key; without it every journal counts.
+        known: A boot whose journal was on storage, as far as the device remembers.
 
     Raises:
         StorageError: Storage can't be read at all.
     """
     boots = {boot for boot in map(layout.journal_boot, storage.names(layout.JOURNAL)) if boot}
-    newest = max(boots, default=0) if identity is None else _newest(storage, boots, identity)
+    ours = newest = max(boots, default=0)
+    if identity is not None:
+        ours, newest = _newest(storage, boots, identity, known)
     strange = tuple(layout.journal(boot) for boot in sorted(boots) if boot > newest)
     torn = 0
-    for boot in sorted((boot for boot in boots if boot <= newest), reverse=True):
+    for boot in _looked_at(ours, newest):
+        if storage.size(layout.journal(boot)) is None:
+            continue
         if identity is not None and not _is_ours(storage, boot, identity):
             torn += storage.size(layout.journal(boot)) or 0
             continue
@@ -131,16 +169,23 @@ def read_tail(storage: Storage, identity: PublicKey | None = None) -> Tail:
             except EvidenceError:
                 torn += len(raw) + 1
                 continue
-            return Tail(newest, line, torn, _boot_id(storage, boot), strange)
-    return Tail(newest, None, torn, strange=strange)
+            return Tail(newest, ours, line, torn, _boot_id(storage, boot), strange)
+    return Tail(newest, ours, None, torn, strange=strange)
 
 
-def _newest(storage: Storage, boots: set[int], identity: PublicKey) -> int:
-    """The newest boot's number: of the last journal that is ours, or of one that follows it without a gap."""
-    newest = next((boot for boot in sorted(boots, reverse=True) if _is_ours(storage, boot, identity)), 0)
-    while newest + 1 in boots:
-        newest += 1
-    return newest
+def _newest(storage: Storage, boots: set[int], identity: PublicKey, known: int) -> tuple[int, int]:
+    """The newest boot that left a line, and the newest one: that, or one that follows it without a gap."""
+    ours = newest = highest(boots, partial(_is_ours, storage, identity=identity), known=known)
+    step = 1
+    while storage.size(layout.journal(newest + step)) is not None:
+        newest += step
+        step = 1 if newest - ours < MOST_NAMES else 2 * step
+    return ours, newest
+
+
+def _looked_at(ours: int, newest: int) -> range:
+    """Boots whose journals are looked at, the newest first: those before ours, and those after it, up to a bound."""
+    return range(min(newest, ours + MOST_SILENT_BOOTS), max(0, ours - MOST_SILENT_BOOTS), -1)
 
 
 def _is_ours(storage: Storage, boot: int, identity: PublicKey) -> bool:
@@ -168,6 +213,16 @@ def _first_line(storage: Storage, boot: int) -> bytes:
             if not left or error.errno != errno.EIO:
                 raise
     raise AssertionError
+
+
+def _names(storage: Storage, path: str) -> list[str]:
+    """The names in a folder; none if what lies in its place is no folder."""
+    try:
+        return storage.names(path)
+    except StorageError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            return []
+        raise
 
 
 def _last_lines(storage: Storage, path: str) -> tuple[list[bytes], bytes]:
@@ -223,30 +278,77 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
     """
     if not tail.boot:
         return Left()
-    story = _story(storage, tail.boot, identity)
-    begun = dict.fromkeys(story.begun)
-    names = storage.names(layout.RECORDINGS)
-    for tag in story.tags:
-        begun.update(dict.fromkeys(name for name in names if name.startswith(f"{tag}-")))
-    if story.silent:
-        begun.update(dict.fromkeys(name for name in names if _certified(storage, name, story.silent)))
+    story = _story(storage, tail, identity)
     running: Progress | None = None
-    ended = []
-    for recording in begun:
-        progress = _progress(storage, recording, story, identity)
-        if identity is not None and not progress.segment and recording not in story.begun:
+    unfinished: list[Unfinished] = []
+    for recording in _candidates(storage, story):
+        folder = folders.look(storage, recording, story.keys or (), identity, known=story.opened.get(recording, 0))
+        begun = recording in story.begun
+        if identity is not None and not folder.last and not begun:
             continue  # a folder with a name like ours, and nothing in it that we signed
-        if recording in story.ended:
-            if progress.unfinished:
-                ended.append(progress)
-        elif progress.unfinished or not progress.segment or not _is_final(storage, recording, progress.segment, story):
-            running = progress
-    return Left(running, tuple(ended), story.storage_full, story.carried)
+        ended = recording in story.ended
+        unfinished += (
+            Unfinished(
+                recording,
+                segment,
+                boot,
+                final=ended and segment == folder.last,
+                attested_bytes=story.attested.get((recording, segment), 0) if boot in story.boots or not boot else None,
+                withheld=tuple(story.spans.get((boot, recording), ())),
+            )
+            for segment, boot in folder.open
+        )
+        if ended or (recording in story.unfinished and not begun):
+            continue
+        if folder.interrupted or not folder.last or not folders.is_final(storage, recording, folder.last, story.keys):
+            running = Progress(recording, folder.last, folder.previous, folder.interrupted, folder.recipients)
+    return Left(running, tuple(unfinished[-MOST_UNFINISHED:]), story.storage_full, story.carried, story.refused)
+
+
+def attested(
+    storage: Storage, boot: int, identity: PublicKey | None, recording: str, segment: int
+) -> tuple[int, tuple[Span, ...]]:
+    """What the journal of an older boot attests of a segment, and what was withheld then; nothing if it is not ours.
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    if not boot or (identity is not None and not _is_ours(storage, boot, identity)):
+        return 0, ()
+    story = _told(storage, boot, identity)
+    return story.attested.get((recording, segment), 0), tuple(story.spans.get((boot, recording), ()))
+
+
+def _candidates(storage: Storage, story: "_Story") -> list[str]:
+    """Recordings that may run or be unfinished, the oldest first.
+
+    The journal's own come last: where somebody has laid down more than can be looked at, those are not pushed out.
+    """
+    listed = [name for name in _names(storage, layout.RECORDINGS) if layout.is_recording_id(name)]
+    found: dict[str, None] = {}
+    for tag in story.tags:
+        found.update(dict.fromkeys(name for name in listed if name.startswith(f"{tag}-")))
+    for boot in story.silent:
+        found.update(dict.fromkeys(name for name in listed if folders.certified(storage, name, [boot])))
+    own = dict.fromkeys([*story.unfinished, *story.begun])
+    laid = [name for name in found if name not in own]
+    # The order decides which one is gone on with, where several run: the one that was begun last.
+    chosen = {*laid[-MOST_RECORDINGS:], *list(own)[-MOST_RECORDINGS:]}
+    return [name for name in dict.fromkeys([*story.unfinished, *story.begun, *laid]) if name in chosen]
 
 
 @dataclass(slots=True)
 class _Story:
-    """What journals tell, as far as it matters for going on. `recorded` says that one came as far as a segment."""
+    """What journals tell, as far as it matters for going on.
+
+    Attributes:
+        recorded: One came as far as a segment.
+        boots: Whose journals were read; `boot` is the one that is being read.
+        opened: The last segment that was opened, by recording.
+        unfinished: Recordings with segments that were not closed when the boot began.
+        spans: What was withheld, by boot and recording.
+        refused: See `Left`.
+    """
 
     recorded: bool = False
     tags: list[str] = field(default_factory=list)
@@ -258,7 +360,12 @@ class _Story:
     grants: "_Grants | None" = None
     keys: "list[PublicKey] | None" = None
     silent: list[int] = field(default_factory=list)
-    spans: dict[str, list[Span]] = field(default_factory=dict)
+    spans: dict[tuple[int, str], list[Span]] = field(default_factory=dict)
+    boots: set[int] = field(default_factory=set)
+    opened: dict[str, int] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+    refused: tuple[str, ...] = ()
+    boot: int = 0
 
     def follow(self, line: Line) -> None:
         entry = line.entry
@@ -268,6 +375,7 @@ class _Story:
             case entries.Boot():
                 self.tags.append(entry.tag)
                 self.begun += [entry.interrupted] if entry.interrupted else []
+                self.unfinished += entry.unfinished
             case entries.Continued():
                 self.ended.add(entry.recording)
                 self.begun.append(entry.by)  # so that it ends only if that one does
@@ -279,23 +387,22 @@ class _Story:
                 self.ended.add(entry.recording)
             case entries.SegmentOpened():
                 self.recorded = True
-            case entries.SegmentRecovered():
-                self.spans[entry.recording] = []
+                self.opened[entry.recording] = max(entry.segment, self.opened.get(entry.recording, 0))
             case entries.SegmentClosed():
                 # Its manifest says what was withheld before; what is on goes on in the next one.
-                self.spans[entry.recording] = [s for s in self.spans.get(entry.recording, []) if s.to_us is None]
+                self._keep_spans(entry.recording, [s for s in self._spans(entry.recording) if s.to_us is None])
             case entries.Withheld() if self.grants is None or entry.request in self.grants.signed:
                 kinds = [Kind(kind) for kind in sorted(entry.kinds) if kind in set(Kind)]
-                self.spans.setdefault(entry.recording, []).extend(
-                    Span(kind, entry.request, entry.from_us, None) for kind in kinds
-                )
+                began = [Span(kind, entry.request, entry.from_us, None) for kind in kinds]
+                self._keep_spans(entry.recording, self._spans(entry.recording) + began)
             case entries.Released():
-                self.spans[entry.recording] = [
+                released = [
                     Span(s.kind, s.request, s.from_us, entry.to_us)
                     if s.request == entry.request and s.to_us is None
                     else s
-                    for s in self.spans.get(entry.recording, [])
+                    for s in self._spans(entry.recording)
                 ]
+                self._keep_spans(entry.recording, released)
             case entries.Checkpoint():
                 payload = checkpoint_payload(jws.peek(entry.jws, CHECKPOINT_TYPE))
                 if payload.recording:
@@ -306,6 +413,12 @@ class _Story:
                 self.storage_full = False
             case _:
                 return
+
+    def _spans(self, recording: str) -> list[Span]:
+        return self.spans.get((self.boot, recording), [])
+
+    def _keep_spans(self, recording: str, spans: list[Span]) -> None:
+        self.spans[self.boot, recording] = spans[-MOST_SPANS:]
 
     def and_then(self, later: "_Story") -> "_Story":
         """Both, one after the other."""
@@ -319,6 +432,10 @@ class _Story:
             carried=later.carried if later.tags else self.carried,
             silent=self.silent + later.silent,
             spans={**self.spans, **later.spans},
+            boots=self.boots | later.boots,
+            opened={**self.opened, **later.opened},
+            unfinished=self.unfinished + later.unfinished,
+            refused=(self.refused + later.refused)[-MOST_REFUSED:],
             keys=None if later.keys is None else [*(self.keys or []), *later.keys],
         )
 
@@ -362,6 +479,17 @@ class _Grants:
             case _:
                 return
 
+    def signs(self, line: Line, *, sure: bool) -> bool:
+        """True if a line that was followed is a checkpoint by the boot's key.
+
+        Args:
+            line: It.
+            sure: Look, even if nothing else made it worth its time.
+        """
+        if self.vouched:
+            return True
+        return sure and isinstance(line.entry, entries.Checkpoint) and self._vouches(line.entry, line)
+
     def _of(self, certificate: str) -> PublicKey | None:
         try:
             return public_key(jws.verify(certificate, BOOT_TYP, self._identity).get("jwk"))
@@ -378,19 +506,21 @@ class _Grants:
         return (payload.n, payload.head) == (line.n - 1, line.prev)
 
 
-def _story(storage: Storage, newest: int, identity: PublicKey | None) -> _Story:
+def _story(storage: Storage, tail: Tail, identity: PublicKey | None) -> _Story:
     """What the newest boots tell, back to one that opened a segment: that one had closed all that was left before it.
 
     A boot that went dark sooner may have closed nothing, and may not even have a line of its own.
     """
     story = _Story(keys=None if identity is None else [])
     told = 0
-    for boot in range(newest, 0, -1):
-        if identity is None or _is_ours(storage, boot, identity):
+    for boot in _looked_at(tail.ours, tail.boot):
+        if identity is None or (boot <= tail.ours and _is_ours(storage, boot, identity)):
             story = _told(storage, boot, identity).and_then(story)
             told += 1
         else:  # it went dark in its first line, or another hand laid this there: it tells nothing, and hides nobody
             story.silent.append(boot)
+            # Those that follow ours at once are kept: whoever lays down more of them pushes none of these out.
+            story.silent = story.silent[-MOST_SILENT:]
         if story.recorded or told == _MOST_BOOTS:
             break
     return story
@@ -398,130 +528,37 @@ def _story(storage: Storage, newest: int, identity: PublicKey | None) -> _Story:
 
 def _told(storage: Storage, boot: int, identity: PublicKey | None) -> _Story:
     """What the journal of one boot tells."""
-    story = _Story(grants=None if identity is None else _Grants(identity))
+    story = _Story(grants=None if identity is None else _Grants(identity), boots={boot}, boot=boot)
     path = layout.journal(boot)
     if storage.size(path) is None:
         return story
     carry = Carry()
-    damaged = False
+    refused: list[str] = []
+    unsigned = 0
     with storage.open(path) as stream:
         for raw in iter(lambda: stream.readline(MAX_LINE + 1), b""):
+            unsigned += len(raw)
+            if not raw.endswith(b"\n") and len(raw) <= MAX_LINE:
+                break  # torn by a loss of power
+            if unsigned > MOST_UNSIGNED and identity is not None:
+                refused.append(f"boot {boot}: over {MOST_UNSIGNED} bytes that nobody signed: the rest was not read")
+                break
             try:
                 line = parse_line(raw.rstrip(b"\n"))
-                if not damaged:
+                if not refused:
                     story.follow(line)
-            except EvidenceError:
-                damaged = True
+            except EvidenceError as error:
+                if len(refused) < MOST_REFUSED:
+                    refused.append(ascii(f"boot {boot}: {error}: {raw[:MOST_QUOTED]!r}"))
                 continue
+            if story.grants is not None and story.grants.signs(line, sure=unsigned > SIGNED_EVERY):
+                unsigned = 0
             vouched = story.grants is None or story.grants.vouched
-            carry.follow(line, vouched=vouched, damaged=damaged)
+            carry.follow(line, vouched=vouched, damaged=bool(refused))
     story.carried = carry.carried
+    story.refused = tuple(refused)
     if not story.tags:
         story.silent.append(boot)  # storage took its segments, perhaps, and not its first line
     if story.grants is not None:
         story.keys = [story.grants.key] if story.grants.key is not None else []
     return story
-
-
-def _progress(storage: Storage, recording: str, story: _Story, identity: PublicKey | None) -> Progress:
-    parts: dict[int, set[str]] = {}
-    for name in _names(storage, recording):
-        part = layout.segment_part(name)
-        if part is not None:
-            parts.setdefault(part[0], set()).add(part[1])
-    last = max(parts, default=0)
-    if identity is not None:
-        # Of the journals' boot lines, too: whoever takes the copies out of a recording gains nothing.
-        keys = [*(story.keys or []), *_boot_keys(storage, recording, identity)]
-        last = next((n for n in sorted(parts, reverse=True) if _was_opened(storage, recording, n, keys)), 0)
-    if not last:
-        return Progress(recording)
-    recipients = _recipients(storage, recording, last)
-    if "manifest.jws" in parts[last]:
-        return Progress(recording, last, _manifest_hash(storage, recording, last), recipients=recipients)
-    return Progress(
-        recording,
-        last,
-        _manifest_hash(storage, recording, last - 1) if last > 1 else "",
-        unfinished=True,
-        attested_bytes=story.attested.get((recording, last), 0),
-        recipients=recipients,
-        withheld=tuple(story.spans.get(recording, ())),
-    )
-
-
-def _names(storage: Storage, recording: str) -> list[str]:
-    """The names in a recording's folder; none if what lies in its place is no folder, or not the recorder's to read."""
-    try:
-        return storage.names(layout.recording(recording))
-    except StorageError as error:
-        if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM}:
-            return []
-        raise
-
-
-def _boot_keys(storage: Storage, recording: str, identity: PublicKey) -> Iterator[PublicKey]:
-    """Keys of the boots whose certificates lie in a recording."""
-    for name in _names(storage, recording):
-        if name.startswith("boot-"):
-            try:
-                token = storage.read(f"{layout.recording(recording)}/{name}").decode("ascii")
-                yield public_key(jws.verify(token, BOOT_TYP, identity).get("jwk"))
-            except (StorageError, EvidenceError, KeyFileError, UnicodeDecodeError):
-                continue
-
-
-def _was_opened(storage: Storage, recording: str, segment: int, keys: list[PublicKey]) -> bool:
-    """True if one of the keys has signed the opening statement of this very segment."""
-    try:
-        token = storage.read(layout.opening(recording, segment)).decode("ascii")
-    except (StorageError, UnicodeDecodeError):
-        return False
-    for key in keys:
-        try:
-            statement = typed_opening(jws.verify(token, OPENING_TYPE, key))
-        except EvidenceError:
-            continue
-        return (statement.recording, statement.segment) == (recording, segment)
-    return False
-
-
-def _recipients(storage: Storage, recording: str, segment: int) -> str:
-    """The recipient set that a segment's opening statement names. Its signature is not checked here."""
-    try:
-        token = storage.read(layout.opening(recording, segment)).decode("ascii")
-        return typed_opening(jws.peek(token, OPENING_TYPE)).recipients
-    except (StorageError, EvidenceError, UnicodeDecodeError):
-        return ""
-
-
-def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
-    try:
-        return sha256_hex(storage.read(layout.manifest(recording, segment)))
-    except StorageError:
-        return ""
-
-
-def _certified(storage: Storage, recording: str, boots: list[int]) -> bool:
-    """True if one of these boots, which no line of a journal names, has signed in a recording."""
-    names = set(_names(storage, recording))
-    return any(layout.boot_certificate(recording, boot).rpartition("/")[2] in names for boot in boots)
-
-
-def _signed_by(token: str, key: PublicKey) -> bool:
-    try:
-        jws.verify(token, MANIFEST_TYPE, key)
-    except EvidenceError:
-        return False
-    return True
-
-
-def _is_final(storage: Storage, recording: str, segment: int, story: _Story) -> bool:
-    """True if this segment's manifest says that the recording ended with it, signed by one of the boots' keys."""
-    try:
-        token = storage.read(layout.manifest(recording, segment)).decode("ascii")
-        if not typed_manifest(jws.peek(token, MANIFEST_TYPE)).final:
-            return False
-        return story.keys is None or any(_signed_by(token, key) for key in story.keys)
-    except (StorageError, EvidenceError, UnicodeDecodeError):
-        return False

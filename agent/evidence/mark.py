@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from agent.errors import EvidenceError
+from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.journal import parse_line, split_lines
 from agent.keys import jws
@@ -62,6 +62,15 @@ class JournalMark:
         """
         mark = _Mark(self._device, boot, number, head)
         self._store.save(jws.sign(self._signer, TYP, msgspec.to_builtins(mark)).encode("ascii"))
+
+    def boot(self) -> int:
+        """The boot whose journal was marked; 0 where no mark of ours can be read, which `judge` tells."""
+        try:
+            data = self._store.load() or b""
+            payload = jws.verify(data.decode("ascii"), TYP, self._signer.public_key)
+            return as_record(payload, _Mark, "journal mark").boot
+        except (StorageError, EvidenceError, UnicodeDecodeError):
+            return 0
 
     def judge(self, storage: Storage) -> str:
         """What is wrong with the journal, in words; empty if it holds what was marked.

@@ -5,6 +5,7 @@ All of it is made in memory and forgotten with the process; only the certificate
 
 import contextlib
 import errno
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,9 +13,11 @@ from agent import __version__
 from agent.clock import Clocks
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
+from agent.evidence.closing import certify
 from agent.evidence.details import KEY_BYTES, DetailsKey
-from agent.evidence.history import Left, dark, left_behind, read_tail
+from agent.evidence.history import Left, attested, dark, left_behind, read_tail
 from agent.evidence.journal import Journal
+from agent.evidence.manifest import Span
 from agent.evidence.mark import JournalMark
 from agent.evidence.segment import Identity
 from agent.keys.certificates import issue_boot
@@ -80,6 +83,7 @@ def prepare(
     kernel_boot_id: str,
     tag: str,
     configuration: str = "",
+    known_boot: int = 0,
 ) -> Prepared:
     """Read where the journal stands, make this boot's keys, and open its journal.
 
@@ -91,11 +95,12 @@ def prepare(
         kernel_boot_id: The kernel's name for its boot, which tells whether the monotonic clock went on.
         tag: Names this boot in the ids of its recordings.
         configuration: SHA-256 of the configuration file; empty if there is none.
+        known_boot: A boot whose journal was on storage, as far as the device remembers; 0 if it does not.
 
     Raises:
         StorageError: Storage can't be read or written; nothing is lost by trying again.
     """
-    tail = read_tail(storage, owner.signer.public_key)
+    tail = read_tail(storage, owner.signer.public_key, known=known_boot)
     left = left_behind(storage, tail, owner.signer.public_key)
     boot = tail.boot + 1
     reading = clocks.wall()
@@ -141,6 +146,7 @@ def prepare(
         interrupted=left.running.recording if left.running else "",
         carried=left.carried,
         configuration=configuration,
+        unfinished=list(dict.fromkeys(segment.recording for segment in left.unfinished)),
     )
     # The journal comes last: its name uses up a boot number, which an attempt that fails on the way must not do.
     if storage.size(layout.DEVICE) is None:
@@ -201,6 +207,7 @@ class ThisBoot:
     Attributes:
         storage: The evidence folder, as long as it is the one with this boot's journal.
         prepared: What was read and made; None before storage was read.
+        suspect: Told of a sign that somebody was at the card, found later: its kind, and in words.
     """
 
     def __init__(
@@ -224,6 +231,8 @@ class ThisBoot:
         self._configuration = configuration
         self._mark = mark
         self.prepared: Prepared | None = None
+        self._certifying = threading.Lock()
+        self.suspect: Callable[[str, str], None] = lambda _kind, _what: None
 
     def prepare(self) -> Prepared:
         """Read where the journal stands, and make this boot's keys and journal; not again once that is done.
@@ -239,6 +248,7 @@ class ThisBoot:
             kernel_boot_id=self._kernel_boot_id,
             tag=self._tag,
             configuration=self._configuration,
+            known_boot=self._mark.boot() if self._mark is not None else 0,
         )
         return self.prepared
 
@@ -256,13 +266,25 @@ class ThisBoot:
         """This boot's journal, beside which all else belongs; empty before there is one."""
         return layout.journal(self.prepared.boot) if self.prepared is not None else ""
 
-    def certificates(self) -> tuple[bytes, bytes]:
-        """Of the device and of this boot.
+    def certify(self, recording: str) -> None:
+        """Put copies of the device's and this boot's certificate beside a recording, before anything is signed in it.
+
+        From any thread: two that write one new file at once would spoil it for each other.
 
         Raises:
-            StorageError: Storage has not been read yet.
+            StorageError: Storage refuses, or has not been read yet; it can be tried again.
         """
-        return self._owner.certificate, self.ready().certificate
+        ready = self.ready()
+        with self._certifying:
+            certify(self.storage, recording, ready.boot, (self._owner.certificate, ready.certificate))
+
+    def attested(self, boot: int, recording: str, segment: int) -> tuple[int, tuple[Span, ...]]:
+        """What an older boot's journal attests of a segment, and what was withheld in it.
+
+        Raises:
+            StorageError: Storage can't be read.
+        """
+        return attested(self.storage, boot, self._owner.signer.public_key, recording, segment)
 
     def suspicions(self) -> list[tuple[str, str]]:
         """Signs that somebody was at the journal, each by its kind and in words; to be looked for once.
@@ -282,6 +304,9 @@ class ThisBoot:
         strange = self.ready().strange
         if strange:
             found.append(("planted_files", ", ".join(strange[:MOST_STRANGE])))
+        refused = self.ready().left.refused
+        if refused:
+            found.append(("journal_damaged", "; ".join(refused)))
         return found
 
     def journal_stored(self, number: int, head: str) -> None:

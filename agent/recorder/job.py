@@ -100,7 +100,9 @@ class Job:
         cursor: Its place in the ring.
         at_ns: When its start was asked for.
         pre_event: What was kept from before; None if it goes on from an earlier boot.
-        segment: Number of its last segment so far; `previous` is the hash of that one's manifest.
+        segment: Number of its last segment so far; `previous` is the hash of that one's manifest, or of its opening
+            statement if it was `interrupted` and not closed yet. `repaired` gives the hash of the manifest by which it
+            was closed meanwhile; empty if it was not.
         end_ns: Packets from then on are not part of it; None while it runs. `end_details` say who permitted that.
         position: Number of the next packet to be sealed.
         over: Kinds of which a packet after the end was seen.
@@ -117,6 +119,8 @@ class Job:
     pre_event: PreEventLength | None
     segment: int = 0
     previous: str = ""
+    interrupted: bool = False
+    repaired: Callable[[], str] = str
     end_ns: int | None = None
     end_details: Details | None = None
     position: int = 0

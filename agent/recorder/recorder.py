@@ -69,7 +69,7 @@ class Recorder:
 
     Attributes:
         feed: Takes what sources deliver.
-        keeper, writer, control: Work in a thread of their own each, or step by step.
+        keeper, writer, recovery, control: Work in a thread of their own each, or step by step.
         effects: What the core's commands did.
         policy: The policy in force.
         deliveries: Takes what the dock service brings.
@@ -136,14 +136,22 @@ class Recorder:
             storage=self._boot.storage,
             ledger=self.keeper,
             identity=self._identity,
-            certificates=self._boot.certificates,
+            certify=self._boot.certify,
             clocks=clocks,
             random_bytes=random_bytes,
             frame_length=frame_length,
             notify=self._written,
             settings=options.settings,
         )
-        self._recovery = Recovery(self._boot, self._identity, self.writer.first, self.keeper.post)
+        self.recovery = Recovery(
+            boot=self._boot,
+            identity=self._identity,
+            ledger=self.keeper,
+            clocks=clocks,
+            may_begin=self._may_repair,
+            given_up=lambda problem: self.keeper.post(Refused("recovery", problem[:300])),
+        )
+        self._boot.suspect = self._suspect
         self.effects = RecorderEffects(
             clocks=clocks,
             options=options,
@@ -151,7 +159,7 @@ class Recorder:
             writer=self.writer,
             keeper=self.keeper,
             boot=self._boot,
-            recovery=self._recovery,
+            recovery=self.recovery,
             classifications=self._classifications,
             policy=policy,
             signals=signals,
@@ -179,8 +187,7 @@ class Recorder:
         prepared = self._boot.prepared
         if prepared is None:
             prepared = self._boot.prepare()
-            for progress in prepared.left.ended:
-                self._recovery.schedule(progress, final=True)
+            self.recovery.schedule(prepared.left.unfinished)
             for kind, what in self._boot.suspicions():
                 self.control.put(on.Tampered(self._clocks.monotonic_ns(), kind, what))
         guard = self._make_guard(prepared.boot == 1)
@@ -196,6 +203,14 @@ class Recorder:
         )
         self.feed.ring_bell()
         return prepared.journal, prepared.file, prepared.first_line
+
+    def _may_repair(self) -> bool:
+        """Repair comes after what is recorded now, also where the interrupted recording is only about to go on."""
+        resuming = self._boot.ready().left.running is not None and not self.control.state.recording
+        return not resuming and self.writer.storing
+
+    def _suspect(self, kind: str, what: str) -> None:
+        self.control.put(on.Tampered(self._clocks.monotonic_ns(), kind, what))
 
     def _identity(self, recording: str) -> Identity:
         return self._boot.ready().identity(self._classifications.of(recording), self._policy.digest)
@@ -285,7 +300,8 @@ class Recorder:
         for supervisor in self.supervisors:
             supervisor.close()
         self.feed.flush()
-        if self.writer.close(timeout_s):
+        repaired = self.recovery.close(timeout_s)
+        if self.writer.close(timeout_s) and repaired:
             # Else what the writer still signs would come after an end that was said to be in order.
             self.keeper.post(ShutDown())
         self.keeper.close()

@@ -229,6 +229,7 @@ class Segments:
                 lost_packets=job.lost,
                 withheld=_spans_since(job.spans, builder.first_ns // 1000),
                 details=job.end_details if ended == "stopped" else None,
+                before=job.repaired() if builder.place.interrupted else "",
             )
             open_.manifest = (ended, made)
         ended, manifest = open_.manifest
@@ -252,6 +253,7 @@ class Segments:
                 abandoned.builder.place,
                 ended=ended,
                 attested_bytes=abandoned.offset,
+                most_bytes=abandoned.builder.bytes,
                 recovered=False,
                 final=ended == "stopped",
                 lost_packets=job.lost,
@@ -266,7 +268,7 @@ class Segments:
         self._abandoned = None
 
     def _closed(self, job: Job, manifest: bytes, ended: Ended) -> None:
-        job.previous = sha256_hex(manifest)
+        job.previous, job.interrupted = sha256_hex(manifest), False
         job.lost = 0
         self._ledger.attest(None)
         self._ledger.post(SegmentClosed(job.recording, job.segment, job.previous, ended, ended == "stopped"))

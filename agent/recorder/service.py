@@ -219,6 +219,7 @@ class Service:
         self._power.start()
         recorder.keeper.start()
         recorder.writer.start()
+        recorder.recovery.start()
         for thread in threads:
             thread.start()
         self.hands.open(recorder.control.put)

@@ -152,6 +152,7 @@ class Device:
             self.recorder.keeper.step()
             self.recorder.control.drain()
             self.recorder.writer.step()
+            self.recorder.recovery.step()
 
     def play(self, packets: Iterable[Packet]) -> None:
         """Packets come in, each at its own time, and everything turns."""
