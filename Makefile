@@ -5,21 +5,21 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo deb test test-kill test-dock test-fleet test-cluster test-hardware test-tools cluster-tools bench \
-  bench-tools lint lock clean
+.PHONY: help demo deb test test-fresh test-kill test-dock test-fleet test-cluster test-hardware test-tools \
+  cluster-tools bench bench-tools lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-$(STAMP): pyproject.toml requirements-dev.lock
+$(STAMP): pyproject.toml requirements-dev.lock requirements-films.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "bwc-agent needs Python 3.11 to 3.13; $$($(PYTHON) --version) came. Give another one with: make PYTHON=python3.13" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-	  { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || scripts/need python3-venv
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(PIP) -r requirements-dev.lock -r requirements-films.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -27,13 +27,8 @@ demo: $(STAMP) ## the whole story, from provisioning to opened evidence
 	$(BIN)/bwc-agent demo $(ARGS)
 
 test-tools:
-	@PATH=$$PATH:/usr/sbin; missing=; command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
-	command -v ip >/dev/null || missing="$$missing iproute2"; \
-	command -v strace >/dev/null || missing="$$missing strace"; \
-	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
-	[ -z "$$missing" ] || { $(SUDO) apt-get update -q && \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; } || \
-	  echo "can't be had:$$missing. The tests that need a real broker, a network of their own or a wrong clock are skipped" >&2
+	@scripts/need mosquitto=mosquitto iproute2=ip strace=strace 'libfaketime=/usr/lib/*/faketime/libfaketime.so.1' \
+	  espeak-ng=espeak-ng libasound2-data=/usr/share/alsa/alsa.conf
 
 test: $(STAMP) test-tools lint ## lint, types and tests
 	$(BIN)/python -m pytest $(ARGS)
@@ -66,17 +61,19 @@ lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/mypy
 
 bench-tools: $(STAMP)
-	@missing=; for tool in ffmpeg age; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
-	[ -z "$$missing" ] || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; }
-	@[ -d $(VENV)/bench-peers/picamera2 ] || $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps \
-	  --target $(VENV)/bench-peers -r tests/bench/peers.lock || echo "picamera2 can't be had: its lines will say so" >&2
+	@scripts/need ffmpeg=ffmpeg age=age
+	@[ -d $(VENV)/bench-peers/picamera2 ] || $(PIP) --target $(VENV)/bench-peers -r tests/bench/peers.lock || \
+	  echo "picamera2 can't be had: its lines will say so" >&2
 
 bench: $(STAMP) bench-tools ## measure against ffmpeg, age and picamera2, side by side
 	$(BIN)/python -m tests.bench $(ARGS)
 
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+  --no-emit-index-url --no-emit-find-links
 lock: ## write the lock files anew from pyproject.toml (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra demo --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) --extra demo --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --no-deps --group pyproject.toml:films -o requirements-films.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

@@ -139,6 +139,11 @@ def adopt(folder: Path, root: Path, owner: Owner, *, pin_factory: str = "") -> l
     return [path for path, _, _ in plan]
 
 
+def is_adopted(config_file: Path, root: Path = Path("/")) -> bool:
+    """True if a configuration is that of a machine that was made a camera, and not of a bench."""
+    return config_file.absolute() == root / ETC[1:] / CONFIG
+
+
 def _make_folder(path: Path, mode: int, owner: Owner | None) -> None:
     """A folder with this mode and owner, where there is none yet."""
     if path.is_dir():

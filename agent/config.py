@@ -6,6 +6,7 @@ configuration; what stands here is how this device is built and where things lie
 
 import difflib
 import re
+import time
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -79,6 +80,16 @@ class SourceSection(_Section, frozen=True, kw_only=True):
                 'expected camera = "picamera2" or a pattern with no-sound beside [source.microphone], '
                 f"got {self.camera!r}, which may bring sound of its own"
             )
+        if self.simulated:
+            from agent.media.sources.base import unpaced
+            from agent.media.sources.spec import parse_spec
+
+            parse_spec(self.camera, unpaced(time.monotonic_ns))  # refuses one that does not exist; opens nothing
+
+    @property
+    def simulated(self) -> bool:
+        """True if something stands in for a camera."""
+        return self.camera != "picamera2"
 
 
 class Buffer(_Section, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ OLDEST_GLIBC = 17
 PLACES = {
     "sysusers.d": "usr/lib/sysusers.d",
     "tmpfiles.d": "usr/lib/tmpfiles.d",
+    "sysctl.d": "usr/lib/sysctl.d",
     "udev": "usr/lib/udev/rules.d",
     "logind.conf.d": "usr/lib/systemd/logind.conf.d",
     "system.conf.d": "usr/lib/systemd/system.conf.d",
@@ -33,6 +34,8 @@ PLACES = {
 }
 """Where the folders of systemd/ go; the units beside them go to UNITS."""
 UNITS = "usr/lib/systemd/system"
+WANTS = {"sysinit.target": "bwc.target", "var-lib-bwc.mount": "bwc-card.service"}
+"""Which unit of ours is started along with which of the machine's, without being enabled."""
 SOURCES_ONLY = frozenset({"sdnotify"})
 """Pure Python that is published without a wheel."""
 
@@ -100,9 +103,10 @@ def lay_out(tree: Path, python: str) -> None:
             install(item, tree / UNITS / item.name)
         for part in sorted(item.iterdir()) if item.is_dir() else ():
             install(part, tree / PLACES[item.name] / part.name, 0o755 if item.name == "libexec" else 0o644)
-    wants = tree / UNITS / "sysinit.target.wants" / "bwc.target"
-    wants.parent.mkdir(parents=True, exist_ok=True)
-    wants.symlink_to("../bwc.target")
+    for wanting, unit in WANTS.items():
+        wants = tree / UNITS / f"{wanting}.wants" / unit
+        wants.parent.mkdir(parents=True, exist_ok=True)
+        wants.symlink_to(f"../{unit}")
     debian = ROOT / "packaging" / "debian"
     install(debian / "launcher", tree / "usr/bin/bwc-agent", 0o755, PYTHON=python)
     documents = tree / "usr/share/doc/bwc-agent"

@@ -21,8 +21,10 @@ def adopt_command(
     """
     import grp
     import pwd
+    import sys
 
-    from agent.adoption import ETC, Owner, adopt
+    from agent import config as configuration
+    from agent.adoption import CONFIG, ETC, Owner, adopt
     from agent.errors import ProvisioningError
 
     try:
@@ -31,6 +33,13 @@ def adopt_command(
         raise ProvisioningError("expected the user bwc-recorder and its group: install the Debian package") from error
     made = adopt(folder, Path("/"), owner, pin_factory="mock" if mock_pins else "lgpio")
     print(f"this machine is a camera now: {len(made)} files in {ETC} and /var/lib/bwc")
+    camera = configuration.load(Path(ETC, CONFIG)).source
+    if camera.simulated:
+        print(
+            f"WARNING: the camera {camera.camera} is simulated: this device records nothing that happens; "
+            f'set camera = "picamera2" in {ETC}/{CONFIG}',
+            file=sys.stderr,
+        )
     print(f"next: shred -u {folder / 'device.pem'}   # the identity key is to be here only")
     print("      /usr/libexec/bwc-agent/seal-key    # binds it to this machine")
     print("      systemctl start bwc.target")

@@ -10,7 +10,9 @@ def init_command(
     directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", show_default=False)],
     agency: Annotated[str, typer.Option(help="The agency's name in evidence.")] = "bench",
     device: Annotated[str, typer.Option(help="The device's name in evidence.")] = "camera-1",
-    camera: Annotated[str, typer.Option(help="The camera: pattern, or replay:FILE.")] = "pattern",
+    camera: Annotated[
+        str, typer.Option(help="The camera: picamera2, or what stands in for one, pattern or replay:FILE.")
+    ] = "pattern",
     pack: Annotated[
         str, typer.Option(help="The policy pack to sign for the device: `bwc-agent policy show` lists them.")
     ] = "us-mo-kcpd",
@@ -50,6 +52,7 @@ def init_command(
         raise ConfigError(f"expected a broker as HOST or HOST:PORT, got {broker[:80]!r}: {error}") from error
     if not host or at.netloc != broker or "@" in broker:
         raise ConfigError(f"expected a broker as HOST or HOST:PORT, got {broker[:80]!r}")
+    simulated = _check_camera(camera)
     secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True) if passphrase else None
     clocks = SystemClocks()
 
@@ -85,9 +88,11 @@ def init_command(
     print(f"dock: mosquitto -c {made.root.parent.parent / 'broker' / 'mosquitto.conf'}")
     print(f"      bwc-agent station --config {made.station.parent / 'station.toml'}")
     print(f"      bwc-agent dock --config {made.device / 'dock.toml'}")
-    kind, _, film = camera.partition(":")
-    if kind.startswith("replay") and not (made.device / Path(film).expanduser()).is_file():
-        print(f"WARNING: there is no film {film} on this machine; the device needs it there to record", file=sys.stderr)
+    if simulated:
+        print(
+            f"WARNING: the camera {camera} is simulated, for a bench; a device in service needs --camera picamera2",
+            file=sys.stderr,
+        )
 
 
 def _check_name(option: str, name: str) -> None:
@@ -104,3 +109,19 @@ def _check_name(option: str, name: str) -> None:
             f"expected {option} as 1 to 64 letters, digits, dots, underscores and hyphens (A-Z a-z 0-9 . _ -), "
             f"beginning with a letter or a digit, got {name[:80]!r}"
         ) from error
+
+
+def _check_camera(camera: str) -> bool:
+    """Refuse a camera that does not exist; True for one that is simulated.
+
+    Raises:
+        ConfigError: It is none that there is, or its film is not on this machine.
+    """
+    from agent.config import SourceSection
+    from agent.errors import ConfigError
+
+    source = SourceSection(camera=camera)
+    kind, _, film = camera.partition(":")
+    if kind.startswith("replay") and not Path(film).expanduser().is_file():
+        raise ConfigError(f"expected the path of an MP4 file after {kind}:, got {film!r}: there is no such file")
+    return source.simulated

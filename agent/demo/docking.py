@@ -12,7 +12,8 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from agent.demo.stage import Background, RecorderProcess, Transcript, internet_sockets, run_tool
+from agent.demo.sockets import SocketWatch
+from agent.demo.stage import Background, RecorderProcess, Transcript, run_tool
 from agent.dock import journal
 from agent.errors import ConfigError
 from agent.keys.tls import CA_CERTIFICATE
@@ -122,6 +123,7 @@ class Dock:
         self._running: list[Background] = []
         self._office = out / "agency" / "station" / "station.toml"
         self._store: Store | None = None
+        self._sockets = SocketWatch()
 
     def start(self) -> None:
         """Start all three.
@@ -198,8 +200,11 @@ class Dock:
         status = recorder.until("a station attests it", lambda status: bool(status["docked"]))
         say.say("recorder", f"docked after {time.monotonic() - began:.1f} s: attested by {status['station']}")
         say.claim("docking ends no recording", status["mode"] == "recording" and bool(status["recording"]))
-        sockets = internet_sockets(recorder.pid)
-        say.claim(f"the recorder has no network: its process holds {len(sockets)} internet sockets", not sockets)
+        seen = self._sockets.look(recorder.pid)
+        if seen.sockets is None:
+            say.say("", f"whether the recorder has a network can't be seen here: {seen.how}")
+        else:
+            say.claim(f"the recorder has no network: {seen.how}", not seen.sockets)
 
     def tell(self, recorder: RecorderProcess) -> None:
         """What the custodian sees, and that all of it has arrived."""

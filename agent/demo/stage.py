@@ -196,18 +196,6 @@ class Background:
             self._process.wait()
 
 
-def internet_sockets(pid: int) -> list[str]:
-    """The internet sockets that a process of this user holds, as the kernel lists them (proc_pid_net(5))."""
-    own = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
-    inodes = {name[8:-1] for name in own if name.startswith("socket:[")}
-    found = []
-    for table in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
-        path = Path(f"/proc/{pid}/net/{table}")
-        lines = path.read_text().splitlines()[1:] if path.exists() else []
-        found += [f"{table} {line.split()[1]}" for line in lines if line.split()[9] in inodes]
-    return found
-
-
 def run_tool(*arguments: str) -> tuple[int, str]:
     """Run one of our own commands; its exit code and what it printed."""
     done = subprocess.run(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.adoption import is_adopted
 from agent.clock import Clocks
 from agent.config import Config, resolve
 from agent.errors import BwcError, ControlError, SourceError
@@ -76,15 +77,18 @@ class Check:
         return Finding(self.name, said, mend)
 
 
-def check_all(config: Config, config_file: Path, clocks: Clocks, proc: Path = Path("/proc")) -> Iterator[Finding]:
+def check_all(config: Config, config_file: Path, clocks: Clocks, root: Path = Path("/")) -> Iterator[Finding]:
     """All checks, one after the other; none of them raises.
 
     Args:
         config: What to check.
         config_file: Where it came from; relative paths start there.
         clocks: Both clocks.
-        proc: The kernel's own account.
+        root: Of the machine, for what the kernel and systemd say and whether it was adopted.
     """
+    from agent.recorder.machine_checks import machine_checks
+
+    adopted = is_adopted(config_file, root)
     storage = resolve(config_file, config.storage.path)
     running = ask_running(resolve(config_file, config.run.directory))
     in_device = "correct what is named, in [device]"
@@ -104,8 +108,13 @@ def check_all(config: Config, config_file: Path, clocks: Clocks, proc: Path = Pa
         ),
         Check("controls", "correct [controls]", lambda: _controls(config, clocks, running)),
         Check("memory", "lower [buffer] max_mb", lambda: _memory(config)),
-        Check("swap", "run doctor where the recorder runs", lambda: _swap(proc / "swaps")),
+        Check("swap", "run doctor where the recorder runs", lambda: _swap(root / "proc/swaps")),
         Check("core dumps", "LimitCORE=0 in the unit", _dumps),
+        *(
+            [Check("camera is real", "", lambda: _real_camera(config)), *machine_checks(root, storage)]
+            if adopted
+            else []
+        ),
     ):
         yield check.finding()
 
@@ -173,6 +182,15 @@ def _camera(config: Config, config_file: Path, clocks: Clocks, running: dict[str
         tracks = _tracks(named.source)
         delivering.append(f"{named.source.name} delivers {tracks} after {time.perf_counter() - before:.2f} s")
     return "; ".join(delivering), ""
+
+
+def _real_camera(config: Config) -> tuple[str, str]:
+    if config.source.simulated:
+        return (
+            f"{config.source.camera!r} is simulated: it records nothing that happens",
+            'camera = "picamera2" in [source]',
+        )
+    return config.source.camera, ""
 
 
 def _tracks(source: Source) -> str:

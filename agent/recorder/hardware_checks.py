@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from agent.adoption import is_adopted
 from agent.clock import Clocks
 from agent.config import Config, resolve
 from agent.controls.gpio import PinFactory
@@ -22,6 +23,7 @@ from agent.errors import DeviceError
 from agent.power import files
 from agent.recorder.camera_checks import Listed, check_camera, listed_by_libcamera
 from agent.recorder.checks import Check, Finding, storage_speed
+from agent.recorder.machine_checks import machine_checks
 
 PRESS_S = 15.0
 """So long a pilot has for each button."""
@@ -289,6 +291,18 @@ def storage_sync(bench: Bench) -> Iterator[Finding]:
     yield Check("storage sync", "let this user write there", lambda: storage_speed(place)).finding()
 
 
+def machine(bench: Bench) -> Iterator[Finding]:
+    """What of the machine around the recorder must be closed: Ctrl+Alt+Del, SysRq, USB input, the card's mount."""
+    if not is_adopted(bench.config_file, bench.root):
+        yield Finding(
+            "machine", "was not adopted: Ctrl+Alt+Del, SysRq, USB input and the card's mount were not checked"
+        )
+        return
+    place = resolve(bench.config_file, bench.config.storage.path)
+    for check in machine_checks(bench.root, place):
+        yield check.finding()
+
+
 HARDWARE_CHECKS: Sequence[HardwareCheck] = (
     camera,
     encoder,
@@ -298,5 +312,6 @@ HARDWARE_CHECKS: Sequence[HardwareCheck] = (
     battery_backed_clock,
     watchdog,
     storage_sync,
+    machine,
 )
 """What is checked, in this order. A driver adds its own function here."""

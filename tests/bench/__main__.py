@@ -33,7 +33,7 @@ def main() -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as name:
         folder = Path(name)
-        clip, origin = stream.choose(options.clip, folder)
+        clip, origin = stream.choose(options.clip)
         described = stream.describe(clip, amount.seconds)
         sealed_on = machine.file_system(folder)
         figures = rounds.run_all(clip, described, folder, amount, lambda what: print(what, file=sys.stderr, flush=True))

@@ -36,7 +36,10 @@ def file_system(folder: Path) -> str:
 
 
 def _first_line(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return f"no {command[0]} here"
     lines = (done.stdout or done.stderr).splitlines()
     return lines[0].strip() if lines else "unknown"
 
@@ -46,7 +49,7 @@ def ffmpeg_version() -> str:
 
 
 def age_version() -> str:
-    return f"age {_first_line('age', '--version')}"
+    return f"age: {_first_line('age', '--version')}"
 
 
 def describe() -> list[str]:

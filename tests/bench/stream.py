@@ -1,6 +1,5 @@
-"""The stream that everything is measured on: a real clip where there is one, else a pattern encoded into a file."""
+"""The stream that everything is measured on: a clip of a worn camera's form, or the one that is asked for."""
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +7,9 @@ from agent.clock import NS, Monotonic
 from agent.media.packet import Kind
 from agent.media.sources import OpenSource, paced, parse_spec, unpaced
 from tests.bench.path import Counts
+from tests.support import clips
 
-CLIP = "max-heromode.mp4"
-PATTERN = "pattern:848x480@30,2700k,gop=30"
-PATTERN_S = 10
+CLIP = clips.ACTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +64,6 @@ def describe(clip: Path, seconds: float) -> Described:
     return Described(text, rate, counts.frames / seconds)
 
 
-def choose(asked: Path | None, folder: Path) -> tuple[Path, str]:
-    """The clip to use, and what to say of where it came from."""
-    if asked is not None:
-        return asked.resolve(), asked.name
-    from tests.support.clips import FOLDER
-
-    found = FOLDER / CLIP
-    if found.is_file():
-        return found, CLIP
-    why = f"no {CLIP} in {FOLDER}: name a clip with --clip, or a folder by BWC_CLIPS"
-    return _pattern_file(folder), f"{PATTERN} ({why})"
-
-
-def _pattern_file(folder: Path) -> Path:
-    from tests.support.containers import segment
-
-    source = parse_spec(PATTERN, unpaced(lambda: 0)).open(1)
-    packets = []
-    for packet in source:
-        if packet.time_ns >= PATTERN_S * NS:
-            break
-        packets.append(packet)
-    ours, whole = folder / "pattern-fragments.mp4", folder / "pattern.mp4"
-    ours.write_bytes(segment(packets))
-    subprocess.run(["ffmpeg", "-v", "error", "-i", ours, "-c", "copy", whole], check=True)
-    return whole
+def choose(asked: Path | None) -> tuple[Path, str]:
+    """The clip to use, and what to call it."""
+    return (clips.clip(CLIP), f"the tests' clip {CLIP!r}") if asked is None else (asked.resolve(), asked.name)

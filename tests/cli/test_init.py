@@ -106,9 +106,11 @@ def test_passphrase_protects_the_agencys_keys_and_not_the_devices(
 
 
 def test_camera_is_written_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = tmp_path / 'a "b".mp4'
+    film.touch()
     pilot = tmp_path / "pilot"
-    assert run(monkeypatch, str(pilot), "--camera", 'replay:/clips/a "b".mp4') == 0
-    assert configuration.load(pilot / "device" / "config.toml").source.camera == 'replay:/clips/a "b".mp4'
+    assert run(monkeypatch, str(pilot), "--camera", f"replay:{film}") == 0
+    assert configuration.load(pilot / "device" / "config.toml").source.camera == f"replay:{film}"
 
 
 @pytest.mark.parametrize("option", ["--agency", "--device"])
@@ -120,8 +122,17 @@ def test_name_that_no_certificate_may_carry_is_refused_in_words(tmp_path: Path, 
     assert not (tmp_path / "pilot").exists()
 
 
-def test_film_that_is_not_on_this_machine_is_warned_of_and_no_reason_to_refuse(tmp_path: Path) -> None:
-    ran = bwc_agent("init", tmp_path / "pilot", "--camera", "replay:/nowhere/street.mp4")
+@pytest.mark.parametrize("camera", ["replay:/nowhere/street.mp4", "replay-once:/nowhere.mp4", "patern", "/dev/video0"])
+def test_camera_that_does_not_exist_is_refused_and_nothing_is_made(tmp_path: Path, camera: str) -> None:
+    said = bwc_agent("init", tmp_path / "pilot", "--camera", camera).refusal
+    assert "expected" in said
+    assert camera.rpartition(":")[2] in said
+    assert not (tmp_path / "pilot").exists()
+
+
+def test_simulated_camera_is_warned_of_and_a_real_one_is_not(tmp_path: Path) -> None:
+    ran = bwc_agent("init", tmp_path / "bench")
     assert ran.code == 0
-    assert "WARNING: there is no film /nowhere/street.mp4 on this machine" in ran.err
-    assert bwc_agent("init", tmp_path / "second").err == ""
+    assert "WARNING: the camera pattern is simulated" in ran.err
+    real = bwc_agent("init", tmp_path / "real", "--camera", "picamera2")
+    assert (real.code, real.err) == (0, "")

@@ -1,9 +1,7 @@
 """The demonstration's claims can fail, and it takes the broker that is there."""
 
 import contextlib
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +11,7 @@ import pytest
 
 from agent.demo import docking
 from agent.demo.docking import Dock, choose_broker, free_port
-from agent.demo.stage import Background, DemoFailed, Transcript, internet_sockets
+from agent.demo.stage import Background, DemoFailed, Transcript
 from agent.errors import ConfigError
 from agent.station.store import Store
 from tests.support.commands import bwc_agent
@@ -58,12 +56,6 @@ def test_process_that_ended_is_told_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(DemoFailed, match="broker ended: no such port"):
         process.until("it listens", lambda: False)
     process.end()
-
-
-def test_internet_sockets_of_a_process_are_found() -> None:
-    before = internet_sockets(os.getpid())
-    with socket.create_server(("127.0.0.1", 0)):
-        assert len(internet_sockets(os.getpid())) == len(before) + 1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from agent.media.fmp4 import AUDIO_TRACK, SYNC_SAMPLE, VIDEO_TRACK, Run, fragmen
 from agent.media.fmp4_reader import MAX_FREE, MAX_INIT_BOX, MAX_MOOF, Reader, Sample
 from agent.media.packet import Kind, Packet
 from agent.media.sources import parse_spec
-from tests.support.clips import clip
+from tests.support.clips import CLIPS, clip
 from tests.support.containers import fragments, of_kind, segment
 from tests.support.packets import AUDIO, VIDEO, audio, scene, video
 from tests.support.sources import virtual_pacing
@@ -39,7 +39,7 @@ def by_kind(samples: list[Sample]) -> dict[Kind, list[tuple[int, bytes, bool]]]:
     return {kind: [(s.ticks, s.data, s.key) for s in samples if s.kind is kind] for kind in Kind}
 
 
-@pytest.mark.parametrize("name", ["max-heromode.mp4", "car-detection.mp4", "bigbuckbunny.mp4"])
+@pytest.mark.parametrize("name", CLIPS)
 def test_real_clips_come_back_byte_for_byte_and_tick_for_tick(name: str) -> None:
     packets = list(parse_spec(f"replay-once:{clip(name)}", virtual_pacing()).open(1))
     data = segment(packets, multiple_of=8192)

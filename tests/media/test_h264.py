@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agent.errors import SourceError
 from agent.media import h264
-from tests.support.clips import clip
+from tests.support.clips import CLIPS, clip
 
 SPS = bytes.fromhex("6742c01fda0350f684000003000400000300f23c60ca80")
 PPS = bytes.fromhex("68ce3c80")[:3]
@@ -38,7 +38,7 @@ def test_what_is_not_annex_b_is_refused(data: bytes) -> None:
         h264.nal_units(data)
 
 
-@pytest.mark.parametrize("name", ["max-heromode.mp4", "car-detection.mp4", "bigbuckbunny.mp4"])
+@pytest.mark.parametrize("name", CLIPS)
 def test_avcc_made_from_parameter_sets_is_that_of_the_file(name: str) -> None:
     with av.open(str(clip(name))) as container:
         expected = container.streams.video[0].codec_context.extradata

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from agent.clock import NS
 from agent.errors import SourceError
 from agent.media.lens import COVERED_AFTER_NS, FROZEN_AFTER_NS, LensWatch, View, sampled
-from tests.support.clips import clip
+from tests.support.clips import CLIPS, clip
 from tests.support.views import HEIGHT, WIDTH, Luma, Sensor, at, black, gradient, lit_by, street
 
 Change = tuple[float, View, float]
-CLIPS = ["max-heromode.mp4", "car-detection.mp4", "bigbuckbunny.mp4"]
 
 
 def changes(pictures: Iterable[Luma], *, every_s: float = 0.5, watch: LensWatch | None = None) -> list[Change]:

@@ -10,7 +10,7 @@ from agent.media.microphone import MUTED_AFTER_NS, MicrophoneState, MicrophoneWa
 from agent.media.packet import Kind, Packet
 from agent.media.sources.replay import ReplaySource
 from tests.support import sounds
-from tests.support.clips import clip
+from tests.support.clips import ACTION, FILM, STREET, clip
 from tests.support.containers import of_kind
 from tests.support.sources import virtual_pacing
 
@@ -58,7 +58,7 @@ def test_a_dead_quiet_room_is_not_taken_for_a_muted_microphone(codec: str, bit_r
     assert changes(sounds.encoded(room, codec=codec, bit_rate=bit_rate)) == []
 
 
-@pytest.mark.parametrize("name", ["max-heromode.mp4", "bigbuckbunny.mp4"])
+@pytest.mark.parametrize("name", [ACTION, FILM])
 def test_real_sound_is_not_taken_for_a_muted_microphone(name: str) -> None:
     assert changes(sound_of(clip(name))) == []
 
@@ -72,7 +72,7 @@ def test_pauses_in_speech_are_not_taken_for_a_muted_microphone() -> None:
 
 
 def test_the_digital_silence_of_a_clip_without_microphone_is_found() -> None:
-    ((at_s, muted, since_s),) = changes(sound_of(clip("car-detection.mp4")))
+    ((at_s, muted, since_s),) = changes(sound_of(clip(STREET)))
 
     assert (muted, since_s) == (True, 0.0)
     assert at_s < 5.6

@@ -12,12 +12,11 @@ from agent.media.packet import Kind, Packet
 from agent.media.picture import EVERY_NS, PictureSampler
 from agent.media.sources.replay import ReplaySource
 from tests.support import views
-from tests.support.clips import clip
+from tests.support.clips import CLIPS, clip
 from tests.support.containers import of_kind
 from tests.support.sources import virtual_pacing
 from tests.support.views import FPS, HEIGHT, WIDTH
 
-CLIPS = ["max-heromode.mp4", "car-detection.mp4", "bigbuckbunny.mp4"]
 SECOND = FPS
 
 

@@ -12,7 +12,7 @@ from agent.media.sound import VoiceBandDecoder
 from agent.media.sources.replay import ReplaySource
 from agent.media.speech import KEEP_NS, NOTHING, THRESHOLD, Speech, SpeechMeter
 from tests.support import sounds
-from tests.support.clips import clip
+from tests.support.clips import CLIPS, clip
 from tests.support.containers import of_kind
 from tests.support.sources import virtual_pacing
 
@@ -87,7 +87,7 @@ def test_what_is_not_speech_does_not_count_as_a_reason(samples: sounds.Samples, 
     assert speech.covered_ms > 7000
 
 
-@pytest.mark.parametrize("name", ["max-heromode.mp4", "car-detection.mp4", "bigbuckbunny.mp4"])
+@pytest.mark.parametrize("name", CLIPS)
 def test_wind_street_and_music_of_real_clips_do_not_count_as_a_reason(name: str) -> None:
     packets = sound_of(clip(name))
     end_s = packets[-1].time_ns / S

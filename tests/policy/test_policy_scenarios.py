@@ -3,16 +3,16 @@ import json
 import pytest
 
 from agent.policy.cases import failures
-from tests.support.policy import ALL_PACKS, OWN, engine, own_cases, shared_cases
+from tests.support.policy import ALL_PACKS, OWN, engine, own_cases, scenarios
 
 
-def test_every_shared_case_decides_as_its_text_demands_and_every_flip_turns() -> None:
-    found = [failure for case in shared_cases() for failure in failures(case, engine)]
+def test_every_scenario_decides_as_its_text_demands_and_every_flip_turns() -> None:
+    found = [failure for case in scenarios() for failure in failures(case, engine)]
     assert found == []
 
 
-def test_an_allowed_shared_case_carries_exactly_the_obligations_of_its_text() -> None:
-    for case in shared_cases():
+def test_an_allowed_scenario_carries_exactly_the_obligations_of_its_text() -> None:
+    for case in scenarios():
         decision = engine(case.pack).decide_worked(case.request())
         if decision.allow:
             assert set(decision.obligations) == set(case.obligations), case.id

@@ -15,7 +15,7 @@ from agent.clock import NS
 from agent.config import Config
 from agent.config_template import write_config
 from agent.controls.config import BENCH_CONTROLS
-from agent.errors import SourceError
+from agent.errors import ConfigError, SourceError
 from agent.keys.files import save_signing_key
 from agent.media.sources.base import OpenSource
 from agent.policy.first import sign_first_bundle
@@ -72,7 +72,7 @@ class Bench:
         return configuration.load(self.file)
 
     def findings(self) -> dict[str, Finding]:
-        found = list(check_all(self.config(), self.file, self.clocks, self.proc))
+        found = list(check_all(self.config(), self.file, self.clocks, self.folder))
         assert [finding.check for finding in found] == NAMES
         return {finding.check: finding for finding in found}
 
@@ -158,19 +158,29 @@ def test_storage_that_takes_no_file(bench: Bench, monkeypatch: pytest.MonkeyPatc
     assert not [path for path in (bench.device / "evidence").iterdir() if "doctor" in path.name]
 
 
-@pytest.mark.parametrize(
-    ("camera", "said"),
-    [
-        ("replay:missing.mp4", "missing.mp4"),
-        ("webcam", "expected a source"),
-        ("pattern:9999x1", "width and height"),
-    ],
-)
-def test_camera_that_is_not_there(bench: Bench, camera: str, said: str) -> None:
-    bench.change('camera = "pattern:64x64"', f'camera = "{camera}"')
+def test_film_that_is_not_there(bench: Bench) -> None:
+    bench.change('camera = "pattern:64x64"', 'camera = "replay:missing.mp4"')
     finding = only(bench, "camera")
-    assert said in finding.said
+    assert "missing.mp4" in finding.said
     assert "[source] camera" in finding.mend
+
+
+@pytest.mark.parametrize(
+    ("camera", "said"), [("webcam", "expected a source"), ("pattern:9999x1", "expected width and height")]
+)
+def test_camera_that_does_not_exist_is_refused_with_its_line(bench: Bench, camera: str, said: str) -> None:
+    bench.change('camera = "pattern:64x64"', f'camera = "{camera}"')
+    with pytest.raises(ConfigError, match=rf"line \d+: source: {said}"):
+        bench.config()
+
+
+def test_adopted_device_with_a_simulated_camera_is_not_fit(bench: Bench) -> None:
+    place = bench.folder / "etc/bwc/recorder.toml"
+    place.parent.mkdir(parents=True)
+    found = {finding.check: finding for finding in check_all(bench.config(), place, bench.clocks, bench.folder)}
+    assert "'pattern:64x64' is simulated" in found["camera is real"].said
+    assert "picamera2" in found["camera is real"].mend
+    assert {"ctrl-alt-del", "sysrq", "usb input", "card options"} <= set(found)
 
 
 class Broken:

@@ -205,8 +205,9 @@ def test_all_parts_are_looked_at_on_a_bare_machine(tmp_path: Path, factory: ShyF
             "temperature",
             "supply",
         ),
-        *("battery-backed clock", "watchdog", "storage sync"),
+        *("battery-backed clock", "watchdog", "storage sync", "machine"),
     }
+    assert "was not adopted" in found["machine"].said
     for bad in ("microphone", "battery gauge", "temperature", "supply", "watchdog"):
         assert found[bad].mend, bad
 

@@ -26,7 +26,7 @@ from agent.recorder.local_socket import ask
 from agent.recorder.recorder import Recorder
 from agent.recorder.service import Service, load_owner
 from agent.strict_json import sha256_hex
-from tests.support.clips import clip
+from tests.support.clips import STREET, clip
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device
 from tests.support.running import Running, ServiceManager, change, command, provision, wait_for
@@ -202,7 +202,7 @@ def pieces_of(path: Path) -> list[bytes]:
 
 
 def test_nothing_of_the_pictures_lies_in_clear_anywhere_and_nothing_speaks_to_a_network(tmp_path: Path) -> None:
-    film = clip("car-detection.mp4")
+    film = clip(STREET)
     config = provision(tmp_path / "pilot", camera=f"replay:{film}")
     cut_off = ("unshare", "-n") if permitted("unshare", "-n") else ()
     with Running(config, prefix=cut_off) as recorder:

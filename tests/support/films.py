@@ -1,4 +1,4 @@
-"""Recordings of real clips through a real writer, opened again, and what a player finds in the file."""
+"""Recordings of clips through a real writer, opened again, and what a player finds in the file."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -14,11 +14,11 @@ from agent.opening.opening import open_recording
 from agent.opening.recorded import Place, recordings
 from agent.storage.interface import Storage
 from agent.verification.tree import find
-from tests.support.clips import clip
+from tests.support.clips import ACTION, STREET, clip
 from tests.support.containers import open_input, stream_of
 from tests.support.rig import KEY, Rig
 
-CLIPS = ("max-heromode.mp4", "car-detection.mp4")
+CLIPS = (ACTION, STREET)
 
 Found = tuple[Fraction, bytes, bool]
 """A packet in a file, or of a source: seconds, bytes, key picture."""

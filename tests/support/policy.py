@@ -1,11 +1,9 @@
 """Worked cases, packs and random requests for tests of the policy."""
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
 
 from agent.policy.cases import Case, read_cases
@@ -14,8 +12,8 @@ from agent.policy.packs import BUILT_IN, shipped, shipped_names
 from agent.policy.request import Authorization, Fact, Request
 from agent.policy.schema import ACTIONS, ATTRIBUTES, FACTS, Attribute, Kind, standard
 
-SHARED = Path(os.environ.get("BWC_POLICY") or Path(__file__).resolve().parents[2].parent / "shared" / "policy")
-OWN = Path(__file__).resolve().parents[1] / "policy" / "cases"
+SCENARIOS = Path(__file__).resolve().parents[1] / "policy" / "scenarios.json"
+OWN = SCENARIOS.with_name("cases")
 
 ALL_PACKS = (*shipped_names(), BUILT_IN)
 ENDING = ("StopRecording", "PrivacyPause", "Mute", "PowerOff")
@@ -34,12 +32,10 @@ def own_cases(pack: str) -> tuple[Case, ...]:
     return tuple(read_cases((OWN / f"{pack}.json").read_bytes()))
 
 
-def shared_cases() -> list[Case]:
-    """The worked cases beside the checkout; skips the test that asks where they are missing."""
-    path = SHARED / "scenarios.json"
-    if not path.is_file():
-        pytest.skip(f"needs {path}; name another folder with BWC_POLICY")
-    return read_cases(path.read_bytes())
+@cache
+def scenarios() -> tuple[Case, ...]:
+    """The situations that agencies' written rules describe, over all packs, with the decision that the text demands."""
+    return tuple(read_cases(SCENARIOS.read_bytes()))
 
 
 def values(attribute: Attribute) -> st.SearchStrategy[Any]:

@@ -121,6 +121,69 @@ def test_keys_of_the_machine_decide_nothing() -> None:
     assert "handle-power-key" in unit("bwc-inhibit.service")["ExecStart"][0]
 
 
+def test_ctrl_alt_del_and_sysrq_are_switched_off_by_the_package_and_given_back_by_its_removal() -> None:
+    assert unit("system.conf.d/50-bwc.conf")["CtrlAltDelBurstAction"] == ["none"]
+    assert unit("sysctl.d/60-bwc.conf")["kernel.sysrq "] == [" 0"]
+    packaging = FOLDER.parent / "packaging/debian"
+    for script, action in (("postinst", "ln -sfn /dev/null"), ("postrm", "rm -f")):
+        text = (packaging / script).read_text()
+        assert "/etc/systemd/system/ctrl-alt-del.target" in text
+        assert action in text
+
+
+def test_card_s_mount_gives_no_rights_whatever_fstab_says() -> None:
+    script = (FOLDER / "libexec/card-options").read_text()
+    assert "remount,bind,nosuid,nodev,noexec /var/lib/bwc" in script
+    card = unit("bwc-card.service")
+    assert card["After"] == card["BindsTo"] == ["var-lib-bwc.mount"]
+    assert EVIDENCE.startswith("/var/lib/bwc/")
+
+
+Rule = dict[str, str]
+
+
+def rules() -> list[Rule]:
+    """The udev rules, each by its keys and operators."""
+    lines = (FOLDER / "udev/71-bwc.rules").read_text().splitlines()
+    pair = re.compile(r'(\w+(?:\{[^}]*\})?)(==|!=|\+=|-=|:=|=)"([^"]*)"')
+    return [{key + op: value for key, op, value in pair.findall(line)} for line in lines if line and line[0] != "#"]
+
+
+def test_every_rule_of_udev_is_read_whole() -> None:
+    lines = (FOLDER / "udev/71-bwc.rules").read_text().splitlines()
+    for line, rule in zip([line for line in lines if line and line[0] != "#"], rules(), strict=True):
+        assert len(rule) == line.count('="'), line
+
+
+def test_usb_keyboard_gets_no_driver_and_other_input_is_muted() -> None:
+    [usb] = [rule for rule in rules() if "ATTR{authorized}=" in rule]
+    assert (usb["SUBSYSTEM=="], usb["ENV{DEVTYPE}=="], usb["ATTR{bInterfaceClass}=="]) == ("usb", "usb_interface", "03")
+    assert (usb["ATTR{authorized}="], usb["ENV{BWC_USB_INPUT}!="]) == ("0", "allow")
+    muted = [rule for rule in rules() if rule.get("ATTR{inhibited}=") == "1"]
+    assert {rule.get("SUBSYSTEMS==", rule.get("DEVPATH==")) for rule in muted} == {
+        "usb|bluetooth|hid",
+        "/devices/virtual/*",
+    }
+
+
+def test_no_input_device_is_a_power_switch_and_only_a_soldered_button_is_the_recorder_s() -> None:
+    numbered = list(enumerate(rules()))
+    [untagged] = [(number, rule) for number, rule in numbered if "TAG-=" in rule]
+    assert untagged[1]["TAG-="] == "power-switch"
+    assert untagged[1]["KERNEL=="] == "event*"
+    assert not [key for key in untagged[1] if key.startswith(("ATTR", "ENV{BWC", "GOTO"))], "of every device"
+    [button] = [number for number, rule in numbered if rule.get("SYMLINK+=") == "bwc/power-key"]
+    passed_over = [
+        rule
+        for number, rule in numbered
+        if untagged[0] < number < button and rule.get("GOTO=") == "bwc_end" and rule["SUBSYSTEM=="] == "input"
+    ]
+    assert {value for rule in passed_over for key, value in rule.items() if key in {"SUBSYSTEMS==", "DEVPATH=="}} == {
+        "usb|bluetooth|hid",
+        "/devices/virtual/*",
+    }
+
+
 @pytest.mark.parametrize("name", ["bwc-recorder.service", "bwc-dock.service", "bwc-inhibit.service"])
 def test_every_unit_has_no_rights_beyond_its_user(name: str) -> None:
     settings = unit(name)

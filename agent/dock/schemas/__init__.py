@@ -3,6 +3,7 @@
 The files are what others build against; a test holds them to the types, so that no change slips through.
 """
 
+import inspect
 import json
 from importlib import resources
 from typing import Any
@@ -48,8 +49,22 @@ def shipped(name: str) -> dict[str, Any]:
 
 
 def _schema(name: str, kind: type[messages.Message]) -> dict[str, Any]:
-    schema = msgspec.json.schema(kind)
+    schema = _cleaned(msgspec.json.schema(kind))
     return {"$schema": _DRAFT, "$id": f"urn:bwc:v1:{name}", "title": f"bwc/v1 {name}", **schema}
+
+
+def _cleaned(schema: Any) -> Any:
+    """Descriptions without the indentation of their docstrings, which Python 3.13 removes and 3.11 does not."""
+    match schema:
+        case dict():
+            return {
+                name: inspect.cleandoc(value) if (name, type(value)) == ("description", str) else _cleaned(value)
+                for name, value in schema.items()
+            }
+        case list():
+            return [_cleaned(value) for value in schema]
+        case _:
+            return schema
 
 
 def _message(name: str) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.hardware.support import cache
 from tests.hardware.support.debian import mirror, mounted, need, run
+from tests.support import cache
 
 SUITE, PYTHON = "trixie", "3.13"
 EMULATOR = "/qemu-aarch64-static"

@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from tests.hardware.support import cache, debian
+from tests.hardware.support import debian
+from tests.support import cache
 
 SUITE = "forky"
 PICAMERA2 = "picamera2==0.3.38"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.hardware.support import cache
+from tests.support import cache
 
 _APT = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
 MOST_SAID = 4000

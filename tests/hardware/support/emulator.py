@@ -20,7 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.hardware.support import cache, debian
+from tests.hardware.support import debian
+from tests.support import cache
 
 PACKAGES = (
     "busybox-static",

@@ -11,7 +11,7 @@ from av.filter import Graph
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from tests.hardware.support.cache import kept
+from tests.support.cache import kept
 
 SAMPLE_RATE, SAMPLES = 48_000, 1024
 NAME = "film.mp4"

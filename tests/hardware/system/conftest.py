@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hardware.support import cache, debian
+from tests.hardware.support import debian
 from tests.hardware.support.machine import Machine, machine
+from tests.support import cache
 
 ROOT = Path(__file__).resolve().parents[3]
 SUITE = "trixie"

@@ -10,7 +10,14 @@ from tests.hardware.support.machine import Machine
 from tests.hardware.system.conftest import analyze
 
 UNITS = "usr/lib/systemd/system"
-OURS = ("bwc.target", "bwc-recorder.service", "bwc-dock.service", "bwc-inhibit.path", "bwc-inhibit.service")
+OURS = (
+    "bwc.target",
+    "bwc-recorder.service",
+    "bwc-dock.service",
+    "bwc-inhibit.path",
+    "bwc-inhibit.service",
+    "bwc-card.service",
+)
 LIMITS = {"bwc-recorder.service": 20, "bwc-dock.service": 25, "bwc-inhibit.service": 25}
 
 

@@ -135,6 +135,42 @@ def test_stop_would_work_without_that_setting(running: Machine) -> None:
     ready(running)
 
 
+BURST = 9
+"""So often within two seconds, and systemd reboots at once, past every lock: seven times is its limit."""
+
+
+def press_ctrl_alt_del(machine: Machine, times: int) -> None:
+    """As the kernel tells of it once systemd has asked for that (reboot(2), RB_DISABLE_CAD): SIGINT to PID 1."""
+    for _ in range(times):
+        leader = machine.leader
+        assert leader is not None
+        os.kill(leader, signal.SIGINT)
+        time.sleep(0.02)
+
+
+def test_ctrl_alt_del_ends_nothing(running: Machine) -> None:
+    code, said = running.try_("systemctl", "start", "ctrl-alt-del.target")
+    assert (code != 0, "masked" in said) == (True, True), said
+    recording, before = record(running), running.pid(RECORDER)
+    press_ctrl_alt_del(running, 1)
+    time.sleep(1)
+    press_ctrl_alt_del(running, BURST)
+    time.sleep(1)
+    assert running.pid(RECORDER) == before
+    assert status(running)["recording"] == recording
+
+
+def test_doctor_finds_the_machine_closed(running: Machine) -> None:
+    """Of SysRq it tells what the host's kernel says: a container can't set it, which is not shown here."""
+    report = running.json("bwc-agent", "doctor", "--json", *CONFIG)
+    found = {finding["check"]: finding for finding in report["findings"]}
+    assert found["ctrl-alt-del"]["good"], found["ctrl-alt-del"]
+    assert found["usb input"]["said"] == "no USB input device works"
+    assert "kernel.sysrq" in found["sysrq"]["said"]
+    assert running.path("/usr/lib/sysctl.d/60-bwc.conf").read_text().endswith("\nkernel.sysrq = 0\n")
+    assert not found["camera is real"]["good"], "this camera is simulated, and it says so"
+
+
 def test_machine_stays_up_while_a_recording_is_under_way(running: Machine) -> None:
     assert "bwc-recorder" not in running.run("systemd-inhibit", "--list", "--no-legend")
     record(running)
@@ -367,3 +403,30 @@ def test_power_cut_while_recording_is_named_and_recorded_on(running: Machine) ->
     said = [finding["sentence"] for finding in report["findings"]]
     assert any(f"closed by boot {boot + 1}" in sentence and "cut by a loss of power" in sentence for sentence in said)
     assert all("journal" in line or line.split()[1].endswith(".seg") for line in worst(running))
+
+
+def test_card_is_mounted_so_that_nothing_on_it_runs_whatever_fstab_says(running: Machine) -> None:
+    running.cut()
+    fstab = running.root / "etc/fstab"
+    fstab.write_text("/var/lib/bwc /var/lib/bwc none bind,nofail,x-systemd.before=local-fs.target 0 0\n")
+    running.boot()
+    ready(running)
+    options = set(running.run("findmnt", "-n", "-o", "OPTIONS", "/var/lib/bwc").strip().split(","))
+    assert {"nosuid", "nodev", "noexec", "rw"} <= options
+    assert until(lambda: status(running).get("boot", 0) > 0, "it writes there") >= 0
+    found = {one["check"]: one for one in running.json("bwc-agent", "doctor", "--json", *CONFIG)["findings"]}
+    assert found["card options"]["good"]
+    running.run("systemctl", "stop", "bwc-card.service")
+    running.run("mount", "-o", "remount,bind,suid,dev,exec", "/var/lib/bwc")
+    found = {one["check"]: one for one in running.json("bwc-agent", "doctor", "--json", *CONFIG)["findings"]}
+    assert not found["card options"]["good"]
+
+
+def test_ctrl_alt_del_would_reboot_without_the_mask(running: Machine) -> None:
+    running.path("/etc/fstab").write_text("")
+    running.path("/etc/systemd/system/ctrl-alt-del.target").unlink()
+    running.run("systemctl", "daemon-reload")
+    press_ctrl_alt_del(running, 1)
+    running.reboots()
+    ready(running)
+    running.path("/etc/systemd/system/ctrl-alt-del.target").symlink_to("/dev/null")

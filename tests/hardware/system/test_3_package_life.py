@@ -92,12 +92,15 @@ def test_removal_and_purge_keep_evidence_and_keys_and_the_camera_comes_back(runn
     held = kept(running)
     assert not running.path("/usr/lib/bwc-agent").exists()
     assert not running.path("/usr/lib/systemd/system/bwc-recorder.service").exists()
+    mask = running.path("/etc/systemd/system/ctrl-alt-del.target")
+    assert not mask.is_symlink()
     assert "kept /var/lib/bwc" in running.run("dpkg", "--purge", "bwc-agent")
     assert kept(running) == held
     assert running.path("/etc/credstore.encrypted/bwc-device.pem").exists()
     assert f"{EVIDENCE}/journal/00000001.jsonl" in held
     running.run("dpkg", "-i", OLD)
     ready(running)
+    assert mask.is_symlink()
     until(lambda: status(running).get("boot") == boot + 1, "the next boot of the same camera")
     assert signed_for(running) == device
     report = json.loads(running.try_("bwc-agent", "verify", EVIDENCE, "--trust", "/etc/bwc/trust.jws", "--json")[1])

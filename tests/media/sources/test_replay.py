@@ -15,11 +15,9 @@ from agent.errors import SourceError
 from agent.media.packet import NS, Kind, Packet
 from agent.media.sources.pattern import PatternSettings, PatternSource
 from agent.media.sources.replay import ReplaySource
-from tests.support.clips import clip
+from tests.support.clips import CLIPS, FILM, STREET, clip
 from tests.support.containers import decoded_times, ffmpeg_packets, of_kind, segment
 from tests.support.sources import VirtualPacer, virtual_pacing
-
-CLIPS = ["max-heromode.mp4", "car-detection.mp4", "bigbuckbunny.mp4"]
 
 
 def played(path: Path, count: int | None = None, *, loop: bool = False, start_ns: int = 0) -> list[Packet]:
@@ -99,25 +97,25 @@ def test_looping_goes_on_without_a_step_in_time_and_without_drift(name: str) -> 
 
 
 def test_looped_clip_decodes_across_the_seam() -> None:
-    packets = played(clip("bigbuckbunny.mp4"), 500, loop=True)
+    packets = played(clip(FILM), 500, loop=True)
     pictures = of_kind(packets, Kind.VIDEO)
     expected = [Fraction(packet.ticks, packet.stream.parameters.timescale) for packet in pictures]
     assert decoded_times(segment(packets), Kind.VIDEO) == expected
 
 
 def test_file_ends_quietly_when_it_is_not_looped() -> None:
-    assert len(played(clip("car-detection.mp4"), loop=False)) == 377 + 1414
+    assert len(played(clip(STREET), loop=False)) == 377 + 1414
 
 
 def test_each_opening_begins_at_the_files_beginning() -> None:
-    source = ReplaySource(clip("car-detection.mp4"), virtual_pacing())
+    source = ReplaySource(clip(STREET), virtual_pacing())
     first, second = source.open(1), source.open(2)
     assert [packet.data for packet in islice(first, 20)] == [packet.data for packet in islice(second, 20)]
     assert [stream.generation for stream in second.streams] == [2, 2]
 
 
 def test_closing_ends_the_iteration() -> None:
-    opening = ReplaySource(clip("car-detection.mp4"), virtual_pacing()).open(1)
+    opening = ReplaySource(clip(STREET), virtual_pacing()).open(1)
     packets = []
     for packet in opening:
         packets.append(packet)
@@ -146,7 +144,7 @@ def test_our_own_fragmented_files_replay_and_loop(small: Path) -> None:
 
 
 def test_sound_alone_is_a_source(tmp_path: Path) -> None:
-    sounds = of_kind(played(clip("car-detection.mp4")), Kind.AUDIO)
+    sounds = of_kind(played(clip(STREET)), Kind.AUDIO)
     path = tmp_path / "sound.mp4"
     path.write_bytes(segment(sounds))
     again = played(path)
@@ -224,7 +222,7 @@ def test_missing_file_folder_and_url_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.999])
 def test_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
-    data = clip("car-detection.mp4").read_bytes()
+    data = clip(STREET).read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(SourceError, match="cut"):
@@ -249,7 +247,7 @@ def test_file_that_vanishes_is_a_source_error(small: Path, tmp_path: Path) -> No
 
 def test_file_that_was_replaced_by_another_stream_is_a_source_error(small: Path, tmp_path: Path) -> None:
     path = tmp_path / "replaced.mp4"
-    path.write_bytes(clip("car-detection.mp4").read_bytes())
+    path.write_bytes(clip(STREET).read_bytes())
     opening = ReplaySource(path, virtual_pacing()).open(1)
     path.write_bytes(small.read_bytes())
     with pytest.raises(SourceError, match="changed"):

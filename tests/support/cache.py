@@ -1,7 +1,8 @@
-"""Things that take long to make (a Debian tree, a kernel module, a disk image), kept between runs.
+"""Things that take long to make (a clip, a Debian tree, a kernel module, a disk image), kept between runs.
 
-They lie outside of the repository, in `$BWC_CACHE` or `~/.cache/bwc-agent/hardware`, each in a folder named after what
-went into it. Whatever is missing is made by the same command again, so that the folder can be removed at any time.
+They lie outside of the repository, in `$BWC_CACHE` or `~/.cache/bwc-agent/hardware`, or where the caller says, each in
+a folder named after what went into it. Whatever is missing is made by the same command again, so that the folder can be
+removed at any time.
 """
 
 import fcntl
@@ -28,7 +29,7 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def kept(name: str, key: object, make: Callable[[Path], None]) -> Path:
+def kept(name: str, key: object, make: Callable[[Path], None], *, within: Path | None = None) -> Path:
     """The folder `name` made of `key`; made by `make(folder)` where it is not there yet.
 
     It appears under its name only once it is complete: what was interrupted is made anew.
@@ -37,12 +38,14 @@ def kept(name: str, key: object, make: Callable[[Path], None]) -> Path:
         name: What it is, a file name.
         key: What went into it; anything whose `repr` changes when it must be made anew.
         make: Fills the empty folder that it is given; whatever it raises leaves nothing behind.
+        within: Where it is kept; `root()` if that is not said.
     """
+    within = within or root()
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:12]
-    final = root() / f"{name}-{digest}"
-    with _alone(root() / f".{name}-{digest}.lock"):
+    final = within / f"{name}-{digest}"
+    with _alone(within / f".{name}-{digest}.lock"):
         if not final.is_dir():
-            partial = root() / f".{name}-{digest}.partial"
+            partial = within / f".{name}-{digest}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             try:

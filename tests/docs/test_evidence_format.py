@@ -1,0 +1,76 @@
+"""The specification of the evidence format says what the code does: kinds, codes, types, and what it cites."""
+
+import re
+from typing import Any
+
+from agent.evidence import annotation, journal, manifest, mark
+from agent.evidence.entries import Carried
+from agent.keys import attestation, authorization, certificates, replay_guard, trust
+from agent.seal import recipients
+from agent.verification import policies
+from agent.verification.findings import Code, Severity
+from tests.docs.entry_table import PAGE, fields_text, kinds, rewritten, rows
+
+TEXT = PAGE.read_text("utf-8")
+
+
+def section(number: str) -> str:
+    """The text of a section, by its number."""
+    found = re.search(rf"^#+ {re.escape(number)}\.? .*?(?=^#+ )", TEXT + "\n# ", re.MULTILINE | re.DOTALL)
+    assert found, number
+    return found[0]
+
+
+def test_every_kind_of_entry_and_each_of_its_fields_is_listed() -> None:
+    listed = rows(TEXT)
+    assert {kind: fields for kind, (fields, _) in listed.items()} == {
+        tag: fields_text(kind) for tag, kind in kinds().items()
+    }, "run: python -m tests.docs.entry_table"
+    assert rewritten(TEXT) == TEXT, "run: python -m tests.docs.entry_table"
+
+
+def test_every_kind_of_entry_has_a_meaning() -> None:
+    assert [kind for kind, (_, meaning) in rows(TEXT).items() if not meaning.strip()] == []
+
+
+def test_what_a_boot_carries_is_listed() -> None:
+    told = section("6.9").replace("\n", " ")
+    for name in Carried.__struct_fields__:
+        assert f"`{name}` " in told, name
+
+
+def test_every_code_of_a_finding_is_listed_under_its_severity() -> None:
+    table = dict(re.findall(r"^\| (ok|note) \| (.*) \|$", section("13.1"), re.MULTILINE))
+    for severity in (Severity.OK, Severity.NOTE):
+        assert set(re.findall(r"`(\w+)`", table[severity])) == {
+            code.value for code in Code if code.severity is severity
+        }
+    rules = TEXT[TEXT.index("## 13.") :]
+    assert [code.value for code in Code if f"`{code.value}`" not in rules] == []
+
+
+def test_every_type_of_a_signed_document_is_listed() -> None:
+    modules: list[Any] = [trust, annotation, authorization, attestation, mark, replay_guard]
+    types = {module.TYP for module in modules}
+    types |= {certificates.DEVICE_TYP, certificates.BOOT_TYP, journal.CHECKPOINT_TYPE, policies.POLICY_TYPE}
+    types |= {manifest.OPENING_TYPE, manifest.MANIFEST_TYPE}
+    assert set(re.findall(r"`(bwc-\w+\+jws)`", section("3"))) == types
+
+
+def test_every_field_of_statements_is_listed() -> None:
+    for number, kind in (("7.1", manifest.Opening), ("7.2", manifest.Manifest)):
+        told = section(number)
+        assert [name for name in kind.__struct_fields__ if f"`{name}`" not in told] == []
+    told = section("6.6")
+    assert [name for name in journal.CheckpointPayload.__struct_fields__ if f"`{name}`" not in told] == []
+
+
+def test_recipients_are_named_as_the_code_has_them() -> None:
+    told = section("8.5")
+    for name in (recipients.HPKE, recipients.RSA, recipients.HPKE_PROVIDER, recipients.RSA_PROVIDER):
+        assert f"`{name}`" in told
+
+
+def test_every_section_that_is_cited_exists() -> None:
+    numbers = set(re.findall(r"^#+ ([\d.]+?)\.? ", TEXT, re.MULTILINE))
+    assert set(re.findall(r"sections? (\d+(?:\.\d+)*)", TEXT)) - {"5", "3.4", "3.2.2.3", "7.1"} <= numbers
