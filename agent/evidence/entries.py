@@ -361,7 +361,10 @@ class SelfTested(Entry, tag="self_test", frozen=True):
 
 
 class Continued(Entry, tag="continued", frozen=True):
-    """A recording that was interrupted is not resumed, because another one, `by`, was begun before it could be."""
+    """Another recording, `by`, goes on in the place of this one.
+
+    It was interrupted, and `by` was begun before it could be resumed; or nothing can be stored in its folder any more.
+    """
 
     recording: RecordingId
     by: RecordingId

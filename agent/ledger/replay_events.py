@@ -89,6 +89,8 @@ def _leading_to(told: Told, lines: Lines, state: State, boot: entries.Boot) -> o
             return on.StartAsked(entry.at_us * US, on.Cause(entry.cause))
         case entries.StandbyEntered() | entries.StorageRead() as entry:
             return on.Booted(entry.at_us * US, "", boot.carried)
+        case entries.Continued() as entry if entry.recording == state.recording:
+            return on.RecordingBlocked(entry.at_us * US, entry.recording)
         case entries.Continued() as entry:
             return on.Booted(entry.at_us * US, entry.recording, boot.carried)
         case entries.Marked() as entry:

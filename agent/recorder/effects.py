@@ -96,6 +96,9 @@ class RecorderEffects:
         match command:
             case do.OpenRecording():
                 return self._open(command)
+            case do.MoveRecording():
+                self._classifications.classify(command.by, self._classifications.of(command.recording))
+                self._writer.move(command.recording, command.by)
             case do.CloseRecording():
                 self.job = None
                 self._feed.ends(command.end_ns)

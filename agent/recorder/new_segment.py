@@ -14,6 +14,9 @@ from agent.recorder.job import Job, Ledger
 from agent.seal.writer import RandomBytes
 from agent.storage.interface import GrowingFile, Storage
 
+MOST_SEGMENTS = 999_999
+"""As many as a file name has room for."""
+
 
 class SegmentMaker:
     """Begins segments.
@@ -88,10 +91,20 @@ class SegmentMaker:
         All at once, for somebody may have laid files there in great number, and each attempt takes its time.
         """
         parts = map(layout.segment_part, self._storage.names(layout.recording(job.recording)))
-        taken = {part[0] for part in parts if part is not None}
-        while number + 1 in taken:
+        listed = {part[0] for part in parts if part is not None}
+        while number + 1 in listed:
             number += 1
+        step = 1  # beyond what is listed, where there are more names than that
+        while self._is_taken(job.recording, number + step):
+            number += step
+            step *= 2
+        if number >= MOST_SEGMENTS:
+            raise StorageError(errno.EMLINK, f"expected a free segment number up to {MOST_SEGMENTS}: all are taken")
         job.segment = number
+
+    def _is_taken(self, recording: str, number: int) -> bool:
+        places = (layout.opening(recording, number), layout.segment(recording, number))
+        return any(self._storage.size(path) is not None for path in places)
 
     def _begin(self, job: Job, packets: list[Packet], identity: Identity, *, overlap: bool) -> SegmentBuilder:
         """A new segment, or the one whose opening statement storage may already hold from an attempt that failed."""

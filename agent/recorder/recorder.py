@@ -14,7 +14,7 @@ from agent.core import events as on
 from agent.core.gestures_layout import Layout
 from agent.core.inputs import Inputs
 from agent.core.state import State
-from agent.errors import EvidenceError, StorageError
+from agent.errors import EvidenceError
 from agent.evidence.entries import Refused, ShutDown
 from agent.evidence.journal import Journal
 from agent.evidence.mark import JournalMark
@@ -30,13 +30,23 @@ from agent.recorder.control import Control
 from agent.recorder.deliveries import Deliveries
 from agent.recorder.effects import MS, RecorderEffects
 from agent.recorder.feed import Feed
+from agent.recorder.free_space import FreeSpace
 from agent.recorder.interface import Options, Policy, Signals
-from agent.recorder.job import FirstStored, RecordingClosed, StorageRefused, StorageTakes, WriterEvent, WriterFault
+from agent.recorder.job import (
+    Blocked,
+    FirstStored,
+    RecordingClosed,
+    StorageRefused,
+    StorageTakes,
+    WriterEvent,
+    WriterFault,
+)
 from agent.recorder.keeper import Keeper
 from agent.recorder.outages import Outages
 from agent.recorder.policy_in_force import PolicyInForce
 from agent.recorder.recovery import Recovery
 from agent.recorder.status import Status, TrackStatus
+from agent.recorder.storage_watch import StorageWatch
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Writer
 from agent.seal.writer import RandomBytes
@@ -143,6 +153,14 @@ class Recorder:
             notify=self._written,
             settings=options.settings,
         )
+        self._storage_watch = StorageWatch(
+            feed=self.feed,
+            keeper=self.keeper,
+            jobs=lambda: self.writer.jobs,
+            clocks=clocks,
+            said=self._outages.said,
+        )
+        self._free_space = FreeSpace(self._boot.storage.free_bytes)
         self.recovery = Recovery(
             boot=self._boot,
             identity=self._identity,
@@ -268,6 +286,10 @@ class Recorder:
         if change is not None:
             self.keeper.post(change)
 
+    def watch_storage(self) -> None:
+        """Notice that storage hangs or falls behind; to be called a few times a second, by no thread that uses it."""
+        self._storage_watch.look()
+
     def _written(self, event: WriterEvent) -> None:
         match event:
             case StorageRefused():
@@ -276,6 +298,8 @@ class Recorder:
                 self._outages.said("segments", None)
             case WriterFault():
                 self.keeper.post(Refused("writer", event.problem[:300]))
+            case Blocked():
+                self.control.put(on.RecordingBlocked(self._clocks.monotonic_ns(), event.recording))
             case RecordingClosed():
                 self._classifications.forget(event.recording)
             case FirstStored():
@@ -312,10 +336,7 @@ class Recorder:
         wall = self._clocks.wall()
         state = self.control.state
         job = self.effects.job
-        try:
-            free: int | None = self._boot.storage.free_bytes()
-        except StorageError:
-            free = None
+        free = self._free_space.bytes()
         tracks = {}
         for stream in self.feed.streams:
             if stream is not None:

@@ -275,6 +275,7 @@ class Service:
             for supervisor in recorder.supervisors:
                 self._try(supervisor.watch)
             self._try(recorder.watch_clock)
+            self._try(recorder.watch_storage)
             self._try(self._beat)
             self._try(self._show_recording)
 

@@ -129,6 +129,12 @@ class Writer:
                 job.end_ns = end_ns
         self._feed.ring_bell()
 
+    def move(self, recording: str, by: str) -> None:
+        """Write a recording as another one from its next segment on."""
+        for job in self._named(recording):
+            job.successor = by
+        self._feed.ring_bell()
+
     def roll(self, recording: str) -> None:
         """Begin a new segment at the next IDR picture: from there on others may open it."""
         for job in self._named(recording):
@@ -151,7 +157,7 @@ class Writer:
 
     def _named(self, recording: str) -> list[Job]:
         """The jobs of a recording. The writer's thread may be done with one meanwhile: the queue is copied at once."""
-        return [job for job in tuple(self._jobs) if job.recording == recording]
+        return [job for job in self.jobs if recording in (job.recording, job.successor)]
 
     @property
     def busy(self) -> bool:
@@ -159,9 +165,14 @@ class Writer:
         return bool(self._jobs)
 
     @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Recordings that are not wholly on storage, the one that is being written first."""
+        return tuple(self._jobs)
+
+    @property
     def storing(self) -> bool:
         """True once the first bytes of the recording that is being written are durable, or while there is none."""
-        jobs = tuple(self._jobs)
+        jobs = self.jobs
         return not jobs or jobs[0].stored
 
     @property

@@ -153,6 +153,7 @@ class Device:
             self.recorder.control.drain()
             self.recorder.writer.step()
             self.recorder.recovery.step()
+            self.recorder.watch_storage()
 
     def play(self, packets: Iterable[Packet]) -> None:
         """Packets come in, each at its own time, and everything turns."""
