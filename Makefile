@@ -30,8 +30,13 @@ test-tools:
 	@scripts/need mosquitto=mosquitto iproute2=ip strace=strace 'libfaketime=/usr/lib/*/faketime/libfaketime.so.1' \
 	  espeak-ng=espeak-ng libasound2-data=/usr/share/alsa/alsa.conf
 
+# As many tests side by side as there are processors; a file's tests stay together.
+JOBS ?= $(shell nproc)
 test: $(STAMP) test-tools lint ## lint, types and tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-fresh: $(STAMP) ## make demo and make test on minimal Debian 12 and 13, by a user with sudo and one without
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.fresh $(ARGS)
 
 test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
 	BWC_KILLS=200 $(BIN)/python -m pytest --timeout 3000 -o faulthandler_timeout=0 -s tests/kill $(ARGS)

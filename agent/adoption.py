@@ -5,6 +5,7 @@
     /etc/bwc/recorder.toml           the folder's config.toml, with the places of a device
     /etc/bwc/dock.toml, dock.*       the dock service's, if the folder has them
     /var/lib/bwc/evidence/policy     the signed policy
+    /var/lib/bwc-state               what the recorder must not forget: empty, and its owner's alone
 
 recorder.toml is written last: its being there is what the unit waits for. Nothing is ever overwritten.
 """
@@ -23,6 +24,7 @@ from agent.storage.disk import sync_folder
 
 ETC, STATE, RUN = "/etc/bwc", "/var/lib/bwc", "/run/bwc"
 EVIDENCE = f"{STATE}/evidence"
+DEVICE_STATE = "/var/lib/bwc-state"
 DOCK_USER = "bwc-dock"
 CONFIG, DOCK_CONFIG = "recorder.toml", "dock.toml"
 _PUBLIC, _PRIVATE = 0o644, 0o600
@@ -37,6 +39,7 @@ RECORDER: Values = {
     ("device", "key"): f"file:{_CREDENTIALS}/bwc-recorder.service/device.pem",
     ("device", "certificate"): f"{ETC}/device.jws",
     ("device", "trust"): f"{ETC}/trust.jws",
+    ("device", "state"): DEVICE_STATE,
     ("storage", "path"): EVIDENCE,
     ("storage", "readers"): "group",
     ("run", "directory"): RUN,
@@ -130,6 +133,7 @@ def adopt(folder: Path, root: Path, owner: Owner, *, pin_factory: str = "") -> l
     place = root / STATE[1:]
     for part in (place, place / "evidence", shelf):
         _make_folder(part, 0o750, owner)
+    _make_folder(root / DEVICE_STATE[1:], 0o700, owner)
     for path, data, mode in plan:
         write_new(path, data, mode)
         if path.parent == shelf:

@@ -39,12 +39,16 @@ class Device(_Section, frozen=True, kw_only=True):
         certificate: The device certificate.
         trust: The agency's trust document.
         root: The agency's root key fingerprint (JWK thumbprint), pinned at provisioning.
+        state: Folder of what the device must remember; on internal storage, never on the card.
+        anchor: Memory that can't be put back together with the state: `none`, or `nvmem:/PATH` of a clock chip's RAM.
     """
 
     key: Text
     certificate: Text
     trust: Text
     root: Text
+    state: Text = "/var/lib/bwc-state"
+    anchor: Annotated[str, msgspec.Meta(pattern=r"^(none|nvmem:/[^\x00-\x1f]+)$")] = "none"
 
 
 class StorageSection(_Section, frozen=True, kw_only=True):

@@ -6,6 +6,9 @@ from pathlib import Path
 from agent.keys.files import read_token, write_new
 from agent.keys.trust import read_unpinned
 
+STATE = "state"
+"""Folder of the device state, beside the configuration."""
+
 _TEMPLATE = """\
 # bwc-agent: configuration of one device. Paths are relative to this file. `bwc-agent doctor --config FILE` checks it.
 # What may end a recording is not configuration but signed policy.
@@ -15,6 +18,8 @@ key = "file:device.pem"          # the identity key: its owner's alone, mode 060
 certificate = "device.jws"
 trust = "trust.jws"
 root = {root}   # fingerprint of the agency's root key
+state = "state"                  # what must not be forgotten; on internal storage, never on the card
+anchor = "none"                  # or nvmem:/sys/bus/nvmem/devices/ds1307_nvram0/nvmem: RAM of a clock chip
 
 [storage]
 path = "evidence"

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,12 @@ from agent.digest import sha256
 from agent.errors import EvidenceError
 
 MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+"""Objects and arrays within each other, the outermost counted: nothing here needs more than eight, and what encodes or
+walks a value recursively must never be led to the interpreter's own bound."""
+_MOST = (1 << 63) - 1
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+"""Without 19 digits in a row no integer lies beyond 64 bits: only then is each one looked at."""
 
 
 def b64(data: bytes) -> str:
@@ -54,11 +61,33 @@ def _finite(text: str) -> float:
     return value
 
 
+def _within_64_bits(text: str) -> int:
+    value = int(text)
+    if not -_MOST - 1 <= value <= _MOST:
+        raise EvidenceError(f"expected JSON numbers that fit into 64 bits, got {text[:40]}")
+    return value
+
+
+def _too_deep(value: Any) -> bool:
+    """True if it is nested deeper than `MAX_DEPTH`; without recursion."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def strict_json(data: bytes) -> dict[str, Any]:
-    """One JSON object without duplicate names, NaN, infinities, or texts that UTF-8 cannot express.
+    """One JSON object without duplicate names, NaN, infinities, integers beyond 64 bits, or what UTF-8 cannot express.
 
     Raises:
-        EvidenceError: It is anything else, or longer than `MAX_BYTES`.
+        EvidenceError: It is anything else, longer than `MAX_BYTES`, or nested deeper than `MAX_DEPTH`.
     """
     if len(data) > MAX_BYTES:
         raise EvidenceError(f"expected at most {MAX_BYTES} bytes of JSON, got {len(data)}")
@@ -68,6 +97,7 @@ def strict_json(data: bytes) -> dict[str, Any]:
             object_pairs_hook=_no_duplicates,
             parse_constant=_no_constants,
             parse_float=_finite,
+            parse_int=_within_64_bits if _LONG_NUMBER.search(data) else None,
         )
         if b"\\u" in data:  # only an escape can make half of a surrogate pair (RFC 8259, 8.2)
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -77,6 +107,8 @@ def strict_json(data: bytes) -> dict[str, Any]:
         raise EvidenceError(f"expected a JSON object, got {data[:40]!r}: {error}") from error
     if not isinstance(value, dict):
         raise EvidenceError(f"expected a JSON object, got {type(value).__name__}")
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _too_deep(value):
+        raise EvidenceError(f"expected JSON that is nested at most {MAX_DEPTH} deep, got more")
     return value
 
 

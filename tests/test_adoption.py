@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent import config as configuration
-from agent.adoption import CONFIG, DOCK_CONFIG, ETC, EVIDENCE, Owner, adopt, with_values
+from agent.adoption import CONFIG, DEVICE_STATE, DOCK_CONFIG, ETC, EVIDENCE, Owner, adopt, with_values
 from agent.dock.config import DockConfig, load
 from agent.errors import ConfigError, ProvisioningError
 from tests.support.running import command
@@ -30,6 +30,10 @@ def test_machine_has_everything_where_the_units_look_for_it(device: Path, tmp_pa
     assert (config.storage.path, config.storage.readers) == (EVIDENCE, "group")
     assert (config.run.directory, config.run.dock_user) == ("/run/bwc", "bwc-dock")
     assert config.controls.pin_factory == "lgpio"
+    state = tmp_path / DEVICE_STATE[1:]
+    assert (config.device.state, config.device.anchor) == (DEVICE_STATE, "none")
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert not list(state.iterdir()), "a bench's memory is not the camera's"
     dock = load(etc / DOCK_CONFIG, DockConfig)
     assert (dock.dock.device, dock.broker.key) == ("camera-7", "/run/credentials/bwc-dock.service/dock.key")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in made}

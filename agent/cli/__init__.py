@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent import output
 from agent.errors import BwcError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ COMMANDS = {
 def main() -> None:
     """Entry point: errors become one line and an exit code, never a traceback."""
     arguments = sys.argv[1:]
+    unguard = output.guard()
     try:
         if config := recorder_asked_for(arguments):
             from agent.recorder.service import run
@@ -58,10 +60,12 @@ def main() -> None:
         else:
             _app(arguments[0] if arguments else "")(prog_name="bwc-agent")
     except (BwcError, OSError) as error:
-        print(f"bwc-agent: {' '.join(str(error).split())}", file=sys.stderr)
+        output.warn(f"bwc-agent: {' '.join(str(error).split())}")
         sys.exit(EXIT_REFUSED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    finally:
+        unguard()
 
 
 def recorder_asked_for(arguments: Sequence[str]) -> str:
@@ -95,7 +99,7 @@ def _app(asked: str) -> "typer.Typer":
         if asked_for:
             from agent import __version__
 
-            print(f"bwc-agent {__version__}")
+            output.line(f"bwc-agent {__version__}")
             raise typer.Exit
 
     @app.callback()

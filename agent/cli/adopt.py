@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from agent import output
+
 
 def adopt_command(
     folder: Annotated[Path, typer.Argument(help="The folder `device` that bwc-agent init made.", show_default=False)],
@@ -21,7 +23,6 @@ def adopt_command(
     """
     import grp
     import pwd
-    import sys
 
     from agent import config as configuration
     from agent.adoption import CONFIG, ETC, Owner, adopt
@@ -32,14 +33,13 @@ def adopt_command(
     except KeyError as error:
         raise ProvisioningError("expected the user bwc-recorder and its group: install the Debian package") from error
     made = adopt(folder, Path("/"), owner, pin_factory="mock" if mock_pins else "lgpio")
-    print(f"this machine is a camera now: {len(made)} files in {ETC} and /var/lib/bwc")
+    output.line(f"this machine is a camera now: {len(made)} files in {ETC} and /var/lib/bwc")
     camera = configuration.load(Path(ETC, CONFIG)).source
     if camera.simulated:
-        print(
+        output.warn(
             f"WARNING: the camera {camera.camera} is simulated: this device records nothing that happens; "
-            f'set camera = "picamera2" in {ETC}/{CONFIG}',
-            file=sys.stderr,
+            f'set camera = "picamera2" in {ETC}/{CONFIG}'
         )
-    print(f"next: shred -u {folder / 'device.pem'}   # the identity key is to be here only")
-    print("      /usr/libexec/bwc-agent/seal-key    # binds it to this machine")
-    print("      systemctl start bwc.target")
+    output.line(f"next: shred -u {folder / 'device.pem'}   # the identity key is to be here only")
+    output.line("      /usr/libexec/bwc-agent/seal-key    # binds it to this machine")
+    output.line("      systemctl start bwc.target")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent import output
 from agent.cli.asking import PassphraseFileOption, RecordingOption, choose_recording, login_name, passphrase_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def annotate_command(
     )
     path = place.path / added.path
     if as_json:
-        print(
+        output.line(
             json.dumps(
                 {
                     "path": str(path),
@@ -94,9 +95,9 @@ def annotate_command(
             )
         )
         return
-    print(f"annotation {added.number} of {added.subject.recording}: {path}")
+    output.line(f"annotation {added.number} of {added.subject.recording}: {path}")
     if not added.ended:
-        print("note: no manifest marks the end of this recording; it may yet go on")
+        output.line("note: no manifest marks the end of this recording; it may yet go on")
 
 
 def _trust(place: "Place", trust: Path | None) -> "TrustDocument":

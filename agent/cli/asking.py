@@ -1,10 +1,11 @@
 """What several commands ask: a key's passphrase, which recording is meant, who is there, and a running recorder."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from agent import output
 
 if TYPE_CHECKING:
     from agent.opening.recorded import Place
@@ -42,9 +43,9 @@ def passphrase_of(key: Path, passphrase_file: Path | None) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise KeyFileError(f"expected a passphrase in the first line of {passphrase_file}: {error}") from error
         return lines[0] if lines else ""
-    if not sys.stdin.isatty():
+    if not output.can_ask():
         raise KeyFileError(f"{key} is protected by a passphrase: name a file that holds it with --passphrase-file")
-    return str(typer.prompt(f"Passphrase of {key}", hide_input=True, err=True))
+    return output.ask_secret(f"Passphrase of {key}")
 
 
 def login_name() -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent import output
 from agent.cli.asking import PassphraseFileOption, ask_recorder, login_name, passphrase_of
 
 if TYPE_CHECKING:
@@ -133,12 +134,12 @@ def authorize_command(
     expires = utc_text((now_ns // NS + valid_s) * NS)
     if as_json:
         said = {"type": leave.pop("authority"), "expires": expires, "token": token}
-        print(json.dumps(place | leave | said | answer))
+        output.line(json.dumps(place | leave | said | answer))
     elif out is None and recorder is None:
-        print(token)
+        output.line(token)
     else:
         done = "taken by the recorder" if answer else f"written to {out}"
-        print(f"{action} of {recording} on {device}, by {leave['authority']}, until {expires}: {done}")
+        output.line(f"{action} of {recording} on {device}, by {leave['authority']}, until {expires}: {done}")
 
 
 def _one_of(option: str, value: str | None, allowed: Sequence[str]) -> None:

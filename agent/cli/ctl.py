@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from agent import output
 from agent.cli.asking import ask_recorder
 
 ConfigOption = Annotated[
@@ -26,7 +27,7 @@ def start(config: ConfigOption, as_json: JsonOption = False) -> None:
     Example: bwc-agent ctl start --config pilot/device/config.toml
     """
     answer = ask_recorder(config, {"ask": "start"})
-    print(json.dumps(answer) if as_json else f"recording {answer['recording']}")
+    output.line(json.dumps(answer) if as_json else f"recording {answer['recording']}")
 
 
 @ctl_app.command("mark")
@@ -37,7 +38,9 @@ def mark(config: ConfigOption, as_json: JsonOption = False) -> None:
     """
     answer = ask_recorder(config, {"ask": "mark"})
     recording = answer["recording"]
-    print(json.dumps(answer) if as_json else (f"marked in {recording}" if recording else "standby: nothing to mark"))
+    output.line(
+        json.dumps(answer) if as_json else (f"marked in {recording}" if recording else "standby: nothing to mark")
+    )
     if not recording:
         raise typer.Exit(1)
 
@@ -50,10 +53,10 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     """
     answer = ask_recorder(config, {"ask": "status"})
     if as_json:
-        print(json.dumps(answer))
+        output.line(json.dumps(answer))
     else:
         for line in _lines(answer):
-            print(line)
+            output.line(line)
     if answer["storage_failing"] or not answer["source_delivering"] or answer["faulty_lines"]:
         raise typer.Exit(1)
 
@@ -114,4 +117,4 @@ def press_command(
     Example: bwc-agent press record --times 2 --config pilot/device/config.toml
     """
     answer = ask_recorder(config, {"ask": "press", "name": name, "hold_s": hold, "times": times})
-    print(f"{answer['presses']} x {name}")
+    output.line(f"{answer['presses']} x {name}")

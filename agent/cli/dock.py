@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from agent import output
+
 
 def dock_command(
     config: Annotated[Path | None, typer.Option("--config", help="The dock's configuration file (TOML).")] = None,
@@ -21,19 +23,15 @@ def dock_command(
     Example: bwc-agent dock --config pilot/device/dock.toml
     """
     if print_schema:
-        import json
-
         from agent.dock import schemas
 
         names = (*schemas.KINDS, schemas.ASYNCAPI)
-        print(json.dumps({name: schemas.shipped(name) for name in names}, indent=2))
+        output.data({name: schemas.shipped(name) for name in names}, indent=2)
         return
     if config is None:
         raise typer.BadParameter("name a configuration with --config FILE", param_hint="--config")
-    from functools import partial
-
     from agent.dock.config import DockConfig, load
     from agent.dock.service import Service
     from agent.ending import until_told
 
-    Service(load(config, DockConfig), config, say=partial(print, flush=True)).run(until_told())
+    Service(load(config, DockConfig), config, say=output.log).run(until_told())

@@ -1,23 +1,23 @@
 """`bwc-agent doctor`: is this device fit for a shift?"""
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from agent import output
+
 
 class _Terminal:
     """Somebody in front of a terminal."""
 
     def tell(self, text: str) -> None:
-        print(f"---> {text}", flush=True)
+        output.line(f"---> {text}")
 
     def confirms(self, question: str) -> bool:
         while True:
-            answer = input(f"---> {question} [y/N]: ").strip().lower()
+            answer = output.ask(f"---> {question} [y/N]: ").strip().lower()
             if answer in {"", "y", "yes", "n", "no"}:
                 return answer.startswith("y")
 
@@ -51,21 +51,21 @@ def doctor_command(
 
         if ask_running(configuration.resolve(config, loaded.run.directory)) is not None:
             raise ConfigError("a recorder runs with this configuration and holds what is to be tested; end it first")
-        pilot = None if as_json or not sys.stdin.isatty() else _Terminal()
+        pilot = None if as_json or not output.can_ask() else _Terminal()
         found = check_hardware(Bench(loaded, config, clocks, pilot))
     else:
         found = check_all(loaded, config, clocks)
     for finding in found:
         findings.append(finding)
         if not as_json:
-            print(f"{'ok  ' if finding.good else 'BAD '} {finding.check:<15} {finding.said}")
+            output.line(f"{'ok  ' if finding.good else 'BAD '} {finding.check:<15} {finding.said}")
             if finding.mend:
-                print(f"     {'':<15} mend: {finding.mend}")
+                output.line(f"     {'':<15} mend: {finding.mend}")
     bad = sum(not finding.good for finding in findings)
     if as_json:
-        print(json.dumps({"fit": not bad, "findings": [{**asdict(each), "good": each.good} for each in findings]}))
+        output.data({"fit": not bad, "findings": [{**asdict(each), "good": each.good} for each in findings]})
     else:
-        print(
+        output.line(
             f"{len(findings)} checks, {bad} not well" if bad else f"{len(findings)} checks, all well: fit for a shift"
         )
     if bad:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from agent import output
+
 
 def init_command(
     directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", show_default=False)],
@@ -32,11 +34,10 @@ def init_command(
     Example: bwc-agent init pilot --agency city-pd --device camera-7
     """
     import os
-    import sys
     from urllib.parse import urlsplit
 
     from agent.clock import SystemClocks
-    from agent.config_template import write_config
+    from agent.config_template import STATE, write_config
     from agent.controls.config import BENCH_CONTROLS
     from agent.errors import ConfigError
     from agent.keys.provision import provision
@@ -53,11 +54,12 @@ def init_command(
     if not host or at.netloc != broker or "@" in broker:
         raise ConfigError(f"expected a broker as HOST or HOST:PORT, got {broker[:80]!r}")
     simulated = _check_camera(camera)
-    secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True) if passphrase else None
+    secret = output.ask_secret("Passphrase", twice=True) if passphrase else None
     clocks = SystemClocks()
 
     def finish(folder: Path) -> None:
         write_config(folder / "device", camera=camera, controls=BENCH_CONTROLS)
+        (folder / "device" / STATE).mkdir(mode=0o700)
         sign_first_bundle(folder, agency, pack, clocks, secret)
         make_broker(
             folder,
@@ -81,17 +83,16 @@ def init_command(
         random_bytes=os.urandom,
         finish=finish,
     )
-    print(f"agency {agency}: keys in {made.root.parent.parent}, one folder for each holder")
-    print(f"device {device}: key, certificate and configuration in {made.device}, policy {pack} in force")
-    print(f"next: bwc-agent doctor --config {made.device / 'config.toml'}")
-    print(f"      bwc-agent run --config {made.device / 'config.toml'}")
-    print(f"dock: mosquitto -c {made.root.parent.parent / 'broker' / 'mosquitto.conf'}")
-    print(f"      bwc-agent station --config {made.station.parent / 'station.toml'}")
-    print(f"      bwc-agent dock --config {made.device / 'dock.toml'}")
+    output.line(f"agency {agency}: keys in {made.root.parent.parent}, one folder for each holder")
+    output.line(f"device {device}: key, certificate and configuration in {made.device}, policy {pack} in force")
+    output.line(f"next: bwc-agent doctor --config {made.device / 'config.toml'}")
+    output.line(f"      bwc-agent run --config {made.device / 'config.toml'}")
+    output.line(f"dock: mosquitto -c {made.root.parent.parent / 'broker' / 'mosquitto.conf'}")
+    output.line(f"      bwc-agent station --config {made.station.parent / 'station.toml'}")
+    output.line(f"      bwc-agent dock --config {made.device / 'dock.toml'}")
     if simulated:
-        print(
-            f"WARNING: the camera {camera} is simulated, for a bench; a device in service needs --camera picamera2",
-            file=sys.stderr,
+        output.warn(
+            f"WARNING: the camera {camera} is simulated, for a bench; a device in service needs --camera picamera2"
         )
 
 

@@ -1,7 +1,5 @@
 """`bwc-agent ledger`: what the camera did all shift, second by second, and what nobody can account for."""
 
-import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent import output
 from agent.cli.asking import PassphraseFileOption, passphrase_of
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def ledger_command(
     replayed = _replayed(found.tree, folder, private) if replay and private is not None else None
     if as_json:
         more = {} if replayed is None else {"replay": asdict(replayed)}
-        print(json.dumps({**ledger.as_json(), **more}, indent=1))
+        output.data({**ledger.as_json(), **more}, indent=1)
     else:
         told(ledger, _console(), opened=private is not None, everything=everything)
         if replayed is not None:
@@ -116,9 +115,7 @@ def ledger_command(
 
 
 def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=False)
+    return output.console(width=WIDTH)
 
 
 def told(ledger: "Ledger", console: "Console", *, opened: bool = False, everything: bool = False) -> None:
@@ -181,11 +178,7 @@ def _table(title: str, *columns: str) -> "Table":
 
 def _texts(cells: Iterable[str], style: str) -> list[Any]:
     """Cells as they are: journals may hold anything, terminal commands and mark-up too."""
-    from rich.text import Text
-
-    from agent.verification.findings import printable
-
-    return [Text(printable(cell), style="" if style == "default" else style) for cell in cells]
+    return list(output.cells(cells, "" if style == "default" else style))
 
 
 def _spans(ledger: "Ledger") -> "Table":

@@ -1,6 +1,5 @@
 """`bwc-agent open`: from sealed segments to a film that plays everywhere."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent import output
 from agent.cli.asking import PassphraseFileOption, RecordingOption, choose_recording, passphrase_of
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def open_command(
         opened = open_recording(place, private, out, verified=not unverified, apart=segments, progress=progress)
     whole = opened.complete and closed
     if as_json:
-        print(json.dumps({**opened.as_json(), "closed": closed, "complete": whole, "checked": notes}, indent=1))
+        output.data({**opened.as_json(), "closed": closed, "complete": whole, "checked": notes}, indent=1)
     else:
         for line in told(opened, notes):
-            print(line)
+            output.line(line)
     if not whole:
         raise typer.Exit(1)
 
@@ -89,21 +89,18 @@ def open_command(
 def told(opened: "Opened", notes: list[str]) -> Iterator[str]:
     """What it came to, in lines."""
     from agent.opening.opened import event_sentence, file_sentence, gap_sentence
-    from agent.verification.findings import printable
 
-    yield from (printable(file_sentence(file)) for file in opened.files)
+    yield from map(file_sentence, opened.files)
     yield from _some([f"gap: {gap_sentence(gap)}" for file in opened.files for gap in file.gaps])
     yield from _some([f"event: {event_sentence(event)}" for event in opened.events])
-    yield from (f"note: {printable(note)}" for note in (*notes, *opened.notes))
-    yield from (f"MISSING: {printable(sentence)}" for sentence in opened.missing)
+    yield from (f"note: {note}" for note in (*notes, *opened.notes))
+    yield from (f"MISSING: {sentence}" for sentence in opened.missing)
     if not opened.verified:
         yield "NOT VERIFIED: opened without checking where it comes from and whether it was altered"
 
 
 def _some(lines: list[str]) -> Iterator[str]:
-    from agent.verification.findings import printable
-
-    yield from map(printable, lines[:MOST_TOLD])
+    yield from lines[:MOST_TOLD]
     if len(lines) > MOST_TOLD:
         yield f"and {len(lines) - MOST_TOLD} more (--json has all)"
 
@@ -138,16 +135,13 @@ def _check(place: "Place", trust: Path | None) -> tuple[bool, list[str]]:
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on the terminal's error stream while much is to be read; elsewhere nothing."""
-    import sys
-
-    if not sys.stderr.isatty():
+    if not output.interactive(errors=True):
         yield lambda _done, _of: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=output.console(errors=True), transient=True) as bar:
         task = bar.add_task("", total=None, visible=False)
 
         def show(done: int, of: int) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent import output
+
 if TYPE_CHECKING:
     from agent.core.limits import Limits
     from agent.policy.bundle import Trigger
@@ -57,9 +59,9 @@ def decide(
     engine = _engine(_pack(pack))
     document, error = _standard_input()
     decision = error or engine.decide_worked(document, field=field)
-    print(json.dumps(_printed(decision, field=field)))
+    output.line(json.dumps(_printed(decision, field=field)))
     if decision.error:
-        print(f"bwc-agent: {decision.error}", file=sys.stderr)
+        output.warn(f"bwc-agent: {decision.error}")
         raise typer.Exit(EXIT_REFUSED)
     if exit_code and not decision.allow:
         raise typer.Exit(EXIT_BAD)
@@ -86,7 +88,7 @@ def explain(pack: PackOption, field: FieldOption = False) -> None:
     if decision.error:
         raise PolicyError(decision.error)
     for line in describe(engine, request, decision):
-        print(line)
+        output.line(line)
 
 
 @policy_app.command("test")
@@ -120,13 +122,15 @@ def run_cases(
     flips = sum(len(case.flips) for case in chosen)
     if as_json:
         report = {"cases": len(chosen), "flips": flips, "left_out": len(listed) - len(chosen)}
-        print(json.dumps({**report, "failed": [_failure(failure) for failure in failed]}))
+        output.line(json.dumps({**report, "failed": [_failure(failure) for failure in failed]}))
     else:
         for failure in failed:
             flip = "" if failure.flip is None else f" flip {json.dumps(dict(failure.flip))}"
-            print(f"FAILED {failure.case}{flip}: {failure.why}; rules: {', '.join(failure.decision.rules) or 'none'}")
+            output.line(
+                f"FAILED {failure.case}{flip}: {failure.why}; rules: {', '.join(failure.decision.rules) or 'none'}"
+            )
         left_out = f", {len(listed) - len(chosen)} of other packs left out" if len(chosen) < len(listed) else ""
-        print(f"{len(chosen)} cases and {flips} flips, {len(failed)} failed{left_out}")
+        output.line(f"{len(chosen)} cases and {flips} flips, {len(failed)} failed{left_out}")
     if failed:
         raise typer.Exit(EXIT_BAD)
 
@@ -137,7 +141,7 @@ def sign(
     key: Annotated[str, typer.Option(help="The agency's policy key: file:PATH.", show_default=False)],
     agency: Annotated[str, typer.Option(help="The agency's name, as in its trust document.", show_default=False)],
     version: Annotated[int, typer.Option(help="Above every version signed before.", min=1, show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A file that does not exist.", show_default=False)],
+    target: Annotated[Path, typer.Option("--output", "-o", help="A file that does not exist.", show_default=False)],
     settings: Annotated[
         Path | None,
         typer.Option(help="TOML: [parameters], [gestures], [triggers.NAME], [limits], [device].", show_default=False),
@@ -167,7 +171,7 @@ def sign(
         raise PolicyError(f"expected one of the layouts {', '.join(DEFAULT_LAYOUTS)}, got {layout!r}")
     uri = key if ":" in key else f"file:{key}"
     path = Path(uri.partition(":")[2])
-    secret = typer.prompt("Passphrase", hide_input=True) if path.is_file() and needs_passphrase(path) else None
+    secret = output.ask_secret("Passphrase") if path.is_file() and needs_passphrase(path) else None
     now_ns = SystemClocks().wall().utc_ns
     token = sign_bundle(
         load_signer(uri, secret),
@@ -182,8 +186,8 @@ def sign(
         limits=limits,
         device=device,
     )
-    write_new(output, token.encode("ascii"), 0o644)
-    print(f"signed {pack} as version {version} of {agency}, valid for {days} days: {output}")
+    write_new(target, token.encode("ascii"), 0o644)
+    output.line(f"signed {pack} as version {version} of {agency}, valid for {days} days: {target}")
 
 
 @policy_app.command("publish")
@@ -228,16 +232,16 @@ def publish(
     if as_json:
         told = {"agency": checked.agency, "device": device or None, "version": checked.version}
         known = None if handed is Handed.UNKNOWN else not unread
-        print(json.dumps({**told, "bundle": checked.digest, "delivered": known}))
+        output.line(json.dumps({**told, "bundle": checked.digest, "delivered": known}))
     elif handed is Handed.UNKNOWN:
         to = device or f"all cameras of {checked.agency}"
-        print(f"{what} is with the broker, for {to}; over MQTT 3.1.1 it does not say whether it passes it on")
+        output.line(f"{what} is with the broker, for {to}; over MQTT 3.1.1 it does not say whether it passes it on")
     elif unread:
-        print(f"{device} is not docked: version {checked.version} did not reach it")
+        output.line(f"{device} is not docked: version {checked.version} did not reach it")
     elif device:
-        print(f"{what} was handed to {device}, which judges it by itself")
+        output.line(f"{what} was handed to {device}, which judges it by itself")
     else:
-        print(f"{what} is published to all cameras of {checked.agency}")
+        output.line(f"{what} is published to all cameras of {checked.agency}")
     if unread:
         raise typer.Exit(EXIT_BAD)
 
@@ -264,7 +268,8 @@ def show(
 
     if not what:
         names = [*shipped_names(), BUILT_IN]
-        print(json.dumps(names) if as_json else "\n".join(names))
+        for text in [json.dumps(names)] if as_json else names:
+            output.line(text)
         return
     head: dict[str, Any] = {}
     if what.endswith(".jws"):
@@ -272,12 +277,12 @@ def show(
     else:
         shown = _pack(what)
     if as_json:
-        print(json.dumps(head | _pack_document(shown)))
+        output.line(json.dumps(head | _pack_document(shown)))
         return
     for name, value in head.items():
-        print(f"{name}: {value if isinstance(value, str | int) else json.dumps(value)}")
+        output.line(f"{name}: {value if isinstance(value, str | int) else json.dumps(value)}")
     for line in outline(shown):
-        print(line)
+        output.line(line)
 
 
 def _is_file(pack: str) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from agent import output
+
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
@@ -43,8 +45,6 @@ def station_command(config: ConfigOption) -> None:
 
     Example: bwc-agent station --config pilot/agency/station/station.toml
     """
-    from functools import partial
-
     from agent.clock import SystemClocks
     from agent.dock.config import load, resolve, resolved
     from agent.ending import until_told
@@ -57,7 +57,7 @@ def station_command(config: ConfigOption) -> None:
     section = settings.station
     trust = pinned_trust(config, section)
     key = resolve(config, section.key.removeprefix("file:"))
-    secret = typer.prompt("Passphrase", hide_input=True) if files.needs_passphrase(key) else None
+    secret = output.ask_secret("Passphrase") if files.needs_passphrase(key) else None
     store = Store(resolve(config, section.database))
     station = Station(
         name=section.name,
@@ -67,7 +67,8 @@ def station_command(config: ConfigOption) -> None:
         store=store,
         broker=resolved(config, settings.broker),
         clocks=SystemClocks(),
-        say=partial(print, flush=True),
+        quota=settings.quota,
+        say=output.log,
     )
     try:
         station.run(until_told())
@@ -98,24 +99,24 @@ def watch(
     import time
 
     import msgspec
-    from rich.console import Console
     from rich.live import Live
 
     from agent.station.fleet import rows
 
-    store, console = _store(config, read_only=True), Console()
-    if as_json or once:
-        found = rows(store)
-        if as_json:
-            for row in found:
-                print(json.dumps(msgspec.to_builtins(row)))
-        else:
-            console.print(_picture(store, console.width))
-        raise typer.Exit(1 if any(row.alarms for row in found) else 0)
-    with Live(_picture(store, console.width), console=console, auto_refresh=False) as live:
-        while True:
-            time.sleep(0.5)
-            live.update(_picture(store, console.width), refresh=True)
+    with _store(config, read_only=True) as store:
+        console = output.console()
+        if as_json or once:
+            found = rows(store)
+            if as_json:
+                for row in found:
+                    output.data(msgspec.to_builtins(row))
+            else:
+                console.print(_picture(store, console.width))
+            raise typer.Exit(1 if any(row.alarms for row in found) else 0)
+        with Live(_picture(store, console.width), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(0.5)
+                live.update(_picture(store, console.width), refresh=True)
 
 
 @fleet_app.command("events")
@@ -133,9 +134,13 @@ def events(
     """
     from agent.station.fleet import event_line
 
-    found = _store(config, read_only=True).told(device, most)
+    with _store(config, read_only=True) as store:
+        found = store.told(device, most)
     for named, text in found:
-        print(text if as_json else event_line(named, text))
+        if as_json:
+            output.data(json.loads(text))
+        else:
+            output.line(event_line(named, text))
     if not found:
         raise typer.Exit(1)
 
@@ -165,14 +170,14 @@ def revoke(
     from agent.keys import files
     from agent.station.revocation import revoke as run
 
-    secret = typer.prompt("Passphrase", hide_input=True) if files.needs_passphrase(authority) else None
+    secret = output.ask_secret("Passphrase") if files.needs_passphrase(authority) else None
     count = run(authority, secret, name, revoked, SystemClocks().wall().utc_ns)
     if not count:
-        print(f"{name} was on the list already: {revoked}")
+        output.line(f"{name} was on the list already: {revoked}")
         return
-    print(f"{name} is on the list: {count} certificate{'s' if count > 1 else ''} revoked in {revoked}")
-    print("next: systemctl reload mosquitto, or pkill -HUP -x mosquitto: the broker reads the list again")
-    print("      an open session goes on until it ends; restarting the broker ends it")
+    output.line(f"{name} is on the list: {count} certificate{'s' if count > 1 else ''} revoked in {revoked}")
+    output.line("next: systemctl reload mosquitto, or pkill -HUP -x mosquitto: the broker reads the list again")
+    output.line("      an open session goes on until it ends; restarting the broker ends it")
 
 
 @fleet_app.command("alarms")
@@ -187,16 +192,15 @@ def alarms(
     """
     from dataclasses import asdict
 
-    store = _store(config, read_only=True)
-    found = [alarm for alarm in store.all_alarms() if everything or alarm.open]
-    store.close()
+    with _store(config, read_only=True) as store:
+        found = [alarm for alarm in store.all_alarms() if everything or alarm.open]
     for alarm in found:
         if as_json:
-            print(json.dumps({name: value or None for name, value in asdict(alarm).items()}))
+            output.data({name: value or None for name, value in asdict(alarm).items()})
             continue
-        print(f"{alarm.number}  {alarm.received[:19]}  {alarm.device}  {alarm.kind}  {alarm.detail}")
+        output.line(f"{alarm.number}  {alarm.received[:19]}  {alarm.device}  {alarm.kind}  {alarm.detail}")
         if not alarm.open:
-            print(f"    acknowledged {alarm.time[:19]} by {alarm.custodian} ({alarm.login}): {alarm.reason}")
+            output.line(f"    acknowledged {alarm.time[:19]} by {alarm.custodian} ({alarm.login}): {alarm.reason}")
     raise typer.Exit(1 if any(alarm.open for alarm in found) else 0)
 
 
@@ -215,13 +219,10 @@ def acknowledge(
 
     from agent.clock import SystemClocks, utc_text
 
-    store = _store(config, read_only=False)
-    try:
+    with _store(config, read_only=False) as store:
         now = utc_text(SystemClocks().wall().utc_ns)
         alarm = store.acknowledge(number, custodian=name, reason=reason, login=getpass.getuser(), time=now)
-    finally:
-        store.close()
-    print(f"alarm {alarm.number} of {alarm.device} ({alarm.kind}) is acknowledged by {name}: {reason}")
+    output.line(f"alarm {alarm.number} of {alarm.device} ({alarm.kind}) is acknowledged by {name}: {reason}")
 
 
 def _store(config: Path, *, read_only: bool) -> "Store":
@@ -272,8 +273,6 @@ def simulate(
     import os
     import random
 
-    from rich.console import Console
-
     from agent.clock import SystemClocks
     from agent.station.simulate import Plan
     from agent.station.simulate import simulate as run
@@ -297,9 +296,9 @@ def simulate(
             watch=watch,
         )
     if as_json:
-        print(json.dumps(measured.report()))
+        output.data(measured.report())
     else:
-        Console().print(_measured(measured))
+        output.console().print(_measured(measured))
     raise typer.Exit(1 if measured.failed else 0)
 
 
@@ -324,8 +323,8 @@ def rabbitmq(
 
     made = _authority(authority, agency, days=DEFAULT_LIFETIME_DAYS)
     for place in make_cluster(directory, made, agency=agency, hosts=nodes, devices=devices, port=port):
-        print(f"{place}: to be copied to /etc/rabbitmq of {place.name}, readable by rabbitmq alone")
-    print(f"[broker] of docks and stations: host = {json.dumps(nodes[0])}, others = {json.dumps(nodes[1:])}")
+        output.line(f"{place}: to be copied to /etc/rabbitmq of {place.name}, readable by rabbitmq alone")
+    output.line(f"[broker] of docks and stations: host = {json.dumps(nodes[0])}, others = {json.dumps(nodes[1:])}")
 
 
 def _authority(path: Path, agency: str, *, days: int) -> "Authority":
@@ -335,7 +334,7 @@ def _authority(path: Path, agency: str, *, days: int) -> "Authority":
     from agent.keys.records import Validity
     from agent.keys.tls import Authority
 
-    secret = typer.prompt("Passphrase", hide_input=True) if files.needs_passphrase(path) else None
+    secret = output.ask_secret("Passphrase") if files.needs_passphrase(path) else None
     now = SystemClocks().wall().utc_ns
     return Authority(
         agency, Validity(now - 3600 * NS, now + days * 86_400 * NS), files.load_tls_authority(path, secret)
@@ -367,7 +366,7 @@ def _office(root: Path | None, trust: Path | None) -> "Office | None":
         return None
     if root is None or trust is None:
         raise ConfigError("expected --root and --trust together: the root certifies devices, the document names it")
-    secret = typer.prompt("Passphrase of the root", hide_input=True) if files.needs_passphrase(root) else None
+    secret = output.ask_secret("Passphrase of the root") if files.needs_passphrase(root) else None
     signer, document = files.load_signer(f"file:{root.absolute()}", secret), read_unpinned(files.read_token(trust))
     if signer.kid != document.root_kid:
         raise ConfigError(f"expected the root of {trust}, {document.root_kid}, got {signer.kid} at {root}")
@@ -377,12 +376,9 @@ def _office(root: Path | None, trust: Path | None) -> "Office | None":
 @contextmanager
 def _watching(devices: int) -> "Iterator[Callable[[Progress], None]]":
     """A bar on a terminal, a line now and then elsewhere; on standard error, so that what is printed can be piped."""
-    import sys
-
-    from rich.console import Console
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
+    console = output.console(errors=True)
     if not console.is_terminal:
         told = 0.0
 
@@ -391,7 +387,7 @@ def _watching(devices: int) -> "Iterator[Callable[[Progress], None]]":
             if progress.seconds - told >= _TELL_S:
                 told = progress.seconds
                 said = f"docked {progress.docked}, connected {progress.connected}, left {progress.left} of {devices}"
-                print(f"{progress.seconds:5.0f} s: {said}", file=sys.stderr, flush=True)
+                output.warn(f"{progress.seconds:5.0f} s: {said}")
 
         yield tell
         return
@@ -424,23 +420,24 @@ def _measured(measured: "Measured") -> "Table":
 def _picture(store: "Store", width: int) -> "Group":
     """Table and newest alarms."""
     from rich.console import Group
-    from rich.text import Text
 
     from agent.clock import SystemClocks
-    from agent.station.fleet import ago, readable, rows
+    from agent.station.fleet import ago, rows
 
     now_ns = SystemClocks().wall().utc_ns
-    alarms = [
-        Text(readable(f"ALARM {ago(received, now_ns)} {device}: {kind}. {detail}"), style="red")
-        for received, device, kind, detail in store.newest_alarms(MOST_ALARMS)
-    ]
+    alarms = output.cells(
+        (
+            f"ALARM {ago(received, now_ns)} {device}: {kind}. {detail}"
+            for received, device, kind, detail in store.newest_alarms(MOST_ALARMS)
+        ),
+        "red",
+    )
     return Group(_table(sorted(rows(store), key=lambda row: not row.alarms), width, now_ns), *alarms)
 
 
 def _table(found: "list[Row]", width: int, now_ns: int) -> "Table":
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     states = [row.state for row in found]
     counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
@@ -464,14 +461,14 @@ def _table(found: "list[Row]", width: int, now_ns: int) -> "Table":
             table.add_column(name, justify=justify, no_wrap=name != "policy", overflow="fold")
     for row, cells in zip(found, listed, strict=True):
         style = "red" if row.alarms else "yellow" if row.state == "lost" else ""
-        shown = [Text(cell) for name, cell in zip(names, cells, strict=True) if name not in left_out]
-        table.add_row(*shown, style=style)
+        shown = [cell for name, cell in zip(names, cells, strict=True) if name not in left_out]
+        table.add_row(*output.cells(shown), style=style)
     return table
 
 
 def _cells(row: "Row", now_ns: int, *, narrow: bool) -> list[str]:
     """What stands in the columns of one device."""
-    from agent.station.fleet import ago, readable
+    from agent.station.fleet import ago
 
     storage = "-" if row.free_bytes is None else f"{row.free_bytes / 1e9:.1f} GB"
     policy = (row.policy or "-").replace(", version ", " v")
@@ -488,7 +485,7 @@ def _cells(row: "Row", now_ns: int, *, narrow: bool) -> list[str]:
         ago(row.last_seen, now_ns),
         f"{row.alarms} !" if row.alarms else "-",
     )
-    return [readable(cell) for cell in cells]
+    return [output.escaped(cell) for cell in cells]
 
 
 def _number(value: int | None) -> str:

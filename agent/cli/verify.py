@@ -1,7 +1,5 @@
 """`bwc-agent verify`: is this evidence whole, and is it what the camera signed?"""
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -9,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from agent import output
 
 if TYPE_CHECKING:
     from agent.verification.findings import Finding, Report
@@ -57,14 +57,14 @@ def verify_command(
             report = verify(directory, given, progress=progress)
     except BwcError as error:
         if as_json:
-            print(json.dumps({"verdict": "not_checked", "summary": str(error), "findings": []}))
+            output.data({"verdict": "not_checked", "summary": str(error), "findings": []})
             raise typer.Exit(2) from error
         raise
     if as_json:
-        print(json.dumps(as_dict(report), indent=1))
+        output.data(as_dict(report), indent=1)
     else:
         for line in told(report):
-            print(line)
+            output.line(line)
     if report.verdict is not Verdict.INTACT:
         raise typer.Exit(1)
 
@@ -99,14 +99,13 @@ def _finding(finding: "Finding") -> dict[str, str]:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar on the terminal's error stream while much is to be read; elsewhere nothing."""
-    if not sys.stderr.isatty():
+    if not output.interactive(errors=True):
         yield lambda _done, _total: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("checking"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=output.console(errors=True), transient=True) as bar:
         task = bar.add_task("", total=None, visible=False)
 
         def show(done: int, total: int) -> None:

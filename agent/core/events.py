@@ -274,11 +274,16 @@ class DockContact:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """A station has signed this device's fresh nonce: it is where it says, until `until_ns` at the latest."""
+    """A station has signed this device's fresh nonce: it is where it says, until `until_ns` at the latest.
+
+    Attributes:
+        nonce_ns: When the nonce was made; None where only the effect is known, as in a replay of the journal.
+    """
 
     at_ns: int
     until_ns: int
     station: str
+    nonce_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

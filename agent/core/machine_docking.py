@@ -33,9 +33,16 @@ def contact(state: State, event: on.DockContact) -> Change:
 
 
 def attested(state: State, event: on.Attested) -> Change:
-    """A station has attested this device; with the contact open, that is somebody else's word for it."""
+    """A station has attested this device; with the contact open, that is somebody else's word for it.
+
+    So it is over a nonce from before the contact last moved: the attestation was checked while the contact was still
+    as before, and waited in the queue while it opened and closed.
+    """
     if not state.contact:
         why = "an attestation came while the dock contact is open"
+        return state, [do.Journal(entries.Refused("attestation", why))]
+    if event.nonce_ns is not None and event.nonce_ns < state.contact_ns:
+        why = "an attestation came over a nonce from before the dock contact last moved"
         return state, [do.Journal(entries.Refused("attestation", why))]
     until_ns = max(state.attested_until_ns, min(event.until_ns // US * US, event.at_ns + SPOOF_NS))
     return settle(replace(state, attested_until_ns=until_ns, station=event.station), event.at_ns)

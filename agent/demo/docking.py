@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from agent.demo.sockets import SocketWatch
-from agent.demo.stage import Background, RecorderProcess, Transcript, run_tool
+from agent.demo.stage import Background, RecorderProcess, Transcript, run_tool, signals_held
 from agent.dock import journal
 from agent.errors import ConfigError
 from agent.keys.tls import CA_CERTIFICATE
@@ -149,8 +149,9 @@ class Dock:
         self._station = station
 
     def _background(self, name: str, command: list[str]) -> Background:
-        process = Background(command, self._out / f"{name}.log")
-        self._running.append(process)
+        with signals_held():
+            process = Background(command, self._out / f"{name}.log")
+            self._running.append(process)
         return process
 
     def end(self) -> None:

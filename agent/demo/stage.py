@@ -1,15 +1,18 @@
 """What the demonstration plays on: a provisioned device, the recorder's process, and a transcript that must be true."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from agent import output
+from agent.demo.sockets import alone
 from agent.errors import BwcError, ControlError
 from agent.recorder.local_socket import ask
 
@@ -31,16 +34,17 @@ class Transcript:
 
     def chapter(self, title: str) -> None:
         """A new part of the story."""
-        print(f"\n── {title} {'─' * max(3, 76 - len(title))}", flush=True)
+        output.line()
+        output.line(f"── {title} {'─' * max(3, 76 - len(title))}")
 
     def say(self, who: str, what: str) -> None:
         """One thing that happened."""
-        print(f"{time.monotonic() - self._began:6.1f} s  {who:<9} {what}", flush=True)
+        output.line(f"{time.monotonic() - self._began:6.1f} s  {who:<9} {what}")
 
     def show(self, text: str) -> None:
         """What one of our own commands printed, as it is."""
         for line in text.rstrip().splitlines():
-            print(f"{'':10} {line.rstrip()}", flush=True)
+            output.line(f"{'':10} {line.rstrip()}")
 
     def claim(self, what: str, holds: bool) -> None:  # noqa: FBT001 - reads as a sentence where it is used
         """Something that must be so.
@@ -50,7 +54,25 @@ class Transcript:
         """
         if not holds:
             raise DemoFailed(f"this was to be shown, and is not so: {what}")
-        print(f"{time.monotonic() - self._began:6.1f} s  {'✓':<9} {what}", flush=True)
+        output.line(f"{time.monotonic() - self._began:6.1f} s  {'✓':<9} {what}")
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """What would end this comes only afterwards: a process that is being started is known, and can be ended, by then.
+
+    They are not blocked, since what is started would inherit that.
+    """
+    came: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [(number, signal.signal(number, lambda got, _frame: came.append(got))) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 class RecorderProcess:
@@ -69,9 +91,10 @@ class RecorderProcess:
             DemoFailed: It did not come up.
         """
         began = time.monotonic()
-        with self._log.open("ab") as log:
+        prefix = alone()
+        with self._log.open("ab") as log, signals_held():
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "--config", str(self._config)],
+                [*prefix, sys.executable, "-m", "agent", "run", "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -6,6 +6,10 @@ topics carry a compact JWS as it is, which the recorder itself checks; all else 
 CloudEvents 1.0 event in JSON, structured mode (CloudEvents MQTT binding 1.0.2, 3.2).
 
 No message starts, stops, pauses or mutes anything; none holds a position, a person's name or anything of the pictures.
+
+Each side treats the other as hostile. Every field has a bound that the published schemas state: texts and lists a
+length, integers 2^53 - 1 (RFC 8259, 6: what every JSON reader can hold), and a message of a device or a station is at
+most `MAX_JSON` bytes, nested at most `agent.strict_json.MAX_DEPTH` deep. What is beyond is refused as a whole.
 """
 
 from dataclasses import dataclass
@@ -19,14 +23,34 @@ from agent.strict_json import encode_json, strict_json
 ROOT = "bwc/v1"
 MAX_MESSAGE = (1 << 20) + (1 << 12)
 """Bytes of the largest message that is taken: a policy bundle."""
+MAX_JSON = 1 << 16
+"""Bytes of the largest state, status, event or acknowledgement."""
+MAX_ATTESTATION = 2048
+"""Bytes of the largest attestation: it holds two names and a nonce, some 450 bytes."""
 MAX_ACKS = 256
+MAX_CHECKS = 64
+MAX_FIELDS = 64
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_END = r"$(?!\n)"
+"""`$` alone would let a line feed follow in Python; other readers of the schemas take this for their own `$`."""
+Name = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}", max_length=64)]
 Line = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=rf"^[0-9a-f]{{64}}{_END}", max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=200)]
-Token = Annotated[str, msgspec.Meta(max_length=1 << 15)]
-Session = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}$")]
+_TOKEN = rf"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+{_END}"
+"""A compact JWS (RFC 7515, 3.1)."""
+Token = Annotated[str, msgspec.Meta(pattern=_TOKEN, max_length=4096)]
+BootToken = Annotated[str, msgspec.Meta(pattern=_TOKEN, max_length=1 << 15)]
+"""It holds a sealed key for each recipient, 1.6 KB one with ML-KEM."""
+Session = Annotated[str, msgspec.Meta(pattern=rf"^[0-9a-f]{{16}}{_END}", max_length=16)]
+Utc = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=rf"^[0-9]{{4}}-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9]{{6}}Z{_END}", max_length=27
+    ),
+]
+CheckName = Annotated[str, msgspec.Meta(max_length=64)]
+EntryName = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,8 +87,8 @@ class Policy(Message, frozen=True, kw_only=True):
 class SelfTest(Message, frozen=True, kw_only=True):
     """The test at the start of the shift: names of checks."""
 
-    passed: list[Text]
-    failed: list[Text]
+    passed: Annotated[list[CheckName], msgspec.Meta(max_length=MAX_CHECKS)]
+    failed: Annotated[list[CheckName], msgspec.Meta(max_length=MAX_CHECKS)]
 
 
 class Storage(Message, frozen=True, kw_only=True):
@@ -97,7 +121,7 @@ class Checkpoint(Message, frozen=True, kw_only=True):
     line: Line
     jws: Token
     device_certificate: Token
-    boot_certificate: Token
+    boot_certificate: BootToken
 
 
 class Confirmed(Message, frozen=True, kw_only=True):
@@ -127,7 +151,7 @@ class Status(Message, frozen=True, kw_only=True):
     mode: Literal["standby", "recording", "post_roll", "privacy", "muted", "fault"]
     contact: bool
     docked: bool
-    nonce: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}$")]
+    nonce: Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9_-]{{22}}{_END}", max_length=22)]
     policy: Policy
     clock: Clock
     storage: Storage
@@ -137,7 +161,7 @@ class Status(Message, frozen=True, kw_only=True):
     checkpoint: Checkpoint | None
     confirms: Annotated[list[Confirmed], msgspec.Meta(max_length=8)]
     battery_pct: Annotated[int, msgspec.Meta(ge=0, le=100)] | None
-    temperature_c: float | None
+    temperature_c: Annotated[float, msgspec.Meta(ge=-274, le=1000)] | None
     uptime_s: Line
     boots: Line
 
@@ -145,7 +169,8 @@ class Status(Message, frozen=True, kw_only=True):
 class EventData(Message, frozen=True, kw_only=True):
     """A journal line's public part: number, hash, time with provenance, and the entry (`agent.evidence.entries`).
 
-    A boot's entry comes without its certificate.
+    A boot's entry comes without its certificate. One with which the event would exceed `MAX_JSON` comes as its kind
+    alone, with `left_out` true: the journal itself has it.
     """
 
     line: Line
@@ -153,7 +178,7 @@ class EventData(Message, frozen=True, kw_only=True):
     clock: Text
     within_ms: Line | None
     mono_us: Line
-    entry: dict[str, Any]
+    entry: Annotated[dict[EntryName, Any], msgspec.Meta(max_length=MAX_FIELDS)]
 
 
 class Event(Message, frozen=True, kw_only=True):
@@ -161,9 +186,9 @@ class Event(Message, frozen=True, kw_only=True):
 
     specversion: Literal["1.0"] = "1.0"
     id: Sha256
-    source: Annotated[str, msgspec.Meta(pattern=r"^/bwc/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")]
-    type: Annotated[str, msgspec.Meta(pattern=r"^bwc\.v1\.[a-z_]+$")]
-    time: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{6}Z$")]
+    source: Annotated[str, msgspec.Meta(pattern=rf"^/bwc/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+{_END}", max_length=134)]
+    type: Annotated[str, msgspec.Meta(pattern=rf"^bwc\.v1\.[a-z_]+{_END}", max_length=64)]
+    time: Utc
     datacontenttype: Literal["application/json"] = "application/json"
     dataschema: Literal["urn:bwc:v1:event"] = "urn:bwc:v1:event"
     data: EventData
@@ -198,8 +223,10 @@ def decode(data: bytes, kind: type[_M]) -> _M:
     """A message of a kind; fields that are unknown here are passed over.
 
     Raises:
-        EvidenceError: It is no strict JSON object, or not of this kind.
+        EvidenceError: It is longer than `MAX_JSON`, no strict JSON object, or not of this kind.
     """
+    if len(data) > MAX_JSON:
+        raise EvidenceError(f"expected at most {MAX_JSON} bytes of {kind.__name__}, got {len(data)}")
     try:
         return msgspec.convert(strict_json(data), kind)
     except msgspec.ValidationError as error:

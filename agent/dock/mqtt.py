@@ -11,7 +11,8 @@ The rules, in order:
 5. A version that was spoken once is kept until a broker refuses it; before that, one that is hung up on is followed by
    the other.
 6. Sizes are bounded: what the broker may send, what waits to be sent, what is in flight. While as much was received as
-   is taken in one turn, nothing more is read: what the broker was told that it came is never dropped.
+   is taken in one turn, by number or bytes, nothing more is read: what the broker was told that it came is never
+   dropped. Of a message that is larger than its reader takes only the size is kept.
 
 All of it happens within `turn`, in the caller's thread.
 """
@@ -57,11 +58,23 @@ _GOOD_NS = 30 * NS
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message that came. `retained`: it was sent before this subscription."""
+    """A message that came.
+
+    Attributes:
+        payload: Empty if the message was too large.
+        retained: It was sent before this subscription.
+        dropped: Bytes of a message that was too large; 0 for one that is here.
+    """
 
     topic: str
     payload: bytes
     retained: bool
+    dropped: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that came."""
+        return self.dropped or len(self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +85,15 @@ class Limits:
         in_flight: Publications that the broker has not taken yet; fewer where it asks for fewer (MQTT 5, 3.2.2.3.3).
         queued: Publications that wait, those in flight among them; what comes on top is not taken.
         at_once: Messages that one `turn` receives, and some more that were under way. The rest stays with the broker.
+        bytes_at_once: Bytes of these; the last message may exceed it.
+        message: Bytes of the largest message that is taken.
     """
 
     in_flight: int = 32
     queued: int = 512
     at_once: int = 256
+    bytes_at_once: int = 4 << 20
+    message: int = MAX_MESSAGE
 
 
 class _Context(ssl.SSLContext):
@@ -189,6 +206,7 @@ class Connection:
         self._since_ns = 0
         self._subscribed = False
         self._came = 0
+        self._bytes = 0
         self._waiting: deque[tuple[int, Publication]] = deque()
         self._handed: dict[int, int] = {}
         self._number = 0
@@ -248,9 +266,11 @@ class Connection:
 
     def _work(self, client: paho.Client, timeout_s: float) -> bool:
         """Let the network work: wait for something, then take all that is there. False if the connection is gone."""
+        if not self.received:
+            self._bytes = 0
         for turn in range(self._limits.at_once):
             came = self._came
-            if len(self.received) >= self._limits.at_once:
+            if len(self.received) >= self._limits.at_once or self._bytes >= self._limits.bytes_at_once:
                 return True
             line = client.socket()
             if line is None or line.fileno() < 0:
@@ -455,6 +475,9 @@ class Connection:
             self.problem = f"the broker refused a message: {reason}"
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-        if len(message.payload) <= MAX_MESSAGE:
-            self._came += 1
-            self.received.append(Received(message.topic, bytes(message.payload), message.retain))
+        self._came += 1
+        if len(message.payload) > self._limits.message:
+            self.received.append(Received(message.topic, b"", message.retain, len(message.payload)))
+            return
+        self._bytes += len(message.payload)
+        self.received.append(Received(message.topic, bytes(message.payload), message.retain))

@@ -16,11 +16,13 @@ from typing import Any
 
 import msgspec
 
+from agent import output
 from agent.clock import NS, Monotonic, SystemClocks
 from agent.dock import journal
 from agent.dock.config import DockConfig, resolve, resolved
 from agent.dock.evidence import held, temperature_c
 from agent.dock.messages import (
+    MAX_ATTESTATION,
     Ack,
     Checkpoint,
     Clock,
@@ -107,7 +109,7 @@ class Service:
         monotonic: Monotonic | None = None,
         uniform: Callable[[float, float], float] = _RANDOM.uniform,
         random_bytes: Callable[[int], bytes] = os.urandom,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = output.log,
     ) -> None:
         dock = config.dock
         self._topics = Topics(dock.agency, dock.device)
@@ -237,6 +239,12 @@ class Service:
             self._note(f"the journal can't be read: {error}")
 
     def _receive(self, message: Received, now: int) -> None:
+        if message.dropped:
+            self._note(f"a message of {message.size} bytes was passed over")
+            return
+        if message.topic == self._topics.dock and message.size > MAX_ATTESTATION:
+            self._note(f"expected an attestation of at most {MAX_ATTESTATION} bytes, got {message.size}: passed over")
+            return
         if message.topic == self._topics.ack:
             try:
                 moved = self.session.acknowledged(decode(message.payload, Ack), now)

@@ -40,6 +40,23 @@ class Carried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passed_us: int = 0
 
 
+class Continuity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How this card's journal goes on from what the device remembers, where the two differ (`agent.device_state`).
+
+    Attributes:
+        events: What the boot found, such as `card_rolled_back` or `card_replaced`; each is a `tampered` line too.
+        boot, line, head: The line that the chain goes on from, where that is not the last one on this card; 0, 0 and
+            empty where it is.
+        recordings: Ids of recordings that the device knows and the card lacks.
+    """
+
+    events: list[str] = msgspec.field(default_factory=list)
+    boot: int = 0
+    line: int = 0
+    head: str = ""
+    recordings: list[str] = msgspec.field(default_factory=list)
+
+
 class Boot(Entry, tag="boot", frozen=True):
     """The first line of each boot's file.
 
@@ -55,6 +72,7 @@ class Boot(Entry, tag="boot", frozen=True):
         interrupted: Recording that was running when the previous boot went dark; empty if none.
         carried: What holds on from the boots before.
         configuration: SHA-256 of the configuration file that the recorder was started with; empty if there is none.
+        continuity: How the device's own state and the card differed; None where they agree.
     """
 
     boot: int
@@ -69,6 +87,7 @@ class Boot(Entry, tag="boot", frozen=True):
     carried: Carried = Carried()
     configuration: str = ""
     unfinished: list[RecordingId] = []
+    continuity: Continuity | None = None
 
 
 class Checkpoint(Entry, tag="checkpoint", frozen=True):

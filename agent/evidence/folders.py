@@ -179,10 +179,14 @@ def _signed_by(token: str, key: PublicKey) -> bool:
 
 
 def is_final(storage: Storage, recording: str, segment: int, keys: Sequence[PublicKey] | None) -> bool:
-    """True if this segment's manifest says that the recording ended with it, signed by one of the boots' keys."""
+    """True if one of the boots' keys has signed that this very recording ended with this segment.
+
+    A final manifest of another recording, laid in its place, ends nothing.
+    """
     try:
         token = storage.read(layout.manifest(recording, segment), MOST_STATEMENT).decode("ascii")
-        if not typed_manifest(jws.peek(token, MANIFEST_TYPE)).final:
+        statement = typed_manifest(jws.peek(token, MANIFEST_TYPE))
+        if not statement.final or (statement.recording, statement.segment) != (recording, segment):
             return False
         return keys is None or any(_signed_by(token, key) for key in keys)
     except (StorageError, EvidenceError, UnicodeDecodeError):

@@ -9,11 +9,8 @@ RECORDINGS = "recordings"
 ANNOTATIONS = "annotations"
 """In a recording's folder."""
 POLICY = "policy"
-USED_AUTHORISATIONS = "state/used-authorisations.jws"
-"""No evidence: what the recorder must not forget, replaced as a whole."""
-
-JOURNAL_MARK = "state/journal-mark.jws"
-"""The same kind of file: how far the journal came."""
+CARD_ID = "card-id"
+"""Names this card: 32 random hex digits, written at its first use. The device state knows it."""
 
 _RECORDING_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 _JOURNAL_NAME = re.compile(r"(\d{8})\.jsonl", re.ASCII)

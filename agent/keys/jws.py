@@ -6,6 +6,14 @@ The rules, in order:
 3. The header holds `alg`, `typ` and `kid`, no more: no `jku`, `x5u`, `crit`, `b64`, `zip`.
 4. The payload is one JSON object (RFC 8259) without duplicate names, at most `MAX_BYTES` long.
 5. The key is the one the caller gives; `kid` only helps to find it.
+6. ECDSA is malleable: of a signature (r, s) anybody makes (r, n - s), which fits the same key and message (FIPS 186-5,
+   6.4.2; SEC 1, 4.1.4). What is signed here always has the lower of the two ("low s", as BIP 146 has it), whatever the
+   signer gives. Both are accepted, because evidence that was signed before this rule has either. So a digest that
+   *names* a document is taken over its `canonical` form, and is the same whichever of the two was delivered.
+
+Digests that chain evidence (manifests, openings, certificates, annotations) are over the bytes of the files instead:
+there the other signature is an alteration like any other, by who could alter any byte, and is found as one. Whether a
+token was used before is told by its `jti` or nonce, which is signed, and by no digest.
 """
 
 import re
@@ -25,6 +33,10 @@ _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCI
 _HEADER_NAMES = {"alg", "typ", "kid"}
 _NUMBER = 32
 """Bytes of a number on P-256."""
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""n of P-256 (SP 800-186, 3.2.1.3)."""
+_MAX_HEADER = 1024
+"""Characters of a header: it holds three short texts, and is read before anything is known of who sent it."""
 
 Payload = dict[str, Any]
 
@@ -33,7 +45,48 @@ def sign(signer: Signer, typ: str, payload: Mapping[str, Any]) -> str:
     """A compact JWS over `payload` by `signer`, for the purpose `typ`."""
     header = encode_json({"alg": "ES256", "typ": typ, "kid": signer.kid})
     signing_input = f"{b64(header)}.{b64(encode_json(payload))}"
-    return f"{signing_input}.{b64(signer.sign(signing_input.encode('ascii')))}"
+    return f"{signing_input}.{b64(_low(signer.sign(signing_input.encode('ascii'))))}"
+
+
+def _low(signature: bytes) -> bytes:
+    """The signature with the lower s; one that is none as it is."""
+    s = int.from_bytes(signature[_NUMBER:], "big")
+    return signature if len(signature) != 2 * _NUMBER or s <= _ORDER // 2 else _other(signature)
+
+
+def _other(signature: bytes) -> bytes:
+    s = int.from_bytes(signature[_NUMBER:], "big")
+    return signature[:_NUMBER] + ((_ORDER - s) % _ORDER).to_bytes(_NUMBER, "big")
+
+
+def canonical(token: str) -> str:
+    """The token with the lower of the two signatures that fit if one does: what digests that name it are taken over.
+
+    Raises:
+        EvidenceError: It is no compact JWS.
+    """
+    signing_input, signature = _split(token)
+    return f"{signing_input}.{b64(_low(signature))}"
+
+
+def forms(token: str) -> tuple[str, str]:
+    """The canonical form and the other: what evidence may name that was made before rule 6.
+
+    Raises:
+        EvidenceError: It is no compact JWS with a signature of ES256's length.
+    """
+    signing_input, signature = _split(token)
+    if len(signature) != 2 * _NUMBER:
+        raise EvidenceError(f"expected an ES256 signature of {2 * _NUMBER} bytes, got {len(signature)}")
+    low = _low(signature)
+    return f"{signing_input}.{b64(low)}", f"{signing_input}.{b64(_other(low))}"
+
+
+def _split(token: str) -> tuple[str, bytes]:
+    if len(token) > 2 * MAX_BYTES or not _COMPACT.fullmatch(token):
+        raise EvidenceError(f"expected a compact JWS, got {token[:40]!r}")
+    signing_input, _, signature = token.rpartition(".")
+    return signing_input, unb64(signature)
 
 
 def peek(token: str, typ: str) -> Payload:
@@ -62,23 +115,30 @@ def typ_of(token: str) -> str:
     """
     if len(token) > 2 * MAX_BYTES or not _COMPACT.fullmatch(token):
         raise EvidenceError(f"expected a compact JWS, got {token[:40]!r}")
-    typ = strict_json(unb64(token.split(".", 1)[0])).get("typ")
+    typ = _header(token.split(".", 1)[0]).get("typ")
     if not isinstance(typ, str):
         raise EvidenceError("expected a JWS header with a text as typ")
     return typ
+
+
+def _header(head: str) -> Payload:
+    if len(head) > _MAX_HEADER:
+        raise EvidenceError(f"expected a JWS header of at most {_MAX_HEADER} characters, got {len(head)}")
+    return strict_json(unb64(head))
 
 
 def _parse(token: str, typ: str) -> tuple[Payload, Payload]:
     if len(token) > 2 * MAX_BYTES or not _COMPACT.fullmatch(token):
         raise EvidenceError(f"expected a compact JWS of type {typ}, got {token[:40]!r}")
     head, body, signature = token.split(".")
-    header = strict_json(unb64(head))
+    header = _header(head)
     if set(header) != _HEADER_NAMES:
-        raise EvidenceError(f"expected the JWS header names alg, kid, typ, got {', '.join(sorted(header)) or 'none'}")
+        names = ", ".join(sorted(header))[:80] or "none"
+        raise EvidenceError(f"expected the JWS header names alg, kid, typ, got {names}")
     if header["alg"] != "ES256":
-        raise EvidenceError(f"expected a JWS signed with ES256, got alg {header['alg']!r}: nothing else is accepted")
+        raise EvidenceError(f"expected a JWS signed with ES256, got {header['alg']!r:.40}: nothing else is accepted")
     if header["typ"] != typ:
-        raise EvidenceError(f"expected a JWS of type {typ}, got {header['typ']!r}: it was made for another purpose")
+        raise EvidenceError(f"expected a JWS of type {typ}, got {header['typ']!r:.60}: it was made for another purpose")
     if not isinstance(header["kid"], str):
         raise EvidenceError("expected a JWS header with a text as kid")
     unb64(signature)

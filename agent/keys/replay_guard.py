@@ -7,32 +7,26 @@ The rules, in order:
 2. A token that was used is remembered until it has expired. Then it may be forgotten, because from there on the guard
    refuses every token that ends no later: that time only ever rises, whatever a clock is set to.
 3. When it is full of tokens that have not expired, the next one is refused. None is ever forgotten early.
-4. The record is signed by the device's identity key. One that is missing, torn, altered or of another device is a
-   *lost* one: nobody knows any more what was used. The next token is then refused and a new record begun, which refuses
-   all that end within `LONGEST_S` from now; by the time one is accepted, all that may have been used before the loss
-   have expired. Only a device that never ran before begins without this.
+4. The record is part of the device state (`agent.device_state`), outside of the removable card. One that is missing,
+   altered, of another device, or older than the state's anchor remembers is a *lost* one: nobody knows any more what
+   was used. The next token is then refused and a new record begun, which refuses all that end within `LONGEST_S` from
+   now; by the time one is accepted, all that may have been used before the loss have expired. Only a device that never
+   ran before begins without this.
 5. A record that can't be read because storage refuses is not lost: it is asked for again with the next token.
 
-What it can't see: whoever can write the device's storage may put back an older record while the recorder is down, and
-then use again what was used since. For that they need the same token, still within its minutes, and the journal shows
-it accepted twice. While the recorder runs, its memory decides and not the file. Rule 4 rests on a clock that was not
-set back before the loss was noticed; the journal's is one (`agent.evidence.journal.Journal.wall`).
+While the recorder runs, its memory decides and not the record. Rule 4 rests on a clock that was not set back before the
+loss was noticed; the journal's is one (`agent.evidence.journal.Journal.wall`).
 """
 
 import threading
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 
 from agent.clock import NS, utc_text
 from agent.errors import EvidenceError, StorageError
-from agent.keys import jws
-from agent.keys.records import Record, as_record
-from agent.keys.signer import Signer
-from agent.storage.interface import ReplacedFile
-
-TYP = "bwc-used+jws"
+from agent.keys.records import Record
 
 LONGEST_S = 16 * 60
 """No token is accepted that could still be used later than this many seconds from now."""
@@ -45,11 +39,30 @@ Jti = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
 """128 random bits, base64url."""
 
 
-class _Memory(Record, frozen=True, forbid_unknown_fields=True):
+class UsedTokens(Record, frozen=True, forbid_unknown_fields=True):
     """The record: every token that ends at `over` or before is refused; `used` holds the end of each used one."""
 
     over: Seconds
-    used: dict[Jti, Seconds]
+    used: Annotated[dict[Jti, Seconds], msgspec.Meta(max_length=CAPACITY)]
+
+
+class UsedRecord(Protocol):
+    """Where the record is kept: `agent.device_state.used.UsedInState`."""
+
+    def load(self) -> UsedTokens | None:
+        """What was saved last; None if nothing ever was, or it is gone.
+
+        Raises:
+            StorageError: It can't be read now.
+            EvidenceError: It was altered, or is not the newest one.
+        """
+
+    def save(self, used: UsedTokens) -> None:
+        """Replaces it, durable on return.
+
+        Raises:
+            StorageError: It may or may not have been replaced.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +77,16 @@ class ReplayGuard:
     """Lets each token in once. For several threads.
 
     Args:
-        store: Where the record is kept; nothing else writes there.
-        signer: The device's identity key.
+        record: Where the record is kept; nothing else changes it.
         fresh: True only if this device never ran before; then a missing record is a beginning and no loss.
         capacity: The most tokens that are remembered.
     """
 
-    def __init__(self, store: ReplacedFile, signer: Signer, *, fresh: bool, capacity: int = CAPACITY) -> None:
-        self._store = store
-        self._signer = signer
+    def __init__(self, record: UsedRecord, *, fresh: bool, capacity: int = CAPACITY) -> None:
+        self._record = record
         self._fresh = fresh
         self._capacity = capacity
-        self._memory: _Memory | None = None
+        self._memory: UsedTokens | None = None
         self._lost = ""
         self._lock = threading.Lock()
 
@@ -116,7 +127,7 @@ class ReplayGuard:
                 ) from error
 
     @property
-    def _known(self) -> _Memory:
+    def _known(self) -> UsedTokens:
         assert self._memory is not None, "read or begun before"
         return self._memory
 
@@ -124,25 +135,26 @@ class ReplayGuard:
         """Reads the record once; finds that it is lost, or begins it on a device that never ran before."""
         if self._memory is not None or self._lost:
             return
-        data = self._store.load()
-        if data is None and self._fresh:
-            self._save(_Memory(0, {}))
-        elif data is None:
-            self._lost = "the record of used tokens is missing"
+        try:
+            known = self._record.load()
+        except EvidenceError as error:
+            self._lost = f"the record of used tokens is torn or altered: {error}"
+            return
+        if known is not None:
+            self._memory = known
+        elif self._fresh:
+            self._save(UsedTokens(0, {}))
         else:
-            try:
-                self._memory = _parse(data, self._signer)
-            except EvidenceError as error:
-                self._lost = f"the record of used tokens is torn or altered: {error}"
+            self._lost = "the record of used tokens is missing"
 
     def _begin_again(self, now: Now) -> None:
         """After a loss: refuses all that may have been used, by a time that no such token outlasts."""
         why = self._lost
-        self._save(_Memory(now.latest_ns // NS + 1 + LONGEST_S, {}))
+        self._save(UsedTokens(now.latest_ns // NS + 1 + LONGEST_S, {}))
         self._lost = ""
         raise EvidenceError(f"{why}: {self._over()}")
 
-    def _with(self, known: _Memory, jti: str, expires_s: int, now: Now) -> _Memory:
+    def _with(self, known: UsedTokens, jti: str, expires_s: int, now: Now) -> UsedTokens:
         """What is remembered once this token is used too."""
         if jti in known.used:
             raise EvidenceError("expected a token that was not used before: each is good once, ask for a new one")
@@ -158,20 +170,11 @@ class ReplayGuard:
                 f"expected at most {self._capacity} tokens at a time, and that many were used that have not expired: "
                 f"try again after {utc_text(min(used.values()) * NS)}"
             )
-        return _Memory(over, {**used, jti: expires_s})
+        return UsedTokens(over, {**used, jti: expires_s})
 
     def _over(self) -> str:
         return f"only tokens that end after {utc_text(self._known.over * NS)} are accepted, others may have been used"
 
-    def _save(self, memory: _Memory) -> None:
-        payload = msgspec.to_builtins(memory)
-        self._store.save(jws.sign(self._signer, TYP, payload).encode("ascii"))
-        self._memory = memory
-
-
-def _parse(data: bytes, signer: Signer) -> _Memory:
-    try:
-        token = data.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise EvidenceError("expected a signed message, got bytes that are not ASCII") from error
-    return as_record(jws.verify(token, TYP, signer.public_key), _Memory, "record of used tokens")
+    def _save(self, used: UsedTokens) -> None:
+        self._record.save(used)
+        self._memory = used

@@ -8,6 +8,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from agent.keys.jwk import thumbprint
 
@@ -25,6 +26,9 @@ class Signer(Protocol):
 
     def sign(self, message: bytes) -> bytes:
         """ES256 signature over `message`: r ‖ s, 64 bytes (RFC 7518, 3.4)."""
+
+    def derive(self, purpose: str) -> bytes:
+        """32 secret bytes for one purpose, the same each time: a key for tags that only this device makes."""
 
 
 class KeySigner:
@@ -54,3 +58,8 @@ class KeySigner:
         """ES256 signature over `message`: r ‖ s, 64 bytes (RFC 7518, 3.4)."""
         r, s = decode_dss_signature(self._private_key.sign(message, ec.ECDSA(hashes.SHA256())))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    def derive(self, purpose: str) -> bytes:
+        """HKDF-SHA-256 (RFC 5869) of the private number, with the purpose as `info`."""
+        number = self._private_key.private_numbers().private_value.to_bytes(32, "big")
+        return HKDF(hashes.SHA256(), 32, salt=None, info=purpose.encode("utf-8")).derive(number)

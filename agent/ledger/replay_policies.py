@@ -1,13 +1,14 @@
 """Policies that are at hand to decide again by: the bundles kept beside the evidence, and those that ship with this."""
 
+import contextlib
 from functools import partial
 
-from agent.errors import BwcError, PolicyError, StorageError
+from agent.errors import BwcError, EvidenceError, PolicyError, StorageError
 from agent.evidence import layout
 from agent.keys.trust import TrustDocument, read_unpinned
 from agent.ledger.replay import Decider, Policies
 from agent.policy.answer import answer
-from agent.policy.bundle import digest_of, read_bundle
+from agent.policy.bundle import digests_of, read_bundle
 from agent.policy.engine import Engine
 from agent.policy.packs import BUILT_IN, shipped, shipped_names
 from agent.policy_unsafe import UnsafePermitEverything
@@ -57,13 +58,13 @@ def _decider(digest: str, kept: dict[str, str], trust: TrustDocument | None) -> 
 
 def _kept(tree: Tree, folder: str) -> dict[str, str]:
     path = below(folder, layout.POLICY)
-    found = {}
+    found: dict[str, str] = {}
     try:
         for entry in tree.entries(path):
             if entry.kind is Kind.FILE and entry.name.endswith(".jws"):
                 token = tree.read(below(path, entry.name), _MOST_BYTES).decode("ascii", "replace")
-                if token.isascii():
-                    found[digest_of(token)] = token
+                with contextlib.suppress(EvidenceError):  # no bundle at all: nothing names it
+                    found |= dict.fromkeys(digests_of(token), token)
     except StorageError:
         return found
     return found

@@ -10,10 +10,10 @@ from agent.keys.trust import read_unpinned
 from agent.opening.journalled import Span, Told, merged, withheld_text
 from agent.opening.placing import BootClock, Timeline
 from agent.opening.recorded import BootFacts, Place, Recorded, SegmentStatements
+from agent.output import escaped
 from agent.seal import message
 from agent.seal.reader import open_bytes
 from agent.seal.recipients import RecipientKey
-from agent.verification.findings import printable
 from agent.verification.tree import below
 
 
@@ -37,7 +37,7 @@ def names(kids: Iterable[str], place: Place) -> str:
             labels = {entry.kid: entry.label for entry in read_unpinned(token).recipient_keys}
         except (EvidenceError, StorageError, UnicodeDecodeError):
             labels = {}
-    return ", ".join(printable(f"{labels[kid]} ({kid})" if kid in labels else kid) for kid in kids)
+    return ", ".join(escaped(f"{labels[kid]} ({kid})" if kid in labels else kid) for kid in kids)
 
 
 def refuse_others(stream: BinaryIO, place: Place, key: RecipientKey) -> None:

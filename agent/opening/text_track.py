@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.clock import NS, WallReading, utc_text
-from agent.verification.findings import printable
+from agent.output import escaped
 
 SHOWN_NS = 3 * NS
 """How long what has no length of its own is shown."""
@@ -58,10 +58,10 @@ def utc_or_empty(reading: WallReading | None) -> str:
 def provenance(reading: WallReading) -> str:
     """Where a wall-clock time comes from, and how far it is to be trusted."""
     if reading.uncertainty_s is None:
-        return f"{printable(reading.source)}, error unknown"
+        return f"{escaped(reading.source)}, error unknown"
     if reading.uncertainty_s < 1:
-        return f"{printable(reading.source)}, within {reading.uncertainty_s * 1000:.0f} ms"
-    return f"{printable(reading.source)}, within {reading.uncertainty_s:.1f} s"
+        return f"{escaped(reading.source)}, within {reading.uncertainty_s * 1000:.0f} ms"
+    return f"{escaped(reading.source)}, within {reading.uncertainty_s:.1f} s"
 
 
 class TextTrack:
@@ -151,4 +151,4 @@ class TextTrack:
         lines = [" | ".join(parts), *(note.text for note in sorted(self._active))]
         if len(lines) > _MOST_LINES:
             lines[_MOST_LINES - 1 :] = [f"and {len(lines) - _MOST_LINES + 1} more"]
-        return "\n".join(printable(line)[:_MOST_CHARACTERS] for line in lines)
+        return "\n".join(escaped(line)[:_MOST_CHARACTERS] for line in lines)

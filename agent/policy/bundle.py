@@ -97,7 +97,7 @@ class Bundle:
         triggers: By name.
         limits: See there.
         device: What it demands of the device itself.
-        token: The signed bundle itself.
+        token: The signed bundle itself, in its canonical form.
     """
 
     agency: str
@@ -122,8 +122,23 @@ class Bundle:
 
 
 def digest_of(token: str) -> str:
-    """Lower-case hex SHA-256 of a signed bundle."""
-    return sha256(token.encode("ascii")).hex()
+    """Lower-case hex SHA-256 of a signed bundle in its canonical form, which is how it is signed and kept.
+
+    Whoever carries a bundle can give it the other signature that fits, but no other name: see `agent.keys.jws`, rule 6.
+
+    Raises:
+        EvidenceError: It is no compact JWS.
+    """
+    return sha256(jws.canonical(token).encode("ascii")).hex()
+
+
+def digests_of(token: str) -> set[str]:
+    """All digests by which evidence may name a bundle: before rule 6 of `agent.keys.jws`, it was that of either form.
+
+    Raises:
+        EvidenceError: It is no compact JWS with an ES256 signature.
+    """
+    return {sha256(form.encode("ascii")).hex() for form in jws.forms(token)}
 
 
 def _margin_ns(now: WallReading) -> int:
@@ -219,7 +234,7 @@ def read_bundle(token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: s
         triggers=record.triggers,
         limits=limits,
         device=record.device,
-        token=token,
+        token=jws.canonical(token),
     )
 
 

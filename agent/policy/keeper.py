@@ -182,7 +182,7 @@ class Keeper:
             bundle = read_bundle(token, self._keys, self._agency)
             version = bundle.version
             admit(bundle, now, self._seen_version, self._seen_digest)
-            self._shelf.keep(version, token)
+            self._shelf.keep(version, bundle.token)
         except (PolicyError, StorageError) as error:
             return Event(Happening.REFUSED, version, str(error))
         self._put_in_force(bundle)

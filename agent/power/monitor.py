@@ -3,11 +3,11 @@
 A gauge on a bus that hangs keeps this thread waiting, and nothing else.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from agent import output
 from agent.clock import Clocks
 from agent.core.events import Event, PowerFailing, RunningLow
 from agent.errors import DeviceError
@@ -134,6 +134,6 @@ class PowerMonitor:
             try:
                 self.look()
             except Exception as error:  # noqa: BLE001 - nobody would see the battery go down any more
-                logging.getLogger(__name__).warning("reading the battery failed: %s: %s", type(error).__name__, error)
+                output.warn(f"bwc-agent: reading the battery failed: {type(error).__name__}: {error}")
             if self._ending.wait(EVERY_S):
                 return

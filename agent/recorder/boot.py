@@ -10,23 +10,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import __version__
-from agent.clock import Clocks
+from agent.clock import Clocks, WallReading
+from agent.device_state.card import ID_BYTES, view_of
+from agent.device_state.compare import Comparison, TamperEvent, compare
+from agent.device_state.record import DeviceState
+from agent.device_state.store import Loaded
+from agent.device_state.updater import StateUpdater
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
 from agent.evidence.closing import certify
 from agent.evidence.details import KEY_BYTES, DetailsKey
-from agent.evidence.history import Left, attested, dark, left_behind, read_tail
+from agent.evidence.history import Dark, Left, Tail, attested, dark, left_behind, read_tail
 from agent.evidence.journal import Journal
 from agent.evidence.manifest import Span
-from agent.evidence.mark import JournalMark
 from agent.evidence.segment import Identity
 from agent.keys.certificates import issue_boot
 from agent.keys.signer import KeySigner, Signer
 from agent.keys.trust import TrustDocument
+from agent.recorder.takeover import Takeover, state_of, take_over
 from agent.seal.recipients import AnyRecipient
 from agent.seal.writer import RandomBytes, Sealer
 from agent.storage.anchored import AnchoredStorage
-from agent.storage.interface import GrowingFile, Storage
+from agent.storage.interface import MOST_NAMES, GrowingFile, Storage
 from agent.strict_json import sha256_hex
 
 MOST_STRANGE = 8
@@ -58,7 +63,8 @@ class Prepared:
         boot: Its number, from 1.
         journal: Makes its lines; the boot line is made already and is in `first_line`.
         file: Where the lines go.
-        left: What the boot before left behind.
+        left: What the boot before left behind, by card and device state.
+        takeover: What else follows from the comparison of the two.
         strange: Files in the journal's folder that bear a number and are not ours.
         identity: What is signed and sealed with, for a classification and a policy.
         certificate: The boot certificate, a JWS.
@@ -69,6 +75,7 @@ class Prepared:
     file: GrowingFile
     first_line: bytes
     left: Left
+    takeover: Takeover
     strange: tuple[str, ...]
     identity: Callable[[str, str], Identity]
     certificate: bytes
@@ -82,8 +89,8 @@ def prepare(
     *,
     kernel_boot_id: str,
     tag: str,
+    state: StateUpdater,
     configuration: str = "",
-    known_boot: int = 0,
 ) -> Prepared:
     """Read where the journal stands, make this boot's keys, and open its journal.
 
@@ -94,15 +101,21 @@ def prepare(
         random_bytes: Source of keys.
         kernel_boot_id: The kernel's name for its boot, which tells whether the monotonic clock went on.
         tag: Names this boot in the ids of its recordings.
+        state: The device's own memory; it learns what it has to remember from this boot on.
         configuration: SHA-256 of the configuration file; empty if there is none.
-        known_boot: A boot whose journal was on storage, as far as the device remembers; 0 if it does not.
 
     Raises:
         StorageError: Storage can't be read or written; nothing is lost by trying again.
     """
-    tail = read_tail(storage, owner.signer.public_key, known=known_boot)
-    left = left_behind(storage, tail, owner.signer.public_key)
-    boot = tail.boot + 1
+    loaded = state.load()
+    known = loaded.state.mark.boot if loaded.state is not None and loaded.state.mark is not None else 0
+    tail = read_tail(storage, owner.signer.public_key, known=known)
+    found = left_behind(storage, tail, owner.signer.public_key)
+    view = view_of(storage, tail, found, loaded.state)
+    comparison = compare(view, loaded)
+    takeover, left = take_over(storage, found, comparison)
+    position = _position(tail, comparison, loaded, owner)
+    boot = _next_boot(storage, comparison.boot)
     reading = clocks.wall()
     signer = KeySigner.generate()
     key = random_bytes(KEY_BYTES)
@@ -119,7 +132,7 @@ def prepare(
         key=signer.public_key,
         time=reading,
         details_key=sealer.header + sealer.finish(key),
-        prev=tail.line.hash if tail.line else None,
+        prev=position.head if position.number else None,
     )
     certificate = token.encode("ascii")
     journal = Journal(
@@ -128,12 +141,14 @@ def prepare(
         signer=signer,
         details=details,
         clocks=clocks,
-        head=tail.line.hash if tail.line else sha256_hex(owner.certificate),
-        number=tail.line.n if tail.line else 0,
-        floor=tail.line.wall if tail.line else None,
+        head=position.head,
+        number=position.number,
+        floor=position.floor,
         sure_utc_ns=left.carried.passed_us * 1000,
     )
     span = dark(tail, reading, clocks.monotonic_ns() // 1000, kernel_boot_id)
+    if comparison.goes_on_from is not None:
+        span = Dark(None, None, "unknown")  # the card does not hold the line after which it went dark
     first = entries.Boot(
         boot=boot,
         tag=tag,
@@ -147,14 +162,19 @@ def prepare(
         carried=left.carried,
         configuration=configuration,
         unfinished=list(dict.fromkeys(segment.recording for segment in left.unfinished)),
+        continuity=_continuity(comparison),
     )
     # The journal comes last: its name uses up a boot number, which an attempt that fails on the way must not do.
     if storage.size(layout.DEVICE) is None:
         storage.publish(layout.DEVICE, owner.certificate)
     if storage.size(layout.TRUST) is None:
         storage.publish(layout.TRUST, owner.trust.token.encode("ascii"))
+    card = view.card or _name_card(storage, random_bytes)
     file = storage.create(layout.journal(boot))
     first_line = journal.line(first)
+    fresh = loaded.state is None and not comparison.events
+    before = loaded.state or DeviceState(owner.agency, owner.device)
+    state.begin(state_of(before, comparison, left, takeover, boot=boot, card=card), fresh=fresh)
 
     def identity(classification: str, policy: str) -> Identity:
         chosen, recipients = recipients_of(owner.trust, classification, clocks)
@@ -170,7 +190,67 @@ def prepare(
             policy=policy,
         )
 
-    return Prepared(boot, journal, file, first_line, left, tail.strange, identity, certificate)
+    return Prepared(boot, journal, file, first_line, left, takeover, tail.strange, identity, certificate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Where the chain stands: number, hash and time of its last line; 0, the device certificate's and None for none."""
+
+    number: int
+    head: str
+    floor: WallReading | None
+
+
+def _position(tail: Tail, comparison: Comparison, loaded: Loaded, owner: Owner) -> _Position:
+    """The card's last line; or what the device remembers, so that no number is ever used twice."""
+    on_card = tail.timed.wall if tail.timed is not None else None
+    mark = comparison.goes_on_from
+    if mark is None:
+        if tail.line is None:
+            return _Position(0, sha256_hex(owner.certificate), None)
+        return _Position(tail.line.n, tail.line.hash, on_card)
+    remembered = loaded.state.reading() if loaded.state is not None else None
+    floors = [floor for floor in (remembered, on_card) if floor is not None]
+    return _Position(mark.line, mark.head, max(floors, key=lambda floor: floor.utc_ns, default=None))
+
+
+def _next_boot(storage: Storage, highest: int) -> int:
+    """The number of this boot: above all that were begun, and one whose place nothing lies in."""
+    boot, step = highest + 1, 1
+    while storage.size(layout.journal(boot)) is not None:
+        boot += step
+        step = 1 if boot - highest < MOST_NAMES else 2 * step
+    return boot
+
+
+def _continuity(comparison: Comparison) -> entries.Continuity | None:
+    if not comparison.events:
+        return None
+    mark = comparison.goes_on_from
+    return entries.Continuity(
+        events=list(dict.fromkeys(event.kind for event in comparison.events)),
+        boot=mark.boot if mark is not None else 0,
+        line=mark.line if mark is not None else 0,
+        head=mark.head if mark is not None else "",
+        recordings=list(comparison.missing_recordings),
+    )
+
+
+def _name_card(storage: Storage, random_bytes: RandomBytes) -> str:
+    """Give a card its id; empty if something else lies in its place, which is never overwritten.
+
+    Raises:
+        StorageError: Storage refuses.
+    """
+    card = random_bytes(ID_BYTES).hex()
+    try:
+        storage.publish(layout.CARD_ID, f"{card}\n".encode("ascii"))
+    except StorageError as error:
+        if error.errno == errno.EEXIST:
+            return ""
+        raise
+    return card
 
 
 def recipients_of(trust: TrustDocument, classification: str, clocks: Clocks) -> tuple[str, list[AnyRecipient]]:
@@ -202,7 +282,7 @@ class ThisBoot:
         kernel_boot_id: The kernel's name for its boot.
         tag: Names this boot in the ids of its recordings.
         configuration: SHA-256 of the configuration file; empty if there is none.
-        mark: Remembers how far the journal came.
+        state: The device's own memory.
 
     Attributes:
         storage: The evidence folder, as long as it is the one with this boot's journal.
@@ -220,7 +300,7 @@ class ThisBoot:
         kernel_boot_id: str,
         tag: str,
         configuration: str,
-        mark: JournalMark | None,
+        state: StateUpdater,
     ) -> None:
         self._owner = owner
         self.storage = AnchoredStorage(storage, self._anchor)
@@ -229,7 +309,7 @@ class ThisBoot:
         self._kernel_boot_id = kernel_boot_id
         self._tag = tag
         self._configuration = configuration
-        self._mark = mark
+        self._state = state
         self.prepared: Prepared | None = None
         self._certifying = threading.Lock()
         self.suspect: Callable[[str, str], None] = lambda _kind, _what: None
@@ -247,8 +327,8 @@ class ThisBoot:
             self._random_bytes,
             kernel_boot_id=self._kernel_boot_id,
             tag=self._tag,
+            state=self._state,
             configuration=self._configuration,
-            known_boot=self._mark.boot() if self._mark is not None else 0,
         )
         return self.prepared
 
@@ -286,34 +366,19 @@ class ThisBoot:
         """
         return attested(self.storage, boot, self._owner.signer.public_key, recording, segment)
 
-    def suspicions(self) -> list[tuple[str, str]]:
-        """Signs that somebody was at the journal, each by its kind and in words; to be looked for once.
-
-        A journal that did not come as far as this device remembers, and names in its folder that are not ours.
+    def suspicions(self) -> list[TamperEvent]:
+        """Signs that somebody was at the card or the device's memory; to be looked for once.
 
         Raises:
             StorageError: Storage has not been read yet.
         """
-        found = []
-        try:
-            wrong = self._mark.judge(self.storage) if self._mark is not None else ""
-        except StorageError as error:  # asked for once; whoever lays a link in its place must not silence it
-            wrong = f"the mark of how far the journal came, or that line, can't be read: {error.strerror}"
-        if wrong:
-            found.append(("journal_cut", wrong))
-        strange = self.ready().strange
-        if strange:
-            found.append(("planted_files", ", ".join(strange[:MOST_STRANGE])))
-        refused = self.ready().left.refused
-        if refused:
-            found.append(("journal_damaged", "; ".join(refused)))
+        ready = self.ready()
+        found = list(ready.takeover.events)
+        if ready.strange:
+            found.append(TamperEvent("planted_files", ", ".join(ready.strange[:MOST_STRANGE])))
+        if ready.left.refused:
+            found.append(TamperEvent("journal_damaged", "; ".join(ready.left.refused)))
         return found
-
-    def journal_stored(self, number: int, head: str) -> None:
-        """Remember how far the journal came. One that can't be remembered now is remembered a minute later."""
-        with contextlib.suppress(StorageError):
-            if self._mark is not None and self.storage.size(self._anchor()) is not None:
-                self._mark.save(self.ready().boot, number, head)
 
     def journal_again(self, offset: int) -> GrowingFile:
         """This boot's journal, opened anew after storage was gone: it holds what was synced, or it is another's.

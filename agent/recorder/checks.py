@@ -21,6 +21,7 @@ from agent.media.sources.base import OpenSource, Source
 from agent.recorder.hardening import harden, swap_devices, swap_is_encrypted
 from agent.recorder.local_socket import LONGEST_PATH, NAME, ask
 from agent.recorder.sources import sources
+from agent.recorder.state_checks import device_state
 from agent.storage.disk import GROUP_FOLDER, OWNER_FOLDER, DiskStorage
 
 SLOW_SYNC_S = 0.15
@@ -90,6 +91,7 @@ def check_all(config: Config, config_file: Path, clocks: Clocks, root: Path = Pa
 
     adopted = is_adopted(config_file, root)
     storage = resolve(config_file, config.storage.path)
+    state = resolve(config_file, config.device.state)
     running = ask_running(resolve(config_file, config.run.directory))
     in_device = "correct what is named, in [device]"
     for check in (
@@ -97,6 +99,7 @@ def check_all(config: Config, config_file: Path, clocks: Clocks, root: Path = Pa
         Check("evidence folder", f"mount the card, or: mkdir -m 700 {storage}", lambda: _folder(storage, config)),
         Check("storage room", "mount the card, or name another folder in [storage] path", lambda: _room(storage)),
         Check("storage speed", "let the recorder's user write there", lambda: storage_speed(storage)),
+        Check("device state", f"mkdir -m 700 {state}", lambda: device_state(config, config_file, running)),
         Check("camera", _CAMERA_MEND, lambda: _camera(config, config_file, clocks, running)),
         Check("keys", in_device, lambda: _keys(config, config_file, clocks)),
         Check("key file", in_device, lambda: _key_file(config, config_file)),

@@ -3,7 +3,8 @@
 The rules, in order:
 1. A message is a compact JWS whose `typ` is that of an attestation or of a policy bundle. Anything else is a refusal.
 2. An attestation must be over a nonce of this recorder (`agent.keys.attestation`), made since the dock contact last
-   moved: nobody can undock, bridge the contact and use the word of the station that was left.
+   moved: nobody can undock, bridge the contact and use the word of the station that was left. The core compares the
+   contact once more when it applies one: it may have moved while the attestation waited in the queue.
 3. A bundle goes the way of every bundle (`agent.policy.keeper`).
 4. The same attestation again is nothing; a renewal tells the core how long it holds.
 5. Each refusal is journalled, but no more than `MOST_REFUSALS` in `REFUSALS_NS`; what is beyond is counted, and the
@@ -108,7 +109,7 @@ class Deliveries:
             if given.until_ns <= self._until_ns:
                 return
             self._until_ns = given.until_ns
-        self._put(on.Attested(now, given.until_ns, given.station))
+            self._put(on.Attested(now, given.until_ns, given.station, given.nonce_ns))
 
     def _policy(self, token: str) -> None:
         if bundle.digest_of(token) == self._in_force():

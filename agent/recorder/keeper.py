@@ -3,29 +3,30 @@
 The rules, in order:
 1. Lines are made in the order in which they were posted, written and synced. Who waits for a line before a permissive
    act is told once it and a signed checkpoint over it are on storage, never sooner.
-2. While storage refuses, lines pile up in memory and nobody is told; nothing is dropped. What piled up is signed when
+2. A line that permits something is followed at once by the checkpoint that signs it, and both are stored in one write,
+   the boot line too: the next boot believes no such line that is not signed (see `agent.evidence.belief`).
+3. While storage refuses, lines pile up in memory and nobody is told; nothing is dropped. What piled up is signed when
    it is stored. The file is opened anew, for a card that was gone and came back has no use for the old handle.
-3. An entry that can't be written, or anything else that goes wrong in reading what was left, costs that entry or
+4. An entry that can't be written, or anything else that goes wrong in reading what was left, costs that entry or
    another attempt, never the journal.
 """
 
-import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent import output
 from agent.clock import NS, Clocks
 from agent.errors import StorageError
+from agent.evidence.belief import needs_signature
 from agent.evidence.details import Details
 from agent.evidence.entries import Entry, Refused
 from agent.evidence.journal import Journal, OpenSegment, Signed
 from agent.storage.interface import GrowingFile
 
 CHECKPOINT_NS = 60 * NS
-REMEMBER_NS = 60 * NS
-"""How often it is remembered how far the journal came."""
 RETRY_S = 0.5
 
 
@@ -49,7 +50,8 @@ class Keeper:
         clocks: For the time of checkpoints.
         failed: Told once when storage refuses, with the error, and once when it takes lines again, with None.
         reopen: Gives another handle on the file, which holds at least so many bytes; or raises `StorageError`.
-        stored: Told now and then, after a sync, the number and hash of the newest line, which is on storage.
+        made: Told of each line that was made, its line feed included, in their order.
+        stored: Told after a sync that all lines that were made are on storage.
     """
 
     def __init__(
@@ -59,7 +61,8 @@ class Keeper:
         *,
         failed: Callable[[StorageError | None], None],
         reopen: Callable[[int], GrowingFile] | None = None,
-        stored: Callable[[int, str], None] | None = None,
+        made: Callable[[bytes], None] = lambda _line: None,
+        stored: Callable[[], None] = lambda: None,
     ) -> None:
         self._prepare = prepare
         self._journal: Journal | None = None
@@ -68,8 +71,8 @@ class Keeper:
         self._clocks = clocks
         self._failed = failed
         self._reopen = reopen
+        self._made = made
         self._stored = stored
-        self._stored_ns: int | None = None
         self._posts: queue.SimpleQueue[_Post] = queue.SimpleQueue()
         self._early: deque[_Post] = deque()
         self._unsynced = bytearray()
@@ -77,6 +80,7 @@ class Keeper:
         self._failing = False
         self._due = False
         self._segment: OpenSegment | None = None
+        self._signed: tuple[int, OpenSegment | None] = (0, None)
         self._checkpoint_ns = clocks.monotonic_ns()
         self._stopping = threading.Event()
         self._ended = False
@@ -160,15 +164,16 @@ class Keeper:
         except StorageError as error:
             self._refused(error)
             return
-        except Exception as error:  # noqa: BLE001 - rule 3
+        except Exception as error:  # noqa: BLE001 - rule 4
             self._refused(StorageError(0, f"{type(error).__name__}: {error}"))
             return
         while self._early:
             self._take(journal, self._early.popleft())
         while not self._posts.empty():
             self._take(journal, self._posts.get())
-        if (self._due and not self._failing) or self._next_checkpoint_ns() <= 0:
+        if self._next_checkpoint_ns() <= 0 or (self._due and not self._failing and not self._is_signed(journal)):
             self._checkpoint(journal)
+        self._due &= self._failing
         if not self._store(journal):
             return
         if self._due:  # came while storage refused
@@ -183,36 +188,35 @@ class Keeper:
         waiting, self._waiting = self._waiting, []
         for tell in waiting:
             tell()
-        self._remember(journal)
-
-    def _remember(self, journal: Journal) -> None:
-        now = self._clocks.monotonic_ns()
-        if self._ended or self._stored_ns is None or now - self._stored_ns >= REMEMBER_NS:
-            self._stored_ns = now
-            if self._stored is not None:
-                self._stored(journal.number, journal.head)
 
     def _ready(self) -> Journal:
         if self._journal is None:
             journal, self._file, lines = self._prepare()
-            self._unsynced += lines
             self._journal = journal
+            self._add(lines)
+            self._checkpoint(journal)
         return self._journal
+
+    def _add(self, lines: bytes) -> None:
+        self._unsynced += lines
+        self._made(lines)
 
     def _refused(self, error: StorageError) -> None:
         if not self._failing:
             self._failing = True
-            logging.getLogger(__name__).error("the journal can't be stored: %s", error.strerror)
+            output.warn(f"bwc-agent: the journal can't be stored: {error.strerror}")
             self._failed(error)
 
     def _take(self, journal: Journal, post: _Post) -> None:
         if post.entry is not None:
             try:
-                self._unsynced += journal.line(post.entry, post.details)
-            except Exception as error:  # noqa: BLE001 - rule 3
+                self._add(journal.line(post.entry, post.details))
+            except Exception as error:  # noqa: BLE001 - rule 4
                 why = f"{type(post.entry).__name__}: {type(error).__name__}: {error}"[:300]
-                self._unsynced += journal.line(Refused("journal", ascii(why)))
+                self._add(journal.line(Refused("journal", ascii(why))))
                 return  # who waits for it waits on: it never was on storage
+            if needs_signature(post.entry):
+                self._checkpoint(journal)
         if post.attests:
             self._segment = post.segment
         if post.synced is not None:
@@ -221,9 +225,14 @@ class Keeper:
         self._ended |= post.last
 
     def _checkpoint(self, journal: Journal) -> None:
-        self._unsynced += journal.checkpoint(self._segment)
+        self._add(journal.checkpoint(self._segment))
+        self._signed = (journal.number, self._segment)
         self._checkpoint_ns = self._clocks.monotonic_ns()
         self._due = False
+
+    def _is_signed(self, journal: Journal) -> bool:
+        """True if there is nothing that the newest line, a checkpoint, does not sign already."""
+        return self._signed == (journal.number, self._segment)
 
     def _store(self, journal: Journal) -> bool:
         """Write and sync the lines that were made; False if storage refuses."""
@@ -241,6 +250,7 @@ class Keeper:
         self._offset += len(self._unsynced)
         self._unsynced = bytearray()
         self._durable = (journal.number, journal.newest)
+        self._stored()
         return True
 
     def _opened_anew(self, file: GrowingFile) -> GrowingFile:

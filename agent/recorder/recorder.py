@@ -14,10 +14,12 @@ from agent.core import events as on
 from agent.core.gestures_layout import Layout
 from agent.core.inputs import Inputs
 from agent.core.state import State
+from agent.device_state.store import StateStore
+from agent.device_state.updater import StateUpdater
+from agent.device_state.used import UsedInState
 from agent.errors import EvidenceError
 from agent.evidence.entries import Refused, ShutDown
 from agent.evidence.journal import Journal
-from agent.evidence.mark import JournalMark
 from agent.evidence.segment import Identity
 from agent.keys.authorization import check
 from agent.keys.replay_guard import ReplayGuard
@@ -45,7 +47,7 @@ from agent.recorder.keeper import Keeper
 from agent.recorder.outages import Outages
 from agent.recorder.policy_in_force import PolicyInForce
 from agent.recorder.recovery import Recovery
-from agent.recorder.status import Status, TrackStatus
+from agent.recorder.status import DeviceStateStatus, Status, TrackStatus
 from agent.recorder.storage_watch import StorageWatch
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Writer
@@ -74,10 +76,10 @@ class Recorder:
         kernel_boot_id: The kernel's name for its boot.
         ended: Called once when the process is to end.
         listen: Has speech measured; answers with `events.SpeechMeasured`.
-        guard: Lets each authorisation in once; given whether this device never ran before.
-        mark: Remembers how far the journal came.
+        state: Where the device keeps what it must not forget; outside of the card.
 
     Attributes:
+        state: Keeps that up to date.
         feed: Takes what sources deliver.
         keeper, writer, recovery, control: Work in a thread of their own each, or step by step.
         effects: What the core's commands did.
@@ -86,6 +88,7 @@ class Recorder:
         supervisors: Of the sources, the camera first.
         locked_memory: This process is never swapped out.
         power: What is known of the power supply.
+        protection: The row of SECURITY.md's table that this build is in.
     """
 
     def __init__(
@@ -104,14 +107,12 @@ class Recorder:
         kernel_boot_id: str,
         ended: Callable[[], None],
         listen: Callable[[do.Listen], None],
-        guard: Callable[[bool], ReplayGuard],
-        mark: JournalMark | None = None,
+        state: StateStore,
     ) -> None:
         self._owner = owner
         self._clocks = clocks
         self._options = options
         self._policy = policy
-        self._make_guard = guard
         self._guard: ReplayGuard | None = None
         self._warned: set[str] = set()
         self._started_ns = clocks.monotonic_ns()
@@ -120,6 +121,8 @@ class Recorder:
         self._policy_read = False
         self.locked_memory = False
         self.power: Callable[[], PowerStatus] = PowerStatus
+        self.protection: Callable[[], str] = str
+        self.state = StateUpdater(state, clocks, self._state_trouble)
         self._boot = ThisBoot(
             owner=owner,
             storage=storage,
@@ -128,7 +131,7 @@ class Recorder:
             kernel_boot_id=kernel_boot_id,
             tag=self._tag,
             configuration=options.configuration,
-            mark=mark,
+            state=self.state,
         )
         self._classifications = Classifications(owner.trust, lambda: self.policy.classification)
         self._outages = Outages(clocks, lambda event: self.control.put(event))  # noqa: PLW0108 - control is made last
@@ -139,7 +142,8 @@ class Recorder:
             clocks,
             failed=partial(self._outages.said, "journal"),
             reopen=self._boot.journal_again,
-            stored=self._boot.journal_stored,
+            made=lambda line: self._observed(partial(self.state.made, line)),
+            stored=lambda: self._observed(self.state.stored),
         )
         self.writer = Writer(
             feed=self.feed,
@@ -206,9 +210,9 @@ class Recorder:
         if prepared is None:
             prepared = self._boot.prepare()
             self.recovery.schedule(prepared.left.unfinished)
-            for kind, what in self._boot.suspicions():
-                self.control.put(on.Tampered(self._clocks.monotonic_ns(), kind, what))
-        guard = self._make_guard(prepared.boot == 1)
+            for event in self._boot.suspicions():
+                self.control.put(on.Tampered(self._clocks.monotonic_ns(), event.kind, event.detail))
+        guard = ReplayGuard(UsedInState(self.state), fresh=self.state.fresh)
         lost = guard.load()
         if lost:
             self.control.put(on.Unheard(self._clocks.monotonic_ns(), "authorisation", lost))
@@ -232,6 +236,16 @@ class Recorder:
 
     def _identity(self, recording: str) -> Identity:
         return self._boot.ready().identity(self._classifications.of(recording), self._policy.digest)
+
+    def _state_trouble(self, kind: str, detail: str, over: bool) -> None:  # noqa: FBT001 - as `updater.Told` has it
+        self.control.put(on.Tampered(self._clocks.monotonic_ns(), kind, detail, ended=over))
+
+    def _observed(self, work: Callable[[], None]) -> None:
+        """A mistake in following the journal must not keep the journal from being written."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - journalled, once each
+            self.effects.stumbled(f"{type(error).__name__}: {error}")
 
     # -- what other threads ask and tell ------------------------------------------------------------------------------
 
@@ -329,6 +343,7 @@ class Recorder:
             # Else what the writer still signs would come after an end that was said to be in order.
             self.keeper.post(ShutDown())
         self.keeper.close()
+        self.state.close()
 
     def status(self) -> Status:
         """A snapshot, from any thread."""
@@ -390,4 +405,20 @@ class Recorder:
             tampered=self.effects.tampered,
             self_test=self.effects.self_test,
             power=self.power(),
+            device_state=self._state_status(),
+        )
+
+    def _state_status(self) -> DeviceStateStatus:
+        kept = self.state.status
+        prepared = self._boot.prepared
+        return DeviceStateStatus(
+            protection=self.protection(),
+            found=kept.found,
+            events=list(dict.fromkeys(event.kind for event in prepared.takeover.events)) if prepared else [],
+            anchor=kept.anchor,
+            anchor_problem=kept.anchor_problem,
+            problem=kept.problem,
+            counter=kept.counter,
+            saves=kept.saves,
+            slowest_save_ms=kept.slowest_ns // MS,
         )

@@ -86,7 +86,8 @@ class Recovery:
 
     def resume(self, progress: Progress, job: Job) -> None:
         """Let a job go on where a recording was interrupted, whether that was repaired yet or not."""
-        job.segment, job.previous, job.interrupted = progress.segment, progress.previous, progress.interrupted
+        job.segment = max(progress.segment, self._boot.ready().takeover.resume_after)
+        job.previous, job.interrupted = progress.previous, progress.interrupted
         job.repaired = partial(self._manifest_of, progress.recording, progress.segment)
 
     def _manifest_of(self, recording: str, segment: int) -> str:

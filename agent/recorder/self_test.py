@@ -32,12 +32,24 @@ def self_test(status: Status, now_ns: int, *, microphone: bool) -> SelfTested:
         failed["storage"] = f"{status.storage_free_bytes} bytes free"
     elif status.slowest_sync_ms > SLOW_SYNC_MS:
         failed["storage"] = f"a sync took {status.slowest_sync_ms} ms"
+    state = status.device_state
+    if state.events or state.problem or state.anchor_problem:
+        failed["device_state"] = "; ".join(filter(None, [*state.events, state.problem, state.anchor_problem]))
     if status.clock_within_ms is None:
         failed["clock"] = f"{status.clock}: nobody vouches for it"
     if status.faulty_lines:
         failed["inputs"] = ", ".join(status.faulty_lines)
     if not status.locked_memory:
         failed["memory"] = "not locked: what is in it can reach swap"
-    names = ["camera", *(["microphone"] if microphone else []), "storage", "clock", "inputs", "memory", "keys"]
+    names = [
+        "camera",
+        *(["microphone"] if microphone else []),
+        "storage",
+        "device_state",
+        "clock",
+        "inputs",
+        "memory",
+        "keys",
+    ]
     # The keys were read, their certificates checked, and a line signed with them, or there would be no recorder.
     return SelfTested(now_ns, tuple(name for name in names if name not in failed), failed)

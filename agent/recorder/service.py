@@ -8,7 +8,6 @@ import errno
 import os
 import pwd
 import signal
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,19 +17,21 @@ from typing import Any
 import sdnotify
 
 from agent import config as configuration
+from agent import output
 from agent.clock import NS, Clocks, SystemClocks
 from agent.config import Config, resolve
 from agent.controls.power_key import PowerKey
 from agent.controls.shell import Hands
 from agent.core import events as on
 from agent.core.inputs import Inputs
+from agent.device_state import store
+from agent.device_state.anchor import make_anchor
+from agent.device_state.protection import protection_of
+from agent.device_state.store import SignedStateStore
 from agent.errors import ControlError, KeyFileError, StorageError
 from agent.evidence import layout
-from agent.evidence.mark import JournalMark
 from agent.keys import files
 from agent.keys.certificates import verify_device
-from agent.keys.replay_guard import ReplayGuard
-from agent.keys.signer import Signer
 from agent.keys.trust import read_unpinned, verify_trust
 from agent.media.measurements import Fact
 from agent.media.measurer import Measurer
@@ -96,6 +97,18 @@ def load_owner(config: Config, config_file: Path) -> Owner:
     return Owner(verified.agency, verified.device, signer, certificate.encode("ascii"), trust)
 
 
+def state_store(config: Config, config_file: Path, owner: Owner) -> SignedStateStore:
+    """Where a device keeps what it must not forget.
+
+    Raises:
+        ConfigError: The anchor is none that there is.
+    """
+    folder = resolve(config_file, config.device.state)
+    file = WholeFile(folder / store.FILE, store.LIMIT)
+    anchor = make_anchor(config.device.anchor, owner.signer)
+    return SignedStateStore(file, owner.signer, owner.agency, owner.device, anchor)
+
+
 class Service:
     """The running process.
 
@@ -154,8 +167,7 @@ class Service:
             kernel_boot_id=kernel_boot_id(),
             ended=self._ending.set,
             listen=lambda prompt: self._measurer.listen(prompt.prompt_ns, prompt.prompt_ns + prompt.window_ns),
-            guard=partial(_guard, storage_path, owner.signer),
-            mark=JournalMark(WholeFile(storage_path / layout.JOURNAL_MARK), owner.signer, owner.device),
+            state=state_store(config, config_file, owner),
         )
         self.recorder.locked_memory = hardening.locked
         for one in named:
@@ -176,6 +188,9 @@ class Service:
             self.recorder.set_bit_rate,
         )
         self.recorder.power = lambda: self._power.status
+        self.recorder.protection = partial(
+            protection_of, storage_path, resolve(config_file, config.device.state), config.device.anchor
+        )
         self._server = LocalServer(self._run_directory, self._answer, self._turned_away)
         self._flag = Flag(self._run_directory)
         self._power_key: PowerKey | None = None
@@ -185,7 +200,7 @@ class Service:
 
     def _policy(self, config: Config, owner: Owner, storage: DiskStorage) -> Policy:
         if config.policy.unsafe_permit_everything:
-            print(f"bwc-agent: WARNING: {WARNING}", file=sys.stderr, flush=True)  # noqa: T201 - nobody must overlook it
+            output.warn(f"bwc-agent: WARNING: {WARNING}")
             return UnsafePermitEverything()
         keys = owner.trust.keys_of("policy")
 
@@ -217,6 +232,7 @@ class Service:
         ]
         self._measurer.start()
         self._power.start()
+        recorder.state.start()
         recorder.keeper.start()
         recorder.writer.start()
         recorder.recovery.start()
@@ -327,7 +343,7 @@ class Service:
         status = self.recorder.status()
         camera = f"{status.source} {'delivers' if status.source_delivering else 'DELIVERS NOTHING'}"
         said = f"bwc-agent: ready in {status.mode}, boot {status.boot}; {camera}; evidence in {self._disk.root}"
-        print(said, file=sys.stderr, flush=True)  # noqa: T201 - nothing else tells that it has come up
+        output.warn(said)
 
     def _snapshot(self) -> None:
         with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
@@ -409,7 +425,3 @@ def _users(dock_user: str) -> tuple[frozenset[int], str]:
         return frozenset(
             own
         ), f"expected a user of this machine as [run] dock_user, got {dock_user!r}: nobody's is taken"
-
-
-def _guard(evidence: Path, signer: Signer, fresh: bool) -> ReplayGuard:  # noqa: FBT001 - called by name of its place
-    return ReplayGuard(WholeFile(evidence / layout.USED_AUTHORISATIONS), signer, fresh=fresh)

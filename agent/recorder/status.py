@@ -25,6 +25,30 @@ class SelfTestStatus(msgspec.Struct, frozen=True):
     failed: list[str]
 
 
+class DeviceStateStatus(msgspec.Struct, frozen=True):
+    """How what must not be forgotten is kept.
+
+    Attributes:
+        protection: The row of SECURITY.md's table that this build is in: `one_card`, `separate_card` or `clock_ram`.
+        found: How the state was found at this boot: `good`, `missing`, `altered`, `unreadable` or `rolled_back`.
+        events: What differed between card and state at this boot, such as `card_rolled_back`.
+        anchor: What guards the state against roll-back; `none` for nothing.
+        anchor_problem: What is wrong with that; empty if nothing.
+        problem: Why the state is not kept now; empty if it is.
+        counter: Of the newest save; `saves` of this boot, `slowest_save_ms` the longest of them.
+    """
+
+    protection: str = ""
+    found: str = ""
+    events: list[str] = msgspec.field(default_factory=list)
+    anchor: str = "none"
+    anchor_problem: str = ""
+    problem: str = ""
+    counter: int = 0
+    saves: int = 0
+    slowest_save_ms: int = 0
+
+
 class Status(msgspec.Struct, frozen=True):
     """A snapshot of the recorder.
 
@@ -56,6 +80,7 @@ class Status(msgspec.Struct, frozen=True):
         tampered: Tamper events of this boot.
         self_test: What the test at the start of the shift found; null before it.
         power: Battery, charger and board.
+        device_state: How what must not be forgotten is kept.
     """
 
     version: str
@@ -99,6 +124,7 @@ class Status(msgspec.Struct, frozen=True):
     tampered: int
     self_test: SelfTestStatus | None
     power: PowerStatus = PowerStatus()
+    device_state: DeviceStateStatus = DeviceStateStatus()
 
 
 def write_snapshot(directory: Path, status: Status) -> None:

@@ -4,11 +4,11 @@ A source is opened, read and closed in threads of its own, which can't be killed
 is left behind, and another one opened. What a left-behind thread still delivers is not taken.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from agent import output
 from agent.clock import NS, Monotonic
 from agent.core.events import Event, SourceBack, SourceFailed
 from agent.errors import SourceError
@@ -245,7 +245,7 @@ def _adjust(source: OpenSource, bits_per_second: int) -> bool:
     try:
         return isinstance(source, Adjustable) and source.set_bit_rate(bits_per_second)
     except Exception as error:  # noqa: BLE001 - as below; it goes on at the rate that it has
-        logging.getLogger(__name__).warning("setting a bit rate failed: %s: %s", type(error).__name__, error)
+        output.warn(f"bwc-agent: setting a bit rate failed: {type(error).__name__}: {error}")
         return False
 
 
@@ -253,4 +253,4 @@ def _close(source: OpenSource) -> None:
     try:
         source.close()
     except Exception as error:  # noqa: BLE001 - as above; whether it closes or not, it is not read any more
-        logging.getLogger(__name__).warning("closing a source failed: %s: %s", type(error).__name__, error)
+        output.warn(f"bwc-agent: closing a source failed: {type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ from agent.dock.messages import Name
 from agent.errors import KeyFileError
 from agent.keys import files
 from agent.keys.trust import TrustDocument, read_unpinned
+from agent.station.quota import Quota
 
 
 class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,6 +36,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     station: StationSection
     broker: BrokerSection
+    quota: Quota = Quota()
 
 
 class PublisherSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

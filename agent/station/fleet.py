@@ -1,6 +1,6 @@
 """The fleet as a custodian sees it: rows of a station's database.
 
-What devices said is shown, so that nothing of it may reach a terminal but what can be read: see `readable`.
+What devices said is shown: nothing of it may reach a terminal but what can be read (`agent.output`).
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ import msgspec
 
 from agent.clock import NS, parse_utc, utc_text
 from agent.dock.messages import Event, Status
+from agent.output import escaped
 from agent.station.store import DeviceRow, Store
 
 _DAY_NS = 86_400 * NS
@@ -70,11 +71,6 @@ def _row(row: DeviceRow) -> Row:
     return msgspec.convert({**nothing, **told, **known}, Row)
 
 
-def readable(text: str) -> str:
-    """A device's text without anything that a terminal would act on."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def ago(text: str, now_ns: int) -> str:
     """A UTC time as it is read at a glance: of today the time, else how many days ago; a dash for none."""
     try:
@@ -101,7 +97,7 @@ def event_line(device: str, text: str) -> str:
         and not (value in (None, "") or isinstance(value, dict) or (isinstance(value, str) and len(value) == _HASH))
     ]
     kind = event.type.rpartition(".")[2]
-    return readable(f"{event.time[:19].replace('T', ' ')}  {device}  {kind:<17} {' '.join(said)}".rstrip())
+    return escaped(f"{event.time[:19].replace('T', ' ')}  {device}  {kind:<17} {' '.join(said)}".rstrip())
 
 
 def _said(value: object) -> str:

@@ -10,32 +10,45 @@ The rules, in order:
 4. Retained statuses come when it begins to listen: those devices are told so, and say again what it has missed.
 5. Checkpoints are judged by `agent.station.history`; an alarm is kept, and the history goes on from what is there now.
    A device that does not confirm what it is asked for is an alarm too.
+6. Each device is hostile to the others. A message counts against its device's quota before anything of it is read
+   (`agent.station.quota`). One that is malformed, or that fails in any way, is refused alone: what it wrote is undone,
+   it is counted, said and an alarm, and the others of its turn are kept. Only a database that refuses fails a turn.
+7. An event is acknowledged to a device only if it is kept under that very device's name.
 """
 
+import contextlib
 import random
+import re
 import threading
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from agent import output
 from agent.clock import Clocks, utc_text
 from agent.dock.config import BrokerSection
-from agent.dock.messages import MAX_ACKS, ROOT, Ack, Event, Publication, State, Status, Topics, decode, encode
+from agent.dock.messages import MAX_ACKS, MAX_JSON, ROOT, Ack, Event, Publication, State, Status, Topics, decode, encode
 from agent.dock.mqtt import Connection, Limits, Received
 from agent.errors import EvidenceError, StorageError
 from agent.keys.attestation import attest
 from agent.keys.signer import Signer
 from agent.keys.trust import TrustDocument
+from agent.output import escaped
 from agent.station.history import Checks, Verdict, judge
+from agent.station.quota import Over, Quota, Rates, room
 from agent.station.store import Store
 
 TURN_S = 0.1
-LIMITS = Limits(in_flight=256, queued=20_000, at_once=1024)
+LIMITS = Limits(in_flight=256, queued=20_000, at_once=1024, bytes_at_once=8 << 20, message=MAX_JSON)
 """A shift change: hundreds say something at once, and each is answered. An answer is some hundred bytes."""
 MOST_UNCONFIRMED = 5
 """Statuses without the confirmation that was asked for, after which its absence is an alarm."""
 _LEVELS = 5
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_WHY = 300
+"""Characters of a refusal's reason that are kept."""
 _RANDOM = random.SystemRandom()
+_QUOTA = Quota()
 
 
 @dataclass(slots=True)
@@ -46,6 +59,14 @@ class _Answers:
     ask: set[str] = field(default_factory=set)
     greet: set[str] = field(default_factory=set)
     attest: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def add(self, more: "_Answers") -> None:
+        """What is owed for one message more."""
+        for device, ids in more.ids.items():
+            self.ids[device] += ids
+        self.ask |= more.ask
+        self.greet |= more.greet
+        self.attest |= more.attest
 
 
 class Station:
@@ -58,6 +79,7 @@ class Station:
         store: Its database.
         broker: Where devices are met; paths are absolute.
         clocks: Both clocks.
+        quota: How much one device may say.
         uniform: A random number between two.
         say: Told what happened, in a line.
 
@@ -75,8 +97,9 @@ class Station:
         store: Store,
         broker: BrokerSection,
         clocks: Clocks,
+        quota: Quota = _QUOTA,
         uniform: Callable[[float, float], float] = _RANDOM.uniform,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = output.log,
     ) -> None:
         self._name = name
         self._agency = agency
@@ -89,7 +112,11 @@ class Station:
         self._problem = ""
         self._up = False
         self._began = ""
+        self._quota = quota
+        self._rates = Rates(quota)
         self._refused: set[str] = set()
+        self.refusals: Counter[str] = Counter()
+        """Messages that were refused, by device."""
         self._unconfirmed: defaultdict[str, int] = defaultdict(int)
         topics = tuple(f"{ROOT}/{agency}/+/{kind}" for kind in ("state", "status", "event"))
         self.connection = Connection(broker, topics, clocks.monotonic_ns, uniform, LIMITS)
@@ -131,31 +158,75 @@ class Station:
         self._answer(answers)
 
     def _take(self, message: Received, answers: _Answers) -> None:
+        """One message, by rule 6.
+
+        Raises:
+            StorageError: The database refuses.
+        """
         levels = message.topic.split("/")
         if len(levels) != _LEVELS or "/".join(levels[:3]) != f"{ROOT}/{self._agency}":
             return
         device, kind = levels[3:]
+        if not _DEVICE.fullmatch(device):
+            return
         received = utc_text(self._clocks.wall().utc_ns)
+        over, first = self._rates.over(device, message.size, self._clocks.monotonic_ns())
+        if over is not None:
+            if first:
+                self._over(device, over, received)
+            return
+        owed = _Answers()
         try:
-            match kind:
-                case "state":
-                    state = decode(message.payload, State)
-                    self._store.put_state(device, state.state, state.session, received)
-                case "status":
-                    self._status(device, message, received, answers)
-                case "event":
-                    self._event(device, message, received, answers)
+            with self._store.message():
+                self._read(device, kind, message, received, owed)
+        except StorageError:
+            raise
         except EvidenceError as error:
-            self._store.put_alarm(device, "malformed", f"{kind}: {error}"[:300], received, once=True)
+            self._refuse(device, "malformed", f"{kind}: {error}", received)
+        except Exception as error:  # noqa: BLE001 - whatever one device's message does must not end the others' station
+            self._refuse(device, "message_failed", f"{kind}: {type(error).__name__}: {error}", received)
+        else:
+            answers.add(owed)
+
+    def _read(self, device: str, kind: str, message: Received, received: str, answers: _Answers) -> None:
+        if message.dropped:
+            raise EvidenceError(f"expected at most {MAX_JSON} bytes, got {message.size}")
+        match kind:
+            case "state":
+                state = decode(message.payload, State)
+                self._store.put_state(device, state.state, state.session, received)
+            case "status":
+                self._status(device, message, received, answers)
+            case "event":
+                self._event(device, message, received, answers)
+
+    def _over(self, device: str, over: Over, received: str) -> None:
+        sentence = over.sentence(self._quota)
+        if self._store.put_alarm(device, "over_quota", sentence, received):
+            self._say(f"ALARM {device}: {sentence}")
+
+    def _refuse(self, device: str, kind: str, why: str, received: str) -> None:
+        """Count, say and keep that a message was refused; of a flood only each doubling is said."""
+        why = escaped(why)[:_WHY]
+        self.refusals[device] += 1
+        count = self.refusals[device]
+        new = self._store.put_alarm(device, kind, why, received, once=True)
+        if new or count & (count - 1) == 0:
+            self._say(f"ALARM {device}: a message was refused, {count} so far: {why}")
 
     def _event(self, device: str, message: Received, received: str, answers: _Answers) -> None:
         event = decode(message.payload, Event)
         if event.source != f"/bwc/{self._agency}/{device}" or event.id != event.data.hash:
             raise EvidenceError(f"expected an event of {device} with its line's hash as id, got {event.source}")
-        text = message.payload.decode("utf-8")
-        self._store.put_event(
-            device, event.id, event.data.line, kind=event.type, time=event.time, received=received, text=text
-        )
+        if not self._store.has_event(device, event.id):
+            over = room(self._quota, self._store.usage(device), message.size, received[:10])
+            if over is not None:
+                self._over(device, over, received)
+                return
+            text = message.payload.decode("utf-8")
+            self._store.put_event(
+                device, event.id, event.data.line, kind=event.type, time=event.time, received=received, text=text
+            )
         answers.ids[device].append(event.id)
 
     def _status(self, device: str, message: Received, received: str, answers: _Answers) -> None:
@@ -173,7 +244,7 @@ class Station:
         try:
             now = self._checks.checked(status.checkpoint, device, self._clocks.wall())
         except EvidenceError as error:  # revoked, of nobody's key, not valid now: neither attested nor believed
-            self._store.put_alarm(device, "checkpoint_refused", str(error)[:300], received, once=True)
+            self._store.put_alarm(device, "checkpoint_refused", escaped(str(error))[:_WHY], received, once=True)
             if device not in self._refused:
                 self._refused.add(device)
                 self._say(f"ALARM {device}: it is not attested. {error}")
@@ -191,8 +262,8 @@ class Station:
                 f"seen: line {before.line} of boot {before.boot}, hash {before.hash[:16]}; "
                 f"now: line {now.line} of boot {now.boot}, hash {now.hash[:16]}"
             )
-            self._store.put_alarm(device, f"history_{verdict}", detail, received)
-            self._say(f"ALARM {device}: its history is {verdict} than what was seen. {detail}")
+            if self._store.put_alarm(device, f"history_{verdict}", detail, received):
+                self._say(f"ALARM {device}: its history is {verdict} than what was seen. {detail}")
         if verdict is Verdict.UNCONFIRMED:
             answers.ask.add(device)
             self._unconfirmed[device] += 1
@@ -203,23 +274,39 @@ class Station:
                 self._store.put_alarm(device, "history_unconfirmed", detail, received)
                 self._say(f"ALARM {device}: it does not confirm the history that was seen. {detail}")
         elif verdict is not Verdict.SAME:
+            over = room(self._quota, self._store.usage(device), len(status.checkpoint.jws), received[:10])
+            if over is not None:
+                self._over(device, over, received)
+                return
             self._store.put_seen(device, now, status.checkpoint.jws, received)
             answers.ask.add(device)
 
     def _answer(self, answers: _Answers) -> None:
+        """Say what is owed. What fails for one device is owed to it no more: it says it again."""
         for device, asked in answers.attest.items():
-            token = attest(self._signer, agency=self._agency, device=device, nonce=asked[1])
-            said = Publication(Topics(self._agency, device).dock, token.encode("ascii"))
-            if self.connection.publish(said) is not None:
-                self._attested[device] = asked
+            with self._guarded(device, "an attestation"):
+                token = attest(self._signer, agency=self._agency, device=device, nonce=asked[1])
+                said = Publication(Topics(self._agency, device).dock, token.encode("ascii"))
+                if self.connection.publish(said) is not None:
+                    self._attested[device] = asked
         for device in {*answers.ids, *answers.ask, *answers.greet}:
-            ids = answers.ids.get(device, [])
-            seen = self._store.seen(device)
-            for start in range(0, max(1, len(ids)), MAX_ACKS):
-                ack = Ack(
-                    station=self._name,
-                    ids=ids[start : start + MAX_ACKS],
-                    seen=seen.line if seen else 0,
-                    began=device in answers.greet and start == 0,
-                )
-                self.connection.publish(Publication(Topics(self._agency, device).ack, encode(ack)))
+            with self._guarded(device, "an acknowledgement"):
+                self._acknowledge(device, answers.ids.get(device, []), began=device in answers.greet)
+
+    def _acknowledge(self, device: str, ids: list[str], *, began: bool) -> None:
+        seen = self._store.seen(device)
+        for start in range(0, max(1, len(ids)), MAX_ACKS):
+            ack = Ack(
+                station=self._name,
+                ids=ids[start : start + MAX_ACKS],
+                seen=seen.line if seen else 0,
+                began=began and start == 0,
+            )
+            self.connection.publish(Publication(Topics(self._agency, device).ack, encode(ack)))
+
+    @contextlib.contextmanager
+    def _guarded(self, device: str, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - what can't be answered to one device is answered to the others
+            self._say(f"{what} of {device} was not sent: {type(error).__name__}: {error}")

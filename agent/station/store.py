@@ -1,6 +1,13 @@
 """What a station keeps: SQLite, write-ahead log, every commit synced. Acknowledged is only what was committed.
 
-Alarms, and who acknowledged them and why, are added and never changed or deleted; the database itself refuses that.
+The rules, in order:
+1. An event is known by its device *and* its id: what one device says never stands in the way of another's.
+2. Alarms, and who acknowledged them and why, are added and never changed or deleted; the database itself refuses that.
+3. What a device adds for good (events, checkpoints) is counted in bytes, by device and by day, with the same commit
+   (`agent.station.quota` has the bounds); its open alarms of one kind are bounded (`MOST_ALARMS`).
+4. What one message wrote is undone alone where that message fails; where the database fails, all of the turn is.
+5. A database of an earlier version is migrated in one transaction when a station opens it; one of a later version is
+   refused. Who only reads can read both.
 """
 
 import contextlib
@@ -9,10 +16,27 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from agent.errors import EvidenceError, StorageError
 from agent.station.history import Seen
 
+VERSION = 1
+"""Of the tables (`PRAGMA user_version`). 0: an event's id was unique over all devices, and nothing was counted."""
+MOST_ALARMS = 32
+"""Open alarms of one kind and device; those beyond are one more alarm, `alarms_left_out`."""
+_LEFT_OUT = "alarms_left_out"
+
+_EVENTS = """\
+CREATE TABLE IF NOT EXISTS events (
+  device TEXT NOT NULL, id TEXT NOT NULL, line INTEGER NOT NULL, type TEXT NOT NULL,
+  time TEXT NOT NULL, received TEXT NOT NULL, event TEXT NOT NULL, PRIMARY KEY (device, id)
+) STRICT;
+CREATE INDEX IF NOT EXISTS events_by_device ON events (device, line);
+CREATE TABLE IF NOT EXISTS usage (
+  device TEXT PRIMARY KEY, stored INTEGER NOT NULL, day TEXT NOT NULL, of_day INTEGER NOT NULL
+) STRICT;
+"""
 _TABLES = """\
 CREATE TABLE IF NOT EXISTS devices (
   device TEXT PRIMARY KEY,
@@ -20,11 +44,6 @@ CREATE TABLE IF NOT EXISTS devices (
   status TEXT NOT NULL DEFAULT '', last_seen TEXT NOT NULL DEFAULT '',
   seen_line INTEGER NOT NULL DEFAULT 0, seen_hash TEXT NOT NULL DEFAULT '', seen_boot INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE TABLE IF NOT EXISTS events (
-  id TEXT PRIMARY KEY, device TEXT NOT NULL, line INTEGER NOT NULL, type TEXT NOT NULL,
-  time TEXT NOT NULL, received TEXT NOT NULL, event TEXT NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS events_by_device ON events (device, line);
 CREATE TABLE IF NOT EXISTS checkpoints (
   device TEXT NOT NULL, line INTEGER NOT NULL, hash TEXT NOT NULL, boot INTEGER NOT NULL,
   received TEXT NOT NULL, jws TEXT NOT NULL, PRIMARY KEY (device, line, hash)
@@ -46,6 +65,31 @@ _KEPT = "".join(
     for table in ("alarms", "acknowledgements")
     for verb in ("UPDATE", "DELETE")
 )
+
+
+_SET_ASIDE = """\
+DROP INDEX IF EXISTS events_by_device;
+ALTER TABLE events RENAME TO events_0;
+"""
+_COPY = """\
+INSERT INTO events SELECT device, id, line, type, time, received, event FROM events_0;
+DROP TABLE events_0;
+INSERT INTO usage
+  SELECT device, sum(bytes), '', 0 FROM (
+    SELECT device, length(CAST(event AS BLOB)) AS bytes FROM events
+    UNION ALL SELECT device, length(CAST(jws AS BLOB)) FROM checkpoints
+  ) GROUP BY device;
+"""
+"""From version 0, whose ids were unique over all devices and so are for each: every event is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Bytes of what a device has added for good, as its messages had them: in all, and on one day (UTC)."""
+
+    stored: int = 0
+    day: str = ""
+    of_day: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +148,62 @@ class Store:
         read_only: For those who only look; the file must be there.
 
     Raises:
-        StorageError: It can't be opened. So do all methods when the database refuses; nothing of the turn is kept then.
+        StorageError: It can't be opened, or was made by a later version. So do all methods when the database refuses;
+            nothing of the turn is kept then.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        if read_only and not path.is_file():
+            raise StorageError(errno.ENOENT, f"expected a station's database at {path}: has the station run?")
         with _refusals():
-            if read_only and not path.is_file():
-                raise StorageError(errno.ENOENT, f"expected a station's database at {path}: has the station run?")
             if read_only:
                 self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
-                return
-            self._database = sqlite3.connect(path, timeout=5, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.executescript(_TABLES + _KEPT)
+            else:
+                self._database = sqlite3.connect(path, timeout=5, isolation_level=None)
+        try:
+            with _refusals():
+                self._open(path, read_only=read_only)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _open(self, path: Path, *, read_only: bool) -> None:
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise StorageError(
+                errno.EINVAL,
+                f"expected a station's database of version {VERSION} or before at {path}, got version {version}: "
+                "a later bwc-agent has made it; use that one",
+            )
+        if read_only:
+            return
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=FULL")
+        if version < VERSION:
+            self._migrate()
+
+    def _migrate(self) -> None:
+        """A new database, or one of version 0: all tables, in one transaction."""
+        old = self._database.execute("SELECT 1 FROM sqlite_master WHERE type='table' AND name='events'").fetchone()
+        events = _SET_ASIDE + _EVENTS + _COPY if old else _EVENTS
+        try:
+            self._database.executescript(
+                f"BEGIN IMMEDIATE;\n{_TABLES}{_KEPT}{events}PRAGMA user_version={VERSION};\nCOMMIT;"
+            )
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+            raise
 
     def close(self) -> None:
         """Release the file."""
         self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -135,6 +217,23 @@ class Store:
                 with contextlib.suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def message(self) -> Iterator[None]:
+        """Within a turn: what one message writes, undone alone where anything is raised but the database's refusal.
+
+        Raises:
+            StorageError: The database refuses; nothing of the turn can be kept.
+        """
+        with _refusals():
+            self._database.execute("SAVEPOINT message")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK TO message")
+                raise
+            finally:
+                self._database.execute("RELEASE message")
 
     def _known(self, device: str) -> None:
         self._database.execute("INSERT OR IGNORE INTO devices (device) VALUES (?)", (device,))
@@ -157,12 +256,35 @@ class Store:
         if live:
             self._database.execute("UPDATE devices SET last_seen=? WHERE device=?", (received, device))
 
+    def has_event(self, device: str, event_id: str) -> bool:
+        """True if an event of this very device is kept."""
+        with _refusals():
+            found = self._database.execute("SELECT 1 FROM events WHERE device=? AND id=?", (device, event_id))
+            return bool(found.fetchall())
+
     def put_event(
         self, device: str, event_id: str, line: int, *, kind: str, time: str, received: str, text: str
     ) -> None:
-        """Keep an event; the same again is nothing."""
+        """Keep an event of a device, and count it; the same again is nothing."""
+        self._known(device)
+        added = self._database.execute(
+            "INSERT OR IGNORE INTO events VALUES (?,?,?,?,?,?,?)", (device, event_id, line, kind, time, received, text)
+        )
+        if added.rowcount:
+            self._count(device, received, len(text.encode("utf-8")))
+
+    def usage(self, device: str) -> Usage:
+        """What a device has added for good."""
+        with _refusals():
+            row = self._database.execute("SELECT stored, day, of_day FROM usage WHERE device=?", (device,)).fetchone()
+        return Usage(*row) if row else Usage()
+
+    def _count(self, device: str, received: str, size: int) -> None:
+        day = received[:10]
         self._database.execute(
-            "INSERT OR IGNORE INTO events VALUES (?,?,?,?,?,?,?)", (event_id, device, line, kind, time, received, text)
+            "INSERT INTO usage VALUES (?1,?2,?3,?2) ON CONFLICT (device) DO UPDATE SET"
+            " stored=stored+?2, of_day=CASE WHEN day=?3 THEN of_day ELSE 0 END+?2, day=?3",
+            (device, size, day),
         )
 
     def seen(self, device: str) -> Seen | None:
@@ -180,13 +302,17 @@ class Store:
             "UPDATE devices SET seen_line=?, seen_hash=?, seen_boot=? WHERE device=?",
             (seen.line, seen.hash, seen.boot, device),
         )
-        self._database.execute(
+        added = self._database.execute(
             "INSERT OR IGNORE INTO checkpoints VALUES (?,?,?,?,?,?)",
             (device, seen.line, seen.hash, seen.boot, received, token),
         )
+        if added.rowcount:
+            self._count(device, received, len(token.encode("utf-8")))
 
-    def put_alarm(self, device: str, kind: str, detail: str, received: str, *, once: bool = False) -> None:
+    def put_alarm(self, device: str, kind: str, detail: str, received: str, *, once: bool = False) -> bool:
         """Keep an alarm. The same again is nothing, unless the one before was acknowledged.
+
+        Of one kind and device `MOST_ALARMS` are open at a time: one that is not kept for that is told by another alarm.
 
         Args:
             device: Whose.
@@ -194,13 +320,24 @@ class Store:
             detail: More of it, in words.
             received: When.
             once: One open alarm of this kind is enough, whatever its detail: a device must not fill the database.
+
+        Returns:
+            True if it is a new one.
         """
         self._known(device)
+        same, of_kind = self._database.execute(
+            "SELECT coalesce(sum(detail=? OR ?), 0), count(*) FROM open_alarms WHERE device=? AND kind=?",
+            (detail, once, device, kind),
+        ).fetchone()
+        if same:
+            return False
+        if of_kind >= MOST_ALARMS and kind != _LEFT_OUT:
+            detail = f"more than {MOST_ALARMS} alarms of kind {kind} are open: acknowledge them to hear of further ones"
+            return self.put_alarm(device, _LEFT_OUT, detail, received)
         self._database.execute(
-            "INSERT INTO alarms (device, kind, detail, received) SELECT ?,?,?,? WHERE NOT EXISTS"
-            " (SELECT 1 FROM open_alarms WHERE device=? AND kind=? AND (detail=? OR ?))",
-            (device, kind, detail, received, device, kind, detail, once),
+            "INSERT INTO alarms (device, kind, detail, received) VALUES (?,?,?,?)", (device, kind, detail, received)
         )
+        return True
 
     def acknowledge(self, number: int, *, custodian: str, reason: str, login: str, time: str) -> Alarm:
         """A custodian has seen an alarm: it is kept, with who said so and why, and is no longer open.

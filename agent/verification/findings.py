@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.output import escaped
+
 
 class Severity(StrEnum):
     """How much a finding matters."""
@@ -270,13 +272,6 @@ def number(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def printable(text: str) -> str:
-    """A text that can be shown: what is not printable is escaped, for names and lines may hold terminal commands."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
-
-
 class Findings:
     """Findings while they are made. Of very many of a kind the first are kept and the rest is counted.
 
@@ -295,12 +290,12 @@ class Findings:
         self._kinds[kind] += 1
         self.bad += code.severity is Severity.BAD
         if self._kinds[kind] <= MOST_OF_A_KIND:
-            self._findings.append(Finding(code, printable(subject), printable(sentence), printable(recording)))
+            self._findings.append(Finding(code, escaped(subject), escaped(sentence), escaped(recording)))
 
     def finish(self) -> tuple[Finding, ...]:
         """All of them, what was only counted at the end."""
         more = [
-            Finding(code, printable(subject), f"and {number(count - MOST_OF_A_KIND, 'finding')} more like these", where)
+            Finding(code, escaped(subject), f"and {number(count - MOST_OF_A_KIND, 'finding')} more like these", where)
             for (code, where, subject), count in self._kinds.items()
             if count > MOST_OF_A_KIND
         ]

@@ -186,7 +186,7 @@ class _Checker:
                 folders.append(entry.name)
             elif not place.only:
                 self._findings.add(Code.FOREIGN_FILE, below(path, entry.name), "does not belong among recordings")
-        known = {layout.DEVICE, layout.TRUST, layout.JOURNAL, layout.RECORDINGS, layout.POLICY}
+        known = {layout.DEVICE, layout.TRUST, layout.CARD_ID, layout.JOURNAL, layout.RECORDINGS, layout.POLICY}
         for entry in self.tree.entries(place.path):
             if entry.name not in known and not place.only:
                 leftover = entry.name.endswith(".unfinished")
@@ -207,7 +207,7 @@ class _Checker:
     def _journal(self, place: DevicePlace, authority: Authority) -> JournalStory | None:
         path = below(place.path, layout.JOURNAL)
         entries = self.tree.entries(path)
-        if not any(layout.journal_boot(entry.name) for entry in entries):
+        if not any(layout.journal_boot(entry.name) and entry.kind is Kind.FILE for entry in entries):
             if place.only:
                 self._findings.add(Code.JOURNAL_UNAVAILABLE, path, _WITHOUT)
             else:

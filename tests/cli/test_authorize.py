@@ -21,7 +21,7 @@ from agent.keys.trust import verify_trust
 from agent.recorder.local_socket import LocalServer
 from tests.support.clocks import FakeClocks
 from tests.support.commands import Ran, bwc_agent
-from tests.support.stores import MemoryStore
+from tests.support.stores import MemoryStore, used_in
 
 CLOCKS = FakeClocks()
 RECORDING = "3f9a1c20b7d4-0001"
@@ -49,7 +49,7 @@ class Camera:
     def __post_init__(self) -> None:
         identity = load_signer(f"file:{self.pilot.device_key}")
         self.trust = verify_trust(read_token(self.pilot.trust), load_signer(f"file:{self.pilot.root}").public_key)
-        self.used = ReplayGuard(MemoryStore(), identity, fresh=True)
+        self.used = ReplayGuard(used_in(MemoryStore(), identity), fresh=True)
         self.taken: list[Authorization] = []
 
     def take(self, token: str) -> Authorization:

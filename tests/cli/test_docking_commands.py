@@ -221,7 +221,7 @@ def test_configuration_of_another_command_is_refused_by_its_file_and_the_keys_th
     file = tmp_path / "config.toml"
     file.write_text('[device]\nkey = "file:k"\n')
     said = bwc_agent(*command, "--config", file).refusal
-    known = "broker, dock" if command == ("dock",) else "broker, station"
+    known = "broker, dock" if command == ("dock",) else "broker, quota, station"
     assert f"{file}: the file: unknown key 'device'; known here: {known}" in said
 
 

@@ -44,8 +44,10 @@ def test_made_device_is_whole_and_its_configuration_is_accepted(
         "dock",
         "dock.toml",
         "evidence",
+        "state",
         "trust.jws",
     }
+    assert stat.S_IMODE((pilot / "device" / "state").stat().st_mode) == 0o700
 
 
 def test_no_key_that_opens_recordings_or_signs_for_the_agency_lies_on_the_device(

@@ -11,7 +11,7 @@ import pytest
 
 from agent.demo import docking
 from agent.demo.docking import Dock, choose_broker, free_port
-from agent.demo.stage import Background, DemoFailed, Transcript
+from agent.demo.stage import Background, DemoFailed, Transcript, signals_held
 from agent.errors import ConfigError
 from agent.station.store import Store
 from tests.support.commands import bwc_agent
@@ -104,6 +104,19 @@ def test_demonstration_that_is_ended_leaves_no_process_behind(tmp_path: Path) ->
     finally:
         told.kill()
         told.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_that_comes_while_a_process_is_started_comes_once_it_is_known(number: signal.Signals) -> None:
+    seen: list[str] = []
+    before = signal.signal(number, lambda _number, _frame: seen.append("signal"))
+    try:
+        with signals_held():
+            signal.raise_signal(number)
+            seen.append("known")
+        assert seen == ["known", "signal"]
+    finally:
+        signal.signal(number, before)
 
 
 def running(out: Path) -> list[str]:

@@ -132,6 +132,33 @@ for code in sys.argv[1:]:
     assert (done.stdout.split(), done.stderr) == (["readable", "1", "0"], "")
 
 
+@pytest.fixture
+def in_a_network_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start other processes so; root needs no user namespace for it."""
+    prefix = sockets.ALONE if os.geteuid() else ("unshare", "--net")
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root may make network namespaces here")
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda argv, **more: popen([*prefix, *argv], **more))
+
+
+@pytest.mark.usefixtures("in_a_network_of_its_own")
+@pytest.mark.parametrize(
+    ("statement", "count"), [(SPEAKS_TO_ITSELF, 0), ("import socket; s = socket.create_server(('', 0))", 1)]
+)
+def test_hidden_process_in_a_network_of_its_own_is_seen_whatever_others_of_its_user_do(
+    denied: Callable[[int], None], statement: str, count: int
+) -> None:
+    watch = without_waiting()
+    with socket.create_server(("127.0.0.1", 0)) as server, process(statement, HIDES) as pid:
+        denied(pid)
+        denied(os.getpid())
+        assert server.fileno() >= 0
+        seen = watch.look(pid)
+        assert len(seen.sockets or ()) == count
+        assert "one of its own that leads nowhere" in seen.how
+
+
 def test_unaccounted_sockets_are_this_users_alone() -> None:
     with socket.create_server(("127.0.0.1", 0)):
         held = sockets.held_by(os.getpid())

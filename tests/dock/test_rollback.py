@@ -23,7 +23,7 @@ class Card:
         self._files = {
             path: path.read_bytes() for folder in self._folders for path in folder.rglob("*") if path.is_file()
         }
-        self._used, self._marked = docked.device.used.data, docked.device.marked.data
+        self._state = docked.device.state.data
 
     @property
     def lines(self) -> int:
@@ -36,7 +36,7 @@ class Card:
                     path.unlink()
         for path, data in self._files.items():
             path.write_bytes(data)
-        self._docked.device.used.data, self._docked.device.marked.data = self._used, self._marked
+        self._docked.device.state.data = self._state
 
 
 def seen_line(docked: Docked) -> int:
@@ -165,7 +165,7 @@ def test_truncated_forked_and_replaced_histories_are_noticed(
 ) -> None:
     docked, _ = seen
     alter(docked)
-    docked.device.marked.data = None  # else the recorder itself would say so
+    docked.device.state.data = None  # else the recorder itself would say so
     restart(docked)
     happen(docked, 7, lines)
     docked.device.recorder.keeper.attest(None)

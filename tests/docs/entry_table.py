@@ -1,7 +1,7 @@
-"""The table of entry kinds in docs/evidence-format.md, kept true to the code.
+"""The tables of entries in docs/evidence-format.md, kept true to the code.
 
-`python -m tests.docs.entry_table` rewrites the column of fields. What a kind means is written by hand and stays; a new
-kind gets a row without a meaning, which `test_evidence_format.py` refuses.
+`python -m tests.docs.entry_table` rewrites their columns of fields. What a kind means is written by hand and stays; a
+new kind gets a row without a meaning, which `test_evidence_format.py` refuses.
 """
 
 import re
@@ -14,8 +14,8 @@ import msgspec
 from agent.evidence import entries
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence-format.md"
-BEGIN, END = "<!-- entry kinds: begin -->", "<!-- entry kinds: end -->"
-HEAD = "| kind | fields | meaning |\n| --- | --- | --- |\n"
+KINDS, OBJECTS = "kinds", "objects"
+_FIRST = {KINDS: "kind", OBJECTS: "object"}
 _ROW = re.compile(r"\| `(\w+)` \| (.*?) \| (.*?) \|")
 _NAMES = {int: "int", str: "string", bool: "bool", float: "number", NoneType: "null"}
 
@@ -55,24 +55,48 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def kinds() -> dict[str, type[entries.Entry]]:
+def kinds() -> dict[str, type[msgspec.Struct]]:
     """Every kind of entry by its wire name, in the order of the registry."""
     return {str(kind.__struct_config__.tag): kind for kind in get_args(entries.AnyEntry)}
 
 
-def rows(page: str) -> dict[str, tuple[str, str]]:
-    """The page's rows: fields and meaning by kind."""
-    table = page.partition(BEGIN)[2].partition(END)[0]
-    return {found[1]: (found[2], found[3]) for line in table.splitlines() if (found := _ROW.fullmatch(line))}
+def objects() -> dict[str, type[msgspec.Struct]]:
+    """The objects that are fields of entries, by the names of their types."""
+    found: dict[str, type[msgspec.Struct]] = {}
+    waiting: list[Any] = [field.type for kind in kinds().values() for field in msgspec.structs.fields(kind)]
+    while waiting:
+        kind = waiting.pop()
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            found[kind.__name__] = kind
+            waiting += [field.type for field in msgspec.structs.fields(kind)]
+        else:
+            waiting += get_args(kind)
+    return dict(sorted(found.items()))
+
+
+def listed(table: str) -> dict[str, type[msgspec.Struct]]:
+    """What a table of the page has to list."""
+    return kinds() if table == KINDS else objects()
+
+
+def rows(page: str, table: str) -> dict[str, tuple[str, str]]:
+    """A table's rows: fields and meaning by name."""
+    text = page.partition(f"<!-- entry {table}: begin -->")[2].partition(f"<!-- entry {table}: end -->")[0]
+    return {found[1]: (found[2], found[3]) for line in text.splitlines() if (found := _ROW.fullmatch(line))}
 
 
 def rewritten(page: str) -> str:
-    """The page with the column of fields as the code has it."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    meanings = {kind: meaning for kind, (_, meaning) in rows(page).items()}
-    told = "".join(f"| `{tag}` | {fields_text(kind)} | {meanings.get(tag, '')} |\n" for tag, kind in kinds().items())
-    return f"{before}{BEGIN}\n\n{HEAD}{told}\n{END}{after}"
+    """The page with the columns of fields as the code has them."""
+    for table, first in _FIRST.items():
+        begin, end = f"<!-- entry {table}: begin -->", f"<!-- entry {table}: end -->"
+        before, _, rest = page.partition(begin)
+        _, _, after = rest.partition(end)
+        meanings = {name: meaning for name, (_, meaning) in rows(page, table).items()}
+        told = "".join(
+            f"| `{name}` | {fields_text(kind)} | {meanings.get(name, '')} |\n" for name, kind in listed(table).items()
+        )
+        page = f"{before}{begin}\n\n| {first} | fields | meaning |\n| --- | --- | --- |\n{told}\n{end}{after}"
+    return page
 
 
 if __name__ == "__main__":

@@ -101,11 +101,11 @@ def test_rolled_back_policy_stays_rolled_back_over_a_boot_that_recorded() -> Non
     journal = _Journal()
     lines: list[entries.Entry] = [_boot(Carried()), entries.PolicyChanged("policy_in_force", 5, "digest")]
     for entry in lines:
-        first.follow(journal.line(entry))
+        first.attested(journal.line(entry))
     assert first.carried.policy_version == 5
     rolled_back = entries.PolicyChanged("policy_rolled_back", 4, "digest")
     for entry in [_boot(first.carried), rolled_back, entries.RecordingStarted("r", "button", 1, 0, 0, 0, "")]:
-        second.follow(journal.line(entry))
+        second.attested(journal.line(entry))
     assert second.carried.policy_version == 5
 
 
@@ -122,8 +122,8 @@ class _Journal:
         return parse_line(self._journal.line(entry).rstrip(b"\n"))
 
 
-def _boot(carried: Carried) -> entries.Boot:
-    return entries.Boot(1, "tag", "", "0", 0, None, None, "first_boot", "", carried)
+def _boot(carried: Carried, interrupted: str = "") -> entries.Boot:
+    return entries.Boot(1, "tag", "", "0", 0, None, None, "first_boot", interrupted, carried)
 
 
 _WORDS = ("start", "siren", "critical_incident", "pause", "mute", "stop", "resume", "wait", "classify", "release")
@@ -136,7 +136,7 @@ def test_lines_carry_over_what_the_core_knew(words: list[str], interrupted: bool
     before = Carried(withheld_ms={"PrivacyPause": 3000}, asked={"Mute": 2}, triggers={"impact": 1000})
     state = State(setup=Setup(LIMITS), tag="tag")
     journal, carry = _Journal(), Carry()
-    carry.follow(journal.line(_boot(before)))
+    carry.attested(journal.line(_boot(before, "old" if interrupted else "")))
     for word in ["boot", *words]:
         waiting = [_event(word, state, journal.clocks.now_ns, before, interrupted)]
         while waiting:
@@ -144,7 +144,7 @@ def test_lines_carry_over_what_the_core_knew(words: list[str], interrupted: bool
             for command in commands:
                 match command:
                     case do.Journal():
-                        carry.follow(journal.line(command.entry))
+                        carry.attested(journal.line(command.entry))
                         if command.token:
                             waiting.append(on.Durable(state.now_ns, command.token))
                     case do.Decide():

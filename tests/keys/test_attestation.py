@@ -5,8 +5,9 @@ import pytest
 from agent.clock import NS, WallReading
 from agent.errors import EvidenceError
 from agent.keys import files, jws
-from agent.keys.attestation import LIFE_NS, TYP, Attestation, Nonces, attest
+from agent.keys.attestation import LIFE_NS, MAX_BYTES, TYP, Attestation, Nonces, attest
 from agent.keys.signer import KeySigner, Signer
+from agent.keys.trust import TrustDocument
 from tests.support.device import agency, trust
 
 UNTRUSTED = WallReading(0, "unsynchronised", None)
@@ -16,14 +17,14 @@ def station() -> Signer:
     return files.load_signer(f"file:{agency().station}")
 
 
-def check(nonces: Nonces, token: str, now_ns: int) -> Attestation:
-    return nonces.check(token, trust=trust(), agency="city", device="cam-1", wall=UNTRUSTED, now_ns=now_ns)
+def check(nonces: Nonces, token: str, now_ns: int, believed: TrustDocument | None = None) -> Attestation:
+    return nonces.check(token, trust=believed or trust(), agency="city", device="cam-1", wall=UNTRUSTED, now_ns=now_ns)
 
 
 def test_fresh_nonce_that_a_station_signed_is_attested_for_the_rest_of_its_life() -> None:
     nonces = Nonces(os.urandom)
     token = attest(station(), agency="city", device="cam-1", nonce=nonces.current(5 * NS))
-    assert check(nonces, token, 10 * NS) == Attestation("station", 65 * NS)
+    assert check(nonces, token, 10 * NS) == Attestation("station", 5 * NS, 65 * NS)
 
 
 def test_old_nonce_is_refused() -> None:
@@ -53,6 +54,35 @@ def test_attestation_by_a_key_that_is_no_stations_is_refused() -> None:
         token = attest(signer, agency="city", device="cam-1", nonce=nonces.current(0))
         with pytest.raises(EvidenceError, match="station"):
             check(nonces, token, 1)
+
+
+def test_attestation_larger_than_its_bound_is_refused_before_anything_of_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nonces = Nonces(os.urandom)
+    payload = {"agency": "city", "device": "cam-1", "nonce": nonces.current(0), "more": "x" * MAX_BYTES}
+    token = jws.sign(station(), TYP, payload)
+    believed = trust()
+    monkeypatch.setattr(jws, "peek", None)
+    with pytest.raises(EvidenceError, match="at most 2048 bytes"):
+        check(nonces, token, 1, believed)
+
+
+def test_flood_of_attestations_over_foreign_nonces_costs_no_signature_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    nonces = Nonces(os.urandom)
+    nonces.current(0)
+    token = attest(station(), agency="city", device="cam-1", nonce=Nonces(os.urandom).current(0))
+    believed = trust()
+    monkeypatch.setattr(jws, "verify", None)
+    with pytest.raises(EvidenceError, match="foreign"):
+        check(nonces, token, 1, believed)
+
+
+def test_attestation_whose_signature_was_altered_is_refused_although_its_nonce_is_fresh() -> None:
+    nonces = Nonces(os.urandom)
+    head, body, signature = attest(station(), agency="city", device="cam-1", nonce=nonces.current(0)).split(".")
+    with pytest.raises(EvidenceError, match="does not fit"):
+        check(nonces, f"{head}.{body}.{signature[::-1].translate(str.maketrans('_', '-'))}"[:-1] + "A", 1)
 
 
 def test_token_of_another_type_is_no_attestation() -> None:

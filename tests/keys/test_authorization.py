@@ -31,7 +31,7 @@ from agent.keys.trust import RANKS, Rank, Role, TrustDocument, TrustedKey
 from agent.policy.schema import standard
 from agent.strict_json import b64, unb64
 from tests.support.agency import NOW, VALID, Agency
-from tests.support.stores import MemoryStore
+from tests.support.stores import MemoryStore, used_in
 
 AGENCY = Agency()
 DEVICE = KeySigner.generate()
@@ -89,11 +89,11 @@ class Camera:
     def __init__(self, trust: TrustDocument = TRUST) -> None:
         self.trust = trust
         self.store = MemoryStore()
-        self.used = ReplayGuard(self.store, DEVICE, fresh=True)
+        self.used = ReplayGuard(used_in(self.store, DEVICE), fresh=True)
         assert self.used.load() == ""
 
     def restart(self) -> None:
-        self.used = ReplayGuard(self.store, DEVICE, fresh=False)
+        self.used = ReplayGuard(used_in(self.store, DEVICE), fresh=False)
 
     def accept(self, token: str, at: WallReading | None = None, **changes: Any) -> Authorization:
         fields: dict[str, Any] = {"device": "cam-1", "recording": "0a1b-0001", "wall": at or wall()}

@@ -155,7 +155,7 @@ def test_a_key_that_certifies_itself_is_refused() -> None:
         {"valid_until": None},
         {"unknown": 1},
     ],
-    ids=str,
+    ids=["no name", "a path as name", "no key", "a private key", "a date in words", "no end", "an unknown field"],
 )
 def test_a_malformed_device_certificate_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(EvidenceError):

@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.clock import NS
+from agent.device_state.store import TYP
 from agent.errors import EvidenceError
 from agent.keys import jws
-from agent.keys.replay_guard import LONGEST_S, TYP, Now, ReplayGuard
+from agent.keys.replay_guard import LONGEST_S, Now, ReplayGuard
 from agent.keys.signer import KeySigner
-from tests.support.stores import MemoryStore
+from tests.support.stores import MemoryStore, used_in
 
 DEVICE = KeySigner.generate()
 START_S = 1_795_000_000
@@ -26,7 +27,7 @@ def at(seconds: float, uncertainty_s: float = 0.0) -> Now:
 
 
 def new(store: MemoryStore, *, fresh: bool = True, capacity: int = 8, signer: KeySigner = DEVICE) -> ReplayGuard:
-    return ReplayGuard(store, signer, fresh=fresh, capacity=capacity)
+    return ReplayGuard(used_in(store, signer), fresh=fresh, capacity=capacity)
 
 
 def use(guard: ReplayGuard, number: int, *, now_s: float = 0, until_s: int = 300) -> None:
@@ -151,8 +152,9 @@ def test_a_token_that_outlives_what_is_remembered_is_refused() -> None:
         use(guard, 2, until_s=LONGEST_S + 1)
 
 
-def signed(signer: KeySigner, record: dict[str, object], typ: str = TYP) -> bytes:
-    return jws.sign(signer, typ, record).encode()
+def signed(signer: KeySigner, used: dict[str, object] | None, typ: str = TYP, device: str = "cam-1") -> bytes:
+    state = {"agency": "city", "device": device, "version": 1, "counter": 1}
+    return jws.sign(signer, typ, state | ({"used": used} if used is not None else {})).encode()
 
 
 LOSSES: dict[str, Callable[[bytes], bytes | None]] = {
@@ -163,6 +165,8 @@ LOSSES: dict[str, Callable[[bytes], bytes | None]] = {
     "not ascii": lambda data: b"\xff" * len(data),
     "signature taken off": lambda data: data.rpartition(b".")[0] + b".",
     "made by another": lambda _: signed(KeySigner.generate(), {"over": 0, "used": {}}),
+    "of another device": lambda _: signed(DEVICE, {"over": 0, "used": {}}, device="cam-2"),
+    "never begun": lambda _: signed(DEVICE, None),
     "of another purpose": lambda _: signed(DEVICE, {"over": 0, "used": {}}, "bwc-boot+jws"),
     "not a record": lambda _: signed(DEVICE, {"over": 0}),
     "a negative time": lambda _: signed(DEVICE, {"over": -1, "used": {}}),
@@ -257,7 +261,8 @@ def test_what_is_refused_leaves_the_record_as_it_was() -> None:
 
 def payload(store: MemoryStore) -> dict[str, dict[str, int]]:
     assert store.data is not None
-    return jws.verify(store.data.decode(), TYP, DEVICE.public_key)
+    used: dict[str, dict[str, int]] = jws.verify(store.data.decode(), TYP, DEVICE.public_key)["used"]
+    return used
 
 
 class NoTokenIsEverUsedTwice(RuleBasedStateMachine):

@@ -13,6 +13,7 @@ from agent.policy.bundle import TYP, Trigger, admit, digest_of, read_bundle, sig
 from agent.policy.engine import Engine
 from agent.policy.packs import shipped
 from agent.policy.terms import Terms
+from agent.strict_json import sha256_hex
 
 KEY = KeySigner.generate()
 NOW = 1_795_000_000 * NS
@@ -211,7 +212,7 @@ def test_a_policy_rolled_back_is_not_admitted() -> None:
     with pytest.raises(PolicyError, match="older"):
         admit(bundle, wall(), 8, "")
     with pytest.raises(PolicyError, match="same version"):
-        admit(bundle, wall(), 7, digest_of("another"))
+        admit(bundle, wall(), 7, sha256_hex(b"another"))
 
 
 def test_only_a_trusted_clock_can_tell_that_a_bundle_has_expired() -> None:

@@ -8,6 +8,7 @@ import pytest
 from agent.clock import NS
 from agent.core.inputs_lines import Edge
 from agent.core.signals import Background, Signal
+from agent.device_state.updater import StateUpdater
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
 from agent.evidence.journal import HELD, Line, parse_line
@@ -22,12 +23,23 @@ from tests.support.agency import DAY, NOW, Agency, recipient_key
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, owner
 from tests.support.storage import MemoryStorage, failing
+from tests.support.stores import MemoryStore, state_store
 
 AGENCY = Agency()
 
 
-def booted(storage: Storage, clocks: FakeClocks | None = None, kernel: str = "kernel-1") -> Prepared:
-    return prepare(storage, owner(), clocks or FakeClocks(), os.urandom, kernel_boot_id=kernel, tag=os.urandom(6).hex())
+def booted(
+    storage: Storage, clocks: FakeClocks | None = None, kernel: str = "kernel-1", state: MemoryStore | None = None
+) -> Prepared:
+    clocks = clocks or FakeClocks()
+    updater = StateUpdater(state_store(state or MemoryStore(), owner().signer), clocks)
+    tag = os.urandom(6).hex()
+    return prepare(storage, owner(), clocks, os.urandom, kernel_boot_id=kernel, tag=tag, state=updater)
+
+
+def nothing() -> StateUpdater:
+    """A device that remembers nothing yet."""
+    return StateUpdater(state_store(MemoryStore(), owner().signer), FakeClocks())
 
 
 def durable(prepared: Prepared) -> None:
@@ -67,7 +79,7 @@ def test_boots_key_is_certified_by_the_device_and_its_details_open_for_the_agenc
         valid_until_ns=NOW + DAY,
     )
     mine = Owner(AGENCY.name, "cam-1", identity, certificate.encode(), trust)
-    prepared = prepare(MemoryStorage(), mine, clocks, os.urandom, kernel_boot_id="k", tag="t")
+    prepared = prepare(MemoryStorage(), mine, clocks, os.urandom, kernel_boot_id="k", tag="t", state=nothing())
     boot = verify_boot(prepared.certificate.decode(), verify_device(certificate, trust, None))
     assert boot.boot == 1
     assert boot.key.public_numbers() == prepared.identity("default", "p").signer.public_key.public_numbers()
@@ -286,6 +298,6 @@ def test_device_of_another_certificate_goes_on_with_the_chain_it_finds() -> None
     first = booted(storage)
     durable(first)
     other = replace(owner(), certificate=b"other")
-    second = prepare(storage, other, FakeClocks(), os.urandom, kernel_boot_id="k", tag="t")
+    second = prepare(storage, other, FakeClocks(), os.urandom, kernel_boot_id="k", tag="t", state=nothing())
     assert second.boot == 2
     assert storage.read(layout.DEVICE) == owner().certificate

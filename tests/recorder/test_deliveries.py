@@ -1,7 +1,7 @@
 import pytest
 
 from agent.clock import NS
-from agent.core.events import DockContact
+from agent.core.events import DockContact, Event
 from agent.evidence import entries
 from agent.evidence.journal import CHECKPOINT_TYPE
 from agent.keys import files, jws
@@ -78,6 +78,27 @@ def test_attestation_of_the_docking_before_is_void_after_the_contact_moved() -> 
     bring(device, token)
     assert not device.recorder.status().docked
     assert any("old or foreign" in why for why in refusals(device))
+
+
+def test_attestation_that_waited_while_the_contact_opened_and_closed_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was checked while the contact was closed; then the device left that dock, and another contact was bridged."""
+    device = Device()
+    contact(device, closed=True)
+    waiting: list[Event] = []
+    monkeypatch.setattr(device.recorder.deliveries, "_put", waiting.append)
+    device.recorder.deliveries.deliver(word(device))
+    device.clocks.advance(1)
+    contact(device, closed=False)
+    contact(device, closed=True)
+    (event,) = waiting
+    device.recorder.control.put(event)
+    device.settle()
+    assert device.recorder.status().dock_contact
+    assert not device.recorder.status().docked
+    assert any("before the dock contact last moved" in why for why in refusals(device))
+    assert not device.entries(entries.Docked)
 
 
 def test_attestation_by_anybody_but_a_station_is_refused() -> None:

@@ -7,7 +7,20 @@ import pytest
 
 from agent.errors import EvidenceError, StorageError
 from agent.evidence.details import DetailsKey
-from agent.evidence.entries import AnyEntry, Checkpoint, Marked, Refused, ShutDown, StandbyEntered
+from agent.evidence.entries import (
+    AnyEntry,
+    Authorised,
+    Checkpoint,
+    Continued,
+    Decided,
+    Marked,
+    PolicyChanged,
+    RecordingEnded,
+    Refused,
+    Released,
+    ShutDown,
+    StandbyEntered,
+)
 from agent.evidence.journal import (
     CHECKPOINT_TYPE,
     CheckpointPayload,
@@ -108,7 +121,7 @@ def test_nobody_is_told_before_line_and_signature_are_on_storage() -> None:
     assert not seen
     kept.keeper.step()
     assert seen == [marks(1)]
-    assert signed == [2]
+    assert signed == [3]
 
 
 @pytest.mark.parametrize("operation", ["write", "sync"])
@@ -216,6 +229,51 @@ def test_journal_is_never_continued_on_storage_that_holds_less_than_was_synced()
     assert len(kept.storage.files[PATH].data) == 10
 
 
+PERMITTING: list[AnyEntry] = [
+    RecordingEnded("r1", 1, 2),
+    Continued("r1", "r2"),
+    Released("r1", 1, ["audio"], 2, "limit"),
+    Decided(1, allowed=True, policy="00" * 32),
+    Authorised("ReleaseCriticalIncident", 1),
+    PolicyChanged("policy_in_force", 1, "00" * 32),
+    ShutDown(),
+]
+
+
+@pytest.mark.parametrize("entry", PERMITTING, ids=lambda entry: type(entry).__name__)
+@pytest.mark.parametrize("outage", [False, True])
+def test_line_that_permits_something_and_its_signature_reach_storage_in_one_write(
+    entry: AnyEntry, outage: bool
+) -> None:
+    kept = Kept()
+    kept.keeper.step()
+    if outage:
+        kept.storage.fault = failing({"write"}, errno.EIO)
+        kept.keeper.post(mark(0))
+        kept.keeper.step()
+    kept.keeper.post(entry)
+    kept.keeper.post(mark(1))
+    kept.keeper.step()
+    writes: list[int] = []
+
+    def count(operation: str, _path: str) -> None:
+        if operation == "write":
+            writes.append(len(kept.storage.files[PATH].durable))
+
+    kept.storage.fault = count
+    kept.keeper.step()
+    kinds = [type(line.entry) for line in kept.lines]
+    assert kinds[kinds.index(type(entry)) + 1] is Checkpoint
+    assert len(writes) == outage
+
+
+def test_boot_line_and_its_signature_reach_storage_in_one_write() -> None:
+    kept = Kept()
+    kept.keeper.step()
+    assert [type(line.entry) for line in kept.lines] == [StandbyEntered, Checkpoint]
+    assert kept.storage.syncs == 1
+
+
 def test_idle_journal_is_signed_every_minute() -> None:
     kept = Kept()
     kept.keeper.step()
@@ -223,7 +281,7 @@ def test_idle_journal_is_signed_every_minute() -> None:
         kept.clocks.advance(0.1)
         kept.keeper.step()
     times = [payload.mono_us for payload in kept.checkpoints]
-    assert len(times) == 10
+    assert len(times) == 11
     assert all(
         later - earlier <= CHECKPOINT_NS // 1000 + 100_000 for earlier, later in zip([0, *times], times, strict=False)
     )
@@ -247,7 +305,8 @@ def test_open_segment_is_attested_from_its_first_attestation_to_its_end() -> Non
     kept.keeper.step()
     attested = [(payload.recording, payload.bytes, payload.sha256) for payload in kept.checkpoints]
     last = ("r1", 8192, more.sha256)
-    assert attested == [("r1", 4096, one.sha256), last, last, last, ("", 0, ""), ("", 0, "")]
+    nothing = ("", 0, "")
+    assert attested == [nothing, ("r1", 4096, one.sha256), last, last, last, nothing, nothing]
 
 
 def test_storage_that_can_not_be_read_at_boot_is_asked_until_it_can() -> None:
@@ -350,4 +409,4 @@ def test_thread_takes_up_where_storage_takes_again() -> None:
     kept.storage.fault = failing(set(), 0)
     assert synced.wait(PATIENCE_S)
     kept.keeper.close(PATIENCE_S)
-    assert parse_line(kept.storage.files[PATH].durable.splitlines()[1]).entry == mark(0)
+    assert parse_line(kept.storage.files[PATH].durable.splitlines()[2]).entry == mark(0)

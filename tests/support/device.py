@@ -14,14 +14,14 @@ from agent.core.inputs import Inputs
 from agent.core.inputs_lines import ButtonLine, Edge, TriggerLine
 from agent.core.inputs_lines import Line as InputLine
 from agent.core.signals import Background, Signal
+from agent.device_state.anchor import Anchor, NoAnchor, Ram, RamAnchor
+from agent.device_state.store import SignedStateStore
 from agent.evidence import layout
 from agent.evidence.entries import AnyEntry
 from agent.evidence.journal import Line, parse_line, split_lines
-from agent.evidence.mark import JournalMark
 from agent.keys import files
 from agent.keys.certificates import verify_device
 from agent.keys.provision import Provisioned, provision
-from agent.keys.replay_guard import ReplayGuard
 from agent.keys.trust import TrustDocument, read_unpinned
 from agent.media.packet import Packet
 from agent.policy_unsafe import UnsafePermitEverything
@@ -34,6 +34,7 @@ from agent.storage.interface import Storage
 from tests.support.clocks import FakeClocks
 from tests.support.packets import audio_stream, scene, video_stream
 from tests.support.storage import MemoryStorage
+from tests.support.stores import MemoryStore
 
 
 @cache
@@ -79,22 +80,15 @@ class Watched:
         return 1.0
 
 
-class Kept:
-    """A small file in memory, as `WholeFile` keeps one."""
-
-    def __init__(self) -> None:
-        self.data: bytes | None = None
-
-    def load(self) -> bytes | None:
-        return self.data
-
-    def save(self, data: bytes) -> None:
-        self.data = data
-
-
 @dataclass
 class Device:
-    """One boot of the recorder after another, on the same storage."""
+    """One boot of the recorder after another, on the same storage and the same internal storage.
+
+    Attributes:
+        state: The file of the device state, on internal storage: what was saved survives a cut of the power, what
+            waited to be saved does not.
+        ram: Battery-backed RAM of a clock chip, for an anchor; None for none.
+    """
 
     clocks: FakeClocks = field(default_factory=FakeClocks)
     storage: Storage = field(default_factory=MemoryStorage)
@@ -104,14 +98,18 @@ class Device:
     max_bytes: int = 64 << 20
     segment_s: float = 60.0
     kernel_boot_id: str = "kernel-1"
+    state: MemoryStore = field(default_factory=MemoryStore)
+    ram: Ram | None = None
 
     def __post_init__(self) -> None:
-        self.used = Kept()
-        self.marked = Kept()
         self.boot()
 
+    @property
+    def anchor(self) -> Anchor:
+        return NoAnchor() if self.ram is None else RamAnchor(self.ram, owner().signer, "nvmem:/ram")
+
     def boot(self) -> None:
-        """Start a recorder, as after power on: nothing but storage and clocks is left of the one before."""
+        """Start a recorder, as after power on: nothing but storage, state and clocks is left of the one before."""
         self.signals = Watched()
         self.prompts: list[Listen] = []
         self.ended = False
@@ -137,8 +135,7 @@ class Device:
             kernel_boot_id=self.kernel_boot_id,
             ended=self._end,
             listen=self.prompts.append,
-            guard=lambda fresh: ReplayGuard(self.used, owner().signer, fresh=fresh),
-            mark=JournalMark(self.marked, owner().signer, owner().device),
+            state=SignedStateStore(self.state, owner().signer, owner().agency, owner().device, self.anchor),
         )
         self.recorder.feed.declare(video_stream(), audio_stream())
         self.settle()
@@ -154,6 +151,7 @@ class Device:
             self.recorder.writer.step()
             self.recorder.recovery.step()
             self.recorder.watch_storage()
+        self.recorder.state.step()
 
     def play(self, packets: Iterable[Packet]) -> None:
         """Packets come in, each at its own time, and everything turns."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adoption import DOCK, ETC, EVIDENCE, RECORDER, RUN
+from agent.adoption import DEVICE_STATE, DOCK, ETC, EVIDENCE, RECORDER, RUN
 from agent.clock import NS
 from agent.recorder import flag, heartbeat
 from agent.recorder.service import POWER_OFF
@@ -100,6 +100,9 @@ def test_places_of_units_folders_and_configuration_agree(recorder: Unit, dock: U
         line.split()[1:3] for line in (FOLDER / "tmpfiles.d/bwc-agent.conf").read_text().splitlines() if line[0] == "d"
     )
     assert {folders[RUN], folders[EVIDENCE]} == {"0750"}
+    assert folders[DEVICE_STATE] == "0700"
+    assert f"-{DEVICE_STATE}" in recorder["ReadWritePaths"][0].split()
+    assert f"-{DEVICE_STATE}" in dock["InaccessiblePaths"][0].split(), "the dock reads what is sealed, and no more"
     assert folders[f"{RUN}/inbox"] == "0730"
     assert unit("bwc-inhibit.path")["PathExists"] == [f"{RUN}/{flag.NAME}"]
     assert f"{RUN}/{flag.NAME}" in (FOLDER / "libexec/while-recording").read_text()

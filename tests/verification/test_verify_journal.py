@@ -188,6 +188,12 @@ def test_journal_that_was_removed_with_all_its_boots_is_named() -> None:
     assert codes(check(files)) == {Code.JOURNAL_MISSING}
 
 
+def test_folders_in_the_place_of_all_journals_are_no_journals() -> None:
+    files = {path: data for path, data in SAMPLE.files.items() if path not in JOURNAL}
+    files |= {f"{path}/x": b"" for path in JOURNAL}
+    assert codes(check(files)) == {Code.JOURNAL_MISSING}
+
+
 def test_boot_line_in_the_middle_of_a_journal_is_named() -> None:
     raw = [*RAW[0], *RAW[1]]
     files = {path: data for path, data in SAMPLE.files.items() if path != JOURNAL[1]} | {JOURNAL[0]: joined(raw)}

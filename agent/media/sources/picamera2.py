@@ -15,11 +15,11 @@ The rules, in order:
    pictures are far apart.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from agent import output
 from agent.clock import NS, Monotonic, boottime_ahead_ns
 from agent.errors import SourceError
 from agent.media.packet import Packet, Stream
@@ -42,7 +42,6 @@ LOOK_WITHIN_S = 2.0
 _BRIGHTNESS_FIRST = frozenset({"YUV420", "YVU420", "NV12", "NV21"})
 """Formats whose first rows are brightness in 8 bits."""
 
-_log = logging.getLogger(__name__)
 
 Look = Callable[[memoryview, int, int, int, int], None]
 """Takes a small picture: its brightness, width, height, monotonic time in nanoseconds, bytes a row. Must not wait."""
@@ -177,7 +176,9 @@ class _Running:
         given = camera.camera_configuration()
         self.size = given["main"]["size"]
         if tuple(self.size) != (settings.width, settings.height):
-            _log.warning("picture: asked for %sx%s, got %sx%s", settings.width, settings.height, *self.size)
+            output.warn(
+                f"bwc-agent: picture: asked for {settings.width}x{settings.height}, got {self.size[0]}x{self.size[1]}"
+            )
         self._low = given["lores"]
         if self._low["format"] not in _BRIGHTNESS_FIRST:
             raise SourceError(
@@ -185,7 +186,7 @@ class _Running:
                 f"{self._low['format']}: nobody could see a covered lens"
             )
         if settings.rotation and given.get("transform") != more["transform"]:
-            _log.warning("rotation: asked for 180 degrees, the camera gives %s", given.get("transform"))
+            output.warn(f"bwc-agent: rotation: asked for 180 degrees, the camera gives {given.get('transform')}")
         self._kind = library.encoders[settings.encoder]
         encoder = self._kind.make(settings)
         camera.start_encoder(encoder, enqueue_only(library.output, self.intake))
@@ -258,7 +259,7 @@ def _attempt(what: str, step: Callable[[], object]) -> bool:
     try:
         step()
     except Exception as error:  # noqa: BLE001 - the next step is taken all the same
-        _log.warning("could not %s: %s: %s", what, type(error).__name__, _said(error))
+        output.warn(f"bwc-agent: could not {what}: {type(error).__name__}: {_said(error)}")
         return False
     return True
 

@@ -111,18 +111,20 @@ def check_pictures(pictures_us: Sequence[int], encoded_us: Sequence[int], zero_u
     return worst
 
 
-def check_flashes(film: Film, zero_us: int) -> None:
-    """Each picture shows what the camera saw at the picture's own time.
+def check_flashes(film: Film, taken_ns: Sequence[int]) -> None:
+    """Each picture shows what the camera saw when the sensor took it.
+
+    Args:
+        film: What was recorded.
+        taken_ns: The sensor's time of each picture in it, as exact as the camera had it when it chose what to show. A
+            time that leads over the film's own, rounded to ticks, says otherwise of a picture at a flash's edge.
 
     Raises:
         AssertionError: One does not.
     """
-    wrong = [at for at, white in film.white if _flashes(zero_us + round(at * US)) != white]
+    pairs = zip(film.white, taken_ns, strict=True)
+    wrong = [at for (at, white), ns in pairs if (ns % EVERY_NS < TONE_NS) != white]
     assert not wrong, f"{len(wrong)} pictures do not show what was seen at their time, such as at {wrong[0]:.3f} s"
-
-
-def _flashes(us: int) -> bool:
-    return us * 1000 % EVERY_NS < TONE_NS
 
 
 def _beside(at: float, moment: float) -> float:

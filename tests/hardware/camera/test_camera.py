@@ -68,17 +68,20 @@ def test_a_minute_is_recorded_whole_with_the_sensors_times_and_sound_stays_with_
         recording = recorded(at, RECORDED_S, tmp_path / "film.mp4")
         seen = film.read(tmp_path / "film.mp4")
         encoded_us, said = at.encoded_us(), statement(at, recording)
-        sensor_us = [int(line.more[0]) // 1000 for line in at.log() if line.what == "sensor"]
+        sensor_ns = [int(line.more[0]) for line in at.log() if line.what == "sensor"]
         problems = [entry for entry in at.recorder.entries() if isinstance(entry, entries.SourceFailed)]
     assert not problems
     assert len(seen.pictures_us) >= RECORDED_S * 30 * 0.9, "the virtual camera gives 30 pictures a second"
-    assert encoded_us == sensor_us[: len(encoded_us)], "the encoder gave out other times than the sensor's"
+    sensor_us = [ns // 1000 for ns in sensor_ns[: len(encoded_us)]]
+    assert encoded_us == sensor_us, "the encoder gave out other times than the sensor's"
     zero = said.start.mono_us
     base_us = next(track.base_ticks for track in said.tracks if track.kind is Kind.VIDEO)
     assert abs(encoded_us[0] + base_us - zero) <= 1, "ticks of the evidence do not lead back to the sensor's time"
     worst_us = film.check_pictures(seen.pictures_us, encoded_us, zero)
     print(f"{len(seen.pictures_us)} pictures, each at its sensor time within {worst_us} us")
-    film.check_flashes(seen, zero)
+    first, _ = film.begin(seen.pictures_us, encoded_us, zero)
+    taken_ns = sensor_ns[first : first + len(seen.pictures_us)]
+    film.check_flashes(seen, taken_ns)
     print(film.check_sound(seen, MOST_OFF_S))
     # The checks themselves: they see what is not as it should be.
     for broken in (
@@ -88,8 +91,13 @@ def test_a_minute_is_recorded_whole_with_the_sensors_times_and_sound_stays_with_
     ):
         with pytest.raises(AssertionError):
             film.check_pictures(broken, encoded_us, zero)
-    with pytest.raises(AssertionError):
-        film.check_flashes(seen, zero + 34_000)
+    at_s, white = seen.white[900]
+    for seen_otherwise, times in (
+        (seen, sensor_ns[first + 1 : first + 1 + len(seen.pictures_us)]),
+        (replace(seen, white=[*seen.white[:900], (at_s, not white), *seen.white[901:]]), taken_ns),
+    ):
+        with pytest.raises(AssertionError, match="do not show what was seen"):
+            film.check_flashes(seen_otherwise, times)
     with pytest.raises(AssertionError):
         film.check_sound(replace(seen, tones_s=[*seen.tones_s[:30], seen.tones_s[30] + 0.03]), MOST_OFF_S)
 

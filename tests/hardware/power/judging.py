@@ -21,23 +21,23 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import NS
+from agent.device_state.store import TYP as STATE_TYP
 from agent.errors import BwcError, EvidenceError
 from agent.evidence import entries, layout
 from agent.evidence.journal import Line, parse_line, split_lines
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Opening, manifest, opening
-from agent.evidence.mark import TYP as MARK
 from agent.keys import files, jws
-from agent.keys.replay_guard import TYP as USED
 from agent.keys.trust import read_unpinned
 from agent.media.fmp4_reader import Reader
 from agent.media.packet import Kind
 from agent.seal.reader import open_message
 from agent.verification.findings import Report, Verdict
 from agent.verification.verify import verify
+from tests.hardware.power.observed import STATE
 from tests.hardware.power.taking import Agency, Take
 
 MOST_LOST_S = 0.5
-REPLACED = {layout.USED_AUTHORISATIONS: USED, layout.JOURNAL_MARK: MARK}
+REPLACED = {STATE: STATE_TYP}
 
 
 @dataclass(slots=True)
@@ -183,9 +183,9 @@ class Judge:
 
     def _acknowledged(self, take: Take, position: int, evidence: Path) -> Iterator[str]:
         due = {jti for jti, size in take.used if size <= position}
-        path = evidence / layout.USED_AUTHORISATIONS
+        path = evidence / STATE
         if due:
-            known = jws.peek(path.read_text("ascii"), USED)["used"] if path.is_file() else {}
+            known = jws.peek(path.read_text("ascii"), STATE_TYP)["used"]["used"] if path.is_file() else {}
             if due - set(known):
                 yield f"{len(due - set(known))} of {len(due)} used authorisations are forgotten"
         granted_at = min((span.granted_at for span in take.spans if span.granted_at), default=0)

@@ -1,8 +1,7 @@
 """The recorder as it is, with a witness beside it: `observed LOG LEDGER ROOT python -m agent run ...`.
 
 Whenever fdatasync(2) or fsync(2) has returned, the witness notes what that promised, and how long the log of the block
-device was by then: from that size on no cut may take it away. What is run is the command that follows, unchanged, but
-that it remembers how far its journal came every half second instead of every minute, so that many cuts hit that too.
+device was by then: from that size on no cut may take it away. What is run is the command that follows, unchanged.
 """
 
 import hashlib
@@ -14,14 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agent.clock import NS, SystemClocks, WallReading
-from agent.evidence import layout
-from agent.recorder import keeper
+from agent.clock import SystemClocks, WallReading
+from agent.device_state import store
 
-REPLACED = (layout.USED_AUTHORISATIONS, layout.JOURNAL_MARK)
+STATE = f"state/{store.FILE}"
+"""Where the device state lies in this suite: below the evidence folder, so that a cut hits both."""
+REPLACED = (STATE,)
 """Files that are replaced as a whole: which of their versions is there matters, not only how long they are."""
-REMEMBER = "BWC_POWER_REMEMBER_S"
-"""Names another time than half a second."""
 
 
 class Witness:
@@ -94,7 +92,6 @@ def main() -> None:
     if dash_m != "-m":
         sys.exit(f"expected LOG LEDGER ROOT python -m MODULE ..., got {sys.argv[1:]}")
     Witness(Path(log), Path(ledger), Path(root)).watch()
-    keeper.REMEMBER_NS = round(float(os.environ.get(REMEMBER, "0.5")) * NS)
     SystemClocks.wall = lambda _self: WallReading(time.time_ns(), "ntp", 0.1)  # type: ignore[method-assign,assignment]
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -20,6 +20,7 @@ from agent.evidence.journal import parse_line
 from agent.keys import jws
 from agent.keys.authorization import TYP as AUTHORISATION
 from tests.hardware.power.disks import LoggedDisk, logged
+from tests.hardware.power.observed import STATE
 from tests.support.running import Running, change
 
 SEGMENT_S = 2.0
@@ -96,6 +97,7 @@ class Agency:
         shutil.copytree(self.folder / "device", folder / "device", ignore=shutil.ignore_patterns("evidence"))
         config = folder / "device" / "config.toml"
         change(config, 'path = "evidence"', f'path = "{evidence}"')
+        change(config, 'state = "state"', f'state = "{(evidence / STATE).parent}"')
         change(config, 'camera = "pattern"', f'camera = "{camera}"')
         change(config, "pre_event_s = 30.0", f"pre_event_s = {PRE_EVENT_S}")
         change(config, "segment_s = 60.0", f"segment_s = {SEGMENT_S}")

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from tests.hardware.power import taking
 from tests.hardware.power.disks import BLOCK, make_ext4, read_log, scratch
-from tests.hardware.power.observed import REMEMBER
 from tests.hardware.power.taking import Agency, Setting, Take, staged
 from tests.hardware.support.debian import run
 from tests.support.blklog import FLUSH
@@ -23,7 +22,6 @@ from tests.support.blklog import FLUSH
 SECONDS = float(os.environ.get("BWC_WEAR_S", "30"))
 MEGABYTES = 256
 OPTIONS = ("noatime", "relatime", "noatime,commit=30", "noatime,lazytime")
-MINUTE = "60"
 _EXTENT = re.compile(r"\s*(\d+)/\s*(\d+)\s+\d+/\s*\d+\s+\d+ -\s+\d+\s+(\d+) -\s+(\d+)")
 
 
@@ -104,7 +102,6 @@ def journal_blocks(take: Take) -> list[tuple[int, int]]:
 def main() -> None:
     """Print the table."""
     taking.SEGMENT_S = 60.0
-    os.environ[REMEMBER] = MINUTE  # as it is when nobody watches
     root = scratch()
     try:
         agency = Agency.make(root / "pilot")

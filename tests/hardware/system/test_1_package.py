@@ -33,11 +33,12 @@ def test_only_its_owner_reads_a_key_and_the_group_reads_what_is_sealed(camera: M
     said = debian.inside(
         camera.root,
         *("stat", "-c", "%A %U %G %n", "/etc/bwc/device.pem", "/etc/bwc/dock.key"),
-        *("/var/lib/bwc", "/var/lib/bwc/evidence", "/var/lib/bwc/evidence/policy/00000001.jws"),
+        *("/var/lib/bwc-state", "/var/lib/bwc", "/var/lib/bwc/evidence", "/var/lib/bwc/evidence/policy/00000001.jws"),
     )
     assert said.splitlines() == [
         "-rw------- root root /etc/bwc/device.pem",
         "-rw------- root root /etc/bwc/dock.key",
+        "drwx------ bwc-recorder bwc-exchange /var/lib/bwc-state",
         "drwxr-x--- bwc-recorder bwc-exchange /var/lib/bwc",
         "drwxr-x--- bwc-recorder bwc-exchange /var/lib/bwc/evidence",
         "-rw-r----- bwc-recorder bwc-exchange /var/lib/bwc/evidence/policy/00000001.jws",

@@ -12,7 +12,8 @@ from tests.hardware.support.machine import Machine, crowding, until
 from tests.hardware.system.test_2_running import CONFIG, EVIDENCE, RECORDER, ready, record, restarted, spans, status
 
 OLD, NEW = "/root/bwc-agent.deb", "/root/newer.deb"
-KEPT = ("/etc/bwc", "/var/lib/bwc")
+STATE = "/var/lib/bwc-state"
+KEPT = ("/etc/bwc", "/var/lib/bwc", STATE)
 UPGRADE_S = 4.0
 """Longer than after a kill: what is in memory is stored and signed first."""
 
@@ -73,7 +74,7 @@ def test_upgrade_while_recording_records_on(running: Machine) -> None:
     print(f"\nupgrade: dark for {was:.2f} s (at most {limit:.2f})")
     assert 0 <= was <= limit
     after = kept(running)
-    assert all(after.get(name, -1) >= size or "/state/" in name for name, size in held.items())
+    assert all(after.get(name, -1) >= size or name.startswith(f"{STATE}/") for name, size in held.items())
     assert running.run("dpkg-query", "-W", "-f", "${Version}", "bwc-agent").startswith("9.")
 
 

@@ -1,0 +1,113 @@
+"""What a boot reads on the card, to hold it against the device state.
+
+All reading is bounded, whatever a file claims.
+"""
+
+import errno
+from typing import BinaryIO
+
+from agent.device_state.compare import CardView
+from agent.device_state.record import DeviceState
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
+from agent.evidence.history import Left, Tail, names_in
+from agent.evidence.journal import MAX_LINE, Line, parse_line, split_lines
+from agent.storage.interface import Storage
+
+ID_BYTES = 16
+_HEX = frozenset("0123456789abcdef")
+_WINDOW = 1 << 18
+_NO_FOLDER = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENAMETOOLONG})
+
+
+def card_id(storage: Storage) -> str:
+    """The card's id; empty if it has none, or something else lies in its place.
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    try:
+        text = storage.read(layout.CARD_ID, 2 * ID_BYTES + 1).decode("ascii", "replace").strip()
+    except StorageError as error:
+        if error.errno in {errno.ENOENT, errno.EFBIG, *_NO_FOLDER}:
+            return ""
+        raise
+    return text if len(text) == 2 * ID_BYTES and set(text) <= _HEX else ""
+
+
+def view_of(storage: Storage, tail: Tail, left: Left, state: DeviceState | None) -> CardView:
+    """The card as `agent.device_state.compare` wants it.
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    mark = state.mark if state is not None else None
+    asked: list[str] = []
+    if state is not None:
+        asked = [*state.recordings, *([state.running.recording] if state.running is not None else [])]
+    return CardView(
+        empty=not tail.boot and not names_in(storage, layout.RECORDINGS),
+        card=card_id(storage),
+        boot=tail.boot,
+        line=tail.line.n if tail.line is not None else 0,
+        mark_hash=line_hash(storage, mark.boot, mark.line) if mark is not None else "",
+        present=frozenset(recording for recording in asked if _is_there(storage, recording)),
+        running=left.running.recording if left.running is not None else "",
+        carried=left.carried,
+    )
+
+
+def _is_there(storage: Storage, recording: str) -> bool:
+    try:
+        return any(layout.segment_part(name) is not None for name in storage.names(layout.recording(recording)))
+    except StorageError as error:
+        if error.errno in _NO_FOLDER:
+            return False
+        raise
+
+
+def line_hash(storage: Storage, boot: int, number: int) -> str:
+    """The hash of a journal's line; empty if there is no such line.
+
+    Lines are numbered one by one, so that its place is found by halving: a journal of 10 GB costs some 20 reads.
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    path = layout.journal(boot)
+    try:
+        size = storage.size(path)
+        if size is None:
+            return ""
+        with storage.open(path) as stream:
+            return _search(stream, size, number)
+    except StorageError as error:
+        if error.errno in {errno.ENOENT, errno.EISDIR, *_NO_FOLDER}:
+            return ""
+        raise
+
+
+def _search(stream: BinaryIO, size: int, number: int) -> str:
+    low, high = 0, size
+    while high - low > _WINDOW:
+        middle = (low + high) // 2
+        stream.seek(middle)
+        first = next(iter(_lines(stream.read(2 * MAX_LINE), whole=False)), None)
+        if first is not None and first.n <= number:
+            low = middle
+        else:
+            high = middle
+    stream.seek(low)
+    lines = _lines(stream.read(high - low + 2 * MAX_LINE), whole=low == 0)
+    return next((line.hash for line in lines if line.n == number), "")
+
+
+def _lines(data: bytes, *, whole: bool) -> list[Line]:
+    """The lines in a piece of a journal; `whole` if it begins where a line does."""
+    found = []
+    for raw in split_lines(data)[0][0 if whole else 1 :]:
+        try:
+            found.append(parse_line(raw))
+        except EvidenceError:
+            continue
+    return found

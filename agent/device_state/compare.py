@@ -1,0 +1,174 @@
+"""Card and state compared at boot. Pure: what was read comes in, what follows from it goes out.
+
+The rules, in order:
+1. The state names a journal line that was on storage before the state was saved. A card that holds that very line is
+   the one that the state knows, and what it says beyond that line is newer. A cut of the power never takes it away.
+2. A card that lacks it was put back (`card_rolled_back`) if it bears the id of the state's card, and is another one
+   (`card_replaced`) if not. Then the interrupted recording is the state's, and the chain goes on from the state's line,
+   so that no number of a line or boot is ever used twice.
+3. Of all that restricts, the stricter of what both say counts: the latch, the newest rising edge of a trigger, what
+   pauses and mutes have used, the lowest acceptable policy version.
+4. A state that is gone or altered beside a card that is not empty, or that an anchor remembers, is `state_lost`; one
+   that storage does not give out is `state_unreadable`; one that is older than its anchor remembers is
+   `state_rolled_back`, and counts all the same.
+5. A recording that the state knows and the card lacks is `recording_missing`: of a card that the state knows any of
+   the newest ones, of another card the interrupted one.
+6. A device that never ran, with an empty card, is none of these.
+"""
+
+from dataclasses import dataclass, field
+
+from agent.device_state.record import Mark, Running
+from agent.device_state.store import Found, Loaded
+from agent.evidence.entries import Carried
+
+CARD_ROLLED_BACK = "card_rolled_back"
+CARD_REPLACED = "card_replaced"
+STATE_LOST = "state_lost"
+STATE_UNREADABLE = "state_unreadable"
+STATE_ROLLED_BACK = "state_rolled_back"
+RECORDING_MISSING = "recording_missing"
+
+
+@dataclass(frozen=True, slots=True)
+class CardView:
+    """What a boot read on the card.
+
+    Attributes:
+        empty: There is neither a journal of this device nor a recording.
+        card: The card's id; empty if it has none.
+        boot: Number of its newest boot; 0 for none.
+        line: Number of its last whole line; 0 for none.
+        mark_hash: Hash of the line whose number the state's mark names; empty if there is no such line.
+        present: Of the recordings that the state knows, those of which something is there.
+        running: The recording that its journal says is interrupted; empty for none.
+        carried: What its journal says that holds on.
+    """
+
+    empty: bool = True
+    card: str = ""
+    boot: int = 0
+    line: int = 0
+    mark_hash: str = ""
+    present: frozenset[str] = frozenset()
+    running: str = ""
+    carried: Carried = field(default_factory=Carried)
+
+
+@dataclass(frozen=True, slots=True)
+class TamperEvent:
+    """A difference between card and state, by its kind and in words."""
+
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What follows for this boot.
+
+    Attributes:
+        carried: What holds on from the boots before.
+        running: The interrupted recording by the state, where the card can't be asked; None where the card's counts.
+        events: What is to be reported.
+        goes_on_from: The line that the chain goes on from; None where that is the card's last one.
+        boot: The highest boot number that was ever begun.
+        missing_lines, missing_boots: How much of the journal is not on this card.
+        missing_recordings: Ids, the newest last.
+    """
+
+    carried: Carried
+    running: Running | None = None
+    events: tuple[TamperEvent, ...] = ()
+    goes_on_from: Mark | None = None
+    boot: int = 0
+    missing_lines: int = 0
+    missing_boots: int = 0
+    missing_recordings: tuple[str, ...] = ()
+
+
+def compare(view: CardView, loaded: Loaded) -> Comparison:
+    """What a boot has to go by, given what is on the card and what the state says."""
+    state = loaded.state
+    if state is None:
+        return Comparison(view.carried, events=_without_state(view, loaded), boot=view.boot)
+    events = []
+    if loaded.found is Found.ROLLED_BACK:
+        events.append(TamperEvent(STATE_ROLLED_BACK, f"the device state {loaded.detail}"))
+    mark = state.mark
+    holds = mark is None or view.mark_hash == mark.head
+    same_card = view.card == state.card
+    lines = boots = 0
+    goes_on_from = None
+    if mark is not None and not holds:
+        lines, boots = max(0, mark.line - view.line), max(0, mark.boot - view.boot)
+        goes_on_from = Mark(max(mark.boot, view.boot), max(mark.line, view.line), mark.head)
+        kind = CARD_ROLLED_BACK if same_card and not (view.empty and not view.card) else CARD_REPLACED
+        events.append(TamperEvent(kind, _missing(view, mark, lines, boots)))
+    elif state.card and not same_card:
+        events.append(TamperEvent(CARD_REPLACED, "it is another one, with a journal that is whole"))
+    known_card = same_card or holds
+    running = None if holds else state.running
+    missing = _missing_recordings(view, state.recordings, state.running, known_card=known_card)
+    events += [TamperEvent(RECORDING_MISSING, recording) for recording in missing]
+    carried = _stricter(view, state.carried, state.running, goes_on=running)
+    return Comparison(
+        carried=carried,
+        running=running,
+        events=tuple(events),
+        goes_on_from=goes_on_from,
+        boot=max(view.boot, state.boot),
+        missing_lines=lines,
+        missing_boots=boots,
+        missing_recordings=missing,
+    )
+
+
+def _without_state(view: CardView, loaded: Loaded) -> tuple[TamperEvent, ...]:
+    """Rules 4 and 6."""
+    detail = f"the device state {loaded.detail}"
+    if loaded.found is Found.UNREADABLE:
+        return (TamperEvent(STATE_UNREADABLE, detail),)
+    if loaded.found is Found.MISSING and view.empty and not loaded.anchored:
+        return ()
+    return (TamperEvent(STATE_LOST, detail),)
+
+
+def _missing(view: CardView, mark: Mark, lines: int, boots: int) -> str:
+    there = f"the newest there is line {view.line} of boot {view.boot}" if view.line else "there is none"
+    known = f"line {mark.line} of boot {mark.boot} was on storage"
+    if view.mark_hash:
+        return f"{known}, and is another one now; {there}"
+    return f"{known}, and is gone; {there}: {lines} lines and {boots} boots are missing"
+
+
+def _missing_recordings(
+    view: CardView, known: tuple[str, ...], running: Running | None, *, known_card: bool
+) -> tuple[str, ...]:
+    """Rule 5."""
+    begun = (running.recording,) if running is not None and running.segment else ()
+    asked = tuple(dict.fromkeys((*known, *begun))) if known_card else begun
+    return tuple(recording for recording in asked if recording not in view.present)
+
+
+def _stricter(view: CardView, state: Carried, running: Running | None, *, goes_on: Running | None) -> Carried:
+    """Rule 3. What belongs to a recording counts from whoever speaks of the one that goes on."""
+    card = view.carried
+    of_state = running.recording if running is not None else ""
+    recording = goes_on.recording if goes_on is not None else view.running
+    both = recording == of_state == view.running
+    own = state if recording == of_state and recording else card
+    ages = [*state.triggers.items(), *card.triggers.items()]
+    return Carried(
+        latched=state.latched or card.latched,
+        policy_version=max(state.policy_version, card.policy_version),
+        triggers={name: min(age for other, age in ages if other == name) for name, _ in ages},
+        withheld_ms=_most(state.withheld_ms, card.withheld_ms) if both else own.withheld_ms,
+        asked=_most(state.asked, card.asked) if both else own.asked,
+        classified=state.classified or card.classified if both else own.classified,
+        passed_us=max(state.passed_us, card.passed_us),
+    )
+
+
+def _most(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}

@@ -1,0 +1,202 @@
+r"""All that this package writes to a terminal, a pipe or a log goes through here, and nothing of it can act on either.
+
+What is shown comes from devices, cards, messages and file names, and whoever made those is hostile. The rules are:
+
+1. A line of output is one line: `line`, `log` and the cells of tables escape everything in a text that is not plainly
+   visible (`escaped`), line feeds included. What would act on a terminal, hide or reorder text, or begin a line of its
+   own is shown as `\x1b`, `\u202e` and so on. It is for reading: exact values are in the JSON, which `data` writes.
+2. JSON is ASCII: everything else is escaped as JSON has it (RFC 8259, 7).
+3. Tables and progress bars are drawn on `console`, which takes no mark-up, and escapes what is left in any text.
+4. What other libraries print (usage errors, warnings, tracebacks) goes through the same escaping, once `guard` has put
+   itself before the standard streams; only their line feeds are kept.
+
+A test holds the package to it: no other module prints, logs, or touches the standard streams.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+    from rich.text import Text
+
+_INVISIBLE = frozenset(
+    {
+        *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+        *range(0x180B, 0x1810),
+        *range(0xFE00, 0xFE10),
+        *range(0xE0100, 0xE01F0),
+    }
+)
+"""What `str.isprintable` lets through although nothing of it is seen: fillers, joiners and variation selectors
+(Unicode, DerivedCoreProperties.txt, Default_Ignorable_Code_Point), and the empty Braille pattern."""
+_BYTE, _PLANE = 0xFF, 0xFFFF
+
+
+def escaped(text: str) -> str:
+    """A text with everything escaped that is not plainly visible, on one line.
+
+    Escaped are controls (C0, C1, DEL), formats (bidirectional overrides, zero-width characters), line and paragraph
+    separators, all spaces but U+0020, lone surrogates, private and unassigned code points, and `_INVISIBLE`.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_character, text))
+
+
+def _character(char: str) -> str:
+    if char.isprintable() and ord(char) not in _INVISIBLE:
+        return char
+    code = ord(char)
+    match char:
+        case "\n":
+            return "\\n"
+        case "\r":
+            return "\\r"
+        case "\t":
+            return "\\t"
+    if code <= _BYTE:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= _PLANE else f"\\U{code:08x}"
+
+
+def line(text: str = "") -> None:
+    """A line on standard output, at once."""
+    _write(sys.stdout, escaped(text))
+
+
+def log(text: str) -> None:
+    """A line in a service's log, which is standard output, at once."""
+    _write(sys.stdout, escaped(text))
+
+
+def warn(text: str) -> None:
+    """A line on standard error, at once. Never raises: who warns has more important things to do."""
+    try:
+        _write(sys.stderr, escaped(text))
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def data(value: Any, *, indent: int | None = None) -> None:
+    """A value as JSON on standard output."""
+    _write(sys.stdout, json.dumps(value, indent=indent, ensure_ascii=True))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
+def ask(question: str) -> str:
+    """What somebody types in answer to a question, without the line feed; empty at the end of input."""
+    sys.stdout.write(escaped(question))
+    sys.stdout.flush()
+    return sys.stdin.readline().rstrip("\n")
+
+
+def ask_secret(question: str, *, twice: bool = False) -> str:
+    """What somebody types unseen, asked for on standard error; twice where a slip would shut somebody out."""
+    import typer
+
+    return str(typer.prompt(escaped(question), hide_input=True, confirmation_prompt=twice, err=True))
+
+
+def interactive(*, errors: bool = False) -> bool:
+    """True if standard output, or standard error, is a terminal."""
+    return (sys.stderr if errors else sys.stdout).isatty()
+
+
+def can_ask() -> bool:
+    """True if there is a terminal to ask on."""
+    return sys.stdin.isatty()
+
+
+def cells(texts: "Iterable[str]", style: str = "") -> "list[Text]":
+    """Texts as cells of a table or lines of a console, escaped, without mark-up."""
+    from rich.text import Text
+
+    return [Text(escaped(text), style=style) for text in texts]
+
+
+def console(*, errors: bool = False, width: int | None = None) -> "Console":
+    """A console of rich on standard output, or standard error.
+
+    Args:
+        errors: On standard error.
+        width: Columns, where there is no terminal to ask; None for rich's own default.
+    """
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Escaping(Console):
+        """Escapes what any renderable would print, but for rich's own controls and line feeds."""
+
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            for segment in super().render(renderable, options):
+                text, style, control = segment
+                if control or (text.isascii() and text.isprintable()):
+                    yield segment
+                else:
+                    yield Segment("\n".join(map(escaped, text.split("\n"))), style)
+
+    stream = _raw(sys.stderr if errors else sys.stdout)
+    return Escaping(
+        file=stream,
+        width=None if stream.isatty() else width,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=False,
+    )
+
+
+class _Guarded:
+    """A text stream that escapes what is written to it, but for line feeds. All else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.raw = stream
+
+    def write(self, text: str) -> int:
+        self.raw.write("\n".join(map(escaped, text.split("\n"))))
+        return len(text)
+
+    def writelines(self, texts: "Iterable[str]") -> None:
+        for text in texts:
+            self.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":
+            raise AttributeError(name)  # bytes would go past
+        return getattr(self.raw, name)
+
+
+def _raw(stream: TextIO) -> TextIO:
+    return stream.raw if isinstance(stream, _Guarded) else stream
+
+
+def guard() -> Callable[[], None]:
+    """Put the escaping before standard output and standard error, for this process.
+
+    A character that a stream's encoding does not have is written as an escape instead of ending the program.
+
+    Returns:
+        What puts the streams back.
+    """
+    before = sys.stdout, sys.stderr
+    for name, stream in zip(("stdout", "stderr"), before, strict=True):
+        if stream is None or isinstance(stream, _Guarded):
+            continue
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+        setattr(sys, name, _Guarded(stream))
+
+    def restore() -> None:
+        sys.stdout, sys.stderr = before
+
+    return restore
