@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check --require-
 export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: help demo deb test test-fresh test-kill test-dock test-fleet test-cluster test-hardware test-tools \
-  cluster-tools bench bench-tools lint lock clean
+  cluster-tools bench bench-tools lint lock corpus clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ cluster-tools:
 
 test-hardware: $(STAMP) ## the real stack: camera, GPIO, systemd, power cuts, arm64, resources (SUITE=camera for one)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.hardware $(SUITE)
+
+corpus: $(STAMP) ## write down anew what the tools say of tests/corpus (ARGS=make for new folders)
+	$(BIN)/python -m tests.corpus $(or $(ARGS),expect)
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

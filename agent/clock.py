@@ -101,6 +101,14 @@ def utc_text(utc_ns: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest // 1000:06d}Z"
 
 
+def utc_text_or_empty(utc_ns: int) -> str:
+    """As `utc_text`; empty for a time that no calendar holds, as a hostile statement may name one."""
+    try:
+        return utc_text(utc_ns)
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
 def parse_utc(text: str) -> int:
     """Nanoseconds since 1970 of a text made by `utc_text`.
 

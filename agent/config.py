@@ -5,7 +5,9 @@ configuration; what stands here is how this device is built and where things lie
 """
 
 import difflib
+import os
 import re
+import stat
 import time
 import tomllib
 from collections import Counter
@@ -164,6 +166,10 @@ _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]*)`")
 
 
+MOST_BYTES = 1 << 17
+"""A configuration file is not larger: many times what every key of every table takes."""
+
+
 def load(path: Path) -> Config:
     """The configuration in a file.
 
@@ -171,10 +177,34 @@ def load(path: Path) -> Config:
         ConfigError: It can't be read, is no TOML, or a key or value is wrong; the text names file, line and what would
             be right.
     """
+    return parse(read(path), path)
+
+
+def read(path: Path) -> str:
+    """The text of a configuration file.
+
+    Raises:
+        ConfigError: It can't be read, is not a regular file, is too long, or is not UTF-8.
+    """
     try:
-        text = path.read_text("utf-8")
+        # Not blocking, so that a pipe in its place is refused and not waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # noqa: PTH123
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ConfigError(f"expected a configuration file in TOML at {path}: it is not a regular file")
+            data = stream.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ConfigError(f"expected a configuration file of at most {MOST_BYTES} bytes at {path}: it is longer")
+        return data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"expected a configuration file in TOML at {path}: {error}") from error
+
+
+def parse(text: str, path: Path) -> Config:
+    """The configuration in a text; `path` is where it came from, for messages.
+
+    Raises:
+        ConfigError: It is no TOML, or a key or value is wrong.
+    """
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # numbers and nesting beyond Python's own limits are no TOML to us

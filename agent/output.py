@@ -82,6 +82,15 @@ def warn(text: str) -> None:
         return
 
 
+def escaping(say: Callable[[str], None]) -> Callable[[str], None]:
+    """The same, told escaped texts: for services that may be given another place to say something than `log`."""
+
+    def told(text: str) -> None:
+        say(escaped(text))
+
+    return told
+
+
 def data(value: Any, *, indent: int | None = None) -> None:
     """A value as JSON on standard output."""
     _write(sys.stdout, json.dumps(value, indent=indent, ensure_ascii=True))

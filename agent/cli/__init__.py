@@ -32,6 +32,7 @@ COMMANDS = {
     "demo": _Command("agent.cli.demo", "demo_command"),
     "init": _Command("agent.cli.init", "init_command"),
     "adopt": _Command("agent.cli.adopt", "adopt_command"),
+    "reload": _Command("agent.cli.reload", "reload_command"),
     "run": _Command("agent.cli.run", "run_command"),
     "dock": _Command("agent.cli.dock", "dock_command"),
     "station": _Command("agent.cli.station", "station_command"),
@@ -54,7 +55,7 @@ def main() -> None:
     unguard = output.guard()
     try:
         if config := recorder_asked_for(arguments):
-            from agent.recorder.service import run
+            from agent.recorder.launch import run
 
             sys.exit(run(Path(config)))
         else:

@@ -94,13 +94,17 @@ def choose_recording(directory: Path, recording: str | None) -> "Place":
 
 
 def ask_recorder(config: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """The answer of the recorder that runs with this configuration file.
+    """The answer of the recorder that runs with this configuration file, which may have become wrong since.
 
     Raises:
-        ConfigError: The file can't be read.
+        ConfigError: There is no such file, or its run directory can't be told.
         ControlError: There is no recorder, it is not for us, or it refused.
     """
     from agent import config as configuration
-    from agent.recorder.local_socket import ask
+    from agent.recorder.configuration import run_directory
+    from agent.recorder.local_socket import NAME, ask
 
-    return ask(configuration.resolve(config, configuration.load(config).run.directory), request)
+    directory = run_directory(config)
+    if not (directory / NAME).exists():
+        configuration.load(config)  # what is wrong with the file says more than that nobody answers
+    return ask(directory, request)

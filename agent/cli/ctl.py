@@ -57,7 +57,8 @@ def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     else:
         for line in _lines(answer):
             output.line(line)
-    if answer["storage_failing"] or not answer["source_delivering"] or answer["faulty_lines"]:
+    replaced = answer["configuration"]["origin"] != "file"
+    if answer["storage_failing"] or not answer["source_delivering"] or answer["faulty_lines"] or replaced:
         raise typer.Exit(1)
 
 
@@ -84,6 +85,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"requests  {status['requests']}, refused {status['refused']}",
         f"dock      {_dock(status)}",
         *(f"input     {line} is not trusted" for line in status["faulty_lines"]),
+        *_configuration(status["configuration"]),
     ]
 
 
@@ -91,6 +93,16 @@ def _dock(status: dict[str, Any]) -> str:
     if status["docked"]:
         return f"docked, attested by {status['station']}"
     return "contact closed, attested by no station" if status["dock_contact"] else "not docked"
+
+
+def _configuration(told: dict[str, Any]) -> list[str]:
+    """Nothing while the file is in force as it is."""
+    lines = []
+    if told["origin"] != "file":
+        lines.append(f"config    {told['origin'].replace('_', ' ').upper()}, not the file: {told['problem']}")
+    if told["pending"]:
+        lines.append(f"config    a restart puts {', '.join(told['pending'])} in force")
+    return lines
 
 
 def _power(power: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 140
 """Columns where there is no terminal to ask."""
-HOLES = frozenset({"chain_broken", "unreadable", "journal_missing", "dark_unknown", "left_out"})
+HOLES = frozenset({"chain_broken", "unreadable", "journal_missing", "dark_unknown", "left_out", "time_beyond"})
 """What keeps a part of the shift from being accounted for; the rest only has to be known."""
 _QUIET = frozenset(
     {
@@ -42,6 +42,13 @@ _QUIET = frozenset(
     }
 )
 """Kinds of events that are told only with `--all`, unless they stand out: states and requests tell the rest."""
+_REASONS = (
+    ("rules", "by"),
+    ("unknown", "nobody declared or measured"),
+    ("obligations", "owes"),
+    ("missing", "missing"),
+    ("error", "error"),
+)
 _COLOURS = {
     "off": "dim",
     "standby": "default",
@@ -212,6 +219,8 @@ def _requests(ledger: "Ledger", *, opened: bool) -> "Table":
         outcome = row.outcome.replace("_", " ") + (f": {row.why}" if row.why else "")
         if row.declared_only and row.outcome != "refused":
             outcome += " (declared only)"
+        if row.review:
+            outcome += ", FOR REVIEW"
         cells = (_clock(ledger.moment(row)), request, outcome, _reasons(row))
         table.add_row(*_texts(cells, _COLOURS.get(row.outcome, "default")))
     return table
@@ -229,7 +238,7 @@ def _reasons(row: "Request") -> str:
             if isinstance(fact, Mapping) and fact.get("provenance") == "declared"
         )
         parts += [f"said {', '.join(declared)}"] if facts else []
-    for name, words in (("rules", "by"), ("obligations", "owes"), ("missing", "missing"), ("error", "error")):
+    for name, words in _REASONS:
         value = said.get(name)
         if value:
             parts.append(f"{words} {', '.join(map(str, value)) if isinstance(value, list) else value}")
@@ -251,9 +260,11 @@ def _events(ledger: "Ledger", events: Iterable["Event"]) -> "Table":
 
 def _clock(moment: Any) -> str:
     """Time of day in UTC, with `~` where nobody vouches for it."""
-    from agent.clock import utc_text
+    from agent.clock import utc_text_or_empty
 
-    utc = utc_text(moment.utc_ns)
+    utc = utc_text_or_empty(moment.utc_ns)
+    if not utc:
+        return "no such time"
     return f"{'' if moment.line.wall.trusted else '~'}{utc[:10]} {utc[11:23]}"
 
 

@@ -15,9 +15,13 @@ def run_command(
     a recording that power or process left unfinished. For systemd it is a service of Type=notify. Exit code 100 says
     that the policy granted a power-off: the unit then powers the machine off.
 
+    A configuration that is wrong does not keep it from recording: it starts with the last one that was good, or with
+    what is right in the file and built-in values, and says so. Exit code 78 says that nothing can be recorded, mostly
+    because key or certificates can't be read.
+
     Example: bwc-agent run --config pilot/device/config.toml
     """
-    from agent.recorder.service import run
+    from agent.recorder.launch import run
 
     if code := run(config):
         raise typer.Exit(code)

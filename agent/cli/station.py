@@ -28,8 +28,8 @@ WIDE = 98
 MOST_ALARMS = 5
 """Alarms that are told in words below the table."""
 _TELL_S = 15.0
-_RIGHT = ("batt.", "battery", "storage", "pending", "refused", "tamper")
-_LEFT_OUT_FIRST = ("policy", "pending", "storage", "refused", "tamper", "batt.")
+_RIGHT = ("batt.", "battery", "storage", "pending", "refused", "declared", "paused", "tamper")
+_LEFT_OUT_FIRST = ("paused", "declared", "policy", "pending", "storage", "refused", "tamper", "batt.")
 """Columns of which a narrow terminal does without, one after the other, where devices have long names."""
 
 fleet_app = typer.Typer(help="A fleet as its stations see it.", no_args_is_help=True)
@@ -58,22 +58,20 @@ def station_command(config: ConfigOption) -> None:
     trust = pinned_trust(config, section)
     key = resolve(config, section.key.removeprefix("file:"))
     secret = output.ask_secret("Passphrase") if files.needs_passphrase(key) else None
-    store = Store(resolve(config, section.database))
-    station = Station(
-        name=section.name,
-        agency=section.agency,
-        trust=trust,
-        signer=files.load_signer(f"file:{key}", secret),
-        store=store,
-        broker=resolved(config, settings.broker),
-        clocks=SystemClocks(),
-        quota=settings.quota,
-        say=output.log,
-    )
-    try:
+    signer = files.load_signer(f"file:{key}", secret)
+    with Store(resolve(config, section.database)) as store:
+        station = Station(
+            name=section.name,
+            agency=section.agency,
+            trust=trust,
+            signer=signer,
+            store=store,
+            broker=resolved(config, settings.broker),
+            clocks=SystemClocks(),
+            quota=settings.quota,
+            say=output.log,
+        )
         station.run(until_told())
-    finally:
-        store.close()
 
 
 @fleet_app.callback()
@@ -87,8 +85,9 @@ def watch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the fleet once, a JSON object a line.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Print the table once.")] = False,
 ) -> None:
-    """A live table: docked, battery, storage, pending, refused, tamper, policy, last seen (UTC), alarms.
+    """A live table: docked, battery, storage, pending, refused, declared, paused, tamper, policy, last seen, alarms.
 
+    Refused, declared (granted on the wearer's word alone), paused and tamper are of the shift. Last seen is UTC.
     It only reads the station's database, on the station's machine. What nobody measured is a dash. Devices with alarms
     come first; below stand the newest alarms. Ctrl-C ends it.
 
@@ -450,7 +449,7 @@ def _table(found: "list[Row]", width: int, now_ns: int) -> "Table":
     widths = [max(len(name), *(len(cells[n]) for cells in listed)) if listed else 0 for n, name in enumerate(names)]
     left_out: list[str] = []
     for name in _LEFT_OUT_FIRST:  # a device must be known by its whole name; the rest is told to a wider terminal
-        if not narrow or sum(widths[n] + 1 for n, each in enumerate(names) if each not in left_out) < width:
+        if sum(widths[n] + 1 for n, each in enumerate(names) if each not in left_out) < width:
             break
         left_out.append(name)
     if left_out:
@@ -460,7 +459,7 @@ def _table(found: "list[Row]", width: int, now_ns: int) -> "Table":
             justify: Literal["right", "left"] = "right" if name in _RIGHT else "left"
             table.add_column(name, justify=justify, no_wrap=name != "policy", overflow="fold")
     for row, cells in zip(found, listed, strict=True):
-        style = "red" if row.alarms else "yellow" if row.state == "lost" else ""
+        style = "red" if row.alarms or row.policy_unsafe else "yellow" if row.state == "lost" else ""
         shown = [cell for name, cell in zip(names, cells, strict=True) if name not in left_out]
         table.add_row(*output.cells(shown), style=style)
     return table
@@ -474,12 +473,14 @@ def _cells(row: "Row", now_ns: int, *, narrow: bool) -> list[str]:
     policy = (row.policy or "-").replace(", version ", " v")
     cells = (
         row.device,
-        row.state,
+        f"{row.state} UNSAFE" if row.policy_unsafe else row.state,
         *(() if narrow else (row.mode or "-",)),
         "-" if row.battery_pct is None else f"{row.battery_pct} %",
         storage if row.time_left_s is None else f"{row.time_left_s / 3600:.1f} h",
         _number(row.pending_segments),
         _number(row.refused),
+        _number(row.declared_only),
+        "-" if row.pauses is None or row.mutes is None else str(row.pauses + row.mutes),
         _number(row.tampered),
         f"v{row.policy_version}" if narrow and row.policy_version else policy,
         ago(row.last_seen, now_ns),

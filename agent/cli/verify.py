@@ -40,8 +40,9 @@ def verify_command(
 ) -> None:
     """Check every signature, chain, hash and sequence of evidence, without any private key.
 
-    Says what is intact, missing, cut or altered. Exit code 0: all is well; 1: something is not: altered, missing, or
-    not finished yet (the last line says which); 2: nothing could be checked: no evidence, or no trust document.
+    Says what is intact, missing, cut or altered. Exit code 0: all is well; 1: something is not: altered, missing, not
+    finished yet, or whole but made while an unsafe policy permitted everything (the last line says which); 2: nothing
+    could be checked: no evidence, or no trust document.
 
     Example: bwc-agent verify /media/card/evidence --trust agency/trust.jws
     """
@@ -82,7 +83,7 @@ def told(report: "Report") -> Iterator[str]:
 
 
 def as_dict(report: "Report") -> dict[str, Any]:
-    """A report as JSON: `verdict` is `intact`, `unfinished` or `not_intact`; codes never change their meaning."""
+    """A report as JSON: `verdict` is one of `findings.Verdict`; codes never change their meaning."""
     return {
         "verdict": report.verdict.value,
         "summary": report.summary,

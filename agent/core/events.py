@@ -33,6 +33,8 @@ class Cause(StrEnum):
     TRIGGER = "trigger"
     SOCKET = "socket"
     RECOVERY = "recovery"
+    CONFIGURATION = "configuration"
+    """Nothing else is known that could start one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,15 @@ class TriggerRose:
 
 
 @dataclass(frozen=True, slots=True)
+class TriggerLevel:
+    """A trigger line that stays raised for as long as its cause lasts is raised now, or no longer."""
+
+    at_ns: int
+    name: str
+    raised: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """Somebody asks for what the policy decides."""
 
@@ -92,6 +103,7 @@ class Decided:
             `give_reason`.
         declared_only: The permit rests on declarations alone.
         error: What was wrong with the request or its evaluation; empty for nothing.
+        unknown: For a refusal, attributes that nobody declared or measured and that it turned on.
     """
 
     at_ns: int
@@ -103,6 +115,7 @@ class Decided:
     missing: tuple[str, ...] = ()
     declared_only: bool = False
     error: str = ""
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,8 +345,9 @@ class PolicyChanged:
 
     Attributes:
         what: Such as `policy_in_force`, `policy_refused`, `policy_expired`.
-        version: Of the bundle in question.
-        policy: SHA-256 of the policy now in force.
+        version: Of the bundle in question; 0 where it is not known.
+        policy: SHA-256 of the policy in question: the one in force, or the bundle that was refused.
+        why: Why a bundle was refused or passed over; empty for what is in force.
     """
 
     at_ns: int
@@ -341,7 +355,7 @@ class PolicyChanged:
     version: int
     policy: str
     setup: Setup
-    detail: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +379,7 @@ Event = (
     | Tick
     | StartAsked
     | TriggerRose
+    | TriggerLevel
     | Asked
     | Decided
     | Durable

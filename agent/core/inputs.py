@@ -167,6 +167,12 @@ class Inputs:
         deadlines.append(self._recogniser.deadline_ns())
         return min((at_ns for at_ns in deadlines if at_ns is not None), default=None)
 
+    @property
+    def level_triggers(self) -> frozenset[str]:
+        """Names of the trigger lines that stay raised for as long as their cause lasts."""
+        triggers = (line for line in self._lines if isinstance(line, TriggerLine))
+        return frozenset(line.name for line in triggers if line.mode is TriggerMode.LEVEL)
+
     def levels(self) -> dict[str, bool]:
         """The debounced level of every line."""
         return {name: contact.active for name, contact in self._contacts.items()}

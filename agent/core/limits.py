@@ -19,6 +19,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         mute_total_s: All mutes of a recording together.
         reminder_s: How often the wearer is reminded that it records, or that it does not.
         stealth: Lights and tones may be switched off.
+        declared_stops_per_hour: So many recordings may end on the wearer's word alone within an hour; more are granted
+            as the rules say, and a station raises an alarm.
     """
 
     post_roll_s: _Seconds = 5
@@ -28,3 +30,4 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mute_total_s: _Seconds = 900
     reminder_s: Annotated[int, msgspec.Meta(ge=10, le=_DAY_S)] = 120
     stealth: bool = False
+    declared_stops_per_hour: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 3

@@ -18,7 +18,8 @@ The rules, in order:
 8. SIGTERM ends the process, not the recording: it is stored, said to be interrupted, and goes on after the next start.
    So does a critical battery, and then the machine, which would go dark anyhow: nobody's request, and no stop.
 9. A mark never changes anything. Outside of a recording there is nothing to mark, and the wearer is told.
-10. A trigger is live for its hold time from its rising edge on, not while its level stays high.
+10. A trigger is live for its hold time from its rising edge on, not while its level stays high. Whether a level is
+    still high is a fact of its own. Its rise is a change of context; its fall makes nothing void that was granted.
 11. A critical incident latches until a supervisor or an investigator releases it, signed.
 12. Failures of sources, storage and inputs are journalled and signalled; they change no recording.
 13. Docked is contact and a station's attestation, both; it is an attribute, ends no recording and starts none.
@@ -74,6 +75,8 @@ def _handled(state: State, event: Event) -> Step:
             return _start(state, event.at_ns, event.cause)
         case on.TriggerRose():
             return _trigger(state, event)
+        case on.TriggerLevel():
+            return _level(state, event)
         case on.Asked(action=on.Action.RESUME_RECORDING):
             return _resume(state, event)
         case on.Asked():
@@ -123,6 +126,18 @@ def _trigger(state: State, event: on.TriggerRose) -> Step:
     entry = do.Journal(entries.TriggerRaised(event.name, event.at_ns // US))
     state, commands = _start(state, event.at_ns, on.Cause.TRIGGER)
     return state, [entry, *commands]
+
+
+def _level(state: State, event: on.TriggerLevel) -> Step:
+    if (event.name in state.lines_raised) is event.raised:
+        return state, []
+    if event.raised and len(state.lines_raised) >= MOST_TRIGGERS:
+        return state, []  # as many as this are raised: one more changes no fact
+    entry = do.Journal(entries.TriggerLevel(event.name, event.raised, event.at_ns // US))
+    if event.raised:
+        state = replace(state, lines_raised=state.lines_raised | {event.name})
+        return requests.context_changed(state, [entry], event.at_ns)
+    return replace(state, lines_raised=state.lines_raised - {event.name}), [entry]
 
 
 def _resume(state: State, event: on.Asked) -> Step:
@@ -211,8 +226,15 @@ def _stealth(state: State) -> Step:
 
 def _policy(state: State, event: on.PolicyChanged) -> Step:
     """Another policy is another context: what the one before granted is void, and what lasts is asked anew."""
-    entry = entries.PolicyChanged(event.what, event.version, event.policy, event.at_ns // US)
-    details = {"detail": event.detail[:300], "setup": to_builtins(event.setup), "before": to_builtins(state.setup)}
+    entry = entries.PolicyChanged(
+        event.what,
+        event.version,
+        event.policy,
+        event.at_ns // US,
+        event.why[:300],
+        event.setup.limits.declared_stops_per_hour,
+    )
+    details = {"setup": to_builtins(event.setup), "before": to_builtins(state.setup)}
     journalled: list[Command] = [do.Journal(entry, details)]
     if event.setup == state.setup and event.what in _POLICY_STAYS:
         return state, journalled

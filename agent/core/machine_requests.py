@@ -10,10 +10,10 @@ from agent.core import commands as do
 from agent.core import events as on
 from agent.core import machine_withholding as withholding
 from agent.core.commands import Command
+from agent.core.machine_decisions import decision_details, decision_entry
 from agent.core.signals import Signal
 from agent.core.state import Pending, PostRoll, State, facts, frozen
 from agent.evidence import entries
-from agent.evidence.details import Details
 from agent.policy.request import Request
 
 US = 1000
@@ -47,7 +47,7 @@ def ask(state: State, event: on.Asked) -> Step:
     if event.action in _NEEDS_RECORDING and not state.recording:
         return state, [asked, do.Show(Signal.STANDBY)]
     if len(state.pending) >= MOST_PENDING:
-        refused = entries.Decided(number, allowed=False, policy="", at_us=event.at_ns // US)
+        refused = entries.Decided(number, allowed=False, policy="", at_us=event.at_ns // US, action=event.action)
         return state, [asked, do.Journal(refused, {"error": "too many requests at once"}), do.Show(Signal.REFUSED)]
     waiting = Pending(event, known, state.recording, state.context)
     state = replace(state, pending=frozen({**state.pending, number: waiting}))
@@ -58,16 +58,6 @@ def _settled(state: State, request: int) -> State:
     return replace(state, pending=frozen({n: entry for n, entry in state.pending.items() if n != request}))
 
 
-def _details(asked: on.Asked, event: on.Decided) -> Details:
-    return {
-        "principal": asked.principal,
-        "rules": list(event.rules),
-        "obligations": list(event.obligations),
-        "missing": list(event.missing),
-        "error": event.error,
-    }
-
-
 def decided(state: State, event: on.Decided) -> Step:
     """Signal a refusal; have a grant made durable before anything follows from it."""
     if state.withheld is not None and event.request == state.withheld.rechecking != 0:
@@ -75,8 +65,8 @@ def decided(state: State, event: on.Decided) -> Step:
     asked = state.pending.get(event.request)
     if asked is None or asked.decided is not None:
         return state, []
-    entry = entries.Decided(event.request, event.allowed, event.policy, event.declared_only, event.at_ns // US)
-    details = _details(asked.asked, event)
+    entry = decision_entry(asked.asked.action, event)
+    details = {"principal": asked.asked.principal, **decision_details(event)}
     if not event.allowed:
         state = _settled(state, event.request)
         said: list[Command] = [do.Journal(entry, details), do.Show(Signal.REFUSED)]
@@ -133,7 +123,9 @@ def lapse(state: State, now_ns: int) -> Step:
             continue
         state = _settled(state, number)
         if waiting.decided is None:
-            unanswered = entries.Decided(number, allowed=False, policy="", at_us=now_ns // US)
+            unanswered = entries.Decided(
+                number, allowed=False, policy="", at_us=now_ns // US, action=waiting.asked.action
+            )
             commands.append(do.Journal(unanswered, {"error": "the policy did not answer"}))
         else:
             commands.append(do.Journal(entries.Voided(number, now_ns // US, "late")))
@@ -184,7 +176,10 @@ def stop(state: State) -> Step:
     return state, [
         *released,
         do.CloseRecording(recording, rolling.request, rolling.until_ns, details),
-        do.Journal(entries.RecordingEnded(recording, rolling.request, rolling.until_ns // US), details),
+        do.Journal(
+            entries.RecordingEnded(recording, rolling.request, rolling.until_ns // US, rolling.decided.declared_only),
+            details,
+        ),
         do.Journal(entries.StandbyEntered(rolling.until_ns // US)),
         do.Show(Signal.STANDBY),
     ]

@@ -7,6 +7,7 @@ from agent.clock import NS
 from agent.core import commands as do
 from agent.core import events as on
 from agent.core.commands import Command
+from agent.core.machine_decisions import decision_details, decision_entry
 from agent.core.signals import Signal
 from agent.core.state import Pending, State, Withheld, facts, frozen
 from agent.evidence import entries
@@ -108,10 +109,7 @@ def rechecked(state: State, event: on.Decided) -> Step:
     """The exception goes on, or has ended."""
     withheld = state.withheld
     assert withheld is not None
-    entry = do.Journal(
-        entries.Decided(event.request, event.allowed, event.policy, event.declared_only, event.at_ns // US),
-        {"rules": list(event.rules), "missing": list(event.missing), "error": event.error},
-    )
+    entry = do.Journal(decision_entry(withheld.asked.action, event), decision_details(event))
     if event.allowed:
         return replace(state, withheld=replace(withheld, rechecking=0)), [entry]
     state, commands = release(state, event.at_ns, "exception ended")

@@ -99,6 +99,7 @@ class State:
         declared: What the wearer has said of this encounter.
         measured: What the device or an authority has said.
         raised: When each trigger's newest rising edge was.
+        lines_raised: Trigger lines whose level is raised now; one that becomes faulty counts until it recovers.
         latched: A critical incident was declared by signature or trigger, and not released.
         spoken_ns: When the reason was last heard; -1 if it was not.
         prompted_ns: When the wearer was last prompted to speak; -1 if not, or if the window has been answered.
@@ -131,6 +132,7 @@ class State:
     declared: Mapping[str, object] = field(default_factory=_nothing)
     measured: Mapping[str, Fact] = field(default_factory=_nothing)
     raised: Mapping[str, int] = field(default_factory=_nothing)
+    lines_raised: frozenset[str] = frozenset()
     latched: bool = False
     spoken_ns: int = -1
     prompted_ns: int = -1
@@ -199,6 +201,8 @@ def facts(state: State, now_ns: int, action: on.Action) -> Mapping[str, Fact]:
     known |= state.measured
     measured: dict[str, object] = {
         "triggers_active": state.live_triggers(now_ns),
+        "trigger_line_raised": bool(state.lines_raised),
+        "conclusion_declared": says_concluded(state.declared),
         "critical_incident": state.latched,
         "reason_spoken": state.spoken_ns >= 0 and now_ns - state.spoken_ns < SPOKEN_FOR_NS,
         "dock_state": "docked" if state.docked(now_ns) else "undocked",
@@ -211,6 +215,11 @@ def facts(state: State, now_ns: int, action: on.Action) -> Mapping[str, Fact]:
     known |= {name: Fact(value, Provenance.MEASURED) for name, value in measured.items()}
     known["authorization"] = Fact(_authorization(state, now_ns, action), Provenance.SIGNED)
     return frozen(known)
+
+
+def says_concluded(declared: Mapping[str, object]) -> bool:
+    """True if the wearer has said, in either of the words there are for it, that the encounter is over."""
+    return declared.get("encounter_state") == "concluded" or declared.get("reason_code") == "encounter_concluded"
 
 
 _PRESENT = Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=KEY_SWITCH_S)

@@ -328,6 +328,17 @@ class StateUpdater:
         self.step(at_once=True)
 
     @property
+    def policy_digest(self) -> str:
+        """Digest of the newest bundle that was ever in force on this device; empty if it is not known."""
+        return self._policy[1]
+
+    @property
+    def signed_bundle_ever(self) -> bool:
+        """A signed bundle was in force on this device at some time, by its own memory."""
+        known = self._next or self._kept
+        return bool(self._policy[1]) or (known is not None and known.signed_bundle_ever)
+
+    @property
     def fresh(self) -> bool:
         """This device never ran before."""
         return self._fresh

@@ -1,7 +1,7 @@
 """The journal, read from beside it: lines in order, from a place on, no further than what is durable.
 
-The dock judges no line: it hands on what stands there. A line that is no line ends a file's reading; the next boot's
-file goes on, as the journal itself does.
+The dock judges no line: it hands on what stands there. A line that is no line, or has a value that no recorder writes
+and no event may hold (`agent.dock.messages`), ends a file's reading; the next boot's file goes on, as the journal does.
 
 Whoever has the card can lay files with any number in their names beside the journal's. As in `agent.evidence.history` a
 file counts only if its first line bears that very boot's certificate, signed by the device's key: one that is planted
@@ -11,10 +11,13 @@ certificate beside the journal says. It is taken at its word here, for a station
 
 import errno
 import itertools
+import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from agent.dock.messages import Event, EventData, Text
+import msgspec
+
+from agent.dock.messages import MAX_FIELDS, EntryName, Event, EventData, Line, Text, Utc, decode, encode
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.keys import jws
@@ -42,9 +45,16 @@ _ALWAYS = frozenset(
         "clock_taken_back",
         "refused",
         "requested",
+        "decided",
+        "voided",
+        "stop_taken_back",
+        "withheld",
+        "released",
+        "power_off",
         "dock_contact",
         "docked",
         "policy",
+        "configuration",
         "running_low",
         "power_failing",
         "strained",
@@ -57,9 +67,26 @@ _ALWAYS = frozenset(
         "shut_down",
     }
 )
-"""What a station should know of, besides refusals: no checkpoint, nothing of the encounter itself."""
+"""What a station should know of: every request and what came of it; no checkpoint, nothing of the encounter itself."""
+_NOTHING: frozenset[str] = frozenset()
+_TAMPERED, _REFUSED = frozenset({"tampered"}), frozenset({"refused"})
+_DECLARED, _PAUSE, _MUTE = frozenset({"declared_only"}), frozenset({"pauses"}), frozenset({"mutes"})
 _NO_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.EACCES})
 """A folder, a link, or not for us to read: no journal that the recorder made. Any other error may pass."""
+
+
+_KIND = re.compile(r"[a-z_]{1,56}", re.ASCII)
+
+
+class _Fields(msgspec.Struct, frozen=True):
+    """What a line must have; the rest of it is the journal's own business."""
+
+    n: Line
+    utc: Utc
+    clock: Text
+    within_ms: Line | None
+    mono_us: Line
+    entry: Annotated[dict[EntryName, Any], msgspec.Meta(max_length=MAX_FIELDS)]
 
 
 class Read(NamedTuple):
@@ -75,14 +102,40 @@ class Read(NamedTuple):
         return str(self.fields["entry"]["kind"])
 
     @property
-    def refusal(self) -> bool:
-        """It says that a request was refused."""
-        return self.kind == "decided" and self.fields["entry"].get("allowed") is False
+    def counts(self) -> frozenset[str]:
+        """As what it counts among what a docked status tells of the shift: names of fields of `SinceDock`."""
+        entry = self.fields["entry"]
+        match self.kind:
+            case "tampered":
+                return _TAMPERED
+            case "decided" if entry.get("allowed") is False:
+                return _REFUSED
+            case "decided" if entry.get("declared_only") is True:
+                return _DECLARED
+            case "withheld":
+                kinds = entry.get("kinds")
+                return _PAUSE if isinstance(kinds, list) and "video" in kinds else _MUTE
+        return _NOTHING
 
     @property
     def told(self) -> bool:
         """A station should know of it."""
-        return self.refusal or self.kind in _ALWAYS
+        return self.kind in _ALWAYS
+
+    def told_as(self, agency: str, device: str) -> bytes:
+        """The line as the event that a station is told, which is one that every station takes.
+
+        One that would be too large or too deep is told by its kind alone: else the device would wait for its
+        acknowledgement for ever, and with it all that comes after.
+        """
+        whole = self.event(agency, device)
+        try:
+            payload = encode(whole)
+            decode(payload, Event)
+        except EvidenceError:
+            data = msgspec.structs.replace(whole.data, entry={"kind": self.kind, "left_out": True})
+            return encode(msgspec.structs.replace(whole, data=data))
+        return payload
 
     def event(self, agency: str, device: str) -> Event:
         """The line as an event."""
@@ -103,19 +156,13 @@ def parse(raw: bytes) -> Read | None:
     """A line, given without its line feed; None if it is none."""
     try:
         fields = strict_json(raw)
-    except EvidenceError:
+        line = msgspec.convert(fields, _Fields)
+    except (EvidenceError, msgspec.ValidationError):
         return None
-    match fields:
-        case {
-            "n": int(n),
-            "utc": str(),
-            "clock": str(),
-            "within_ms": int() | None,
-            "mono_us": int(),
-            "entry": {"kind": str()},
-        }:
-            return Read(n, sha256_hex(raw), fields)
-    return None
+    kind = line.entry.get("kind")
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+        return None
+    return Read(line.n, sha256_hex(raw), fields)
 
 
 class Reader:

@@ -77,11 +77,16 @@ class Clock(Message, frozen=True, kw_only=True):
 
 
 class Policy(Message, frozen=True, kw_only=True):
-    """The policy in force: pack's name, bundle's version (0: built in) and SHA-256."""
+    """The policy in force: pack's name, bundle's version (0: built in) and SHA-256.
+
+    Attributes:
+        unsafe: It permits whatever is asked for: the development policy of a bench.
+    """
 
     name: Text
     version: Line
     digest: Sha256
+    unsafe: bool = False
 
 
 class SelfTest(Message, frozen=True, kw_only=True):
@@ -109,10 +114,20 @@ class Evidence(Message, frozen=True, kw_only=True):
 
 
 class SinceDock(Message, frozen=True, kw_only=True):
-    """Since the docking before: refused requests and tamper events, as far as the journal was read."""
+    """Counted since the docking before, which is the shift, as far as the journal was read.
+
+    Attributes:
+        refused: Requests that were refused.
+        tampered: Tamper events.
+        declared_only: Grants on the wearer's word alone.
+        pauses, mutes: How often pictures and sound, and sound alone, were suppressed.
+    """
 
     refused: Line
     tampered: Line
+    declared_only: Line = 0
+    pauses: Line = 0
+    mutes: Line = 0
 
 
 class Checkpoint(Message, frozen=True, kw_only=True):

@@ -36,6 +36,8 @@ max_inflight_messages 1000
 # For one reader that is behind, the station at a shift change: 1,500 devices with 64 events, a status and a state each,
 # below 1 kB a message. What does not fit is dropped, and said again by its device 10 s later.
 max_queued_messages 100000
+# And in bytes: one device that floods must not take the broker's memory. 256 MiB hold such a shift change twice over.
+max_queued_bytes 268435456
 max_keepalive 300
 # Not to be said here: each device is an open file, and the usual soft limit is 1,024. For 1,500 devices give Mosquitto
 # 4,096 (LimitNOFILE=4096 in a drop-in of its unit, or ulimit -n). Its listen queue holds 100: of more that connect in

@@ -119,7 +119,7 @@ class Service:
         self._file = WholeFile(resolve(config_file, dock.state) / "cursor.json")
         self._monotonic = monotonic or SystemClocks().monotonic_ns
         self._random_bytes = random_bytes
-        self._say = say
+        self._say = output.escaping(say)
         cursor = self._load()
         self.session = Session(self._topics, cursor)
         self._reader = journal.Reader(self._storage, cursor.line, cursor.hash)
@@ -199,7 +199,11 @@ class Service:
         if self.connection.problem:
             self._note(self.connection.problem)
         while self.connection.received:
-            self._receive(self.connection.received.popleft(), now)
+            message = self.connection.received.popleft()
+            try:
+                self._receive(message, now)
+            except Exception as error:  # noqa: BLE001 - no message from a network ends a device's dock service
+                self._note(f"a message on {message.topic[:100]} was passed over: {type(error).__name__}: {error}")
         if self._up:
             self._read()
             with contextlib.suppress(EvidenceError):
@@ -320,7 +324,12 @@ class Service:
                 contact=told["dock_contact"],
                 docked=told["docked"],
                 nonce=told["dock_nonce"],
-                policy=Policy(name=told["policy"], version=told["policy_version"], digest=told["policy_digest"]),
+                policy=Policy(
+                    name=told["policy"],
+                    version=told["policy_version"],
+                    digest=told["policy_digest"],
+                    unsafe=told["policy_unsafe"],
+                ),
                 clock=Clock(source=told["clock"], within_ms=told["clock_within_ms"]),
                 storage=Storage(
                     free_bytes=told["storage_free_bytes"],
@@ -338,7 +347,7 @@ class Service:
                 boots=told["boot"],
             )
             return msgspec.convert(msgspec.to_builtins(status), Status)
-        except (KeyError, TypeError, msgspec.ValidationError) as error:
+        except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             self._note(f"the recorder's snapshot is not one of this version: {error}")
             raise EvidenceError(f"expected a snapshot of this version: {error}") from error
 

@@ -35,13 +35,16 @@ _SLOW = frozenset({"uptime_s", "temperature_c", "checkpoint", "evidence", "stora
 class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What survives a restart: the line up to which all is done with, its hash, and what was counted up to there.
 
-    `refused` and `tampered` are since the docking before.
+    The counts are those of `SinceDock`.
     """
 
     line: int = 0
     hash: str = ""
     refused: int = 0
     tampered: int = 0
+    declared_only: int = 0
+    pauses: int = 0
+    mutes: int = 0
 
 
 @dataclass(slots=True)
@@ -95,11 +98,7 @@ class Session:
     @property
     def since_dock(self) -> SinceDock:
         """What was counted since the docking before."""
-        lines = [pending.line for pending in self._pending]
-        return SinceDock(
-            refused=self._cursor.refused + sum(line.refusal for line in lines),
-            tampered=self._cursor.tampered + sum(line.kind == "tampered" for line in lines),
-        )
+        return SinceDock(**_counted(self._cursor, [pending.line for pending in self._pending]))
 
     def will(self, name: str) -> Publication:
         """What the broker is to say when connection `name` is lost."""
@@ -126,7 +125,7 @@ class Session:
         """Lines that were read: what a station should know of is to be sent, the rest is done with."""
         for line in lines:
             if line.told:
-                pending = _Pending(line, encode(line.event(self._topics.agency, self._topics.device)))
+                pending = _Pending(line, line.told_as(self._topics.agency, self._topics.device))
                 self._pending.append(pending)
                 self._unsent.append(pending)
             elif not self._pending:
@@ -150,12 +149,7 @@ class Session:
         before = self._cursor
         while self._pending and self._pending[0].acknowledged:
             line = self._pending.popleft().line
-            self._cursor = Cursor(
-                line.n,
-                line.hash,
-                self._cursor.refused + line.refusal,
-                self._cursor.tampered + (line.kind == "tampered"),
-            )
+            self._cursor = Cursor(line=line.n, hash=line.hash, **_counted(self._cursor, [line]))
         return self._cursor != before
 
     def say(self, status: Status, now_ns: int) -> list[Publication]:
@@ -184,8 +178,14 @@ class Session:
 
     def farewell(self) -> list[Publication]:
         """What is said on leaving. What was counted since the docking before was told, and begins anew."""
-        self._cursor = msgspec.structs.replace(self._cursor, refused=0, tampered=0)
+        self._cursor = Cursor(line=self._cursor.line, hash=self._cursor.hash)
         return [self._state("undocked", self._name)]
+
+
+def _counted(cursor: Cursor, lines: Sequence[Read]) -> dict[str, int]:
+    """What was counted up to a cursor, and these lines besides."""
+    counts = [line.counts for line in lines]
+    return {name: getattr(cursor, name) + sum(name in each for each in counts) for name in SinceDock.__struct_fields__}
 
 
 def _quick(status: Status) -> dict[str, object]:

@@ -121,11 +121,12 @@ class RecordingStarted(Entry, tag="recording_started", frozen=True):
 
 
 class RecordingEnded(Entry, tag="recording_ended", frozen=True):
-    """A recording ended because request `request` was granted."""
+    """A recording ended because request `request` was granted; `declared_only` on the wearer's word alone."""
 
     recording: RecordingId
     request: int
     at_us: int
+    declared_only: bool = False
 
 
 class SegmentOpened(Entry, tag="segment_opened", frozen=True):
@@ -179,13 +180,21 @@ class Requested(Entry, tag="requested", frozen=True):
 
 
 class Decided(Entry, tag="decided", frozen=True):
-    """What the policy said of request `request`. Rules, obligations and what was missing are sealed."""
+    """What the policy said of request `request`. Rules, obligations and what was missing are sealed.
+
+    Attributes:
+        declared_only: The permit rests on the wearer's word alone.
+        action: What was asked for, as in the request's own line.
+        review: The decision is to be reviewed by people (obligation `flag_for_review`).
+    """
 
     request: int
     allowed: bool
     policy: str
     declared_only: bool = False
     at_us: int = 0
+    action: str = ""
+    review: bool = False
 
 
 class Voided(Entry, tag="voided", frozen=True):
@@ -248,6 +257,14 @@ class TriggerRaised(Entry, tag="trigger", frozen=True):
     """The rising edge of a trigger line."""
 
     name: str
+    at_us: int
+
+
+class TriggerLevel(Entry, tag="trigger_level", frozen=True):
+    """The level of a trigger line is raised from now on, or no longer; at boot, as it was found."""
+
+    name: str
+    raised: bool
     at_us: int
 
 
@@ -364,12 +381,41 @@ class BitRateSet(Entry, tag="bit_rate", frozen=True):
 
 
 class PolicyChanged(Entry, tag="policy", frozen=True):
-    """What happened to the policy: `what` is in force, refused, damaged, rolled back, built in or expired."""
+    """What happened to the policy: `what` is in force, refused, damaged, rolled back, built in, expired or unsafe.
+
+    Attributes:
+        version: Of the bundle in question; 0 where it is not known.
+        policy: SHA-256 of the policy in question: of what is in force, or of the bundle that was refused, passed over
+            or has expired.
+        why: Why it was refused, passed over or has expired, at most 300 characters; empty for what is in force.
+        declared_stops_per_hour: So many recordings may end on the wearer's word alone within an hour before a station
+            raises an alarm, by the policy that is in force after this line.
+    """
 
     what: str
     version: int
     policy: str
     at_us: int = 0
+    why: str = ""
+    declared_stops_per_hour: int = 3
+
+
+class ConfigurationUsed(Entry, tag="configuration", frozen=True):
+    """The recorder works with another configuration than its file, or its file was read again.
+
+    Attributes:
+        what: `last_good` or `built_in`: the file can't be used, and this takes its place. `reloaded`: the file was read
+            again and applied. `refused`: it was read again, is wrong, and nothing was changed.
+        configuration: SHA-256 of the one in force from here on; empty for the built-in one.
+        why: What is wrong with the file; empty if nothing.
+        pending: Keys of the file that a restart will put in force.
+    """
+
+    what: str
+    configuration: str
+    why: str
+    pending: list[str]
+    at_us: int
 
 
 class SelfTested(Entry, tag="self_test", frozen=True):
@@ -506,6 +552,7 @@ AnyEntry = (
     | Withheld
     | Released
     | TriggerRaised
+    | TriggerLevel
     | Declared
     | Measured
     | SpeechMeasured
@@ -521,6 +568,7 @@ AnyEntry = (
     | Strained
     | BitRateSet
     | PolicyChanged
+    | ConfigurationUsed
     | SelfTested
     | Continued
     | Marked

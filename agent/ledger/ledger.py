@@ -5,8 +5,10 @@ why, and under which rules. It follows the chain and names where it is broken, b
 by nobody, and says so. `agent.verification.verify` does that.
 
 `Ledger.as_json` is a stable format, for programs. Every time is a *moment* `{"utc", "clock", "within_ms", "boot",
-"mono_us"}`: time of day, its source and the bound on its error (null where nobody can state one), and the monotonic
-clock of that boot. Every duration is a whole number of microseconds, in names that end in `_us`.
+"mono_us"}`: time of day (null where a line names one that no calendar holds), its source and the bound on its error
+(null where nobody can state one), and the monotonic clock of that boot. Every duration is a whole number of
+microseconds, in names that end in `_us`. Times that no recorder can mean are not in any sum, and are named in
+`unaccounted`: see `agent.ledger.timekeeping`, rule 4.
 
     verified            always false
     agency, device      as the device certificate names them; empty if there is none
@@ -32,7 +34,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.clock import utc_text
+from agent.clock import utc_text_or_empty
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
 from agent.evidence.details import DetailsKey
@@ -68,7 +70,7 @@ class Moment:
         """See the top of this module."""
         wall = self.line.wall
         return {
-            "utc": utc_text(self.utc_ns),
+            "utc": utc_text_or_empty(self.utc_ns) or None,
             "clock": wall.source,
             "within_ms": self.line.within_ms,
             "boot": self.boot,
@@ -171,6 +173,7 @@ class Ledger:
             "why": row.why,
             "declared_only": row.declared_only,
             "policy": row.policy,
+            "review": row.review,
             "sealed": row.sealed,
         }
 
@@ -263,7 +266,8 @@ class _Clerk:
         if not isinstance(entry, entries.Checkpoint):
             self._ended = isinstance(entry, entries.ShutDown)
         if isinstance(entry, entries.Docked):
-            self._dock(entry.at_us if entry.docked else None, entry.at_us)
+            at_us = self._time.within_us(entry.at_us)
+            self._dock(at_us if entry.docked else None, at_us)
         self._last = line
 
     def _opened(self, line: Line) -> DetailsKey | None:
@@ -286,7 +290,13 @@ class _Clerk:
         """What is to be said at the end of a boot's lines."""
         if self._first is None or self._begun:
             return
-        self._dock(None, self._last.mono_us)
+        self._dock(None, self._time.now_us)
+        if self._time.beyond:
+            said = (
+                f"{number(self._time.beyond, 'line')} of boot {self._boot} say that more than a day passed without a "
+                "line, which no recorder lets pass: that time is not counted"
+            )
+            self._broken.append(Broken("time_beyond", self._boot, said))
         if self._unsigned:
             said = f"{number(self._unsigned, 'line')} after boot {self._boot}'s last checkpoint: chained, not signed"
             self._broken.append(Broken("unsigned", self._boot, said))

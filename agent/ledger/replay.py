@@ -175,6 +175,9 @@ def replay_boot(lines: Sequence[Told], policies: Policies, into: Replay) -> None
         into.differences.append(Difference(boot.boot, part.told.line.n, part.text))
     except EvidenceError as error:
         into.differences.append(Difference(boot.boot, run.at, str(error)))
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        said = f"what stands there can't be replayed: {type(error).__name__}: {error}"
+        into.differences.append(Difference(boot.boot, run.at, said))
 
 
 class _Run:
@@ -299,7 +302,7 @@ class _Run:
             raise _PartError(asked, f"request {command.number} can't be read back: {error}") from error
         again = decider(do.Decide(command.number, request, command.at_ns))
         journalled = decided(told)
-        for name in ("allowed", "declared_only", "rules", "obligations", "missing", "error"):
+        for name in ("allowed", "declared_only", "rules", "obligations", "missing", "unknown", "error"):
             was, now = getattr(journalled, name), getattr(again, name)
             known = name in told.details or name in {"allowed", "declared_only"}
             if known and was != now:

@@ -56,6 +56,7 @@ def from_the_core(entry: entries.Entry) -> bool:
         | entries.SlowSync
         | entries.Strained
         | entries.BitRateSet
+        | entries.ConfigurationUsed
         | entries.ClockChanged
         | entries.ClockTakenBack
         | entries.Refused
@@ -103,8 +104,7 @@ def _leading_to(told: Told, lines: Lines, state: State, boot: entries.Boot) -> o
             return on.PowerFailing(entry.at_us * US, entry.left)
         case entries.PolicyChanged() as entry:
             setup = msgspec.convert(told.details["setup"], Setup)
-            detail = str(told.details.get("detail", ""))
-            return on.PolicyChanged(entry.at_us * US, entry.what, entry.version, entry.policy, setup, detail)
+            return on.PolicyChanged(entry.at_us * US, entry.what, entry.version, entry.policy, setup, entry.why)
         case (
             entries.Requested()
             | entries.Decided()
@@ -190,6 +190,7 @@ def decided(told: Told) -> on.Decided:
         missing=tuple(details.get("missing", ())),
         declared_only=entry.declared_only,
         error=str(details.get("error", "")),
+        unknown=tuple(details.get("unknown", ())),
     )
 
 
@@ -198,6 +199,8 @@ def _of_the_situation(told: Told, lines: Lines, state: State) -> on.Event | None
     match told.entry:
         case entries.TriggerRaised() as entry:
             return on.TriggerRose(entry.at_us * US, entry.name)
+        case entries.TriggerLevel() as entry:
+            return on.TriggerLevel(entry.at_us * US, entry.name, entry.raised)
         case entries.Declared() as entry:
             return on.Declared(entry.at_us * US, {name: _value(name, value) for name, value in details.items()})
         case entries.Measured() as entry:

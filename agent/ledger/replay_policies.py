@@ -11,7 +11,7 @@ from agent.policy.answer import answer
 from agent.policy.bundle import digests_of, read_bundle
 from agent.policy.engine import Engine
 from agent.policy.packs import BUILT_IN, shipped, shipped_names
-from agent.policy_unsafe import UnsafePermitEverything
+from agent.policy_unsafe import DIGEST, UnsafePermitEverything
 from agent.verification.tree import Kind, Tree, below
 
 _MOST_BYTES = 1 << 20
@@ -41,7 +41,7 @@ def policies_at_hand(tree: Tree, folder: str, trust: TrustDocument | None = None
 
 
 def _decider(digest: str, kept: dict[str, str], trust: TrustDocument | None) -> Decider | None:
-    if digest == UnsafePermitEverything.digest:
+    if digest == DIGEST:
         return UnsafePermitEverything().decide
     if digest in kept and trust is not None:
         keys = [entry.key for entry in trust.keys if entry.role == "policy"]

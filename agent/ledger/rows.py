@@ -34,6 +34,7 @@ class Request:
         why: Of `void`: why; `standby` if nothing that it could end was running.
         declared_only: The permit rests on the wearer's word alone.
         policy: SHA-256 of the policy that decided.
+        review: People are to review the decision.
         sealed: What is sealed of it: by whom, the facts with their provenance, rules, obligations, what was missing.
     """
 
@@ -48,6 +49,7 @@ class Request:
     why: str = ""
     declared_only: bool = False
     policy: str = ""
+    review: bool = False
     sealed: dict[str, Any] = field(default_factory=dict)
 
 
@@ -161,6 +163,7 @@ class Rows:
         row.outcome = "not_carried_out" if entry.allowed and row.again else "granted" if entry.allowed else "refused"
         row.declared_only = entry.declared_only
         row.policy = entry.policy
+        row.review = entry.review
         row.sealed = {**row.sealed, **details}
 
     def _came_to(self, request: int, outcome: str, why: str = "") -> None:
@@ -272,6 +275,8 @@ def _in_words(entry: entries.AnyEntry, details: Mapping[str, Any]) -> tuple[str,
     match entry:
         case entries.TriggerRaised():
             return f"trigger {entry.name}", False
+        case entries.TriggerLevel():
+            return f"trigger line {entry.name} {'is raised' if entry.raised else 'is low again'}", False
         case entries.Tampered():
             detail = f" ({details['detail']})" if details.get("detail") else ""
             return f"{entry.what.replace('_', ' ')}{detail}{', no longer' if entry.ended else ''}", not entry.ended
@@ -279,8 +284,15 @@ def _in_words(entry: entries.AnyEntry, details: Mapping[str, Any]) -> tuple[str,
             return f"authorisation of {entry.action} used", False
         case entries.PolicyChanged():
             version = f" (version {entry.version})" if entry.version else ""
+            if entry.what == "policy_unsafe":
+                return "UNSAFE POLICY: everything that is asked for is permitted; for a bench, never for evidence", True
             quiet = entry.what in {"policy_in_force", "policy_built_in"}
-            return f"{entry.what.replace('_', ' ')}{version}: {entry.policy[:12]}…", not quiet
+            why = f": {entry.why}" if entry.why else ""
+            return f"{entry.what.replace('_', ' ')}{version} {entry.policy[:12]}…{why}", not quiet
+        case entries.ConfigurationUsed():
+            waits = f"; a restart puts {', '.join(entry.pending)} in force" if entry.pending else ""
+            why = f": {entry.why}" if entry.why else ""
+            return f"configuration {entry.what.replace('_', ' ')}{why}{waits}", entry.what != "reloaded"
         case entries.SelfTested():
             failed = f"; failed: {', '.join(entry.failed)}" if entry.failed else ""
             return f"self-test: {', '.join(entry.passed) or 'nothing'} passed{failed}", bool(entry.failed)

@@ -8,7 +8,10 @@ The rules, in order:
 3. Where no clock could tell it at that time, lines of both boots that were written under a trusted clock may tell it
    afterwards (`later_clock`). Else it is `unknown`: its length is nobody's to state, and it adds nothing to any sum.
    Where a boot's whole journal is missing, the time is `off` too, on the basis `journal_missing`.
-4. Nothing is in two states. A recording in which pictures are withheld is in `privacy`, one in which only sound is, is
+4. Time that no recorder can mean is not counted: more than `MOST_SILENT_US` between two lines of a boot, of which one
+   writes several a minute, or more than `MOST_OFF_US` off, or less than none. The first is named (`beyond`), the second
+   is `unknown`.
+5. Nothing is in two states. A recording in which pictures are withheld is in `privacy`, one in which only sound is, is
    `muted`. `fault` is a standby in which the camera delivers nothing. The seconds in which a granted stop can be taken
    back are `recording`, and are named `post_roll`.
 """
@@ -33,6 +36,8 @@ class State(StrEnum):
 
 
 POST_ROLL = "post_roll"
+MOST_SILENT_US = 86_400 * 1_000_000
+MOST_OFF_US = 10 * 366 * MOST_SILENT_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Timekeeper:
         self._rolling = False
         self._failing: set[str] = set()
         self._since: Line | None = None
+        self.beyond = 0
+        """Lines of this boot whose time is not counted."""
 
     def begin(self, boot: int) -> None:
         """The lines of a boot follow."""
@@ -108,8 +115,11 @@ class Timekeeper:
             self._cursor_us, self._since = line.mono_us, line
             self._recording, self._withheld, self._rolling = "", frozenset(), False
             self._failing = set()
+            self.beyond = 0
         boot = self._boots[-1]
-        if line.mono_us >= boot.last.mono_us:
+        if line.mono_us - boot.last.mono_us > MOST_SILENT_US:
+            self.beyond += 1
+        elif line.mono_us >= boot.last.mono_us:
             boot.last = line
         if line.wall.trusted and line.wall.source != HELD:
             boot.anchor = line
@@ -119,6 +129,16 @@ class Timekeeper:
     def boot(self) -> int:
         """Number of the boot whose lines are being followed."""
         return self._boots[-1].number if self._boots else 0
+
+    def within_us(self, at_us: int) -> int:
+        """A moment that a line names, held between the boot's first line and the last that was counted."""
+        boot = self._boots[-1]
+        return max(boot.first.mono_us, min(at_us, boot.last.mono_us))
+
+    @property
+    def now_us(self) -> int:
+        """Up to when the boot's time was counted, by its monotonic clock."""
+        return self._boots[-1].last.mono_us
 
     @property
     def recording(self) -> str:
@@ -156,7 +176,7 @@ class Timekeeper:
 
     def _turn(self, line: Line, at_us: int) -> None:
         """Another state begins; what a line says of its time is held between the turn before and the line's own."""
-        at_us = max(self._cursor_us, min(at_us, line.mono_us))
+        at_us = max(self._cursor_us, min(at_us, line.mono_us, self._boots[-1].last.mono_us))
         self._span(at_us)
         self._since = line
 
@@ -227,7 +247,8 @@ def _off(before: _Boot, boot: _Boot) -> Span:
         if entry.dark_basis == "same_kernel" and boot.first.mono_us >= before.last.mono_us:
             length_us = boot.first.mono_us - before.last.mono_us
             return replace(off, to_us=length_us, basis=entry.dark_basis, uncertainty_us=1, known=True)
-        if entry.dark_ms is not None and entry.dark_uncertainty_ms is not None:
+        bounded = entry.dark_ms is not None and 0 <= entry.dark_ms * 1000 <= MOST_OFF_US
+        if bounded and entry.dark_ms is not None and entry.dark_uncertainty_ms is not None:
             uncertainty_us = entry.dark_uncertainty_ms * 1000
             return replace(
                 off, to_us=entry.dark_ms * 1000, basis=entry.dark_basis, uncertainty_us=uncertainty_us, known=True
@@ -237,6 +258,8 @@ def _off(before: _Boot, boot: _Boot) -> Span:
     ended_us, begun_us = _utc_us(before.anchor, before.last.mono_us), _utc_us(boot.anchor, boot.first.mono_us)
     within_us = sum(round((line.wall.uncertainty_s or 0.0) * 1_000_000) for line in (before.anchor, boot.anchor))
     length_us = max(0, begun_us - ended_us)
+    if length_us > MOST_OFF_US:
+        return off
     basis = basis if missing else "later_clock"
     return replace(off, to_us=length_us, basis=basis, uncertainty_us=within_us, known=True)
 

@@ -9,7 +9,7 @@ from agent.clock import NS
 from agent.media.fmp4_reader import Sample
 from agent.media.mp4 import Mp4Writer
 from agent.media.packet import Kind, StreamParameters
-from agent.opening.joining import Gap, Join, Line
+from agent.opening.joining import Filling, Gap, Join, Line
 from agent.opening.journalled import Told
 from agent.opening.new_file import NewFile
 from agent.opening.opened import OpenedFile, OpenedGap
@@ -63,6 +63,7 @@ class Film:
         story: Of the recording.
         silent_head: True if sound was left out before the start on purpose.
         reserve: Bytes for the index.
+        filling: How much may be filled in, of the whole opening.
 
     Attributes:
         parameters: Of each track.
@@ -79,6 +80,7 @@ class Film:
         *,
         silent_head: bool,
         reserve: int,
+        filling: Filling,
     ) -> None:
         self.parameters = tuple(parameters)
         self.segments: list[int] = []
@@ -86,7 +88,7 @@ class Film:
         self._story = story
         self._silent_head = silent_head
         self._writer = Mp4Writer(file.stream, parameters, reserve=reserve)
-        self._join = Join(parameters, line, self)
+        self._join = Join(parameters, line, self, filling)
         self._zero_ns = line.zero_ns
         self._text = TextTrack(
             self._writer.add_text,
@@ -117,6 +119,11 @@ class Film:
     def contradictions(self) -> int:
         """Repeated samples whose bytes were others, and times that went back."""
         return sum(track.contradictions + track.moved_back for track in self._join.tracks.values())
+
+    @property
+    def unfilled_ns(self) -> Mapping[Kind, int]:
+        """By kind, what its end lacks because no more may be filled in; once it is finished."""
+        return {kind: track.unfilled_ns for kind, track in self._join.tracks.items() if track.unfilled_ns}
 
     def _before_start(self) -> bool:
         return self._story.started_ns is not None and self._zero_ns < self._story.started_ns

@@ -11,6 +11,8 @@ The rules, in order:
 4. Gaps that the end of the file shows, where one track ends before the other, are treated alike, above `GAP_NS`.
 5. A time that goes back, which no recorder writes, moves what follows to the end of what there is, and is counted.
 6. A gap in all tracks that is longer than `MOST_HELD_NS`, and one that the format can't express, ends the file.
+7. In all files of one opening together, at most `MOST_FILLED_NS` of each track are held or silence. What is beyond is
+   not filled: a gap then ends the file as one of rule 6 does, and a track that ends before the file just ends.
 """
 
 import hashlib
@@ -31,6 +33,8 @@ from agent.opening.placing import Placement
 
 MOST_HELD_NS = 12 * 3600 * NS
 """Longer than a shift: a camera that lay in a drawer makes no film of that."""
+MOST_FILLED_NS = 24 * 3600 * NS
+"""Twice that. Evidence whose times are lies must not fill a disk with silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,21 @@ class Sink(Protocol):
 
     def gap(self, gap: Gap) -> None:
         """A gap that is over."""
+
+
+class Filling:
+    """How much may still be filled in (rule 7), by kind of track."""
+
+    def __init__(self, most_ns: int = MOST_FILLED_NS) -> None:
+        self._left_ns = dict.fromkeys(Kind, most_ns)
+
+    def left_ns(self, kind: Kind) -> int:
+        """Of this track."""
+        return self._left_ns[kind]
+
+    def fill(self, kind: Kind, ns: int) -> None:
+        """So much was filled in."""
+        self._left_ns[kind] = max(0, self._left_ns[kind] - ns)
 
 
 class Line:
@@ -102,6 +121,7 @@ class JoinedTrack:
         parameters: Of the stream.
         sink: Where samples go.
         front_ns: Up to where any track has something, from the file's beginning.
+        filling: Of the whole opening.
 
     Attributes:
         end: Where the newest sample ends, in ticks from the file's beginning; None before the first.
@@ -110,10 +130,12 @@ class JoinedTrack:
         repeated: Samples dropped because a segment before held them.
         contradictions: Repeated samples whose bytes were others; they were dropped.
         moved_back: How often time went back.
+        unfilled_ns: What its end lacks by rule 7.
     """
 
-    def __init__(self, parameters: StreamParameters, sink: Sink, front_ns: Callable[[], int]) -> None:
+    def __init__(self, parameters: StreamParameters, sink: Sink, front_ns: Callable[[], int], filling: Filling) -> None:
         self.parameters = parameters
+        self._filling = filling
         self._front_ns = front_ns
         self.end: int | None = None
         self.packets = 0
@@ -121,6 +143,7 @@ class JoinedTrack:
         self.repeated = 0
         self.contradictions = 0
         self.moved_back = 0
+        self.unfilled_ns = 0
         self._sink = sink
         self._put = sink.adder(parameters.kind)
         self._silence = silence(parameters)
@@ -168,10 +191,16 @@ class JoinedTrack:
         return True
 
     def _is_too_far(self, at: int) -> bool:
-        """Rule 6."""
+        """Rules 6 and 7."""
+        if not self._may_fill(self.end or 0, at):
+            return True
         if self.end is not None and self._frame is None and at - self._last > MOST_TICKS:
             return True
         return at * NS > (self._front_ns() + MOST_HELD_NS) * self.parameters.timescale
+
+    def _may_fill(self, start: int, end: int) -> bool:
+        ns = (end - start) * NS // self.parameters.timescale
+        return ns <= GAP_NS or ns <= self._filling.left_ns(self.parameters.kind)
 
     def _is_repeated(self, at: int, data: bytes) -> bool:
         """Whether a segment before held this sample; its time may differ by a tick if the source was opened again."""
@@ -208,6 +237,7 @@ class JoinedTrack:
         timescale = self.parameters.timescale
         if frames or (end - start) * NS > GAP_NS * timescale:
             kind = self.parameters.kind
+            self._filling.fill(kind, (end - start) * NS // timescale)
             self._sink.gap(Gap(kind, start * NS // timescale, end * NS // timescale, frames))
 
     def _put_silence(self, begin: Fraction, frame: Fraction, frames: int, data: bytes) -> None:
@@ -224,7 +254,9 @@ class JoinedTrack:
         """Nothing more comes, and the file lasts until `end_ns`; gives back where the last sample ends, in ticks."""
         assert self.end is not None
         end = end_ns * self.parameters.timescale // NS
-        if (end - self.end) * NS > GAP_NS * self.parameters.timescale:
+        if not self._may_fill(self.end, end):
+            self.unfilled_ns = (end - self.end) * NS // self.parameters.timescale
+        elif (end - self.end) * NS > GAP_NS * self.parameters.timescale:
             self._fill(self.end, end)
             self.end = end
         return max(self._last, min(self.end, self._last + MOST_TICKS))
@@ -242,12 +274,16 @@ class Join:
         parameters: Of each track.
         line: The file's.
         sink: Where the joined samples go.
+        filling: Of the whole opening.
     """
 
-    def __init__(self, parameters: Sequence[StreamParameters], line: Line, sink: Sink) -> None:
+    def __init__(
+        self, parameters: Sequence[StreamParameters], line: Line, sink: Sink, filling: Filling | None = None
+    ) -> None:
         self.line = line
+        filling = filling or Filling()
         self.tracks: Mapping[Kind, JoinedTrack] = {
-            one.kind: JoinedTrack(one, sink, self.front_ns) for one in parameters
+            one.kind: JoinedTrack(one, sink, self.front_ns, filling) for one in parameters
         }
         self._sink = sink
 

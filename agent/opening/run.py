@@ -18,7 +18,7 @@ from agent.opening.annotations import annotations
 from agent.opening.annotations import caption as annotated_as
 from agent.opening.facts import details_keys, refuse_others, repeats_from, timeline, torn_from, whole_bytes, withheld
 from agent.opening.film import Break, Film, Story
-from agent.opening.joining import MOST_HELD_NS, Line
+from agent.opening.joining import MOST_FILLED_NS, MOST_HELD_NS, Filling, Line
 from agent.opening.journalled import read_journals
 from agent.opening.new_file import NewFile
 from agent.opening.opened import Opened, OpenedFile, OpenedSegment, cut_sentence, segments_text
@@ -41,6 +41,8 @@ _CAUSES = {
     "fault": "storage or source fault",
 }
 
+MOST_AFTER_GAPS = 100
+"""Files that are begun within segments, because a gap is too long for one."""
 _FRAGMENTS_A_LOOK = 8
 """After that many the text is made for what they hold."""
 
@@ -97,6 +99,8 @@ class Run:
         self._annotations = annotations(recorded.place, key)
         self._timeline = timeline(recorded, self._told)
         self._repeats = repeats_from(recorded.segments)
+        self._filling = Filling()
+        self._after_gaps = 0
         self._film: Film | None = None
         self._films: list[tuple[NewFile, OpenedFile]] = []
         self._files: list[NewFile] = []
@@ -267,7 +271,14 @@ class Run:
         placement: Placement,
         sample: Sample,
     ) -> Film:
-        """Another file, for a sample that is too far off, and what follows it."""
+        """Another file, for a sample that is too far off, and what follows it.
+
+        Raises:
+            EvidenceError: There were `MOST_AFTER_GAPS` of them: these are no times of a recording.
+        """
+        self._after_gaps += 1
+        if self._after_gaps > MOST_AFTER_GAPS:
+            raise EvidenceError(f"its times leave more than {MOST_AFTER_GAPS} gaps that no file can hold")
         # Of the other track there may be samples from just before this one.
         declared = next(said for said in opening.tracks if said.kind is sample.kind)
         begins = {sample.kind: declared.base_ticks + sample.ticks - declared.timescale // 4}
@@ -306,6 +317,7 @@ class Run:
             self._story(),
             silent_head=silent,
             reserve=reserved_bytes(segments, parameters),
+            filling=self._filling,
         )
         return self._film
 
@@ -347,6 +359,13 @@ class Run:
                 f"{said} contradict what was recorded before them, or go back in time: left out or moved"
             )
         self._films.append((film.file, film.finish(end_ns, after)))
+        for kind, ns in film.unfilled_ns.items():
+            what = "sound" if kind is Kind.AUDIO else "picture"
+            most_h = MOST_FILLED_NS // NS // 3600
+            self._missing.append(
+                f"no {what} for the last {ns / NS:.3f} s of a file, and nothing inserted: "
+                f"more than {most_h} h would be filled in"
+            )
 
     def _stop_ns(self) -> int | None:
         """When the recording was ended, on the line; None if it was not, or nobody says when."""
@@ -362,7 +381,15 @@ class Run:
             return None
         if manifest.stop is None or last.opening is None or manifest.boot != last.opening.boot:
             return None
-        return self._timeline.line_ns(manifest.boot, manifest.stop.mono_us)
+        stop_ns = self._timeline.line_ns(manifest.boot, manifest.stop.mono_us)
+        end_ns = self._end_ns
+        if stop_ns is not None and end_ns is not None and stop_ns - end_ns > MOST_HELD_NS:
+            self._missing.append(
+                f"its manifest says that the recording ended {(stop_ns - end_ns) / NS:.3f} s after what there is of "
+                f"it: nothing is shown for that, it is longer than the {MOST_HELD_NS // NS // 3600} h of a gap"
+            )
+            return None
+        return stop_ns
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.clock import NS, WallReading, utc_text
+from agent.clock import NS, WallReading, utc_text_or_empty
 from agent.output import escaped
 
 SHOWN_NS = 3 * NS
@@ -17,6 +17,8 @@ SHOWN_NS = 3 * NS
 
 _ROUNDING_NS = 10_000_000
 """The wall clock may be disciplined by this much between two readings without a cue of its own."""
+MOST_CUES = 500_000
+"""Of one file: 138 hours. After that one more says that there are no further ones."""
 _MOST_LINES = 8
 _MOST_CHARACTERS = 240
 _MS = 1_000_000
@@ -47,12 +49,7 @@ def time_text(reading: WallReading | None) -> str:
 
 def utc_or_empty(reading: WallReading | None) -> str:
     """RFC 3339 text in UTC; empty where no clock tells, or one tells what no calendar holds."""
-    if reading is None:
-        return ""
-    try:
-        return utc_text(reading.utc_ns)
-    except (ValueError, OverflowError, OSError):
-        return ""
+    return "" if reading is None else utc_text_or_empty(reading.utc_ns)
 
 
 def provenance(reading: WallReading) -> str:
@@ -93,6 +90,7 @@ class TextTrack:
         self._coming: list[Note] = []
         self._active: list[Note] = []
         self._pending: tuple[int, str] | None = None
+        self._cues = 0
 
     def note(self, note: Note) -> None:
         """Tell of something; what lies before the cues that are out already is told late, or not at all."""
@@ -105,6 +103,9 @@ class TextTrack:
     def until(self, at_ns: int) -> None:
         """All that is to be told up to then is known: make the cues that end by then."""
         while (following := self._following()) <= at_ns:
+            if self._cues >= MOST_CUES:
+                self._at_ns = at_ns
+                return
             self._cue()
             self._at_ns = following
 
@@ -137,7 +138,8 @@ class TextTrack:
         at_ms = (self._at_ns - self._zero_ns + _MS // 2) // _MS
         if self._pending is not None and self._pending[0] != at_ms:
             self._put(*self._pending)
-        self._pending = (at_ms, self._text())
+        self._cues += 1
+        self._pending = (at_ms, self._text() if self._cues < MOST_CUES else f"{self._caption} | no further text")
 
     def _text(self) -> str:
         dark = self._is_dark()

@@ -22,6 +22,7 @@ def answer(engine: Engine, digest: str, command: Decide) -> Decided:
         rules=decision.rules,
         obligations=decision.obligations,
         missing=decision.missing,
+        unknown=decision.unknown,
         declared_only=decision.declared_only,
         error=decision.error,
     )

@@ -4,22 +4,36 @@ How it decides:
 1. The request is checked (`request.resolve`). What is wrong with it is a denial that names it.
 2. Cedar evaluates the pack's rules and the base rules in their guarded form (`guards`), with the schema. Allowed is
    what Cedar allows *and* evaluated without a single error: a policy that errors is skipped by Cedar, a forbid too.
-3. The rules that fired give their obligations. A denial for which no rule states an obligation gets
+3. A denial names the forbids whose conditions hold on what is known. A forbid that denies only because an unknown
+   attribute counts as its least favourable value is not named: nobody knows that force was used. Where no forbid holds
+   for certain, and knowing more could make a permit fire, the denial names `UNKNOWN_SITUATION`, and `unknown` what
+   nobody declared or measured. Where no permit could fire whatever is unknown, it is a denial by default, by no rule.
+4. The rules that made the decision give their obligations. A denial for which no rule states an obligation gets
    `log_denied_attempt`; one by default also what was missing.
-4. A permit that would have fired on the wearer's word alone is marked `declared_only`.
+5. A permit that would have fired on the wearer's word alone is marked `declared_only`. In the field such a grant that
+   ends, darkens or silences a recording carries `flag_for_review` as well, under every pack: whether a grant rests on
+   words alone depends on where its facts come from, which no annotation of a rule can say.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.errors import PolicyError
-from agent.policy import explain
+from agent.policy import explain, guards
 from agent.policy.cedar import RuleSet, Verdict
-from agent.policy.obligations import LOG_DENIED_ATTEMPT
+from agent.policy.obligations import FLAG_FOR_REVIEW, LOG_DENIED_ATTEMPT
 from agent.policy.packs import Pack, Rule
 from agent.policy.request import Request, Resolved, resolve, worked_request
 from agent.policy.schema import FACTS
-from agent.policy.syntax import reads
+from agent.policy.syntax import Expr, reads
+
+UNKNOWN_SITUATION = "base.unknown-situation"
+"""Stands for a rule's id where a request is denied because of what nobody declared or measured."""
+UNKNOWN_SITUATION_SOURCE = (
+    "Base rules: on the device silence is not a fact; what nobody declared or measured permits nothing, and rules "
+    "nothing out that forbids"
+)
+_ENDING = frozenset({"StopRecording", "PrivacyPause", "Mute", "PowerOff"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +42,13 @@ class Decision:
 
     Attributes:
         allow: True if it is granted.
-        rules: The ids of the rules that made the decision, sorted; none for a denial by default.
+        rules: The ids of the rules that made the decision, sorted; `UNKNOWN_SITUATION` alone where too little is known
+            to name one; none for a denial by default.
         obligations: What has to happen, sorted.
         missing: For a denial what would make it allowed, as far as anything known would. In the field procedures only
             (`speak`, `capture`, `authorise`, `give_reason`), never a fact to claim; in a worked case attributes.
-        unknown: Attributes that nobody declared or measured and that a denial turned on; for the journal, not the
-            wearer.
+        unknown: Attributes that nobody declared or measured and that a denial turned on, of the permit that lacks the
+            fewest and of every forbid; for the journal, not the wearer.
         declared_only: The permits rest on the wearer's word alone.
         compelled: The text behind a permit does not only permit but demands: the wearer is to be prompted
             (`prompt_stop`).
@@ -67,6 +82,11 @@ class Engine:
         self._rules = {rule.id: rule for rule in pack.rules}
         self._all = self._rule_set(pack.rules)
         self._permits = self._rule_set(rule for rule in pack.rules if rule.permit)
+        # All as permits, so that one evaluation tells each that fires: forbids that hold whatever is unknown, and
+        # permits that could fire if more were known.
+        self._held = RuleSet(
+            {rule.id: rule.as_cedar(_other_guard(rule), permit=True) for rule in pack.rules}, pack.vocabulary
+        )
         self._probes = explain.Probes(pack)
 
     def _rule_set(self, rules: Iterable[Rule]) -> RuleSet:
@@ -114,32 +134,54 @@ class Engine:
         fired = [self._rules[rule_id] for rule_id in verdict.rules]
         # Would the same permits fire if only the wearer's word counted?
         word = self._permits.verdict(resolved.without(frozenset(FACTS) - resolved.declared))
+        declared_only = verdict.rules <= word.rules and any(reads(rule.condition) for rule in fired)
+        obligations = _obligations(fired)
+        if declared_only and resolved.field and resolved.action in _ENDING:
+            obligations = tuple(sorted({*obligations, FLAG_FOR_REVIEW}))
         return Decision(
             allow=True,
             rules=tuple(sorted(verdict.rules)),
-            obligations=_obligations(fired),
-            declared_only=verdict.rules <= word.rules and any(reads(rule.condition) for rule in fired),
+            obligations=obligations,
+            declared_only=declared_only,
             compelled=any(rule.compels for rule in fired),
         )
 
     def _denied(self, resolved: Resolved, verdict: Verdict) -> Decision:
-        fired = [self._rules[rule_id] for rule_id in verdict.rules]
-        if fired:
-            read = frozenset().union(*(reads(rule.condition) for rule in fired))
+        held = self._held.verdict(resolved).rules
+        certain = [self._rules[rule_id] for rule_id in verdict.rules & held]
+        if certain:
+            read = frozenset().union(*(reads(rule.condition) for rule in certain))
             return Decision(
                 allow=False,
-                rules=tuple(sorted(verdict.rules)),
-                obligations=_obligations(fired) or (LOG_DENIED_ATTEMPT,),
+                rules=tuple(sorted(rule.id for rule in certain)),
+                obligations=_obligations(certain) or (LOG_DENIED_ATTEMPT,),
                 missing=() if resolved.field else tuple(sorted(read)),
                 unknown=tuple(sorted(read & resolved.unknown)),
             )
         found = self._probes.missing(resolved, lambda changed: self._all.verdict(changed).allow)
+        possible = [self._rules[rule_id] for rule_id in held if self._rules[rule_id].permit]
+        unknown: frozenset[str] = frozenset()
+        if possible:
+            nearest = min(
+                (reads(rule.condition) & resolved.unknown for rule in possible),
+                key=lambda names: (len(names), sorted(names)),
+            )
+            if self._permits.verdict(resolved).rules:
+                nearest = frozenset()  # a permit fires already, and only what might forbid stands in its way
+            assumed = (reads(self._rules[rule_id].condition) for rule_id in verdict.rules)
+            unknown = nearest.union(*assumed) & resolved.unknown
         return Decision(
             allow=False,
+            rules=(UNKNOWN_SITUATION,) if possible else (),
             obligations=tuple(sorted({LOG_DENIED_ATTEMPT, *found.prompts})),
             missing=found.procedures if resolved.field else found.attributes,
-            unknown=tuple(sorted(found.read & resolved.unknown)),
+            unknown=tuple(sorted(unknown)),
         )
+
+
+def _other_guard(rule: Rule) -> Expr:
+    """A permit's condition where it may hold, a forbid's where it surely does: the reverse of `Rule.guarded`."""
+    return guards.possibly(rule.condition) if rule.permit else guards.surely(rule.condition)
 
 
 def _obligations(rules: Iterable[Rule]) -> tuple[str, ...]:

@@ -3,10 +3,10 @@
 The rules, in order:
 1. A bundle that was admitted is kept before it is in force; it stays in force until a newer one is admitted.
 2. After a boot the newest kept bundle that verifies is in force. One that does not is passed over, and that is an
-   event.
+   event. So is one that this device never had in force, by its digest, and that surely has expired: it was laid there.
 3. Where none is left, or all are older than the newest that the journal knows of, the built-in pack is in force:
    putting an old bundle back buys nothing.
-4. An offer that is refused changes nothing, and is an event.
+4. An offer that is refused changes nothing, and is an event that names the bundle by its own digest, and why.
 5. Expiry is an event, once for each bundle, and changes nothing else.
 """
 
@@ -18,8 +18,9 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.clock import WallReading, utc_text
-from agent.errors import PolicyError, StorageError
-from agent.policy.bundle import Bundle, admit, read_bundle
+from agent.digest import sha256
+from agent.errors import EvidenceError, PolicyError, StorageError
+from agent.policy.bundle import Bundle, admit, digest_of, read_bundle
 from agent.policy.engine import Engine
 from agent.policy.packs import BUILT_IN, shipped
 from agent.storage.interface import Storage
@@ -96,6 +97,8 @@ class Happening(StrEnum):
     ROLLED_BACK = "policy_rolled_back"
     BUILT_IN = "policy_built_in"
     EXPIRED = "policy_expired"
+    UNSAFE = "policy_unsafe"
+    """Everything is permitted: never on a device in the field (see `agent.policy_unsafe`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +108,22 @@ class Event:
     Attributes:
         kind: What.
         version: Of the bundle in question; 0 where it is not known.
-        detail: In words.
+        digest: SHA-256 of the policy in question; empty for a bundle that can't be read from storage.
+        detail: Why, in words; empty for what is in force.
     """
 
     kind: Happening
     version: int
-    detail: str
+    digest: str
+    detail: str = ""
+
+
+def offered_digest(token: str) -> str:
+    """Lower-case hex SHA-256 of what was offered as a bundle, whatever it is; as `digest_of` for a bundle."""
+    try:
+        return digest_of(token)
+    except (EvidenceError, UnicodeError):
+        return sha256(token.encode("utf-8", "surrogatepass")).hex()
 
 
 class Keeper:
@@ -150,23 +163,32 @@ class Keeper:
         """Lower-case hex SHA-256 that names the policy in force."""
         return self._engine.pack.digest if self._bundle is None else self._bundle.digest
 
-    def load(self) -> list[Event]:
-        """Puts the newest good bundle in force, by the rules at the top of this module. Never raises."""
+    def load(self, now: WallReading, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
+        """Puts the newest good bundle in force, by the rules at the top of this module. Never raises.
+
+        Args:
+            now: The wall clock.
+            seen_digest: Digest of the newest bundle that was ever in force; empty if it is not known.
+            passed_ns: A time that has surely passed, nanoseconds since 1970; 0 if none is known.
+        """
         events = []
         try:
             kept = self._shelf.kept()
         except StorageError as error:
             kept = []
-            events.append(Event(Happening.DAMAGED, 0, f"the kept bundles can't be listed: {error}"))
+            events.append(Event(Happening.DAMAGED, 0, "", f"the kept bundles can't be listed: {error}"))
         for version, token in kept:
             try:
                 bundle = self._read(version, token)
             except PolicyError as error:
-                events.append(Event(Happening.DAMAGED, version, str(error)))
+                events.append(Event(Happening.DAMAGED, version, offered_digest(token) if token else "", str(error)))
+                continue
+            if bundle.digest != seen_digest and (problem := self._foreign(bundle, now, seen_digest, passed_ns)):
+                events.append(Event(Happening.REFUSED, bundle.version, bundle.digest, problem))
                 continue
             if bundle.version < self._seen_version:
                 detail = f"version {self._seen_version} was seen before and is not there"
-                events.append(Event(Happening.ROLLED_BACK, bundle.version, detail))
+                events.append(Event(Happening.ROLLED_BACK, bundle.version, bundle.digest, detail))
             else:
                 self._put_in_force(bundle)
                 events.append(Event(Happening.IN_FORCE, bundle.version, self.digest))
@@ -184,7 +206,7 @@ class Keeper:
             admit(bundle, now, self._seen_version, self._seen_digest)
             self._shelf.keep(version, bundle.token)
         except (PolicyError, StorageError) as error:
-            return Event(Happening.REFUSED, version, str(error))
+            return Event(Happening.REFUSED, version, offered_digest(token), str(error))
         self._put_in_force(bundle)
         return Event(Happening.IN_FORCE, version, self.digest)
 
@@ -194,7 +216,15 @@ class Keeper:
             return None
         self._told_expired = True
         detail = f"expired {utc_text(self._bundle.expires_ns)}; it stays in force until a newer one comes"
-        return Event(Happening.EXPIRED, self._bundle.version, detail)
+        return Event(Happening.EXPIRED, self._bundle.version, self._bundle.digest, detail)
+
+    def _foreign(self, bundle: Bundle, now: WallReading, seen_digest: str, passed_ns: int) -> str:
+        """Why a kept bundle that was not the newest one in force may not be now; empty if it may."""
+        if seen_digest and bundle.version == self._seen_version:
+            return f"expected one bundle of version {bundle.version}, got another of the same version"
+        if bundle.version >= self._seen_version and (bundle.surely_expired(now) or passed_ns >= bundle.expires_ns):
+            return f"expected a bundle that was in force before, got one that expired {utc_text(bundle.expires_ns)}"
+        return ""
 
     def _read(self, version: int, token: str) -> Bundle:
         """A kept bundle; one that lies where another belongs is refused, so that no name makes an old one new."""

@@ -47,3 +47,6 @@ PROMPT_STOP = "prompt_stop"
 
 LOG_DENIED_ATTEMPT = "log_denied_attempt"
 """What the agent adds to a denial for which no rule states an obligation."""
+
+FLAG_FOR_REVIEW = "flag_for_review"
+"""What the agent adds to a grant that ends, darkens or silences a recording on the wearer's word alone."""

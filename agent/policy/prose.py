@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from agent.policy import explain
-from agent.policy.engine import Decision, Engine
+from agent.policy.engine import UNKNOWN_SITUATION, UNKNOWN_SITUATION_SOURCE, Decision, Engine
 from agent.policy.packs import Pack, Rule
 from agent.policy.request import Request
 from agent.policy.syntax import to_text
@@ -23,8 +23,14 @@ def describe(engine: Engine, request: Request, decision: Decision) -> Iterator[s
         yield f"denied: {decision.error}"
         return
     how = "allowed" if decision.allow else "denied"
-    yield f"{how} by {'these rules' if decision.rules else 'default: no permit fires'}"
+    if decision.rules == (UNKNOWN_SITUATION,):
+        yield "denied by default: the situation is unknown"
+    else:
+        yield f"{how} by {'these rules' if decision.rules else 'default: no permit fires'}"
     for rule_id in decision.rules:
+        if rule_id == UNKNOWN_SITUATION:
+            yield f"  {UNKNOWN_SITUATION}: {UNKNOWN_SITUATION_SOURCE}"
+            continue
         rule = engine.rule(rule_id)
         yield f"  {rule.id}: {rule.source}"
         if not decision.allow:
@@ -35,7 +41,7 @@ def describe(engine: Engine, request: Request, decision: Decision) -> Iterator[s
         yield "the permit rests on the wearer's word alone (declared_only)"
     if decision.unknown:
         yield f"nobody declared or measured: {', '.join(decision.unknown)}"
-    if not decision.allow and not decision.rules:
+    if not decision.allow and decision.rules in ((), (UNKNOWN_SITUATION,)):
         yield "what keeps each permit from firing, the nearest first:"
         for unmet in engine.unmet(request):
             yield f"  {unmet.rule.id}: {unmet.rule.source}"

@@ -124,6 +124,9 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
             _set("attestations", "Attestation"),
             _truth("critical_incident", _LATCH),
             _set("triggers_active", "Trigger", _MEASURED),
+            _truth("trigger_line_raised", _MEASURED),
+            # That it was declared is measured; that it is true is the wearer's word, `encounter_state`.
+            _truth("conclusion_declared", _MEASURED),
             _count("seconds_since_last_trigger"),
             _count("elapsed_s"),
             _count("inactivity_s"),
@@ -144,6 +147,7 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
             _one("min_rank", "Rank", "lieutenant", _PARAMETER),
             _count("trigger_hold_s", _PARAMETER),
             _count("announce_window_s", _PARAMETER),
+            _truth("conclusion_under_trigger", _PARAMETER),
         )
     }
 )

@@ -93,7 +93,7 @@ class Energy:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._critical_since_ns = 0
         self._critical_readings = 0
         self._told_critical = False
@@ -118,7 +118,7 @@ class Energy:
 
     def _is_critical(self, readings: Readings, now_ns: int) -> list[Outcome]:
         battery = readings.battery
-        if battery is None or readings.charging or battery.percent > self._limits.critical_percent:
+        if battery is None or readings.charging or battery.percent > self.limits.critical_percent:
             self._critical_readings = 0
             return []
         above, most = NOT_EMPTY_VOLTS
@@ -141,7 +141,7 @@ class Energy:
         if readings.charging:
             self._warned = {step for step in self._warned if battery.percent <= step + PERCENT_MARGIN}
             return []
-        steps = {step for step in (self._limits.low_percent, *WARN_PERCENT) if step <= self._limits.low_percent}
+        steps = {step for step in (self.limits.low_percent, *WARN_PERCENT) if step <= self.limits.low_percent}
         due = {step for step in steps if battery.percent <= step} - self._warned
         if not due:
             return []
@@ -149,7 +149,7 @@ class Energy:
         return [Low(battery.percent)]
 
     def _strains(self, readings: Readings) -> list[Outcome]:
-        hot = self._limits.hot_celsius - (CELSIUS_MARGIN if "temperature" in self._strained else 0)
+        hot = self.limits.hot_celsius - (CELSIUS_MARGIN if "temperature" in self._strained else 0)
         now = {
             "undervoltage": (readings.undervoltage, "the supply is below what the board needs"),
             "temperature": (
@@ -184,7 +184,7 @@ class Energy:
 
     def _wanted(self, readings: Readings, *, easing: bool) -> tuple[Saving, str]:
         """How much should be saved by these readings, and why; `easing` asks for the margins too."""
-        limits = self._limits
+        limits = self.limits
         wanted: list[tuple[Saving, str]] = [(Saving.NONE, "enough")]
         battery = readings.battery
         if battery is not None and not readings.charging:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
+
 from agent import output
 from agent.clock import Clocks
 from agent.core.events import Event, PowerFailing, RunningLow
@@ -64,6 +66,13 @@ class PowerMonitor:
     def close(self) -> None:
         """Read no more. A reading that hangs is left behind."""
         self._ending.set()
+
+    def use(self, config: PowerConfig) -> None:
+        """Go by other limits and rates from now on; gauge, charger and files stay those of before."""
+        self._energy.limits = Limits(config.low_percent, config.critical_percent, config.hot_celsius)
+        self._config = msgspec.structs.replace(
+            self._config, saving_bit_rate=config.saving_bit_rate, least_bit_rate=config.least_bit_rate
+        )
 
     def look(self) -> None:
         """Read everything once, and have done what follows."""

@@ -232,7 +232,7 @@ def _tracks(source: Source) -> str:
 
 def _keys(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:
     from agent.keys.certificates import verify_device
-    from agent.recorder.service import load_owner
+    from agent.recorder.identity import load_owner
 
     owner = load_owner(config, config_file)
     wall = clocks.wall()
@@ -255,17 +255,22 @@ def _policy(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str
     from agent.evidence import layout
     from agent.evidence.history import left_behind, read_tail
     from agent.policy.keeper import Happening, Keeper, StorageShelf
-    from agent.recorder.service import load_owner
+    from agent.recorder.identity import load_owner
+    from agent.recorder.service import state_store
 
     if config.policy.unsafe_permit_everything:
         return "permits whatever is asked: UNSAFE, for development only", "unsafe_permit_everything = false in [policy]"
     owner = load_owner(config, config_file)
     storage = DiskStorage(resolve(config_file, config.storage.path))
     seen = left_behind(storage, read_tail(storage)).carried.policy_version
+    known = state_store(config, config_file, owner).load().state
+    digest = known.policy_digest if known is not None and known.policy_version >= seen else ""
+    seen = max(seen, known.policy_version) if known is not None else seen
     keeper = Keeper(StorageShelf(storage, layout.POLICY), owner.trust.keys_of("policy"), owner.agency, seen)
-    happened = keeper.load()
+    happened = keeper.load(clocks.wall(), digest)
     expired = keeper.check(clocks.wall())
-    wrong = [event for event in happened if event.kind in {Happening.DAMAGED, Happening.ROLLED_BACK}]
+    bad = {Happening.DAMAGED, Happening.ROLLED_BACK, Happening.REFUSED}
+    wrong = [event for event in happened if event.kind in bad]
     wrong += [expired] if expired is not None else []
     pack = keeper.engine.pack.name
     said = f"{pack}, built in" if keeper.bundle is None else f"{pack}, version {keeper.bundle.version}"

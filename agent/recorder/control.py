@@ -19,12 +19,14 @@ from agent.core import machine
 from agent.core.gestures_layout import Intent, Layout, Verb
 from agent.core.inputs import Inputs
 from agent.core.inputs_events import (
+    Fault,
     Gesture,
     HoldReached,
     InputEvent,
     LineFault,
     LineRecovered,
     SwitchMoved,
+    TriggerLowered,
     TriggerRaised,
 )
 from agent.core.inputs_lines import Edge
@@ -201,12 +203,17 @@ class Control:
     def _asked(self, event: InputEvent) -> list[on.Event]:
         match event:
             case TriggerRaised():
-                return [on.TriggerRose(event.at_ns, event.line)]
+                return [on.TriggerRose(event.at_ns, event.line), *self._level(event, raised=True)]
+            case TriggerLowered():
+                return self._level(event, raised=False)
             case LineFault():
                 fault = f"{event.fault}: {event.detail}" if event.detail else str(event.fault)
-                return [on.LineFaulty(event.at_ns, event.line, fault)]
+                # Raised since before this boot: no rising edge was seen, but its level is what it is.
+                level = self._level(event, raised=True) if event.fault is Fault.HELD_AT_BOOT else []
+                return [on.LineFaulty(event.at_ns, event.line, fault), *level]
             case LineRecovered():
-                return [on.LineGood(event.at_ns, event.line, event.presses)]
+                good = on.LineGood(event.at_ns, event.line, event.presses)
+                return [good, *self._level(event, raised=False)]
             case SwitchMoved() if event.line == SUPERVISOR_KEY:
                 return [on.KeySwitched(event.at_ns, event.on)]
             case SwitchMoved() if event.line == DOCK_CONTACT:
@@ -219,6 +226,13 @@ class Control:
                 return [] if intent is None else asked_by(intent, event)
             case _:
                 return []
+
+    def _level(
+        self, event: TriggerRaised | TriggerLowered | LineFault | LineRecovered, *, raised: bool
+    ) -> list[on.Event]:
+        """What a trigger line's level says; nothing of a pulse's or of another line's."""
+        known = event.line in self._inputs.level_triggers
+        return [on.TriggerLevel(event.at_ns, event.line, raised)] if known else []
 
 
 def asked_by(intent: Intent, gesture: Gesture) -> list[on.Event]:

@@ -9,8 +9,9 @@ from agent.clock import Clocks
 from agent.core import commands as do
 from agent.core import events as on
 from agent.core.state import State, background
-from agent.evidence.entries import DockContact, Entry, Refused, SelfTested, Tampered
+from agent.evidence.entries import Decided, DockContact, Entry, Refused, SelfTested, Tampered, Withheld
 from agent.evidence.manifest import PreEventLength
+from agent.media.packet import Kind
 from agent.recorder.boot import ThisBoot
 from agent.recorder.classifications import Classifications
 from agent.recorder.feed import Feed
@@ -47,6 +48,8 @@ class RecorderEffects:
     Attributes:
         job: The recording that runs; None in standby.
         refused: So many requests were refused, and `missing` is what the newest one lacked.
+        declared_only: So many were granted on the wearer's word alone. `pauses`, `mutes`: so often pictures and sound,
+            and sound alone, were suppressed.
         tampered: So many times somebody was at this device.
         self_test: Outcome of the newest self-test; None before there was one.
         power_off: The machine is to be powered off once the process has ended.
@@ -85,6 +88,7 @@ class RecorderEffects:
         self._stumbles: set[str] = set()
         self.job: Job | None = None
         self.refused = 0
+        self.declared_only = self.pauses = self.mutes = 0
         self.missing: tuple[str, ...] = ()
         self.tampered = 0
         self.self_test: SelfTestStatus | None = None
@@ -144,6 +148,12 @@ class RecorderEffects:
         match entry:
             case Tampered():
                 self.tampered += 1
+            case Decided():
+                self.declared_only += entry.allowed and entry.declared_only
+            case Withheld():
+                pause = Kind.VIDEO in entry.kinds
+                self.pauses += pause
+                self.mutes += not pause
             case DockContact():
                 self._moved()
             case SelfTested():

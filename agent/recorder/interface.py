@@ -34,6 +34,10 @@ class Policy(Protocol):
         """What it says once and for all."""
 
     @property
+    def unsafe(self) -> bool:
+        """True if it permits whatever is asked for, as on a bench: see `agent.policy_unsafe`."""
+
+    @property
     def layout(self) -> Layout | None:
         """What gestures mean by it; None if it says nothing about them."""
 
@@ -45,8 +49,8 @@ class Policy(Protocol):
     def triggers(self) -> tuple[str, ...]:
         """Names of triggers that its rules know."""
 
-    def load(self, seen_version: int) -> list[PolicyEvent]:
-        """Put the newest good bundle in force, none older than one that was seen."""
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
+        """Put the newest good bundle in force, none older than one that was seen: see `agent.policy.keeper`."""
 
     def offer(self, token: str) -> PolicyEvent:
         """Take a new bundle, or say why not."""
@@ -74,9 +78,9 @@ class Signals(Protocol):
         """Bring the outputs to what they should be now; seconds until the next change."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Options:
-    """How this recorder works.
+    """How this recorder works. `classification` may be changed while it does.
 
     Attributes:
         pre_event_ns: Length kept before a start.

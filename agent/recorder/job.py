@@ -32,9 +32,9 @@ class Ledger(Protocol):
         """Attest the open segment's synced bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settings:
-    """How the writer works.
+    """How the writer works. May be changed while it does; each value counts from its next use on.
 
     Attributes:
         segment_ns: Length of a segment.

@@ -73,7 +73,10 @@ def _burst_action(root: Path) -> str:
 
 
 def _sysrq(root: Path) -> tuple[str, str]:
-    value = int((root / "proc/sys/kernel/sysrq").read_text())
+    setting = root / "proc/sys/kernel/sysrq"
+    if not setting.exists():
+        return "this kernel knows no sysrq", ""
+    value = int(setting.read_text())
     always = "sysrq_always_enabled" in (root / "proc/cmdline").read_text().split()
     if always:
         return "always enabled by the kernel's command line", "remove sysrq_always_enabled from it"

@@ -34,13 +34,18 @@ class PolicyInForce:
         self._offering = threading.Lock()
         self._weaker = ""
 
-    def load(self, seen_version: int) -> None:
+    def load(self, seen_version: int, seen_digest: str, passed_ns: int) -> None:
         """Put the newest good bundle of storage in force, none older than one that was seen.
+
+        Args:
+            seen_version: Of the newest bundle that was ever in force; 0 for none.
+            seen_digest: Its digest; empty if it is not known.
+            passed_ns: A time that has surely passed.
 
         Raises:
             StorageError: Storage can't be read.
         """
-        self._changed(self._policy.load(seen_version))
+        self._changed(self._policy.load(seen_version, seen_digest, passed_ns))
 
     def offer(self, token: str) -> PolicyEvent:
         """Take a signed bundle, or say why not; from any thread but the control thread, for it waits for storage."""
@@ -74,14 +79,14 @@ class PolicyInForce:
                 self._clocks.monotonic_ns(),
                 event.kind,
                 event.version,
-                self._policy.digest,
+                event.digest,
                 self._policy.setup,
                 event.detail,
             )
             self._control.put(change)
-        self._hold_to_terms()
+        self.hold_to_terms()
 
-    def _hold_to_terms(self) -> None:
+    def hold_to_terms(self) -> None:
         """Do what the policy in force demands of the device, and say where its configuration falls short of that."""
         terms = self._policy.terms
         self._feed.keep(max(self._options.pre_event_ns, terms.pre_event_s * NS))

@@ -47,7 +47,7 @@ from agent.recorder.keeper import Keeper
 from agent.recorder.outages import Outages
 from agent.recorder.policy_in_force import PolicyInForce
 from agent.recorder.recovery import Recovery
-from agent.recorder.status import DeviceStateStatus, Status, TrackStatus
+from agent.recorder.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
 from agent.recorder.storage_watch import StorageWatch
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Writer
@@ -88,6 +88,7 @@ class Recorder:
         supervisors: Of the sources, the camera first.
         locked_memory: This process is never swapped out.
         power: What is known of the power supply.
+        configuration: What is known of the configuration in force.
         protection: The row of SECURITY.md's table that this build is in.
     """
 
@@ -121,6 +122,7 @@ class Recorder:
         self._policy_read = False
         self.locked_memory = False
         self.power: Callable[[], PowerStatus] = PowerStatus
+        self.configuration: Callable[[], ConfigurationStatus] = ConfigurationStatus
         self.protection: Callable[[], str] = str
         self.state = StateUpdater(state, clocks, self._state_trouble)
         self._boot = ThisBoot(
@@ -218,7 +220,8 @@ class Recorder:
             self.control.put(on.Unheard(self._clocks.monotonic_ns(), "authorisation", lost))
         self._guard = guard
         running = prepared.left.running
-        self.policy.load(prepared.left.carried.policy_version)
+        carried = prepared.left.carried
+        self.policy.load(carried.policy_version, self.state.policy_digest, carried.passed_us * 1000)
         self._policy_read = True
         self.control.put(
             on.Booted(self._clocks.monotonic_ns(), running.recording if running else "", carried=prepared.left.carried)
@@ -391,10 +394,14 @@ class Recorder:
             faulty_lines=sorted(state.faulty_lines),
             requests=state.requests,
             refused=self.effects.refused,
+            declared_only=self.effects.declared_only,
+            pauses=self.effects.pauses,
+            mutes=self.effects.mutes,
             missing=list(self.effects.missing),
             locked_memory=self.locked_memory,
             policy_digest=self._policy.digest,
             policy_version=self._policy.version,
+            policy_unsafe=self._policy.unsafe,
             dock_contact=state.contact,
             docked=state.docked(now),
             station=state.station if state.docked(now) else "",
@@ -405,6 +412,7 @@ class Recorder:
             tampered=self.effects.tampered,
             self_test=self.effects.self_test,
             power=self.power(),
+            configuration=self.configuration(),
             device_state=self._state_status(),
         )
 

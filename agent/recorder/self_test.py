@@ -39,6 +39,8 @@ def self_test(status: Status, now_ns: int, *, microphone: bool) -> SelfTested:
         failed["clock"] = f"{status.clock}: nobody vouches for it"
     if status.faulty_lines:
         failed["inputs"] = ", ".join(status.faulty_lines)
+    if status.configuration.origin != "file":
+        failed["configuration"] = f"{status.configuration.origin}: {status.configuration.problem}"
     if not status.locked_memory:
         failed["memory"] = "not locked: what is in it can reach swap"
     names = [
@@ -48,6 +50,7 @@ def self_test(status: Status, now_ns: int, *, microphone: bool) -> SelfTested:
         "device_state",
         "clock",
         "inputs",
+        "configuration",
         "memory",
         "keys",
     ]

@@ -1,4 +1,4 @@
-"""`bwc-agent run`: builds a recorder from its configuration, runs its threads, and tells systemd how it is.
+"""A recorder's process: built from a configuration, it runs the threads, and tells systemd how it is.
 
 Start order is chosen for a short dark time: the source is opened first, in a thread of its own, while keys are read.
 """
@@ -16,7 +16,6 @@ from typing import Any
 
 import sdnotify
 
-from agent import config as configuration
 from agent import output
 from agent.clock import NS, Clocks, SystemClocks
 from agent.config import Config, resolve
@@ -27,23 +26,23 @@ from agent.core.inputs import Inputs
 from agent.device_state import store
 from agent.device_state.anchor import make_anchor
 from agent.device_state.protection import protection_of
-from agent.device_state.store import SignedStateStore
-from agent.errors import ControlError, KeyFileError, StorageError
+from agent.device_state.store import Found, SignedStateStore
+from agent.errors import ConfigError, ControlError, StorageError
 from agent.evidence import layout
-from agent.keys import files
-from agent.keys.certificates import verify_device
-from agent.keys.trust import read_unpinned, verify_trust
 from agent.media.measurements import Fact
 from agent.media.measurer import Measurer
 from agent.media.packet import Kind
 from agent.policy.keeper import Happening, Keeper, StorageShelf
-from agent.policy_unsafe import WARNING, UnsafePermitEverything
+from agent.policy_unsafe import REFUSED_BY_PINS, UNSAFE_REFUSED, WARNING, UnsafeUntilSigned
 from agent.power.monitor import PowerMonitor
 from agent.recorder import inbox
 from agent.recorder.boot import Owner
+from agent.recorder.configuration import Chosen, Origin, kept_in
+from agent.recorder.configuration_in_force import ConfigurationInForce, Seen
 from agent.recorder.flag import Flag
 from agent.recorder.hardening import harden, kernel_boot_id, share_one_heap
 from agent.recorder.heartbeat import Heartbeat
+from agent.recorder.identity import load_owner
 from agent.recorder.interface import Options, Policy
 from agent.recorder.job import Settings
 from agent.recorder.local_socket import LocalServer
@@ -56,45 +55,12 @@ from agent.recorder.status import write_snapshot
 from agent.recorder.supervisor import Supervisor
 from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile, make_folders
-from agent.strict_json import sha256_hex
 
-POWER_OFF = 100
-"""The exit code of a recorder whose request to power off was granted."""
 HOUSEKEEPING_S = 0.1
 INBOX_S = 0.5
 SIGNALS_S = 0.25
 SNAPSHOT_EVERY = 10
 ANSWER_S = 2.0
-
-
-def load_owner(config: Config, config_file: Path) -> Owner:
-    """Who this device is, from its key and certificates.
-
-    Raises:
-        KeyFileError: A file is missing or malformed, or they do not belong together.
-        EvidenceError: A signature or a validity does not hold.
-    """
-    device = config.device
-    trust_token = files.read_token(resolve(config_file, device.trust))
-    trust = read_unpinned(trust_token)
-    if trust.root_kid != device.root:
-        raise KeyFileError(
-            f"expected a trust document of the root key {device.root}, got one of {trust.root_kid}: "
-            "it is another agency's, or [device] root is wrong"
-        )
-    trust = verify_trust(trust_token, trust.root)
-    certificate = files.read_token(resolve(config_file, device.certificate))
-    # Not by the clock: a certificate that ran out, or a clock that was set forward, must not keep a camera from
-    # recording. Auditors judge the time; what was revoked is refused.
-    verified = verify_device(certificate, trust, None)
-    scheme, _, place = device.key.partition(":")
-    uri = f"file:{resolve(config_file, place)}" if scheme == "file" else device.key
-    signer = files.load_signer(uri)
-    if signer.kid != verified.kid:
-        raise KeyFileError(
-            f"expected the identity key {verified.kid} that the device certificate names, got {signer.kid}"
-        )
-    return Owner(verified.agency, verified.device, signer, certificate.encode("ascii"), trust)
 
 
 def state_store(config: Config, config_file: Path, owner: Owner) -> SignedStateStore:
@@ -116,50 +82,60 @@ class Service:
         config: What to run.
         config_file: Where it came from; relative paths start there.
         clocks: Both clocks.
+        chosen: The same configuration, with its text and where it comes from.
+
+    Attributes:
+        begin_anew: Why the recorder ended: its configuration does not serve. Empty if that is not why.
     """
 
-    def __init__(self, config: Config, config_file: Path, clocks: Clocks | None = None) -> None:
+    def __init__(
+        self, config: Config, config_file: Path, clocks: Clocks | None = None, *, chosen: Chosen | None = None
+    ) -> None:
         self._clocks = clocks or SystemClocks()
+        chosen = chosen or Chosen(config, config_file)
+        self.begin_anew = ""
+        self._starts_by_itself = chosen.starts_by_itself
+        self._claimed = False
         self._run_directory = resolve(config_file, config.run.directory)
         self._bringers, self._nobody = _users(config.run.dock_user)
+        self._unsafe_refused = ""
         self._ending = threading.Event()
         self._heart = Heartbeat(self._clocks.monotonic_ns())
         self._reporter = Reporter()
         self._microphone = config.source.microphone is not None
         small_pictures = config.source.camera == "picamera2"
         self._measurer = Measurer(self._measured, self._clocks.monotonic_ns, decode_pictures=not small_pictures)
-        self._notifier = sdnotify.SystemdNotifier()
-        if self._notifier.socket is not None:
-            self._notifier.socket.settimeout(0)  # a service manager that does not listen must hold nothing up
         share_one_heap()
         hardening = harden()
         storage_path = resolve(config_file, config.storage.path)
         with contextlib.suppress(OSError):  # a card that is not there yet is reported by the first attempt to use it
             make_folders(storage_path)
-        self.hands = Hands(config.controls, self._clocks)
         owner = load_owner(config, config_file)
         storage = self._disk = DiskStorage(storage_path, group_reads=config.storage.readers == "group")
         policy = self._policy(config, owner, storage)
         named = sources(config, config_file, self._clocks.monotonic_ns, self._look)
+        # Last of what may be refused: pins that were taken would have to be given back.
+        self.hands = Hands(config.controls, self._clocks)
+        self._options = Options(
+            pre_event_ns=round(config.buffer.pre_event_s * NS),
+            pre_event_audio=config.buffer.pre_event_audio,
+            max_bytes=config.buffer.max_mb << 20,
+            classification=config.recording.classification,
+            settings=Settings(
+                segment_ns=round(config.recording.segment_s * NS), reserve_bytes=config.storage.reserve_mb << 20
+            ),
+            interleave_ns=INTERLEAVE_NS if len(named) > 1 else 0,
+            simulated_pins=bool(config.controls.inputs) and config.controls.pin_factory == "mock",
+            triggers=tuple(trigger.name for trigger in config.controls.triggers),
+            configuration=chosen.digest,
+        )
         self.recorder = Recorder(
             owner=owner,
             storage=storage,
             clocks=self._clocks,
             random_bytes=os.urandom,
             frame_length=frame_length_for,
-            options=Options(
-                pre_event_ns=round(config.buffer.pre_event_s * NS),
-                pre_event_audio=config.buffer.pre_event_audio,
-                max_bytes=config.buffer.max_mb << 20,
-                classification=config.recording.classification,
-                settings=Settings(
-                    segment_ns=round(config.recording.segment_s * NS), reserve_bytes=config.storage.reserve_mb << 20
-                ),
-                interleave_ns=INTERLEAVE_NS if len(named) > 1 else 0,
-                simulated_pins=bool(config.controls.inputs) and config.controls.pin_factory == "mock",
-                triggers=tuple(trigger.name for trigger in config.controls.triggers),
-                configuration=_digest(config_file),
-            ),
+            options=self._options,
             policy=policy,
             signals=self.hands,
             inputs=Inputs(self.hands.lines, self.hands.layout.patterns),
@@ -188,6 +164,12 @@ class Service:
             self.recorder.set_bit_rate,
         )
         self.recorder.power = lambda: self._power.status
+        self._notifier = sdnotify.SystemdNotifier()
+        if self._notifier.socket is not None:
+            self._notifier.socket.settimeout(0)  # a service manager that does not listen must hold nothing up
+        kept = kept_in(resolve(config_file, config.device.state), owner)
+        self._configuration = ConfigurationInForce(chosen, kept, self._clocks, self.recorder.keeper.post, self._use)
+        self.recorder.configuration = lambda: self._configuration.status
         self.recorder.protection = partial(
             protection_of, storage_path, resolve(config_file, config.device.state), config.device.anchor
         )
@@ -199,16 +181,64 @@ class Service:
             self._power_key = PowerKey(key, self._clocks.monotonic_ns, self.recorder.control.put)
 
     def _policy(self, config: Config, owner: Owner, storage: DiskStorage) -> Policy:
-        if config.policy.unsafe_permit_everything:
-            output.warn(f"bwc-agent: WARNING: {WARNING}")
-            return UnsafePermitEverything()
         keys = owner.trust.keys_of("policy")
 
         def make(seen_version: int) -> Keeper:
             return Keeper(StorageShelf(storage, layout.POLICY), keys, owner.agency, seen_version)
 
         buffer = config.buffer
-        return SignedPolicy(make, self._clocks, pre_event_s=buffer.pre_event_s, pre_event_audio=buffer.pre_event_audio)
+        signed = SignedPolicy(
+            make, self._clocks, pre_event_s=buffer.pre_event_s, pre_event_audio=buffer.pre_event_audio
+        )
+        if not config.policy.unsafe_permit_everything:
+            return signed
+        if config.controls.pin_factory != "mock":
+            self._unsafe_refused = REFUSED_BY_PINS
+            output.warn(f"bwc-agent: WARNING: {REFUSED_BY_PINS}")
+            return signed
+        output.warn(f"bwc-agent: WARNING: {WARNING}")
+        return UnsafeUntilSigned(signed, self._signed_ever, self._report_unsafe_refused)
+
+    def _signed_ever(self) -> bool:
+        """True if a signed bundle was in force on this device at some time, or if its state can't tell."""
+        loaded = self.recorder.state.load()
+        known = loaded.found in {Found.GOOD, Found.MISSING}
+        return not known or (loaded.state is not None and loaded.state.signed_bundle_ever)
+
+    def _report_unsafe_refused(self, why: str) -> None:
+        """Say to the core and to who started this that the signed policy decides all the same."""
+        output.warn(f"bwc-agent: WARNING: {why}")
+        self.recorder.control.put(on.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, why))
+
+    def _use(self, config: Config) -> None:
+        """Have what may change while recording take effect."""
+        settings = self._options.settings
+        settings.segment_ns = round(config.recording.segment_s * NS)
+        settings.reserve_bytes = config.storage.reserve_mb << 20
+        self._options.classification = config.recording.classification
+        self._power.use(config.power)
+        self._bringers, nobody = _users(config.run.dock_user)
+        self.recorder.policy.hold_to_terms()
+        if nobody:
+            self.recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "configuration", nobody))
+
+    def claim(self) -> None:
+        """Take the run directory and the evidence folder for this process; before that nothing was begun.
+
+        Raises:
+            ControlError: Another recorder has them, or the run directory can't be used.
+        """
+        if not self._claimed:
+            self._server.start()
+            self._claim()
+            self._claimed = True
+
+    def discard(self) -> None:
+        """Give back what a recorder took that is not to run."""
+        self.hands.close()
+        self._server.close()
+        if self._notifier.socket is not None:
+            self._notifier.socket.close()
 
     def run(self) -> bool:
         """Run until SIGTERM, SIGINT or a granted power-off; returns once everything is stored.
@@ -220,8 +250,10 @@ class Service:
             ControlError: Another recorder runs in this directory, or writes this evidence.
         """
         recorder = self.recorder
-        self._server.start()
-        self._claim()
+        self.claim()
+        self._configuration.announce()
+        if self._unsafe_refused:
+            recorder.control.put(on.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, self._unsafe_refused))
         if self._nobody:
             recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "configuration", self._nobody))
         threads = [
@@ -249,7 +281,8 @@ class Service:
         # not wake it.
         while not self._ending.wait(SIGNALS_S):
             continue
-        self._notifier.notify("STOPPING=1")
+        if not self.begin_anew:  # else the service manager would wait for an end that does not come
+            self._notifier.notify("STOPPING=1")
         self._measurer.close()
         self._power.close()
         recorder.close()
@@ -319,6 +352,7 @@ class Service:
             if count % SNAPSHOT_EVERY == 0:
                 self._try(recorder.policy.check)
                 self._try(recorder.warn)
+                self._try(self._judge_configuration)
                 if self._heart.ready and not tested:
                     tested = True
                     self._try(self._test_itself)
@@ -333,6 +367,20 @@ class Service:
         except Exception as error:  # noqa: BLE001 - journalled, once each
             self.recorder.effects.stumbled(f"{type(error).__name__}: {error}")
 
+    def _judge_configuration(self) -> None:
+        """Keep a configuration that has proved good; end in order, to begin anew, if another one would serve better."""
+        recorder = self.recorder
+        recording = bool(recorder.control.state.recording)
+        if self._starts_by_itself and (recorder.storage_read or self._heart.ready):
+            self._starts_by_itself = False
+            recorder.control.put(on.StartAsked(self._clocks.monotonic_ns(), on.Cause.CONFIGURATION))
+        why = self._configuration.judge(
+            Seen(recorder.standing_by, recorder.feed.packets > 0, recorder.storage_read, recording)
+        )
+        if why and not self._ending.is_set():
+            self.begin_anew = f"{self._configuration.status.digest} {why}"
+            recorder.control.put(on.Told(self._clocks.monotonic_ns()))
+
     def _test_itself(self) -> None:
         status = self.recorder.status()
         now = self._clocks.monotonic_ns()
@@ -342,7 +390,10 @@ class Service:
         """One line for who started it: on a terminal, or in the service manager's journal."""
         status = self.recorder.status()
         camera = f"{status.source} {'delivers' if status.source_delivering else 'DELIVERS NOTHING'}"
+        camera += "; UNSAFE POLICY: everything is permitted" if status.policy_unsafe else ""
         said = f"bwc-agent: ready in {status.mode}, boot {status.boot}; {camera}; evidence in {self._disk.root}"
+        if status.configuration.origin != Origin.FILE:
+            said += f"; configuration: {status.configuration.origin}"
         output.warn(said)
 
     def _snapshot(self) -> None:
@@ -377,6 +428,11 @@ class Service:
             case {"ask": "mark"}:
                 control.put(on.MarkAsked(now))
                 return control.call(lambda: {"recording": control.state.recording}).result(ANSWER_S)
+            case {"ask": "reload"}:
+                try:
+                    return self._configuration.reload()
+                except ConfigError as error:
+                    raise ControlError(errno.EINVAL, str(error)) from error
             case {"ask": "status"}:
                 return dict(msgspec.to_builtins(self.recorder.status()))
             case {"ask": "authorize", "token": str(token)}:
@@ -392,25 +448,9 @@ class Service:
                 return {"presses": self.hands.press(name, float(hold_s), times)}
             case _:
                 raise ControlError(
-                    22, "expected one of start, mark, status, policy, authorize and press; nothing else is done here"
+                    errno.EINVAL,
+                    "expected start, mark, status, reload, policy, authorize or press; nothing else is done here",
                 )
-
-
-def run(config_file: Path) -> int:
-    """Run the recorder of a configuration file until SIGTERM, or until it granted a power-off; the exit code.
-
-    Raises:
-        ConfigError, KeyFileError, EvidenceError, ControlError: It can't be run as it is configured.
-    """
-    return POWER_OFF if Service(configuration.load(config_file), config_file).run() else 0
-
-
-def _digest(config_file: Path) -> str:
-    """SHA-256 of a configuration file; empty if it can't be read any more."""
-    try:
-        return sha256_hex(config_file.read_bytes())
-    except OSError:
-        return ""
 
 
 def _users(dock_user: str) -> tuple[frozenset[int], str]:

@@ -9,7 +9,7 @@ from agent.core.gestures_layout import Layout
 from agent.core.limits import Limits
 from agent.core.setup import Setup
 from agent.policy.answer import answer
-from agent.policy.keeper import Event, Happening, Keeper
+from agent.policy.keeper import Event, Happening, Keeper, offered_digest
 from agent.policy.terms import Terms
 
 
@@ -35,10 +35,10 @@ class SignedPolicy:
         self._pre_event_s = int(pre_event_s)
         self._pre_event_audio = pre_event_audio
 
-    def load(self, seen_version: int) -> list[Event]:
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
         """Put the newest good bundle in force; what happened, for the journal."""
         keeper = self._make(seen_version)
-        events = keeper.load()
+        events = keeper.load(self._clocks.wall(), seen_digest, passed_ns)
         self._keeper = keeper
         self._loaded = True
         return events
@@ -55,7 +55,8 @@ class SignedPolicy:
         Not before `load`: until the journal was read nobody knows which version is the newest that was ever in force.
         """
         if not self._loaded:
-            return Event(Happening.REFUSED, 0, "storage has not been read yet, so that it can't be kept; try again")
+            why = "storage has not been read yet, so that it can't be kept; try again"
+            return Event(Happening.REFUSED, 0, offered_digest(token), why)
         return self._keeper.offer(token, self._clocks.wall())
 
     def check(self) -> Event | None:
@@ -79,6 +80,11 @@ class SignedPolicy:
         """Of the bundle in force; 0 for the built-in pack."""
         bundle = self._keeper.bundle
         return 0 if bundle is None else bundle.version
+
+    @property
+    def unsafe(self) -> bool:
+        """Signed rules, or the strictest ones: never."""
+        return False
 
     @property
     def setup(self) -> Setup:

@@ -8,6 +8,7 @@ from typing import Any
 from agent.config import Config, resolve
 from agent.device_state.protection import Protection, protection_of
 from agent.device_state.store import Found, Loaded
+from agent.errors import EvidenceError, KeyFileError
 
 _PRIVATE = 0o077
 _WRONG = {
@@ -22,7 +23,7 @@ def device_state(config: Config, config_file: Path, running: dict[str, Any] | No
 
     Raises:
         OSError: The folder is not there.
-        BwcError: The identity key or the anchor can't be used.
+        ConfigError: The anchor is none that there is.
     """
     folder = resolve(config_file, config.device.state)
     evidence = resolve(config_file, config.storage.path)
@@ -38,7 +39,10 @@ def device_state(config: Config, config_file: Path, running: dict[str, Any] | No
         problem = known["problem"] or known["anchor_problem"]
         said += f"; save {known['counter']}" + (f"; {problem}" if problem else "")
         return said, "check the internal storage, and the clock chip of [device] anchor" if problem else ""
-    loaded = _load(config, config_file)
+    try:
+        loaded = _load(config, config_file)
+    except (KeyFileError, EvidenceError):
+        return f"{said}; not looked into, for it can't be checked without the keys", ""
     if loaded.anchor:
         return f"{said}; {loaded.anchor}", "check the clock chip and its battery, or set [device] anchor"
     if loaded.found in _WRONG:
@@ -49,6 +53,7 @@ def device_state(config: Config, config_file: Path, running: dict[str, Any] | No
 
 
 def _load(config: Config, config_file: Path) -> Loaded:
-    from agent.recorder.service import load_owner, state_store
+    from agent.recorder.identity import load_owner
+    from agent.recorder.service import state_store
 
     return state_store(config, config_file, load_owner(config, config_file)).load()

@@ -25,6 +25,22 @@ class SelfTestStatus(msgspec.Struct, frozen=True):
     failed: list[str]
 
 
+class ConfigurationStatus(msgspec.Struct, frozen=True):
+    """The configuration in force.
+
+    Attributes:
+        origin: `file`; or `last_good` or `built_in`, because the file can't be used.
+        digest: SHA-256 of its text; empty for the built-in one.
+        problem: Why it is not the file; empty if it is.
+        pending: Keys of the file that a restart will put in force.
+    """
+
+    origin: str = "file"
+    digest: str = ""
+    problem: str = ""
+    pending: list[str] = []
+
+
 class DeviceStateStatus(msgspec.Struct, frozen=True):
     """How what must not be forgotten is kept.
 
@@ -70,8 +86,10 @@ class Status(msgspec.Struct, frozen=True):
         clock: Source of the wall clock; `clock_within_ms` bounds its error, null if nobody can.
         faulty_lines: Input lines that are not trusted.
         requests, refused: Requests of this boot, and how many were refused.
+        declared_only, pauses, mutes: Grants of this boot on the wearer's word alone, and what was paused and muted.
         missing: What procedure would have made the newest refused one allowed, such as `speak`.
         locked_memory: Nothing of this process can reach swap.
+        policy_unsafe: Whatever is asked for is permitted: the development policy of a bench is in force.
         policy_digest, policy_version: SHA-256 of the policy in force and the bundle's version; 0 for the built-in pack.
         dock_contact: The contact of the dock is closed; `docked`: and a station attests it; `station` names that one.
         dock_nonce: What a station has to sign now to attest this device.
@@ -80,6 +98,7 @@ class Status(msgspec.Struct, frozen=True):
         tampered: Tamper events of this boot.
         self_test: What the test at the start of the shift found; null before it.
         power: Battery, charger and board.
+        configuration: What the recorder works with.
         device_state: How what must not be forgotten is kept.
     """
 
@@ -110,10 +129,14 @@ class Status(msgspec.Struct, frozen=True):
     faulty_lines: list[str]
     requests: int
     refused: int
+    declared_only: int
+    pauses: int
+    mutes: int
     missing: list[str]
     locked_memory: bool
     policy_digest: str
     policy_version: int
+    policy_unsafe: bool
     dock_contact: bool
     docked: bool
     station: str
@@ -124,6 +147,7 @@ class Status(msgspec.Struct, frozen=True):
     tampered: int
     self_test: SelfTestStatus | None
     power: PowerStatus = PowerStatus()
+    configuration: ConfigurationStatus = ConfigurationStatus()
     device_state: DeviceStateStatus = DeviceStateStatus()
 
 

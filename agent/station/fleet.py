@@ -29,8 +29,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     pending_segments: int | None
     refused: int | None
     tampered: int | None
+    declared_only: int | None
+    pauses: int | None
+    mutes: int | None
     policy: str | None
     policy_version: int | None
+    policy_unsafe: bool | None
     mode: str | None
     events: int
     alarms: int
@@ -45,10 +49,18 @@ def rows(store: Store) -> list[Row]:
     return [_row(row) for row in store.devices()]
 
 
+def _status(text: str) -> Status | None:
+    """A stored status; None where there is none, or an earlier version took what this one does not."""
+    try:
+        return msgspec.json.decode(text, type=Status) if text else None
+    except msgspec.MsgspecError:
+        return None
+
+
 def _row(row: DeviceRow) -> Row:
     told: dict[str, Any] = {}
-    if row.status:
-        status = msgspec.json.decode(row.status, type=Status)
+    status = _status(row.status)
+    if status is not None:
         told = {
             "battery_pct": status.battery_pct,
             "free_bytes": status.storage.free_bytes,
@@ -56,8 +68,12 @@ def _row(row: DeviceRow) -> Row:
             "pending_segments": status.evidence.pending_segments,
             "refused": status.since_dock.refused,
             "tampered": status.since_dock.tampered,
+            "declared_only": status.since_dock.declared_only,
+            "pauses": status.since_dock.pauses,
+            "mutes": status.since_dock.mutes,
             "policy": status.policy.name,
             "policy_version": status.policy.version,
+            "policy_unsafe": status.policy.unsafe,
             "mode": status.mode,
         }
     nothing = dict.fromkeys(name for name in Row.__struct_fields__ if name not in told)
@@ -83,12 +99,11 @@ def ago(text: str, now_ns: int) -> str:
 
 
 def event_line(device: str, text: str) -> str:
-    """One stored event as one line: when, which device, what, and what its entry says in the clear.
-
-    Raises:
-        msgspec.MsgspecError: It is no event.
-    """
-    event = msgspec.json.decode(text, type=Event)
+    """One stored event as one line: when, which device, what, and what its entry says in the clear."""
+    try:
+        event = msgspec.json.decode(text, type=Event)
+    except msgspec.MsgspecError as error:  # an earlier version took it
+        return escaped(f"{device}: an event that this version can't read ({error}); --json has it as it was said")
     entry = event.data.entry
     said = [
         f"{name}={_said(value)}"

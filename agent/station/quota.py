@@ -36,7 +36,7 @@ class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     messages_a_minute: Annotated[int, msgspec.Meta(ge=100, le=1_000_000)] = 12_000
     bytes_a_minute: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 32)] = 16 << 20
     bytes_a_day: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 40)] = 64 << 20
-    bytes_stored: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 50)] = 1 << 30
+    bytes_stored: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 50)] = 4 << 30
 
 
 class Over(StrEnum):

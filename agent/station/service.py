@@ -14,6 +14,7 @@ The rules, in order:
    (`agent.station.quota`). One that is malformed, or that fails in any way, is refused alone: what it wrote is undone,
    it is counted, said and an alarm, and the others of its turn are kept. Only a database that refuses fails a turn.
 7. An event is acknowledged to a device only if it is kept under that very device's name.
+8. What a custodian is to look at (`agent.station.review`) is an alarm: one of a kind for each device at a time.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ import random
 import re
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from agent import output
@@ -36,6 +37,7 @@ from agent.keys.trust import TrustDocument
 from agent.output import escaped
 from agent.station.history import Checks, Verdict, judge
 from agent.station.quota import Over, Quota, Rates, room
+from agent.station.review import of_event, of_status
 from agent.station.store import Store
 
 TURN_S = 0.1
@@ -107,7 +109,7 @@ class Station:
         self._signer = signer
         self._store = store
         self._clocks = clocks
-        self._say = say
+        self._say = output.escaping(say)
         self._attested: dict[str, tuple[str, str]] = {}
         self._problem = ""
         self._up = False
@@ -227,7 +229,14 @@ class Station:
             self._store.put_event(
                 device, event.id, event.data.line, kind=event.type, time=event.time, received=received, text=text
             )
+            self._review(device, of_event(self._store, device, event), received)
         answers.ids[device].append(event.id)
+
+    def _review(self, device: str, alarms: Iterable[tuple[str, str]], received: str) -> None:
+        """Keep and say what a custodian is to look at, by rule 8."""
+        for kind, detail in alarms:
+            if self._store.put_alarm(device, kind, detail, received, once=True):
+                self._say(f"ALARM {device}: {detail}")
 
     def _status(self, device: str, message: Received, received: str, answers: _Answers) -> None:
         status = decode(message.payload, Status)
@@ -235,6 +244,7 @@ class Station:
             raise EvidenceError(f"expected a status of {device}, got one of {status.device} of {status.agency}")
         text = message.payload.decode("utf-8")
         self._store.put_status(device, status.session, text, received, live=not message.retained)
+        self._review(device, of_status(status), received)
         if message.retained:
             if status.contact:
                 answers.greet.add(device)

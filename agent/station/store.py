@@ -181,6 +181,7 @@ class Store:
         self._database.execute("PRAGMA synchronous=FULL")
         if version < VERSION:
             self._migrate()
+        self._database.execute("CREATE INDEX IF NOT EXISTS events_by_type ON events (device, type, line)")
 
     def _migrate(self) -> None:
         """A new database, or one of version 0: all tables, in one transaction."""
@@ -272,6 +273,29 @@ class Store:
         )
         if added.rowcount:
             self._count(device, received, len(text.encode("utf-8")))
+
+    def declared_ends(self, device: str, line: int, since: str) -> int:
+        """How many recordings of a device ended on the wearer's word alone after a time, up to a line."""
+        with _refusals():
+            found: tuple[int] = self._database.execute(
+                "SELECT count(*) FROM events WHERE device=? AND type='bwc.v1.recording_ended' AND line<=? AND time>?"
+                " AND json_extract(event, '$.data.entry.declared_only')",
+                (device, line, since),
+            ).fetchone()
+        return found[0]
+
+    def declared_stops_limit(self, device: str, line: int) -> object:
+        """How many such ends within an hour a device's policy allows, by its newest line on that up to a line.
+
+        It is the device's word, of whatever type; None if there is no such line.
+        """
+        with _refusals():
+            row = self._database.execute(
+                "SELECT json_extract(event, '$.data.entry.declared_stops_per_hour') FROM events"
+                " WHERE device=? AND type='bwc.v1.policy' AND line<=? ORDER BY line DESC LIMIT 1",
+                (device, line),
+            ).fetchone()
+        return row[0] if row else None
 
     def usage(self, device: str) -> Usage:
         """What a device has added for good."""

@@ -39,6 +39,7 @@ class Code(StrEnum):
     POLICY_ALTERED = "policy_altered"
     POLICY_MISSING = "policy_missing"
     POLICY_UNVERIFIED = "policy_unverified"
+    POLICY_UNSAFE = "policy_unsafe"
 
     # the journal
     BOOT_INTACT = "boot_intact"
@@ -55,6 +56,8 @@ class Code(StrEnum):
     JOURNAL_LINE_MISSING = "journal_line_missing"
     JOURNAL_LINE_MOVED = "journal_line_moved"
     LINES_UNSIGNED = "lines_unsigned"
+    LINE_NOT_BELIEVED = "line_not_believed"
+    LINE_TORN_FROM_SIGNATURE = "line_torn_from_signature"
     CHECKPOINT_FORGED = "checkpoint_forged"
     CHECKPOINT_CONTRADICTS = "checkpoint_contradicts"
     TIME_WENT_BACK = "time_went_back"
@@ -91,6 +94,7 @@ class Code(StrEnum):
     RECORDING_OPEN_END = "recording_open_end"
     RECORDING_NOT_FINAL = "recording_not_final"
     RECORDING_MISSING = "recording_missing"
+    RECORDING_STALLED = "recording_stalled"
     RECORDING_UNNAMED = "recording_unnamed"
     AFTER_FINAL = "after_final"
     ENDED_WITHOUT_GRANT = "ended_without_grant"
@@ -136,6 +140,7 @@ _NOTES = frozenset(
         Code.JOURNAL_TORN,
         Code.JOURNAL_BEHIND,
         Code.LINES_UNSIGNED,
+        Code.LINE_TORN_FROM_SIGNATURE,
         Code.CLOCK_UNTRUSTED,
         Code.SEGMENT_RECOVERED,
         Code.SEGMENT_EMPTY,
@@ -197,6 +202,8 @@ class Verdict(StrEnum):
 
     INTACT = "intact"
     UNFINISHED = "unfinished"
+    UNSAFE_POLICY = "unsafe_policy"
+    """Nothing is altered, but an unsafe policy permitted whatever was asked for: what is missing proves nothing."""
     NOT_INTACT = "not_intact"
 
 
@@ -232,7 +239,10 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """`intact` only if nothing is wrong; `unfinished` if all that is wrong is that something is not closed yet."""
+        """`intact` only if nothing is wrong; `unfinished` if all that is wrong is that something is not closed yet.
+
+        `unsafe_policy` if an unsafe policy was in force and nothing else is wrong, or something is not closed yet.
+        """
         return verdict_of(self.findings)
 
     def of_recording(self, recording: str) -> tuple[Finding, ...]:
@@ -252,6 +262,8 @@ class Report:
                 said = "all intact"
             case Verdict.UNFINISHED:
                 said = "nothing is altered, but not all is closed"
+            case Verdict.UNSAFE_POLICY:
+                said = "UNSAFE POLICY: nothing is altered, but the camera permitted whatever was asked for"
             case _:
                 said = f"NOT INTACT, {number(len(self.bad), 'finding')}"
         pinned = all(anchor.pinned for anchor in self.anchors)
@@ -264,7 +276,9 @@ def verdict_of(findings: tuple[Finding, ...]) -> Verdict:
     bad = {finding.code for finding in findings if finding.severity is Severity.BAD}
     if not bad:
         return Verdict.INTACT
-    return Verdict.UNFINISHED if bad <= _UNFINISHED else Verdict.NOT_INTACT
+    if not bad <= _UNFINISHED | {Code.POLICY_UNSAFE}:
+        return Verdict.NOT_INTACT
+    return Verdict.UNSAFE_POLICY if Code.POLICY_UNSAFE in bad else Verdict.UNFINISHED
 
 
 def number(count: int, noun: str) -> str:

@@ -9,9 +9,15 @@ The rules, in order (the format is that of `agent.evidence.journal`):
    very end nobody has said so yet: the journal is cut there.
 4. Each checkpoint is signed by its boot's key, over the number and hash of the line before it and the times of its own.
    Lines that were altered and chained anew do not get past the next checkpoint.
-5. Neither clock ever goes back, except that the monotonic one begins anew with a boot.
-6. A recording ends only by a request that was granted in the same boot, by a line that a checkpoint signs: the
-   recorder signs a grant before it acts on it, and whoever has the card can chain a line on.
+5. Neither clock ever goes back, except that the monotonic one begins anew with a boot. What a boot's unattested lines
+   say of the time binds no later boot.
+6. A line that permits, ends, continues or releases something, a boot line and an orderly end are believed only if a
+   checkpoint covers them (`agent.evidence.belief`). The recorder stores such a line and its checkpoint in one write, so
+   without one it is altered: somebody who holds the card has chained it on. The one exception is the last line before
+   torn bytes, where that very write was cut; it is not believed either.
+7. A recording ends only by a stop or power-off that was requested for it and granted in the same boot, and whose grant
+   was neither voided nor taken back (`agent.evidence.grants`). It is continued only by another one, which has begun.
+8. While a recording runs, segments are attested or a line says why not (see `agent.verification.stalls`).
 
 After anything wrong, reading goes on with the next line, so that one alteration is told once and hides no other.
 """
@@ -19,6 +25,7 @@ After anything wrong, reading goes on with the next line, so that one alteration
 from agent.clock import utc_text
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
+from agent.evidence.belief import needs_signature
 from agent.evidence.journal import CHECKPOINT_TYPE, HELD, CheckpointPayload, Line, checkpoint_payload, parse_line
 from agent.evidence.sure_time import latest_ns
 from agent.keys import jws
@@ -26,8 +33,16 @@ from agent.strict_json import sha256_hex
 from agent.verification.authority import Authority
 from agent.verification.findings import Code, Findings, number, short
 from agent.verification.lines import Torn, Whole, raw_lines
+from agent.verification.stalls import Stall, Stalls
 from agent.verification.story import Attestation, BootStory, JournalStory
 from agent.verification.tree import Kind, Tree, below
+
+UNSAFE_POLICY = sha256_hex(b"UNSAFE-permit-everything")
+"""As `agent.policy_unsafe` has it, which is not imported: no rule is run here."""
+_GRANTS = (entries.Requested, entries.RecordingStarted, entries.StopTakenBack, entries.Voided)
+"""What says, besides lines that need a signature, whether a grant holds."""
+MOST_PENDING = 1 << 16
+"""Lines that may wait for a checkpoint: more than a recorder writes in many minutes. Beyond that none is believed."""
 
 
 def verify_journals(tree: Tree, folder: str, authority: Authority, findings: Findings) -> JournalStory:
@@ -85,9 +100,12 @@ class _Reader:
         self._unread = 0
         self._torn_path = ""
         self._utc_ns = self._sure_utc_ns = -(1 << 100)
+        self._attested_times = (self._utc_ns, self._sure_utc_ns)
         self._mono_us = 0
         self._boot = BootStory(0)
         self._path = ""
+        self._pending: list[tuple[int, entries.Entry]] = []
+        self._stalls = Stalls()
 
     def lose_track(self) -> None:
         """A file is missing: the chain begins anew with the next line."""
@@ -99,6 +117,10 @@ class _Reader:
         self._boot = self.story.boots[boot] = BootStory(boot)
         self._path = path
         self._mono_us = 0
+        self._utc_ns, self._sure_utc_ns = self._attested_times
+        self._pending.clear()
+        self._stalls = Stalls()
+        torn = 0
         bad = self._findings.bad
         try:
             with self._tree.open(path) as stream:
@@ -108,12 +130,15 @@ class _Reader:
                     elif isinstance(item, Torn):
                         self._loose += item.size
                         self._torn_path = path
+                        torn = item.size
                     else:
                         self._no_line(item.size, "it is longer than any line of a journal")
         except StorageError as error:
             self._findings.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
             self.lose_track()
             return
+        self._not_believed(torn=torn)
+        self._stalled(self._stalls.finish())
         self._sum_up(path, newest=newest, intact=self._findings.bad == bad)
 
     def finish(self) -> None:
@@ -257,22 +282,25 @@ class _Reader:
         boot = self._boot
         boot.unsigned += 1
         entry = line.entry
-        if not isinstance(entry, entries.Checkpoint):
-            boot.shut_down = isinstance(entry, entries.ShutDown)
+        if not boot.unsafe_line and _permits_everything(entry):
+            boot.unsafe_line = line.n
+        self._stalled(self._stalls.follow(line))
+        if isinstance(entry, entries.Checkpoint):
+            self._checkpoint(line, entry)
+            return
+        boot.shut_down = False
+        if needs_signature(entry) or isinstance(entry, _GRANTS):
+            self._pending.append((line.n, entry))
+        if len(self._pending) > MOST_PENDING:
+            self._not_believed()
         match entry:
-            case entries.Checkpoint():
-                self._checkpoint(line, entry)
-            case entries.Decided():
-                if entry.allowed:
-                    boot.promised.add(entry.request)
             case entries.RecordingStarted():
-                self.story.recording(entry.recording, line.n).boots.append(boot.boot)
+                self._started(line.n, entry)
             case entries.RecordingEnded():
-                self._ended(line.n, entry)
+                self.story.recording(entry.recording, line.n)
+                boot.running = "" if boot.running == entry.recording else boot.running
             case entries.Continued():
-                self.story.recording(entry.recording, line.n).continued_by = entry.by
-            case entries.PolicyChanged() if entry.what == "policy_in_force":
-                self.story.policies.setdefault(entry.policy, (entry.version, line.n))
+                self.story.recording(entry.recording, line.n)
             case entries.SegmentOpened():
                 segment = self.story.recording(entry.recording, line.n).segment(entry.segment)
                 if segment.opened is not None:
@@ -286,19 +314,83 @@ class _Reader:
             case _:
                 return
 
+    def _started(self, n: int, entry: entries.RecordingStarted) -> None:
+        boot = self._boot
+        if boot.running:
+            what = "it" if boot.running == entry.recording else f"recording {boot.running}"
+            self._contradicts(n, f"the recording is begun while {what} runs", entry.recording)
+        boot.running = entry.recording
+        self.story.recording(entry.recording, n).boots.append(boot.boot)
+
+    def _stalled(self, stall: Stall | None) -> None:
+        """Rule 8."""
+        if stall is not None:
+            said = (
+                f"for {stall.us / 1_000_000:.0f} s before this line the recording ran by the journal, but nothing of "
+                "it reached storage, and no line says why"
+            )
+            self._findings.add(Code.RECORDING_STALLED, self._at(stall.line), said, recording=stall.recording)
+
+    # -- what only attested lines say ---------------------------------------------------------------------------------
+
+    def _attested(self) -> None:
+        """A checkpoint covers what was pending."""
+        for n, entry in self._pending:
+            self._believe(n, entry)
+            self._boot.grants.follow(entry)
+        self._pending.clear()
+        self._attested_times = (self._utc_ns, self._sure_utc_ns)
+
+    def _believe(self, n: int, entry: entries.Entry) -> None:
+        match entry:
+            case entries.ShutDown():
+                self._boot.shut_down = self._boot.last == n + 1  # of which the second is the checkpoint
+            case entries.RecordingEnded():
+                self._ended(n, entry)
+            case entries.Continued():
+                self._continued(n, entry)
+            case entries.PolicyChanged() if entry.what == "policy_in_force":
+                self.story.policies.setdefault(entry.policy, (entry.version, n))
+            case _:
+                return
+
+    def _not_believed(self, *, torn: int = 0) -> None:
+        """Rule 6: what is pending when no checkpoint follows; `torn` bytes of a line end the file."""
+        for n, entry in self._pending:
+            if not needs_signature(entry):
+                continue
+            kind = str(entry.__struct_config__.tag)
+            recording = str(getattr(entry, "recording", ""))
+            if torn and n == self._boot.last:
+                said = f"a {kind} line was torn from the checkpoint that signs it; nobody believes it"
+                self._findings.add(Code.LINE_TORN_FROM_SIGNATURE, self._at(n), said, recording=recording)
+            else:
+                said = (
+                    f"altered: a {kind} line that no checkpoint signs. The recorder stores such a line together with "
+                    "its signature, so somebody who holds the card has written it, or cut the signature off"
+                )
+                self._findings.add(Code.LINE_NOT_BELIEVED, self._at(n), said, recording=recording)
+        self._pending.clear()
+
     def _contradicts(self, n: int, said: str, recording: str) -> None:
         self._findings.add(Code.JOURNAL_CONTRADICTS, self._at(n), said, recording=recording)
 
     def _ended(self, n: int, entry: entries.RecordingEnded) -> None:
-        """Rule 6."""
+        """Rule 7."""
         story = self.story.recording(entry.recording, n)
         story.ended_line, story.ended_boot = n, self._boot.boot
-        if entry.request not in self._boot.granted:
-            unsigned = entry.request in self._boot.promised
-            grants = "signed line of this boot grants: whoever had the card can have written it" if unsigned else ""
-            grants = grants or "line of this boot grants"
-            said = f"the recording was ended by request {entry.request}, which no {grants}"
+        if why := self._boot.grants.why_not_ended(entry):
+            said = f"the recording was ended by request {entry.request}, {why}"
             self._findings.add(Code.ENDED_WITHOUT_GRANT, self._at(n), said, recording=entry.recording)
+
+    def _continued(self, n: int, entry: entries.Continued) -> None:
+        """Rule 7."""
+        other = self.story.recordings.get(entry.by)
+        if entry.by == entry.recording or other is None or self._boot.boot not in other.boots:
+            said = f"it is said to go on as recording {entry.by}, which did not begin in this boot"
+            self._contradicts(n, said, entry.recording)
+            return
+        self.story.recording(entry.recording, n).continued_by = entry.by
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -314,12 +406,11 @@ class _Reader:
             self._findings.add(Code.CHECKPOINT_FORGED, self._at(line.n), said)
             return
         boot.checkpoints += 1
-        boot.unsigned = 0
         if problem := self._disagrees(line, payload):
             self._findings.add(Code.CHECKPOINT_CONTRADICTS, self._at(line.n), problem)
             return
-        boot.granted |= boot.promised
-        boot.promised.clear()
+        boot.unsigned = 0
+        self._attested()
         if payload.recording:
             self._attestation(line.n, payload)
 
@@ -363,6 +454,22 @@ class _Reader:
             self._findings.add(Code.CLOCK_UNTRUSTED, path, _untrusted(boot))
         if intact:
             self._findings.add(Code.BOOT_INTACT, path, _intact(boot))
+        if boot.unsafe_line:
+            said = (
+                f"UNSAFE POLICY in boot {boot.boot}: whatever was asked for was permitted, stops, pauses and mutes "
+                "too. It is for a bench only, and no rule of an agency stood behind a grant"
+            )
+            self._findings.add(Code.POLICY_UNSAFE, self._at(boot.unsafe_line), said)
+
+
+def _permits_everything(entry: entries.AnyEntry) -> bool:
+    """True of a line that says that the unsafe policy is in force, or that it has decided."""
+    match entry:
+        case entries.PolicyChanged(what="policy_unsafe"):
+            return True
+        case entries.PolicyChanged(what="policy_built_in") | entries.Decided():
+            return entry.policy == UNSAFE_POLICY
+    return False
 
 
 def _dark(entry: entries.Boot) -> str:

@@ -413,7 +413,7 @@ class _Recording:
         story, boot = self._scope.story, self._scope.journal.boots.get(last.boot)
         if boot is None or (story is not None and (story.ended_line or story.continued_by)):
             return
-        if not boot.shut_down and boot.granted and not last.recovered:
+        if not boot.shut_down and boot.grants.may_end(last.recording) and not last.recovered:
             said = f"ended by a stop that boot {boot.boot} granted; it lost power before its journal could say so"
             self._scope.say(Code.JOURNAL_BEHIND, path, said)
         else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agent.evidence.entries import SegmentClosed, SegmentOpened, SegmentRecovered
+from agent.evidence.grants import Grants
 from agent.keys.certificates import BootCertificate
 
 
@@ -107,6 +108,10 @@ class BootStory:
         shut_down: It ended in order: nothing that it did is missing from its journal.
         granted: Requests that the policy granted, and whose grant the boot has signed.
         promised: Requests that a line grants which no signature covers yet.
+        unsafe_line: The first line by which everything that was asked for was permitted; 0 for none.
+        shut_down: It ended in order, over its signature: nothing that it did is missing from its journal.
+        grants: Requests that the policy granted, as far as attested lines tell.
+        running: The recording that runs, as far as any line tells.
         first_utc, last_utc: Times of its first and its last line.
         dark: What it says of the time before it, in words; empty for the first boot.
         clocks: Lines by the source of their time.
@@ -122,8 +127,9 @@ class BootStory:
     last: int = 0
     unsigned: int = 0
     shut_down: bool = False
-    granted: set[int] = field(default_factory=set)
-    promised: set[int] = field(default_factory=set)
+    unsafe_line: int = 0
+    grants: Grants = field(default_factory=Grants)
+    running: str = ""
     first_utc: str = ""
     last_utc: str = ""
     dark: str = ""

@@ -1,49 +1,45 @@
-"""A boot whose writer hangs all shift: the wearer sees it at once, and what is lost is counted by somebody else."""
+"""A boot whose writer was blocked all the time says that it records, and stores nothing: what verify says of it."""
 
 import pytest
 
-from agent.clock import NS
-from agent.core.signals import Background, Signal
-from agent.evidence.entries import PacketsLost, StorageFailed
-from agent.recorder.storage_watch import HANG_NS
-from agent.recorder.writer import Rest, Writer
-from tests.attacks.test_card_attacks import memory
-from tests.support.device import Device
+from agent.core import events as on
+from agent.recorder.writer import Writer
+from agent.verification.findings import Code, Verdict
+from tests.attacks.test_card_attacks import interrupted, memory
+from tests.support.device import trust
+from tests.support.evidence import check, codes, files_of, found
 
 
-def test_writer_that_hangs_is_shown_and_journalled_and_its_losses_are_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    device = Device(max_bytes=1 << 15)
-    device.run(6)
-    device.press("record", times=2)
-    recording = device.recording
-    device.run(4)
-    memory(device).cut_power()
+def test_boot_that_recorded_nothing_and_does_not_say_why_is_not_intact(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = interrupted()
     with monkeypatch.context() as patch:
-        patch.setattr(Writer, "step", lambda _self: Rest(None, 0))  # stands for a write that does not come back
+        patch.setattr(Writer, "step", lambda _writer: None)  # as if it read a file of 4 TiB
         device.boot()
-        device.run(HANG_NS / NS + 1)
-        assert device.signals.lights is Background.FAULT
-        assert Signal.STORAGE_FAULT in device.signals.shown
-        assert device.recorder.status().storage_failing
-        device.run(60)
-        status = device.recorder.status()
-        job = device.recorder.effects.job
-        assert job is not None
-        rest = sum(gone.packets for gone in device.recorder.feed.lost(job.cursor))
-        held, came = len(device.recorder.feed._ring), device.recorder.feed.packets
-    assert status.backlog_ms > 1000
-    (failed,) = device.entries(StorageFailed, 2)
-    assert isinstance(failed, StorageFailed)
-    assert failed.problem == "ETIMEDOUT"
-    lost = [entry for entry in device.entries(PacketsLost, 2) if isinstance(entry, PacketsLost)]
-    assert {entry.recording for entry in lost} == {recording}
-    counted = sum(entry.packets for entry in lost)
-    assert counted > 3000
-    assert counted + rest + held == came, "all that came in is counted or held"
-    memory(device).cut_power()
+        # Nor does it journal anything: a recorder that notices says so, and then the line explains it.
+        patch.setattr(device.recorder.keeper, "post", lambda *_said, **_more: None)
+        device.run(130)
+        memory(device).cut_power()
     device.boot()
     device.run(3)
-    assert device.recording == recording
-    assert not device.recorder.status().storage_failing
+    device.press("record", hold_s=3.2)
+    device.run(1)
+    device.recorder.close()
+    report = check(files_of(memory(device)), trust())
+    assert report.verdict is Verdict.NOT_INTACT
+    assert codes(report) == {Code.RECORDING_STALLED}
+    assert "nothing of it reached storage" in found(report, Code.RECORDING_STALLED)[0].sentence
+
+
+def test_recording_whose_camera_failed_for_minutes_is_intact() -> None:
+    device = interrupted()
+    device.boot()
+    device.run(2)
+    device.recorder.control.put(on.SourceFailed(device.clocks.now_ns, "video", "gone"))
+    device.settle()
+    for _ in range(20):
+        device.clocks.advance(10)
+        device.settle()
+    device.press("record", hold_s=3.2)
+    device.run(1)
+    device.recorder.close()
+    assert Code.RECORDING_STALLED not in codes(check(files_of(memory(device)), trust()))

@@ -14,9 +14,8 @@ from agent.core.state import Mode
 from agent.evidence import entries, layout
 from agent.evidence.manifest import OPENING_TYPE, opening
 from agent.keys import jws
-from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder.job import Job
-from tests.support.device import Device, trust
+from tests.support.device import Device, GrantsAll, trust
 from tests.support.packets import scene
 from tests.support.rig import Rig
 from tests.support.storage import MemoryStorage, failing
@@ -41,7 +40,7 @@ def in_pause(device: Device) -> None:
 
 
 def test_broken_light_never_leaves_the_picture_withheld_after_the_pause() -> None:
-    device = Device(policy=UnsafePermitEverything(Setup(Limits(post_roll_s=5, pause_s=60))))
+    device = Device(policy=GrantsAll(Setup(Limits(post_roll_s=5, pause_s=60))))
     in_pause(device)
 
     def broken(_signal: Signal, _now_ns: int) -> None:
@@ -56,7 +55,7 @@ def test_broken_light_never_leaves_the_picture_withheld_after_the_pause() -> Non
 
 
 def test_broken_input_reader_never_lengthens_a_pause() -> None:
-    device = Device(policy=UnsafePermitEverything(Setup(Limits(pause_s=4))))
+    device = Device(policy=GrantsAll(Setup(Limits(pause_s=4))))
     in_pause(device)
 
     def broken(_now_ns: int) -> list[object]:

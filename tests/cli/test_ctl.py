@@ -45,6 +45,7 @@ STATUS: dict[str, Any] = {
     "refused": 1,
     "missing": [],
     "locked_memory": True,
+    "configuration": {"origin": "file", "digest": "0" * 64, "problem": "", "pending": []},
     "power": {
         "battery_percent": 41.5,
         "battery_volts": 3.71,

@@ -243,6 +243,6 @@ def test_narrow_table_wraps_no_name_and_says_what_it_left_out(
     store.close()
     out = bwc_agent("fleet", "watch", "--once", "--config", office).out
     assert f" {name} undocked" in out
-    assert "no room for: policy" in out
+    assert "no room for: paused, declared" in out
     assert "last seen" in out
     assert all(len(line) <= 80 for line in out.splitlines())

@@ -7,7 +7,7 @@ import pytest
 from agent import config as configuration
 from agent.cli import main
 from agent.keys.files import load_signer, needs_passphrase
-from agent.recorder.service import load_owner
+from agent.recorder.identity import load_owner
 from tests.support.commands import bwc_agent
 
 

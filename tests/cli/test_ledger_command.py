@@ -24,13 +24,14 @@ def test_shift_is_told_in_tables_and_says_that_nobody_verified_it(tmp_path: Path
     assert "not verified; run bwc-agent verify" in result.stdout
     for word in ("privacy", "recording (post-roll)", "refused", "declared only", "exactly: the kernel ran on"):
         assert word in result.stdout
-    assert "base.force" not in result.stdout
+    assert "base.unknown-situation" not in result.stdout
 
 
 def test_with_the_key_the_rules_are_told_and_the_replay_is_the_same(tmp_path: Path) -> None:
     result = run(write(_acted_out(), tmp_path), "--key", agency().custodian, "--replay")
     assert result.exit_code == 0
-    assert "base.force" in result.stdout
+    assert "base.unknown-situation" in result.stdout
+    assert "base.force" not in result.stdout
     assert "all the same" in result.stdout
 
 

@@ -10,6 +10,7 @@ import pytest
 from agent import __version__, cli
 from agent.cli import COMMANDS, main
 from agent.errors import BwcError, EvidenceError, StorageError
+from agent.recorder.launch import UNUSABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -185,9 +186,9 @@ def test_run_by_either_way_refuses_a_missing_configuration_alike(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     missing = str(tmp_path / "none.toml")
-    assert run(monkeypatch, "run", "--config", missing) == 2
+    assert run(monkeypatch, "run", "--config", missing) == UNUSABLE
     plain = capsys.readouterr().err
     monkeypatch.setattr(cli, "recorder_asked_for", lambda _arguments: "")
-    assert run(monkeypatch, "run", "--config", missing) == 2
+    assert run(monkeypatch, "run", "--config", missing) == UNUSABLE
     assert capsys.readouterr().err == plain
     assert "none.toml" in plain

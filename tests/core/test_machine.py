@@ -146,7 +146,7 @@ def test_refused_request_changes_nothing_and_is_journalled_and_signalled(recordi
     assert recording.entry(entries.Requested) == entries.Requested(request, action, recording.now_ns // 1000, 1)
     recording.decide(request, allowed=False)
     assert recording.entry(entries.Decided) == entries.Decided(
-        request, allowed=False, policy="policy", at_us=recording.now_ns // 1000
+        request, allowed=False, policy="policy", at_us=recording.now_ns // 1000, action=action
     )
     assert Signal.REFUSED in recording.shown
     recording.durable(request)
@@ -160,8 +160,8 @@ def test_grant_takes_no_effect_before_its_line_is_durable(recording: Desk, actio
     recording.decide(request)
     assert [type(command) for command in recording.did] == [do.Journal]
     assert recording.did[0] == do.Journal(
-        entries.Decided(request, allowed=True, policy="policy", at_us=recording.now_ns // 1000),
-        {"principal": "wearer", "rules": [], "obligations": [], "missing": [], "error": ""},
+        entries.Decided(request, allowed=True, policy="policy", at_us=recording.now_ns // 1000, action=action),
+        {"principal": "wearer", "rules": [], "obligations": [], "missing": [], "unknown": [], "error": ""},
         token=request,
     )
     assert recording.mode() is Mode.RECORDING
@@ -181,7 +181,7 @@ def test_request_that_the_policy_does_not_answer_is_answered_with_a_refusal(reco
     request = recording.ask(Action.STOP_RECORDING)
     recording.wait(GRANT_NS / NS)
     assert recording.entry(entries.Decided) == entries.Decided(
-        request, allowed=False, policy="", at_us=recording.now_ns // 1000
+        request, allowed=False, policy="", at_us=recording.now_ns // 1000, action="StopRecording"
     )
     assert Signal.REFUSED in recording.shown
 

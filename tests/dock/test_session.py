@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent.clock import NS
 from agent.dock.journal import Read
-from agent.dock.messages import Ack, Topics
+from agent.dock.messages import Ack, SinceDock, Topics
 from agent.dock.session import AGAIN_NS, WINDOW, Cursor, Session
 from tests.support.statuses import status
 
@@ -138,11 +138,25 @@ def test_states_are_said_when_they_change_and_on_leaving() -> None:
     assert [json.loads(p.payload)["state"] for p in session.farewell()] == ["undocked"]
 
 
+def test_grants_on_the_wearers_word_pauses_and_mutes_are_counted_until_the_docking_is_over() -> None:
+    session = begun()
+    granted: dict[str, Any] = {"allowed": True, "declared_only": True}
+    session.take([line(1, "decided", **granted), line(2, "withheld", kinds=["audio", "video"])])
+    session.take([line(3, "withheld", kinds=["audio"]), line(4, "decided", **granted), line(5, "withheld", kinds="")])
+    assert session.since_dock == SinceDock(refused=0, tampered=0, declared_only=2, pauses=1, mutes=2)
+    session.acknowledged(ack(1, 2), 0)
+    assert (session.cursor.declared_only, session.cursor.pauses, session.cursor.mutes) == (1, 1, 0)
+    assert session.since_dock == SinceDock(refused=0, tampered=0, declared_only=2, pauses=1, mutes=2)
+    session.acknowledged(ack(3, 4, 5), 0)
+    session.farewell()
+    assert session.since_dock == SinceDock(refused=0, tampered=0)
+
+
 def test_refusals_and_tampering_are_counted_until_the_docking_is_over() -> None:
     session = begun()
     session.take([line(1, "decided", allowed=False), line(2, "decided", allowed=True), line(3)])
     assert (session.since_dock.refused, session.since_dock.tampered) == (1, 1)
-    session.acknowledged(ack(1, 3), 0)
+    session.acknowledged(ack(1, 2, 3), 0)
     assert (session.cursor.refused, session.cursor.tampered) == (1, 1)
     session.farewell()
     assert (session.since_dock.refused, session.since_dock.tampered) == (0, 0)

@@ -1,20 +1,25 @@
 """The specification of the evidence format says what the code does: kinds, codes, types, and what it cites."""
 
+import hashlib
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent import policy_unsafe
 from agent.device_state import configuration, store
 from agent.evidence import annotation, journal, manifest
 from agent.keys import attestation, authorization, certificates, trust
+from agent.policy import packs
 from agent.seal import recipients
 from agent.verification import policies
 from agent.verification.findings import Code, Severity
-from tests.docs.entry_table import KINDS, OBJECTS, PAGE, fields_text, listed, rewritten, rows
+from tests.docs.tables import KINDS, OBJECTS, PAGE, fields_text, listed, rewritten, rows
 
 TEXT = PAGE.read_text("utf-8")
-REWRITE = "run: python -m tests.docs.entry_table, and say what is new"
+REWRITE = "run: python -m tests.docs.tables, and say what is new"
 
 
 def section(number: str) -> str:
@@ -28,6 +33,9 @@ def section(number: str) -> str:
 def test_every_kind_of_entry_and_each_of_its_fields_is_listed(table: str) -> None:
     told = {name: fields for name, (fields, _) in rows(TEXT, table).items()}
     assert told == {name: fields_text(kind) for name, kind in listed(table).items()}, REWRITE
+
+
+def test_what_is_made_of_the_code_is_as_the_code_has_it() -> None:
     assert rewritten(TEXT) == TEXT, REWRITE
 
 
@@ -66,6 +74,24 @@ def test_recipients_are_named_as_the_code_has_them() -> None:
     told = section("8.5")
     for name in (recipients.HPKE, recipients.RSA, recipients.HPKE_PROVIDER, recipients.RSA_PROVIDER):
         assert f"`{name}`" in told
+
+
+def test_the_built_in_policy_is_named_by_the_hash_that_the_page_describes() -> None:
+    pack = packs.shipped(packs.BUILT_IN)
+    folder = Path(packs.__file__).parent
+    schema, base = (folder / "schema.cedarschema", folder / "packs" / "base.cedar")
+    parameters = json.dumps(dict(pack.parameters), sort_keys=True, separators=(", ", ": "))
+    parts = [schema.read_text("utf-8"), base.read_text("utf-8"), pack.text, parameters]
+    assert (
+        hashlib.sha256(json.dumps(parts, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest() == pack.digest
+    )
+
+
+def test_the_unsafe_policy_is_named_by_the_hash_that_the_page_describes() -> None:
+    digest = hashlib.sha256(policy_unsafe.NAME.encode()).hexdigest()
+    assert digest == policy_unsafe.UnsafePermitEverything.digest
+    assert f"`{policy_unsafe.NAME}`" in section("11.2")
+    assert f"`{digest[:8]}…`" in section("11.2")
 
 
 def test_every_section_that_is_cited_exists() -> None:

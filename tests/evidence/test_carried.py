@@ -24,10 +24,9 @@ from agent.evidence.manifest import MANIFEST_TYPE, manifest
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy.request import Authorization
-from agent.policy_unsafe import UnsafePermitEverything
 from tests.attacks.test_card_attacks import chain_on
 from tests.support.clocks import FakeClocks
-from tests.support.device import Device
+from tests.support.device import Device, GrantsAll
 from tests.support.storage import MemoryStorage, failing
 
 LIMITS = Limits(post_roll_s=0, pause_s=10, pause_total_s=20, mute_s=10, mute_total_s=15)
@@ -46,7 +45,7 @@ def modes(device: Device) -> list[Mode]:
 
 
 def recording() -> Device:
-    device = Device(policy=UnsafePermitEverything(Setup(LIMITS)))
+    device = Device(policy=GrantsAll(Setup(LIMITS)))
     device.run(6)
     device.press("record", times=2)
     return device

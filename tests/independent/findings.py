@@ -45,4 +45,6 @@ class Findings:
             return "not_checked"
         if not codes:
             return "intact"
-        return "unfinished" if codes <= _NOT_CLOSED else "not_intact"
+        if not codes <= _NOT_CLOSED | {"policy_unsafe"}:
+            return "not_intact"
+        return "unsafe_policy" if "policy_unsafe" in codes else "unfinished"

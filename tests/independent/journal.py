@@ -28,6 +28,11 @@ LONGEST = 1 << 16
 RECORDING = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 MOST_SEGMENTS = 999_999
 _NEVER = -(1 << 80)
+_ENDING = {"StopRecording", "PowerOff"}
+_UNSAFE = digest(b"UNSAFE-permit-everything")
+_SIGNED_AT_ONCE = {"authorised", "boot", "continued", "policy", "power_off", "recording_ended", "released"}
+_SIGNED_AT_ONCE |= {"shut_down", "withheld"}
+_STALLED_US = 45_000_000
 _COUNT = integer(0, LARGEST)
 _TIMES = {"utc": text(UTC_TEXT), "clock": text(), "within_ms": either(null, _COUNT), "mono_us": _COUNT}
 _CHECKPOINT = fields(
@@ -132,6 +137,15 @@ class Recording:
 
 
 @dataclass
+class Request:
+    """A request, and the recording that ran by the signed lines before it."""
+
+    action: str
+    recording: str
+    granted: bool = False
+
+
+@dataclass
 class Boot:
     """What the journal of one boot says."""
 
@@ -142,9 +156,17 @@ class Boot:
     unsigned: int = 0
     untrusted: int = 0
     shut_down: bool = False
-    promised: set[int] = field(default_factory=set)
-    granted: set[int] = field(default_factory=set)
+    requests: dict[int, Request] = field(default_factory=dict)
+    attributed: str = ""
+    running: str = ""
+    last: int = 0
     mono_us: int = 0
+    unsafe: int = 0
+
+    def may_end(self, recording: str, request: int) -> bool:
+        """Section 6.10."""
+        made = self.requests.get(request)
+        return made is not None and made.granted and made.action in _ENDING and made.recording in {"", recording}
 
 
 @dataclass
@@ -211,6 +233,9 @@ class _Reader:
         self.unread = 0
         self.torn_path = ""
         self._greatest_us = self._sure_us = _NEVER
+        self._signed_times = (_NEVER, _NEVER)
+        self._pending: list[tuple[int, dict[str, Any]]] = []
+        self._stalls = _Stalls()
 
     def lose_track(self) -> None:
         self._hash = None
@@ -219,6 +244,8 @@ class _Reader:
     def read(self, boot: Boot, data: bytes) -> None:
         self.journal.boots[boot.number] = boot
         bad = len(self._findings.bad)
+        self._greatest_us, self._sure_us = self._signed_times
+        self._pending, self._stalls = [], _Stalls()
         for raw, is_line in _pieces(data):
             if not is_line:
                 self.loose += len(raw)
@@ -233,6 +260,13 @@ class _Reader:
                 continue
             if self._placed(boot, line):
                 self._take(boot, line)
+        torn = bool(data) and not data.endswith(b"\n")
+        for n, entry in self._pending:
+            if _is_signed_at_once(entry):
+                alone = torn and n == boot.last
+                self._say("line_torn_from_signature" if alone else "line_not_believed", boot, n)
+        if stalled := self._stalls.at_end():
+            self._say("recording_stalled", boot, stalled)
         fine = len(self._findings.bad) == bad
         if not boot.lines:
             if fine:
@@ -244,6 +278,8 @@ class _Reader:
             self._findings.say("clock_untrusted", boot.path)
         if fine:
             self._findings.say("boot_intact", boot.path)
+        if boot.unsafe:
+            self._say("policy_unsafe", boot, boot.unsafe)
 
     def _say(self, code: str, boot: Boot, n: int) -> None:
         self._findings.say(code, f"{boot.path} line {n}")
@@ -279,8 +315,12 @@ class _Reader:
         self._times(boot, line)
         boot.lines += 1
         boot.unsigned += 1
+        boot.last = line.n
         if kind != "checkpoint":
-            boot.shut_down = kind == "shut_down"
+            boot.shut_down = False
+            self._pending.append((line.n, line.entry))
+        if stalled := self._stalls.take(line):
+            self._say("recording_stalled", boot, stalled)
         self._n, self._hash = line.n, line.hash
         self.loose = self.unread = 0
         self.journal.hashes.add(line.hash)
@@ -320,23 +360,22 @@ class _Reader:
 
     def _note(self, boot: Boot, line: Line, kind: str) -> None:
         entry = line.entry
+        if not boot.unsafe and _permits_everything(entry):
+            boot.unsafe = line.n
         match kind:
             case "checkpoint":
                 self._checkpoint(boot, line)
-            case "decided":
-                if entry["allowed"]:
-                    boot.promised.add(entry["request"])
             case "recording_started":
+                if boot.running:
+                    self._say("journal_contradicts", boot, line.n)
+                boot.running = entry["recording"]
                 self.journal.recording(entry["recording"]).boots.add(boot.number)
             case "recording_ended":
-                self.journal.recording(entry["recording"]).ended = True
-                if entry["request"] not in boot.granted:
-                    self._say("ended_without_grant", boot, line.n)
+                self.journal.recording(entry["recording"])
+                if boot.running == entry["recording"]:
+                    boot.running = ""
             case "continued":
-                self.journal.recording(entry["recording"]).continued = bool(entry["by"])
-            case "policy":
-                if entry["what"] == "policy_in_force":
-                    self.journal.policies.setdefault(entry["policy"], entry["version"])
+                self.journal.recording(entry["recording"])
             case "segment_opened":
                 segment = self.journal.recording(entry["recording"]).segment(entry["segment"])
                 if segment.opened is not None:
@@ -350,6 +389,39 @@ class _Reader:
             case _:
                 pass
 
+    def _signed(self, boot: Boot, n: int, entry: dict[str, Any]) -> None:
+        """What a line tells once it is signed."""
+        match entry["kind"]:
+            case "requested":
+                boot.requests[entry["request"]] = Request(entry["action"], boot.attributed)
+            case "decided":
+                if entry["allowed"] and entry["request"] in boot.requests:
+                    boot.requests[entry["request"]].granted = True
+            case "voided" | "stop_taken_back":
+                if entry["request"] in boot.requests:
+                    boot.requests[entry["request"]].action = ""
+            case "recording_started":
+                boot.attributed = entry["recording"]
+            case "recording_ended":
+                self.journal.recording(entry["recording"]).ended = True
+                if not boot.may_end(entry["recording"], entry["request"]):
+                    self._say("ended_without_grant", boot, n)
+                if boot.attributed == entry["recording"]:
+                    boot.attributed = ""
+            case "continued":
+                other = self.journal.recordings.get(entry["by"])
+                if entry["by"] == entry["recording"] or other is None or boot.number not in other.boots:
+                    self._say("journal_contradicts", boot, n)
+                else:
+                    self.journal.recording(entry["recording"]).continued = True
+            case "policy":
+                if entry["what"] == "policy_in_force":
+                    self.journal.policies.setdefault(entry["policy"], entry["version"])
+            case "shut_down":
+                boot.shut_down = boot.last == n + 1
+            case _:
+                pass
+
     def _checkpoint(self, boot: Boot, line: Line) -> None:
         """Section 13.8."""
         if boot.key is None:
@@ -360,15 +432,17 @@ class _Reader:
         except RefusedError:
             self._say("checkpoint_forged", boot, line.n)
             return
-        boot.unsigned = 0
         own = {name: line.said[name] for name in _TIMES}
         own |= {"device": self._authority.device.device, "boot": boot.number}
         own |= {"n": line.n - 1, "head": line.said["prev"]}
         if any(said[name] != value for name, value in own.items()):
             self._say("checkpoint_contradicts", boot, line.n)
             return
-        boot.granted |= boot.promised
-        boot.promised.clear()
+        boot.unsigned = 0
+        for n, entry in self._pending:
+            self._signed(boot, n, entry)
+        self._pending = []
+        self._signed_times = (self._greatest_us, self._sure_us)
         if said.get("recording"):
             segment = self.journal.recording(said["recording"]).segment(said.get("segment", 0))
             size, sha256 = said.get("bytes", 0), said.get("sha256", "")
@@ -379,3 +453,85 @@ class _Reader:
                 self._say("journal_contradicts", boot, line.n)
             else:
                 segment.attested.append((size, sha256.lower()))
+
+
+def _permits_everything(entry: dict[str, Any]) -> bool:
+    """Section 13.7, of the unsafe policy."""
+    match entry["kind"]:
+        case "policy":
+            return entry["what"] == "policy_unsafe" or (entry["what"], entry["policy"]) == ("policy_built_in", _UNSAFE)
+        case "decided":
+            return bool(entry["policy"] == _UNSAFE)
+        case _:
+            return False
+
+
+def _is_signed_at_once(entry: dict[str, Any]) -> bool:
+    return entry["kind"] in _SIGNED_AT_ONCE or (entry["kind"] == "decided" and entry["allowed"])
+
+
+class _Stalls:
+    """Section 13.7: a recording that runs, and nothing of it reaches storage."""
+
+    def __init__(self) -> None:
+        self._runs = False
+        self._sign_us = 0
+        self._before: tuple[int, int] | None = None
+        self._lasting: set[str] = set()
+        self._told = False
+        self._place: tuple[str, int, int] = ("", 0, 0)
+
+    def take(self, line: Line) -> int:
+        """The next line; the number of a line at which the recording has stalled, or 0."""
+        sign = self._is_sign(line.entry)
+        stalled = 0 if sign else self.at_end()
+        if sign or self._lasting:
+            self._sign_us, self._told = line.said["mono_us"], False
+        self._before = (line.n, line.said["mono_us"])
+        return stalled
+
+    def at_end(self) -> int:
+        if not self._runs or self._lasting or self._told or self._before is None:
+            return 0
+        n, mono_us = self._before
+        if mono_us - self._sign_us <= _STALLED_US:
+            return 0
+        self._told = True
+        return n
+
+    def _is_sign(self, entry: dict[str, Any]) -> bool:
+        match entry["kind"]:
+            case "recording_started":
+                self._runs = bool(entry["recording"])
+            case "recording_ended":
+                self._runs = False
+            case "withheld" if "video" in entry["kinds"]:
+                self._lasting.add("withheld")
+            case "released":
+                self._lasting.discard("withheld")
+            case "source_failed" if entry["track"] != "audio":
+                self._lasting.add("source")
+            case "source_gap" if entry["track"] != "audio":
+                self._lasting.discard("source")
+            case "storage_failed":
+                self._lasting.add("storage")
+            case "storage_back":
+                self._lasting.discard("storage")
+            case "segment_opened" | "segment_closed" | "slow_sync" | "packets_lost":
+                pass
+            case "checkpoint":
+                return self._attests_more(entry["jws"])
+            case _:
+                return False
+        return True
+
+    def _attests_more(self, token: str) -> bool:
+        try:
+            said = jws.parse(token, "bwc-checkpoint+jws").payload
+            _CHECKPOINT(said)
+        except RefusedError:
+            return False
+        place = (said.get("recording", ""), said.get("segment", 0), said.get("bytes", 0))
+        more = bool(place[0]) and place != self._place
+        self._place = place
+        return more

@@ -258,7 +258,8 @@ class RecordingCheck:
         if said["final"]:
             if boot is None or (told and (told.ended or told.continued)):
                 return
-            behind = not boot.shut_down and boot.granted and not said["recovered"]
+            granted = any(boot.may_end(said["recording"], request) for request in boot.requests)
+            behind = not boot.shut_down and granted and not said["recovered"]
             scope.findings.say("journal_behind" if behind else "ended_without_grant", last.path)
         elif told:
             scope.findings.say(self._open_end(said), last.path)

@@ -1,8 +1,11 @@
 """Section 4 and 13.3: files in folders, as they were found."""
 
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tests.independent.encoding import RefusedError
 
@@ -20,11 +23,27 @@ class UnreadableError(RefusedError):
     """The file is no regular one, or larger than it may be."""
 
 
-class Tree:
-    """Files by path. What is neither a file nor a folder is None."""
+class Tree(Protocol):
+    """Folders and files below one folder, whose own path is empty. Links are neither."""
 
-    def __init__(self, files: dict[str, bytes | None]) -> None:
-        self.files = files
+    def folders(self, path: str) -> list[str]:
+        """Names of the folders in a folder."""
+
+    def others(self, path: str) -> list[str]:
+        """Names that are no folders."""
+
+    def is_file(self, path: str) -> bool:
+        """True for a regular file."""
+
+    def read(self, path: str, most: int | None = MOST) -> bytes:
+        """The bytes of a regular file."""
+
+
+class MemoryTree:
+    """Files by path."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
         self._folders: dict[str, dict[str, bool]] = {"": {}}
         for path in files:
             parts = path.split("/")
@@ -36,29 +55,46 @@ class Tree:
         return sorted(name for name, is_folder in self._folders.get(path, {}).items() if is_folder)
 
     def others(self, path: str) -> list[str]:
-        """Names that are no folders."""
         return sorted(name for name, is_folder in self._folders.get(path, {}).items() if not is_folder)
 
     def is_file(self, path: str) -> bool:
-        return self.files.get(path) is not None
+        return path in self._files
 
     def read(self, path: str, most: int | None = MOST) -> bytes:
-        data = self.files.get(path)
+        data = self._files.get(path)
         if data is None or (most is not None and len(data) > most):
             raise UnreadableError(path)
         return data
 
 
-def load(folder: Path) -> Tree:
-    """What lies below a folder. Links are not followed."""
-    files: dict[str, bytes | None] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            files[name] = None
-        elif path.is_file():
-            files[name] = path.read_bytes()
-    return Tree(files)
+class DiskTree:
+    """Files on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def _names(self, path: str, *, folders: bool) -> list[str]:
+        try:
+            with os.scandir(self._root / path) as found:
+                return sorted(each.name for each in found if each.is_dir(follow_symlinks=False) == folders)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def folders(self, path: str) -> list[str]:
+        return self._names(path, folders=True)
+
+    def others(self, path: str) -> list[str]:
+        return self._names(path, folders=False)
+
+    def is_file(self, path: str) -> bool:
+        place = self._root / path
+        return place.is_file() and not place.is_symlink()
+
+    def read(self, path: str, most: int | None = MOST) -> bytes:
+        place = self._root / path
+        if not self.is_file(path) or (most is not None and place.stat().st_size > most):
+            raise UnreadableError(path)
+        return place.read_bytes()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tests.independent.findings import Findings
 from tests.independent.journal import Journal, read_journals
 from tests.independent.recording import RecordingCheck, Unnamed
 from tests.independent.statements import Scope
-from tests.independent.tree import JOURNAL, PART, Tree, UnreadableError, below, find, is_device, is_recording, load
+from tests.independent.tree import JOURNAL, PART, DiskTree, Tree, UnreadableError, below, find, is_device, is_recording
 from tests.independent.trust import Authority, Device, Trust, read_device, read_trust
 
 _POLICY = re.compile(r"(\d{8,16})\.jws", re.ASCII)
@@ -20,15 +20,15 @@ _KNOWN = {"card-id", "device.jws", "trust.jws", "journal", "recordings", "policy
 def check_folder(folder: Path, pinned: str | None = None) -> Findings:
     """What is found in a folder on disk; if it is part of a device's folder, of that device."""
     folder = folder.resolve()
-    device = folder.parent if folder.name in ("recordings", "journal") else folder.parent.parent
-    tree = load(device) if device != folder else Tree({})
-    if folder.name in ("recordings", "journal") and is_device(tree, ""):
-        return check(tree, pinned)
-    if folder.parent.name == "recordings" and is_recording(tree, f"recordings/{folder.name}"):
-        beside = tree.folders("journal") or tree.others("journal") or "trust.jws" in tree.others("")
-        if beside:
-            return check(tree, pinned, only=folder.name)
-    return check(load(folder), pinned)
+    if folder.name in ("recordings", "journal"):
+        device = DiskTree(folder.parent)
+        if is_device(device, ""):
+            return check(device, pinned)
+    if folder.parent.name == "recordings" and is_recording(DiskTree(folder), ""):
+        device = DiskTree(folder.parent.parent)
+        if device.folders("journal") or device.others("journal") or "trust.jws" in device.others(""):
+            return check(device, pinned, only=folder.name)
+    return check(DiskTree(folder), pinned)
 
 
 def check(tree: Tree, pinned: str | None = None, *, only: str = "") -> Findings:

@@ -206,3 +206,17 @@ def test_arbitrary_headers_and_payloads_raise_nothing_but_an_evidence_error(head
         return
     assert isinstance(payload, dict)
     assert (HEADER | header)["alg"] == "ES256"
+
+
+def test_header_beyond_its_bound_is_refused_before_it_is_read() -> None:
+    token = signed({**HEADER, "kid": "k" * 800})
+    refused(token, "at most 1024 characters")
+    with pytest.raises(EvidenceError, match="at most 1024 characters"):
+        jws.typ_of(token)
+
+
+def test_refusal_repeats_little_of_what_came() -> None:
+    for header in ({**HEADER, "x" * 500: 1}, {**HEADER, "alg": "x" * 500}, {**HEADER, "typ": "x" * 500}):
+        with pytest.raises(EvidenceError) as caught:
+            jws.verify(signed(header), TYP, SIGNER.public_key)
+        assert len(str(caught.value)) < 200

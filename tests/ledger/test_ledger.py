@@ -91,7 +91,7 @@ def test_nothing_about_people_is_told_without_a_key() -> None:
     ledger = ledger_of(_acted_out())
     assert ledger.opened == 0 < ledger.sealed
     text = json.dumps(ledger.as_json())
-    for word in ("wearer", "concluded", "base.force", "us-il"):
+    for word in ("wearer", "concluded", "base.unknown-situation", "us-il"):
         assert word not in text
 
 
@@ -99,7 +99,8 @@ def test_with_the_agencys_key_it_says_who_why_and_by_which_rules() -> None:
     ledger = ledger_of(_acted_out(), opened=True)
     assert (ledger.opened, ledger.problem) == (ledger.sealed, "")
     refused, granted = ledger.requests[0].sealed, ledger.requests[1].sealed
-    assert (refused["principal"], refused["rules"]) == ("wearer", ["base.force"])
+    assert (refused["principal"], refused["rules"]) == ("wearer", ["base.unknown-situation"])
+    assert "enforcement_mode" in refused["unknown"]
     assert granted["facts"]["encounter_state"] == {"value": "concluded", "provenance": "declared"}
     assert granted["rules"] == ["base.concluded"]
 
@@ -146,6 +147,7 @@ def test_json_has_its_documented_form() -> None:
         "why",
         "declared_only",
         "policy",
+        "review",
         "sealed",
     }
     assert set(document["events"][0]) == {"at", "kind", "text", "stands_out", "since", "sealed"}

@@ -64,6 +64,9 @@ ACTS: dict[str, Act] = {
     "sync": Desk.sync,
     "start": _send(lambda now: on.StartAsked(now - 300_000_123, on.Cause.BUTTON)),
     "trigger": _send(lambda now: on.TriggerRose(now, "siren")),
+    "level": lambda desk: desk.send(
+        on.TriggerLevel(desk.clocks.now_ns, "siren", raised="siren" not in desk.state.lines_raised)
+    ),
     "critical": _send(lambda now: on.TriggerRose(now, "critical_incident")),
     "stop": _ask(Action.STOP_RECORDING),
     "pause": _ask(Action.PRIVACY_PAUSE),
@@ -155,6 +158,10 @@ def shift() -> list[Told]:
     for act in ("start", "conclude", "pause", "sync", "wait", "resume", "key", "mute", "sync", "wait", "trigger"):
         ACTS[act](desk)
         desk.wait(NS)
+    while {answer.allowed for answer in desk.decided} != {True, False}:
+        for act in ("battery", "pause", "sync", "resume"):
+            desk.wait(3 * NS)
+            ACTS[act](desk)
     while desk.state.post_roll is None:
         for act in ("battery", "stop", "sync"):
             desk.wait(3 * NS)

@@ -12,7 +12,7 @@ from agent.media.fmp4_reader import Sample
 from agent.media.mp4 import MOST_TICKS
 from agent.media.packet import Kind, StreamParameters
 from agent.media.silence import silence
-from agent.opening.joining import MOST_HELD_NS, Gap, Join, JoinedTrack, Line
+from agent.opening.joining import MOST_HELD_NS, Filling, Gap, Join, JoinedTrack, Line
 from agent.opening.placing import Placement
 from tests.support.packets import AUDIO, VIDEO
 
@@ -37,9 +37,11 @@ class Sheet:
         self.gaps.append(gap)
 
 
-def joined(parameters: StreamParameters, front_ns: int = 0) -> tuple[JoinedTrack, Sheet]:
+def joined(
+    parameters: StreamParameters, front_ns: int = 0, filling: Filling | None = None
+) -> tuple[JoinedTrack, Sheet]:
     sheet = Sheet()
-    track = JoinedTrack(parameters, sheet, lambda: front_ns)
+    track = JoinedTrack(parameters, sheet, lambda: front_ns, filling or Filling())
     track.begin_segment(0, overlaps=False, remember_from=None)
     return track, sheet
 

@@ -13,7 +13,12 @@ from agent.policy.request import worked_request
 from tests.support.policy import ALL_PACKS, ENDING, actions, asked, contexts, engine, principals
 
 OPEN = load_pack("open", '@id("open.everything") @source("test") permit (principal, action, resource);')
-QUIET: dict[str, Any] = {"triggers_active": frozenset(), "critical_incident": False, "enforcement_mode": "none"}
+QUIET: dict[str, Any] = {
+    "triggers_active": frozenset(),
+    "trigger_line_raised": False,
+    "critical_incident": False,
+    "enforcement_mode": "none",
+}
 
 
 def worked(pack: str, context: dict[str, Any], action: str = "StopRecording", principal: str = "wearer") -> Any:

@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 
 from agent.policy.analysis import witness
 from agent.policy.cedar import RuleSet
-from agent.policy.engine import Engine
-from agent.policy.packs import load_pack
+from agent.policy.engine import UNKNOWN_SITUATION, Engine
+from agent.policy.packs import load_pack, shipped
+from agent.policy.prose import describe
 from agent.policy.request import Fact, Request, check_value, resolve
 from agent.policy.schema import ATTRIBUTES, FACTS, Kind, Provenance, standard
 from agent.policy.syntax import reads, to_text
 from tests.support.policy import ALL_PACKS, ENDING, actions, asked, contexts, engine, own_cases, principals, values
 
-QUIET: dict[str, Any] = {"triggers_active": frozenset(), "critical_incident": False}
+QUIET: dict[str, Any] = {"triggers_active": frozenset(), "trigger_line_raised": False, "critical_incident": False}
 
 
 def field(context: dict[str, Any], action: str = "StopRecording", pack: str = "us-il") -> Any:
@@ -108,7 +109,9 @@ def test_with_nothing_unknown_the_field_decides_as_the_worked_case_does(
     )
     in_field = engine(pack).decide(measured)
     worked = engine(pack).decide(asked(principal, action, context, field=False))
-    assert (in_field.allow, in_field.rules, in_field.obligations) == (worked.allow, worked.rules, worked.obligations)
+    assert (in_field.allow, in_field.rules) == (worked.allow, worked.rules)
+    added = {"flag_for_review"} if in_field.declared_only and action in ENDING else set()
+    assert set(in_field.obligations) == {*worked.obligations, *added}
 
 
 @settings(max_examples=60, deadline=None)
@@ -141,8 +144,77 @@ def test_an_unmeasured_trigger_incident_or_force_blocks_as_a_live_one_does(name:
     del context[name]
     decision = engine("us-il").decide(asked("wearer", "StopRecording", context, field=True))
     assert not decision.allow
+    assert decision.rules == (UNKNOWN_SITUATION,)
     assert decision.unknown == (name,)
     assert decision.missing == ()
+
+
+@pytest.mark.parametrize("pack", ALL_PACKS)
+@pytest.mark.parametrize("action", ENDING)
+def test_refusal_with_nothing_declared_names_no_rule_that_is_only_assumed(pack: str, action: str) -> None:
+    decision = field({}, action, pack)
+    assert not decision.allow
+    unconditional = {rule.id for rule in engine(pack).pack.rules if not rule.permit and not reads(rule.condition)}
+    assert set(decision.rules) <= {UNKNOWN_SITUATION, *unconditional}
+
+
+def test_refusal_that_force_was_used_needs_a_declaration_of_force() -> None:
+    silent = field({})
+    assert silent.rules == (UNKNOWN_SITUATION,)
+    assert "enforcement_mode" in silent.unknown
+    assert silent.obligations == ("log_denied_attempt",)
+    assert field({"enforcement_mode": "force"}).rules == ("base.force",)
+    said = list(describe(engine("us-il"), asked("wearer", "StopRecording", QUIET, field=True), silent))
+    assert said[0] == "denied by default: the situation is unknown"
+    assert not any("force is being used" in line for line in said)
+
+
+def test_refusal_names_the_rule_that_holds_and_not_the_one_that_is_assumed_beside_it() -> None:
+    decision = field({"critical_incident": True})
+    assert decision.rules == ("base.critical-incident",)
+    assert decision.unknown == ()
+
+
+def test_refusal_that_no_knowledge_could_turn_is_by_default_and_blames_nothing_unknown() -> None:
+    # No rule of this pack permits a mute, whatever the situation is.
+    decision = field({}, "Mute", "us-nv")
+    assert (decision.rules, decision.unknown) == ((), ())
+
+
+def test_conclusion_declared_under_a_raised_trigger_line_is_refused_in_the_field() -> None:
+    word = {"encounter_state": "concluded", "enforcement_mode": "none", "conclusion_declared": True}
+    for action in ("StopRecording", "PrivacyPause"):
+        assert field(word, action).allow
+        refused = field({**word, "trigger_line_raised": True}, action)
+        assert (refused.allow, refused.rules) == (False, ("base.conclusion-under-trigger",))
+
+
+def test_stop_that_a_text_compels_is_not_blocked_by_lights_left_on() -> None:
+    victim = {"request_by": "victim", "request_on_recording": True, "enforcement_mode": "none"}
+    assert field({**victim, "trigger_line_raised": True, "conclusion_declared": False}).allow
+
+
+def test_pack_may_let_a_conclusion_count_under_a_raised_trigger_line() -> None:
+    word = {"encounter_state": "concluded", "enforcement_mode": "none", "conclusion_declared": True}
+    request = asked("wearer", "StopRecording", {**QUIET, **word, "trigger_line_raised": True}, field=True)
+    pack = shipped("us-il")
+    allowing = load_pack(pack.name, pack.text, {"conclusion_under_trigger": True})
+    assert Engine(allowing).decide(request).allow
+
+
+@pytest.mark.parametrize("action", ["StopRecording", "PrivacyPause"])
+def test_grant_on_the_wearers_word_alone_is_flagged_for_review_under_every_pack(action: str) -> None:
+    word: dict[str, Any] = {"encounter_state": "concluded", "enforcement_mode": "none"}
+    word |= {"reason_code": "officer_judgement", "request_by": "victim", "request_on_recording": True}
+    word["request_prompted_by_officer"] = False
+    flagged = 0
+    for pack in ALL_PACKS:
+        decision = field(word, action, pack)
+        if decision.allow:
+            assert ("flag_for_review" in decision.obligations) is decision.declared_only, pack
+            flagged += decision.declared_only
+    assert flagged > 10
+    assert "flag_for_review" not in field({}, "ResumeRecording").obligations
 
 
 def test_civilians_nobody_declared_absent_are_taken_to_be_present() -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent import config as configuration
 from agent.clock import NS
 from agent.config import Config
-from agent.config_template import write_config
+from agent.config_template import STATE, write_config
 from agent.controls.config import BENCH_CONTROLS
 from agent.errors import ConfigError, SourceError
 from agent.keys.files import save_signing_key
@@ -33,6 +33,7 @@ NAMES = [
     "evidence folder",
     "storage room",
     "storage speed",
+    "device state",
     "camera",
     "keys",
     "key file",
@@ -58,6 +59,7 @@ class Bench:
         self.clocks = FakeClocks()
         write_config(self.device, camera="pattern:64x64", controls=BENCH_CONTROLS)
         sign_first_bundle(pilot, "city", "us-mo-kcpd", self.clocks, None)
+        (self.device / STATE).mkdir(mode=0o700)
         self.file = self.device / "config.toml"
         self.proc = self.folder / "proc"
         self.proc.mkdir()
@@ -272,7 +274,9 @@ def test_policy_for_development_is_not_fit_for_a_shift(bench: Bench) -> None:
 
 def test_policy_that_has_expired_or_was_altered(bench: Bench) -> None:
     bench.clocks.utc_offset_ns += 366 * 86_400 * NS
-    assert "policy_expired" in bench.bad()["policy"].said
+    said = bench.bad()["policy"].said
+    assert "policy_refused 1" in said
+    assert "expired" in said
     bench.clocks = FakeClocks()
     bundle = next((bench.device / "evidence/policy").iterdir())
     bundle.write_text(bundle.read_text()[:-9] + "AAAAAAAAA")
@@ -324,10 +328,56 @@ def test_running_recorder_is_asked_instead_of_opening_its_camera_and_pins_a_seco
 
     monkeypatch.setattr(sources, "parse_spec", never)
     bench.change('directory = "run"', 'directory = "r"')
-    status = {"source_delivering": well, "source": "camera", "faulty_lines": [] if well else ["record"]}
+    kept = {"problem": "" if well else "it is full", "anchor_problem": "", "counter": 7}
+    status = {
+        "source_delivering": well,
+        "source": "camera",
+        "faulty_lines": [] if well else ["record"],
+        "device_state": kept,
+    }
     server = LocalServer(bench.device / "r", lambda _request: status, lambda _why: None)
     server.start()
     try:
-        assert list(bench.bad()) == ([] if well else ["camera", "controls"])
+        assert list(bench.bad()) == ([] if well else ["device state", "camera", "controls"])
     finally:
         server.close()
+
+
+# -- device state -----------------------------------------------------------------------------------------------------
+
+
+def test_state_says_which_build_this_is(bench: Bench) -> None:
+    finding = bench.findings()["device state"]
+    assert finding.good
+    assert "build: one card for everything, so that card and state can be put back together" in finding.said
+    assert "no state yet" in finding.said
+
+
+def test_state_folder_that_is_missing_or_that_others_may_read(bench: Bench) -> None:
+    folder = bench.device / STATE
+    folder.chmod(0o750)
+    assert "chmod 700" in bench.bad()["device state"].mend
+    folder.rmdir()
+    assert "mkdir -m 700" in bench.bad()["device state"].mend
+
+
+def test_state_that_lies_on_the_card(bench: Bench) -> None:
+    (bench.device / "evidence" / "state").mkdir(mode=0o700)
+    bench.change('state = "state"', 'state = "evidence/state"')
+    assert "internal storage" in bench.bad()["device state"].mend
+
+
+def test_state_that_somebody_altered(bench: Bench) -> None:
+    (bench.device / STATE / "state.jws").write_bytes(b"a.b.c")
+    assert "who was at the internal storage" in bench.bad()["device state"].mend
+
+
+@pytest.mark.parametrize("size", [0, 55, 56])
+def test_anchor_is_probed(bench: Bench, size: int) -> None:
+    ram = bench.folder / "nvmem"
+    if size:
+        ram.write_bytes(bytes(size))
+    bench.change('anchor = "none"', f'anchor = "nvmem:{ram}"')
+    finding = bench.findings()["device state"]
+    assert "with a clock chip's RAM" in finding.said
+    assert finding.good is (size == 56)

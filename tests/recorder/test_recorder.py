@@ -29,11 +29,10 @@ from agent.keys import files, jws
 from agent.keys.authorization import issue
 from agent.media.packet import Kind
 from agent.policy.request import Authorization
-from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder.self_test import self_test
 from agent.verification.findings import Verdict
 from agent.verification.verify import verify
-from tests.support.device import Device, agency, trust
+from tests.support.device import Device, GrantsAll, agency, trust
 from tests.support.storage import MemoryStorage, failing
 
 
@@ -333,7 +332,7 @@ def test_declared_minor_restricts_the_recording() -> None:
 
 
 def test_withheld_picture_is_not_in_evidence_and_its_span_is_in_the_manifest() -> None:
-    device = Device(policy=UnsafePermitEverything(Setup(Limits(post_roll_s=0, pause_s=4))))
+    device = Device(policy=GrantsAll(Setup(Limits(post_roll_s=0, pause_s=4))))
     device.run(6)
     device.press("record", times=2)
     running = device.recording

@@ -22,9 +22,11 @@ from agent.media.packet import Kind
 from agent.media.sources.base import unpaced
 from agent.media.sources.replay import ReplaySource
 from agent.recorder.flag import Flag
+from agent.recorder.identity import load_owner
+from agent.recorder.launch import UNUSABLE
 from agent.recorder.local_socket import ask
 from agent.recorder.recorder import Recorder
-from agent.recorder.service import Service, load_owner
+from agent.recorder.service import Service
 from agent.strict_json import sha256_hex
 from tests.support.clips import STREET, clip
 from tests.support.clocks import FakeClocks
@@ -410,7 +412,7 @@ def test_altered_trust_document_is_refused(pilot: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["device.pem", "device.jws", "trust.jws"])
-def test_missing_or_empty_identity_is_one_line_and_exit_code_two(pilot: Path, name: str) -> None:
+def test_missing_or_empty_identity_is_one_line_and_an_exit_code_of_its_own(pilot: Path, name: str) -> None:
     (pilot.parent / name).unlink()
     assert name in refused(pilot)
     (pilot.parent / name).write_bytes(b"")
@@ -418,8 +420,8 @@ def test_missing_or_empty_identity_is_one_line_and_exit_code_two(pilot: Path, na
     assert refused(pilot)
     change(pilot, 'directory = "run"', f'directory = "{pilot.parent}/r"')
     done = command("run", "--config", str(pilot))
-    assert done.returncode == 2
-    assert done.stderr.startswith("bwc-agent: ")
+    assert done.returncode == UNUSABLE
+    assert done.stderr.startswith("bwc-agent: nothing can be recorded: ")
     assert done.stderr.count("\n") == 1
     assert not (pilot.parent / "evidence" / "journal").exists()
 

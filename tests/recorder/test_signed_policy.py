@@ -17,7 +17,9 @@ from agent.policy.packs import BUILT_IN, shipped
 from agent.policy.request import Fact, Request
 from agent.policy.schema import Provenance
 from agent.policy.terms import Terms
+from agent.policy_unsafe import REFUSED_BY_BUNDLE, UnsafeUntilSigned
 from agent.recorder.signed_policy import SignedPolicy
+from agent.strict_json import sha256_hex
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, trust
 from tests.support.storage import MemoryStorage, failing
@@ -134,8 +136,10 @@ def test_unsigned_foreign_older_and_altered_bundles_leave_the_one_in_force() -> 
     policy = bench.policy()
     policy.load(0)
     policy.offer(made(3))
-    for offer in (made(2), made(4, key=KeySigner.generate()), made(4)[:-6] + "AAAAAA", "", "x.y.z"):
-        assert policy.offer(offer).kind is Happening.REFUSED
+    for offer in (made(2), made(4, key=KeySigner.generate()), made(4)[:-6] + "AAAAAA", "", "x.y.z", "\udcff"):
+        event = policy.offer(offer)
+        assert event.kind is Happening.REFUSED
+        assert event.digest not in {"", policy.digest}
         assert policy.name == "us-il, version 3"
 
 
@@ -209,12 +213,145 @@ def test_altered_bundle_is_named_and_passed_over() -> None:
     assert bench.storage.read(path).endswith(b"AAAA")  # evidence of what was done is left as it is
 
 
-def test_refused_offer_is_in_the_journal() -> None:
+def _foreign(version: int) -> str:
+    """A bundle of another agency by our own key, as a shared signing service might make it."""
+    return sign_bundle(
+        KEY,
+        agency="harbour",
+        version=version,
+        not_before_ns=NOW - DAY,
+        expires_ns=NOW + DAY,
+        pack=("us-il", shipped("us-il").text),
+        gestures=TWO_BUTTONS,
+    )
+
+
+@pytest.mark.parametrize(
+    ("offer", "version", "why"),
+    [
+        (made(2), 2, "got the older 2"),
+        (made(4, days=0), 4, "got one that expired"),
+        (_foreign(4), 0, "got one of harbour"),
+        (made(4, key=KeySigner.generate()), 0, "expected a bundle signed by a policy key of the agency"),
+        (made(4)[:-8] + "AAAAAAAA", 0, "expected a signed policy bundle"),
+        (made(3, "us-nj"), 3, "got another of the same version"),
+    ],
+    ids=["older", "expired", "foreign", "another key", "altered", "other content"],
+)
+def test_refused_bundle_is_journalled_with_its_own_digest_and_the_reason(offer: str, version: int, why: str) -> None:
+    bench = Bench()
+    device = device_with(bench)
+    in_force = made(3)
+    device.recorder.policy.offer(in_force)
+    before = set(bench.storage.names(layout.POLICY))
+    device.recorder.policy.offer(offer)
+    device.run(1)
+    entry = device.entries(entries.PolicyChanged)[-1]
+    assert isinstance(entry, entries.PolicyChanged)
+    assert (entry.what, entry.version, entry.policy) == ("policy_refused", version, digest_of(offer))
+    assert entry.policy != digest_of(in_force)
+    assert why in entry.why
+    assert device.recorder.status().policy_digest == digest_of(in_force)
+    assert set(bench.storage.names(layout.POLICY)) == before
+
+
+def test_what_is_no_bundle_is_journalled_by_the_hash_of_what_came() -> None:
     bench = Bench()
     device = device_with(bench)
     device.recorder.policy.offer("x.y.z")
     device.run(1)
-    assert said(device)[-1] == ("policy_refused", 0)
+    entry = device.entries(entries.PolicyChanged)[-1]
+    assert isinstance(entry, entries.PolicyChanged)
+    assert (entry.what, entry.version, entry.policy) == ("policy_refused", 0, sha256_hex(b"x.y.z"))
+    assert "expected" in entry.why
+    assert entry.declared_stops_per_hour == 3
+
+
+# -- the unsafe policy ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Unsafe:
+    """What says why the unsafe policy is not in force, and a device that was configured for it."""
+
+    bench: Bench = field(default_factory=Bench)
+    signed_ever: bool = False
+    refused: list[str] = field(default_factory=list)
+
+    def policy(self) -> UnsafeUntilSigned:
+        return UnsafeUntilSigned(self.bench.policy(), lambda: self.signed_ever, self.refused.append)
+
+
+def test_unsafe_policy_is_said_to_be_unsafe_wherever_a_policy_is_named() -> None:
+    unsafe = Unsafe()
+    device = Device(clocks=unsafe.bench.clocks, storage=unsafe.bench.storage, policy=unsafe.policy())
+    device.run(1)
+    entry = device.entries(entries.PolicyChanged)[0]
+    assert isinstance(entry, entries.PolicyChanged)
+    assert (entry.what, entry.policy) == ("policy_unsafe", sha256_hex(b"UNSAFE-permit-everything"))
+    status = device.recorder.status()
+    assert (status.policy_unsafe, status.policy) == (True, "UNSAFE-permit-everything")
+    assert unsafe.refused == []
+    device.run(4)
+    device.press("record", times=2)
+    device.press("record", hold_s=3.2)
+    granted = device.entries(entries.Decided)[-1]
+    assert isinstance(granted, entries.Decided)
+    assert (granted.allowed, granted.review) == (True, True)
+
+
+def test_unsafe_policy_is_not_in_force_before_storage_was_read() -> None:
+    policy = Unsafe().policy()
+    assert policy.name == f"{BUILT_IN} (built in)"
+    assert not policy.decide(stop()).allowed
+    policy.load(0)
+    assert policy.name == "UNSAFE-permit-everything"
+    assert policy.decide(stop()).allowed
+
+
+@pytest.mark.parametrize("signed_ever", [False, True])
+def test_unsafe_policy_is_refused_once_a_signed_bundle_was_in_force(*, signed_ever: bool) -> None:
+    unsafe = Unsafe(signed_ever=signed_ever)
+    policy = unsafe.policy()
+    policy.load(0 if signed_ever else 7)
+    assert unsafe.refused == [REFUSED_BY_BUNDLE]
+    assert not policy.unsafe
+    assert policy.name == f"{BUILT_IN} (built in)"
+    assert not policy.decide(stop()).allowed
+
+
+def test_configuration_that_turns_unsafe_after_a_signed_bundle_was_in_force_changes_nothing() -> None:
+    unsafe = Unsafe()
+    device = device_with(unsafe.bench)
+    device.recorder.policy.offer(made(1))
+    device.run(6)
+    device.policy = unsafe.policy()
+    device.boot()
+    device.run(1)
+    assert unsafe.refused == [REFUSED_BY_BUNDLE]
+    assert said(device, 2) == [("policy_in_force", 1)]
+    device.run(5)
+    device.press("record", times=2)
+    running = device.recording
+    device.press("record", hold_s=3.2)
+    device.run(1)
+    assert device.recording == running != ""
+
+
+def test_signed_bundle_ends_the_unsafe_policy() -> None:
+    unsafe = Unsafe()
+    device = Device(clocks=unsafe.bench.clocks, storage=unsafe.bench.storage, policy=unsafe.policy())
+    device.run(1)
+    assert device.recorder.policy.offer(made(2)[:-8] + "AAAAAAAA").kind is Happening.REFUSED
+    assert device.recorder.status().policy_unsafe
+    device.recorder.policy.offer(made(2))
+    device.run(1)
+    assert said(device) == [("policy_unsafe", 0), ("policy_refused", 0), ("policy_in_force", 2)]
+    assert not device.recorder.status().policy_unsafe
+    device.policy = unsafe.policy()
+    device.boot()
+    device.run(1)
+    assert unsafe.refused == [REFUSED_BY_BUNDLE]
 
 
 def test_stop_without_a_reason_is_refused_by_the_built_in_policy_and_the_recording_goes_on() -> None:

@@ -4,6 +4,7 @@ import io
 import os
 
 import pytest
+from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError
 from aws_encryption_sdk.identifiers import AlgorithmSuite
 from cryptography.exceptions import InvalidTag
 
@@ -49,6 +50,25 @@ def test_the_sdk_opens_our_messages_with_a_hybrid_key(rsa: RsaRecipientKey, hybr
     plaintext, header = CLIENT.decrypt(source=ours(rsa, hybrid), key_provider=hpke_provider(hybrid))
     assert plaintext == PLAINTEXT
     assert header.encryption_context == CONTEXT
+
+
+@pytest.mark.parametrize("torn", [b"", b"\0" * 3, b"\xff" * 700], ids=["within a frame", "zeros", "rubbish"])
+def test_the_sdk_gives_back_all_whole_frames_of_a_cut_message_read_frame_by_frame(
+    rsa: RsaRecipientKey, hybrid: HpkeRecipientKey, torn: bytes
+) -> None:
+    """As docs/evidence-format.md tells others to open what lost power."""
+    sealer = Sealer([hybrid.recipient, rsa.recipient], CONTEXT, 512, os.urandom)
+    frames = bytes(sealer.seal(PLAINTEXT[: 5 * 512]))
+    whole = sealer.header + frames[: 4 * len(frames) // 5]
+    cut = whole + (torn or frames[4 * len(frames) // 5 : -100])
+    for provider in (rsa_provider(rsa), hpke_provider(hybrid)):
+        given = bytearray()
+        stream = CLIENT.stream(mode="d", source=io.BytesIO(cut), key_provider=provider)
+        with pytest.raises((AWSEncryptionSDKClientError, InvalidTag)):  # noqa: PT012 - what comes before it counts
+            while piece := stream.read(512):
+                given += piece
+            stream.close()
+        assert bytes(given) == PLAINTEXT[: 4 * 512]
 
 
 def test_the_sdk_refuses_our_message_with_a_flipped_bit(rsa: RsaRecipientKey, hybrid: HpkeRecipientKey) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import EvidenceError
+from agent.seal import recipients
 from agent.seal.message import EncryptedDataKey
 from agent.seal.recipients import (
     HPKE_PROVIDER,
@@ -26,7 +27,7 @@ from agent.seal.recipients import (
 )
 from agent.strict_json import b64
 
-VECTOR = json.loads((Path(__file__).parent / "data" / "hpke_mlkem1024_p384.json").read_text())
+VECTOR = json.loads((Path(recipients.__file__).parent / "vectors" / "hpke_mlkem1024_p384.json").read_text())
 DATA_KEY = bytes(range(32))
 
 

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ THEN = "2026-11-22T23:40:00.123456Z"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "station.sqlite")
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path / "station.sqlite")) as made:
+        yield made
 
 
 def raised(store: Store, device: str = "cam-1", detail: str = "line 5") -> None:

@@ -24,6 +24,8 @@ from agent.keys.certificates import verify_device
 from agent.keys.provision import Provisioned, provision
 from agent.keys.trust import TrustDocument, read_unpinned
 from agent.media.packet import Packet
+from agent.policy.keeper import Event as PolicyEvent
+from agent.policy.keeper import Happening
 from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder.boot import Owner
 from agent.recorder.interface import Options, Policy
@@ -31,6 +33,7 @@ from agent.recorder.job import Settings
 from agent.recorder.recorder import Recorder
 from agent.seal.framing import frame_length_for
 from agent.storage.interface import Storage
+from agent.strict_json import sha256_hex
 from tests.support.clocks import FakeClocks
 from tests.support.packets import audio_stream, scene, video_stream
 from tests.support.storage import MemoryStorage
@@ -80,6 +83,18 @@ class Watched:
         return 1.0
 
 
+class GrantsAll(UnsafePermitEverything):
+    """Stands in for an agency's policy that grants what is asked, so that evidence is judged as under one."""
+
+    name = "test-grants-all"
+    digest = sha256_hex(name.encode())
+    unsafe = False
+
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
+        super().load(seen_version, seen_digest, passed_ns)
+        return [PolicyEvent(Happening.BUILT_IN, 0, self.digest)]
+
+
 @dataclass
 class Device:
     """One boot of the recorder after another, on the same storage and the same internal storage.
@@ -92,7 +107,7 @@ class Device:
 
     clocks: FakeClocks = field(default_factory=FakeClocks)
     storage: Storage = field(default_factory=MemoryStorage)
-    policy: Policy = field(default_factory=UnsafePermitEverything)
+    policy: Policy = field(default_factory=GrantsAll)
     pre_event_s: float = 5.0
     pre_event_audio: bool = True
     max_bytes: int = 64 << 20

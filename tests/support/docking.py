@@ -12,7 +12,6 @@ from agent.dock.config import BrokerSection, DockConfig, DockSection
 from agent.dock.service import Service
 from agent.keys import files
 from agent.keys.signer import Signer
-from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder import inbox
 from agent.recorder.interface import Policy
 from agent.recorder.status import write_snapshot
@@ -22,7 +21,7 @@ from agent.station.store import Store
 from agent.storage.disk import DiskStorage
 from tests.support.broker import AGENCY, Broker
 from tests.support.clocks import FakeClocks
-from tests.support.device import Device, agency, trust
+from tests.support.device import Device, GrantsAll, agency, trust
 from tests.support.networks import STATION_ADDRESS, End, Networks
 
 DEVICE = "cam-1"
@@ -61,9 +60,7 @@ class Docked:
         self.inbox = inbox.make(self.run)
         clocks = FakeClocks()
         clocks.utc_offset_ns = time.time_ns()
-        self.device = Device(
-            clocks=clocks, storage=DiskStorage(folder / "evidence"), policy=policy or UnsafePermitEverything()
-        )
+        self.device = Device(clocks=clocks, storage=DiskStorage(folder / "evidence"), policy=policy or GrantsAll())
         self.said: list[str] = []
         self.in_process = True
         """The dock service has its turns here; else a test runs one in a process of its own."""

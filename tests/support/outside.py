@@ -80,5 +80,7 @@ def station_outside(bench: Docked, environment: Mapping[str, str]) -> Outside:
     outside = Outside("station", config, environment, bench.station_said)
     bench.station = outside  # type: ignore[assignment]
     bench.until(bench.database.exists)
+    if bench.store is not None:
+        bench.store.close()
     bench.store = Store(bench.database)
     return outside

@@ -135,42 +135,6 @@ def test_stop_would_work_without_that_setting(running: Machine) -> None:
     ready(running)
 
 
-BURST = 9
-"""So often within two seconds, and systemd reboots at once, past every lock: seven times is its limit."""
-
-
-def press_ctrl_alt_del(machine: Machine, times: int) -> None:
-    """As the kernel tells of it once systemd has asked for that (reboot(2), RB_DISABLE_CAD): SIGINT to PID 1."""
-    for _ in range(times):
-        leader = machine.leader
-        assert leader is not None
-        os.kill(leader, signal.SIGINT)
-        time.sleep(0.02)
-
-
-def test_ctrl_alt_del_ends_nothing(running: Machine) -> None:
-    code, said = running.try_("systemctl", "start", "ctrl-alt-del.target")
-    assert (code != 0, "masked" in said) == (True, True), said
-    recording, before = record(running), running.pid(RECORDER)
-    press_ctrl_alt_del(running, 1)
-    time.sleep(1)
-    press_ctrl_alt_del(running, BURST)
-    time.sleep(1)
-    assert running.pid(RECORDER) == before
-    assert status(running)["recording"] == recording
-
-
-def test_doctor_finds_the_machine_closed(running: Machine) -> None:
-    """Of SysRq it tells what the host's kernel says: a container can't set it, which is not shown here."""
-    report = running.json("bwc-agent", "doctor", "--json", *CONFIG)
-    found = {finding["check"]: finding for finding in report["findings"]}
-    assert found["ctrl-alt-del"]["good"], found["ctrl-alt-del"]
-    assert found["usb input"]["said"] == "no USB input device works"
-    assert "kernel.sysrq" in found["sysrq"]["said"]
-    assert running.path("/usr/lib/sysctl.d/60-bwc.conf").read_text().endswith("\nkernel.sysrq = 0\n")
-    assert not found["camera is real"]["good"], "this camera is simulated, and it says so"
-
-
 def test_machine_stays_up_while_a_recording_is_under_way(running: Machine) -> None:
     assert "bwc-recorder" not in running.run("systemd-inhibit", "--list", "--no-legend")
     record(running)
@@ -198,6 +162,42 @@ def test_press_of_the_power_button_is_a_request_and_refused(running: Machine) ->
     assert running.up
     assert status(running)["recording"] == recording
     config.write_text(text)
+
+
+BURST = 9
+"""So often within two seconds, and systemd reboots at once, past every lock: seven times is its limit."""
+
+
+def press_ctrl_alt_del(machine: Machine, times: int) -> None:
+    """As the kernel tells of it once systemd has asked for that (reboot(2), RB_DISABLE_CAD): SIGINT to PID 1."""
+    for _ in range(times):
+        leader = machine.leader
+        assert leader is not None
+        os.kill(leader, signal.SIGINT)
+        time.sleep(0.02)
+
+
+def test_ctrl_alt_del_ends_nothing(running: Machine) -> None:
+    code, said = running.try_("systemctl", "start", "ctrl-alt-del.target")
+    assert (code != 0, "masked" in said) == (True, True), said
+    recording, before = record(running), running.pid(RECORDER)
+    press_ctrl_alt_del(running, 1)
+    time.sleep(1)
+    press_ctrl_alt_del(running, BURST)
+    time.sleep(1)
+    assert running.pid(RECORDER) == before
+    assert status(running)["recording"] == recording
+
+
+def test_doctor_finds_the_machine_closed(running: Machine) -> None:
+    """Of SysRq it tells what the host's kernel says: a container can't set it, so that this is not shown here."""
+    report = running.json("bwc-agent", "doctor", "--json", *CONFIG)
+    found = {finding["check"]: finding for finding in report["findings"]}
+    assert found["ctrl-alt-del"]["good"], found["ctrl-alt-del"]
+    assert found["usb input"]["said"] == "no USB input device works"
+    assert "sysrq" in found["sysrq"]["said"]
+    assert running.path("/usr/lib/sysctl.d/60-bwc.conf").read_text().endswith("\nkernel.sysrq = 0\n")
+    assert not found["camera is real"]["good"], "this camera is simulated, and it says so"
 
 
 # -- what befalls it --------------------------------------------------------------------------------------------------
@@ -416,7 +416,6 @@ def test_card_is_mounted_so_that_nothing_on_it_runs_whatever_fstab_says(running:
     assert until(lambda: status(running).get("boot", 0) > 0, "it writes there") >= 0
     found = {one["check"]: one for one in running.json("bwc-agent", "doctor", "--json", *CONFIG)["findings"]}
     assert found["card options"]["good"]
-    running.run("systemctl", "stop", "bwc-card.service")
     running.run("mount", "-o", "remount,bind,suid,dev,exec", "/var/lib/bwc")
     found = {one["check"]: one for one in running.json("bwc-agent", "doctor", "--json", *CONFIG)["findings"]}
     assert not found["card options"]["good"]

@@ -1,7 +1,7 @@
-"""The tables of entries in docs/evidence-format.md, kept true to the code.
+"""What docs/evidence-format.md lists from the code, kept true to it: entries, base rules, the schema of requests.
 
-`python -m tests.docs.entry_table` rewrites their columns of fields. What a kind means is written by hand and stays; a
-new kind gets a row without a meaning, which `test_evidence_format.py` refuses.
+`python -m tests.docs.tables` rewrites these parts of the page. What a kind of entry means is written by hand and stays;
+a new kind gets a row without a meaning, which `test_evidence_format.py` refuses.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 
 from agent.evidence import entries
+from agent.policy import schema
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence-format.md"
 KINDS, OBJECTS = "kinds", "objects"
@@ -85,17 +86,46 @@ def rows(page: str, table: str) -> dict[str, tuple[str, str]]:
     return {found[1]: (found[2], found[3]) for line in text.splitlines() if (found := _ROW.fullmatch(line))}
 
 
+def _fence(language: str, path: Path) -> str:
+    return f"```{language}\n{path.read_text('utf-8').strip()}\n```"
+
+
+def _attributes() -> str:
+    told = "".join(
+        f"| `{attribute.name}` | {', '.join(attribute.provenances)} |\n" for attribute in schema.ATTRIBUTES.values()
+    )
+    return f"| attribute | provenance |\n| --- | --- |\n{told}".strip()
+
+
+def generated() -> dict[str, str]:
+    """Parts of the page that are made of the code alone, by their markers."""
+    folder = Path(schema.__file__).parent
+    return {
+        "base rules": _fence("cedar", folder / "packs" / "base.cedar"),
+        "policy schema": _fence("cedarschema", folder / "schema.cedarschema"),
+        "policy attributes": _attributes(),
+    }
+
+
+def _replaced(page: str, marker: str, text: str) -> str:
+    begin, end = f"<!-- {marker}: begin -->", f"<!-- {marker}: end -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    assert found, f"expected {begin} in the page"
+    assert closed, f"expected {end} in the page"
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+
+
 def rewritten(page: str) -> str:
-    """The page with the columns of fields as the code has them."""
+    """The page with what is made of the code as the code has it."""
     for table, first in _FIRST.items():
-        begin, end = f"<!-- entry {table}: begin -->", f"<!-- entry {table}: end -->"
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(end)
         meanings = {name: meaning for name, (_, meaning) in rows(page, table).items()}
         told = "".join(
             f"| `{name}` | {fields_text(kind)} | {meanings.get(name, '')} |\n" for name, kind in listed(table).items()
         )
-        page = f"{before}{begin}\n\n| {first} | fields | meaning |\n| --- | --- | --- |\n{told}\n{end}{after}"
+        page = _replaced(page, f"entry {table}", f"| {first} | fields | meaning |\n| --- | --- | --- |\n{told}".strip())
+    for marker, text in generated().items():
+        page = _replaced(page, marker, text)
     return page
 
 

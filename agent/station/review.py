@@ -1,0 +1,57 @@
+"""What a custodian is to look at, of what a device says: an unsafe policy, and stops that rest on the wearer's word.
+
+The rules, in order:
+1. A device that permits whatever is asked for is an alarm, by its journal or by its status.
+2. More recordings than its policy allows that ended on the wearer's word alone within an hour are an alarm. The hour is
+   that of the journal's times, for a camera tells of its shift when it docks. The limit is that of the newest line on
+   the policy before, `DEFAULT_PER_HOUR` where the station has none.
+
+Both rest on journal lines that the device signs, and `bwc-agent verify` finds a line that was told and is not there.
+"""
+
+from collections.abc import Iterator
+
+from agent.clock import NS, parse_utc, utc_text
+from agent.dock.messages import Event, Status
+from agent.station.store import Store
+
+UNSAFE_POLICY = "unsafe_policy"
+DECLARED_STOPS = "declared_stops"
+DEFAULT_PER_HOUR = 3
+MOST_PER_HOUR = 3600
+"""The largest limit that a signed bundle can set."""
+HOUR_NS = 3600 * NS
+_PERMITS = "everything that is asked for is permitted: the device runs the development policy of a bench"
+
+
+def of_status(status: Status) -> Iterator[tuple[str, str]]:
+    """Alarms, each by its kind and in words."""
+    if status.policy.unsafe:
+        yield UNSAFE_POLICY, _PERMITS
+
+
+def of_event(store: Store, device: str, event: Event) -> Iterator[tuple[str, str]]:
+    """Alarms, each by its kind and in words, of an event that is kept already.
+
+    Raises:
+        StorageError: The database refuses.
+    """
+    entry = event.data.entry
+    match entry.get("kind"):
+        case "policy" if entry.get("what") == "policy_unsafe":
+            yield UNSAFE_POLICY, _PERMITS
+        case "recording_ended" if entry.get("declared_only") is True:
+            limit = _limit(store, device, event.data.line)
+            try:
+                since = utc_text(parse_utc(event.time) - HOUR_NS)
+            except (ValueError, OverflowError):
+                return  # a time without an hour before it
+            count = store.declared_ends(device, event.data.line, since)
+            if count > limit:
+                ended = f"{count} recordings ended on the wearer's word alone in the hour up to {event.time[:19]}Z"
+                yield DECLARED_STOPS, f"{ended}, the policy allows {limit}"
+
+
+def _limit(store: Store, device: str, line: int) -> int:
+    told = store.declared_stops_limit(device, line)
+    return told if isinstance(told, int) and 0 <= told <= MOST_PER_HOUR else DEFAULT_PER_HOUR

@@ -1,0 +1,61 @@
+"""JSON that two readers could read in two ways, or that would end a reader, is refused; all else is read as it is."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import EvidenceError
+from agent.strict_json import MAX_DEPTH, encode_json, strict_json
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.text(max_size=10)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=5), inner, max_size=4)),
+    max_leaves=20,
+)
+
+
+def nested(levels: int, opening: str, closing: str) -> bytes:
+    """An object of that many levels, itself counted."""
+    return f'{{"a":{opening * (levels - 1)}1{closing * (levels - 1)}}}'.encode()
+
+
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
+def test_what_is_written_here_is_read_back(value: dict[str, Any]) -> None:
+    assert strict_json(encode_json(value)) == value
+
+
+@given(st.integers())
+def test_integers_are_read_within_64_bits_and_refused_beyond(value: int) -> None:
+    data = json.dumps({"a": [value]}).encode()
+    if -(2**63) <= value < 2**63:
+        assert strict_json(data) == {"a": [value]}
+    else:
+        with pytest.raises(EvidenceError, match="64 bits"):
+            strict_json(data)
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63)])
+def test_the_largest_integers_are_read(value: int) -> None:
+    assert strict_json(json.dumps({"a": value}).encode()) == {"a": value}
+
+
+@pytest.mark.parametrize("digits", [b"9223372036854775808", b"-9223372036854775809", b"1" + b"0" * 5000])
+def test_an_integer_beyond_64_bits_is_refused(digits: bytes) -> None:
+    for data in (b'{"a":%b}', b'{"a":1,"b":[{"c":%b}]}'):
+        with pytest.raises(EvidenceError):
+            strict_json(data % digits)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_nesting_is_read_up_to_its_bound_and_refused_beyond(opening: str, closing: str) -> None:
+    assert strict_json(nested(MAX_DEPTH, opening, closing))
+    for levels in (MAX_DEPTH + 1, 500, 5000, 100_000):
+        with pytest.raises(EvidenceError):
+            strict_json(nested(levels, opening, closing))
+
+
+def test_many_objects_beside_each_other_are_not_nested() -> None:
+    assert strict_json(encode_json({"a": [{} for _ in range(10_000)]}))
