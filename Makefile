@@ -8,7 +8,7 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo deb test test-fresh test-kill test-dock test-fleet test-cluster test-hardware test-tools \
+.PHONY: help demo deb test test-fresh test-kill test-card test-dock test-fleet test-cluster test-hardware test-tools \
   cluster-tools bench bench-tools lint lock corpus clean
 
 help: ## list the targets
@@ -40,6 +40,9 @@ test-fresh: $(STAMP) ## make demo and make test on minimal Debian 12 and 13, by 
 
 test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
 	BWC_KILLS=200 $(BIN)/python -m pytest --timeout 3000 -o faulthandler_timeout=0 -s tests/kill $(ARGS)
+
+test-card: $(STAMP) ## 50,000 altered cards: none makes a boot more permissive, no loss is silent
+	$(BIN)/python -m tests.attacks.card_search --states 50000 --boots 100 $(ARGS)
 
 deb: $(STAMP) ## the Debian package for a device, in dist/ (ARGS="--arch arm64 --python 3.11")
 	@command -v dpkg-deb >/dev/null || { echo "make deb needs dpkg-deb, which every Debian has" >&2; exit 1; }

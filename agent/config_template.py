@@ -11,7 +11,8 @@ STATE = "state"
 
 _TEMPLATE = """\
 # bwc-agent: configuration of one device. Paths are relative to this file. `bwc-agent doctor --config FILE` checks it.
-# What may end a recording is not configuration but signed policy.
+# What may end a recording is not configuration but signed policy. A mistake in here keeps no camera from recording: it
+# starts with what last was good, and says so. `bwc-agent reload` applies what can change while it records.
 
 [device]
 key = "file:device.pem"          # the identity key: its owner's alone, mode 0600

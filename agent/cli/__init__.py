@@ -1,6 +1,7 @@
 """The commands of `bwc-agent`, one module each. Nothing here decides or writes evidence; it asks those who do.
 
-Exit codes of all commands: 0 done, 1 done and something is not well, 2 refused or not possible, 130 interrupted.
+Exit codes of all commands: 0 done, 1 done and something is not well, 2 refused or not possible, 130 interrupted. `run`
+has two more: 100 a power-off was granted, 78 nothing can be recorded, mostly for want of an identity.
 """
 
 import importlib

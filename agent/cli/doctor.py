@@ -29,24 +29,35 @@ def doctor_command(
         bool, typer.Option("--hardware", help="Test what is wired, with your eyes and fingers; end the recorder first.")
     ] = False,
 ) -> None:
-    """Check clock, storage, camera, keys, permissions, inputs, swap and core dumps: one line each, with the mend.
+    """Check configuration, clock, storage, camera, keys, inputs, swap and core dumps: one line each, with the mend.
 
     With --hardware instead: camera, encoder, sound, lines, buttons, lights, gauge, supply, clocks, watchdog, storage.
     With --json as well, or without a terminal to ask on, it leaves out the steps that need a person, and says so.
 
-    Exit code 0: fit for a shift; 1: something is not well; 2: the configuration can't be read.
+    Exit code 0: fit for a shift; 1: something is not well; 2: the configuration can't be read, and neither
+    the last good one nor key and certificates can.
 
     Example: bwc-agent doctor --config pilot/device/config.toml
     """
     from agent import config as configuration
     from agent.clock import SystemClocks
+    from agent.errors import ConfigError
     from agent.recorder.checks import ask_running, check_all
+    from agent.recorder.configuration import replacement
 
     findings = []
-    loaded = configuration.load(config)
+    problem = ""
+    try:
+        loaded = configuration.load(config)
+    except ConfigError as error:
+        instead = None if hardware else replacement(config)
+        if instead is None:
+            raise
+        loaded = instead.config
+        origin = instead.origin.replace("_", " ")
+        problem = f"{error}; a recorder starts with the {origin} one, and what follows is of that"
     clocks = SystemClocks()
     if hardware:
-        from agent.errors import ConfigError
         from agent.recorder.hardware_checks import Bench, check_hardware
 
         if ask_running(configuration.resolve(config, loaded.run.directory)) is not None:
@@ -54,7 +65,7 @@ def doctor_command(
         pilot = None if as_json or not output.can_ask() else _Terminal()
         found = check_hardware(Bench(loaded, config, clocks, pilot))
     else:
-        found = check_all(loaded, config, clocks)
+        found = check_all(loaded, config, clocks, Path("/"), problem)
     for finding in found:
         findings.append(finding)
         if not as_json:

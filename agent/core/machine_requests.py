@@ -268,10 +268,11 @@ def _authorised(state: State, event: on.Authorised) -> Step:
         "recording": event.recording,
         "authorization": to_builtins(event.authorization),
     }
-    entry = do.Journal(entries.Authorised(event.action, event.at_ns // US), details)
+    too_late = event.action != "LatchCriticalIncident" and event.recording != state.recording
+    entry = do.Journal(entries.Authorised(event.action, event.at_ns // US, too_late), details)
     if event.action == "LatchCriticalIncident":
         return replace(state, latched=True), [entry, do.Show(Signal.GRANTED)]
-    if event.recording != state.recording:
+    if too_late:
         return state, [entry, do.Show(Signal.REFUSED)]
     if event.action == "ReleaseCriticalIncident":
         return replace(state, latched=False), [entry, do.Show(Signal.GRANTED)]

@@ -7,14 +7,17 @@ import errno
 from typing import BinaryIO
 
 from agent.device_state.compare import CardView
-from agent.device_state.record import DeviceState
+from agent.device_state.record import DeviceState, Mark
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
+from agent.evidence.attested import read_boot
 from agent.evidence.history import Left, Tail, names_in
 from agent.evidence.journal import MAX_LINE, Line, parse_line, split_lines
 from agent.storage.interface import Storage
 
 ID_BYTES = 16
+BROKEN = "broken"
+"""Instead of a hash: the line is there, but the chain before it is broken."""
 _HEX = frozenset("0123456789abcdef")
 _WINDOW = 1 << 18
 _NO_FOLDER = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENAMETOOLONG})
@@ -50,11 +53,26 @@ def view_of(storage: Storage, tail: Tail, left: Left, state: DeviceState | None)
         card=card_id(storage),
         boot=tail.boot,
         line=tail.line.n if tail.line is not None else 0,
-        mark_hash=line_hash(storage, mark.boot, mark.line) if mark is not None else "",
+        mark_hash=_mark_hash(storage, tail, mark) if mark is not None else "",
         present=frozenset(recording for recording in asked if _is_there(storage, recording)),
         running=left.running.recording if left.running is not None else "",
         carried=left.carried,
     )
+
+
+def _mark_hash(storage: Storage, tail: Tail, mark: Mark) -> str:
+    """The hash of the line that the mark names, or another text where the chain does not reach it.
+
+    A line that is there counts only with all that stands before it in its file: else whoever alters the first line has
+    the whole file passed over, and the device believes that nothing is missing.
+    """
+    found = line_hash(storage, mark.boot, mark.line)
+    if found != mark.head:
+        return found
+    known = tail.journal is not None and tail.journal.boot == mark.boot
+    # The mark vouches for the chain before it, so that the certificate need not be checked here.
+    journal = tail.journal if known else read_boot(storage, mark.boot, None)
+    return found if journal is not None and journal.chained >= mark.line else BROKEN
 
 
 def _is_there(storage: Storage, recording: str) -> bool:

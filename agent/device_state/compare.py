@@ -39,7 +39,8 @@ class CardView:
         card: The card's id; empty if it has none.
         boot: Number of its newest boot; 0 for none.
         line: Number of its last whole line; 0 for none.
-        mark_hash: Hash of the line whose number the state's mark names; empty if there is no such line.
+        mark_hash: Hash of the line whose number the state's mark names; empty if there is no such line, and another
+            text if the chain up to it is broken.
         present: Of the recordings that the state knows, those of which something is there.
         running: The recording that its journal says is interrupted; empty for none.
         carried: What its journal says that holds on.

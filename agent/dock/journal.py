@@ -1,7 +1,9 @@
 """The journal, read from beside it: lines in order, from a place on, no further than what is durable.
 
-The dock judges no line: it hands on what stands there. A line that is no line, or has a value that no recorder writes
-and no event may hold (`agent.dock.messages`), ends a file's reading; the next boot's file goes on, as the journal does.
+The dock hands on what stands there. It judges one thing: a line that the recorder signs in the write that stores it
+(`agent.evidence.belief`), and that no checkpoint signs, is handed on with `unattested`: true in its entry. A line that
+is no line, or has a value that no recorder writes and no event may hold (`agent.dock.messages`), ends a file's reading;
+the next boot's file goes on, as the journal does.
 
 Whoever has the card can lay files with any number in their names beside the journal's. As in `agent.evidence.history` a
 file counts only if its first line bears that very boot's certificate, signed by the device's key: one that is planted
@@ -12,14 +14,16 @@ certificate beside the journal says. It is taken at its word here, for a station
 import errno
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
 from agent.dock.messages import MAX_FIELDS, EntryName, Event, EventData, Line, Text, Utc, decode, encode
-from agent.errors import EvidenceError, StorageError
+from agent.errors import EvidenceError, KeyFileError, StorageError
 from agent.evidence import layout
+from agent.evidence.belief import SIGNED_KINDS
 from agent.keys import jws
 from agent.keys.jwk import public_key
 from agent.storage.interface import Storage
@@ -27,7 +31,9 @@ from agent.strict_json import sha256_hex, strict_json
 
 BOOT_TYP = "bwc-boot+jws"
 DEVICE_TYP = "bwc-device+jws"
-"""As `agent.keys.certificates` has them, which is not imported: it brings along much that the dock has no use for."""
+CHECKPOINT_TYPE = "bwc-checkpoint+jws"
+"""As `agent.keys.certificates` and `agent.evidence.journal` have them, which are not imported: they bring along much
+that the dock has no use for."""
 MAX_LINE = 1 << 16
 _ALWAYS = frozenset(
     {
@@ -90,11 +96,16 @@ class _Fields(msgspec.Struct, frozen=True):
 
 
 class Read(NamedTuple):
-    """A line of the journal as far as a dock looks at it."""
+    """A line of the journal as far as a dock looks at it.
+
+    `attested` is false of a line that the recorder would have signed in the write that stored it, and that no
+    checkpoint signs: somebody has written it on the card, or the power was lost within that write.
+    """
 
     n: int
     hash: str
     fields: dict[str, Any]
+    attested: bool = True
 
     @property
     def kind(self) -> str:
@@ -133,9 +144,13 @@ class Read(NamedTuple):
             payload = encode(whole)
             decode(payload, Event)
         except EvidenceError:
-            data = msgspec.structs.replace(whole.data, entry={"kind": self.kind, "left_out": True})
+            data = msgspec.structs.replace(whole.data, entry={"kind": self.kind, "left_out": True} | self._label)
             return encode(msgspec.structs.replace(whole, data=data))
         return payload
+
+    @property
+    def _label(self) -> dict[str, Any]:
+        return {} if self.attested else {"unattested": True}
 
     def event(self, agency: str, device: str) -> Event:
         """The line as an event."""
@@ -146,7 +161,7 @@ class Read(NamedTuple):
             clock=fields["clock"],
             within_ms=fields["within_ms"],
             mono_us=fields["mono_us"],
-            entry={name: value for name, value in fields["entry"].items() if name != "certificate"},
+            entry={name: value for name, value in fields["entry"].items() if name != "certificate"} | self._label,
         )
         source = f"/bwc/{agency}/{device}"
         return Event(id=self.hash, source=source, type=f"bwc.v1.{self.kind}", time=fields["utc"], data=data)
@@ -181,6 +196,7 @@ class Reader:
         self._checked = after == 0
         self._device = ""
         self._judged: dict[int, tuple[int, bool]] = {}
+        self._key: tuple[int, PublicKey | None] = (0, None)
         self._boot = 0
         self._offset = 0
         self._last = 0
@@ -201,7 +217,7 @@ class Reader:
                 if self._skips(boots, position):
                     continue
                 self._boot, self._offset = boot, 0
-            for raw in self._raw(boot, self._offset):
+            for raw, following in _with_next(self._raw(boot, self._offset)):
                 line = parse(raw)
                 if line is None or line.n > until:
                     if line is not None:
@@ -211,10 +227,32 @@ class Reader:
                 self._last = line.n
                 if line.n <= self._after:
                     continue
-                yield line
+                yield line._replace(attested=self._is_attested(boot, line, following))
                 most -= 1
                 if most <= 0:
                     return
+
+    def _is_attested(self, boot: int, line: Read, following: bytes) -> bool:
+        """False of a line that needs the checkpoint that follows, and has none by this boot's key."""
+        if line.kind not in SIGNED_KINDS or line.kind == "decided":
+            return True
+        checkpoint = parse(following)
+        if self._key[0] != boot:
+            self._key = (boot, self._boot_key(boot))
+        key = self._key[1]
+        if checkpoint is None or key is None or checkpoint.kind != "checkpoint":
+            return False
+        try:
+            said = jws.verify(str(checkpoint.fields["entry"].get("jws", "")), CHECKPOINT_TYPE, key)
+        except EvidenceError:
+            return False
+        return (said.get("boot"), said.get("n"), said.get("head")) == (boot, line.n, line.hash)
+
+    def _boot_key(self, boot: int) -> PublicKey | None:
+        try:
+            return public_key(jws.peek(self.boot_certificate(boot) or "", BOOT_TYP).get("jwk"))
+        except (EvidenceError, KeyFileError):
+            return None
 
     def _skips(self, boots: list[int], position: int) -> bool:
         """True if all lines of this boot were read before: the next boot's first line says so."""
@@ -289,6 +327,17 @@ class Reader:
             line = None if raw is None else parse(raw)
             return line.hash if line is not None and line.n == number else None
         return None
+
+
+def _with_next(lines: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Each line with the one after it; empty after the last one."""
+    before: bytes | None = None
+    for raw in lines:
+        if before is not None:
+            yield before, raw
+        before = raw
+    if before is not None:
+        yield before, b""
 
 
 def device_certificate(storage: Storage) -> str:

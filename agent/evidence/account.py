@@ -42,6 +42,7 @@ class Account:
 
     Attributes:
         recorded: A boot is attested to have opened a segment.
+        boot: The newest boot whose boot line is attested; 0 if there is none.
         tags: Of boots whose boot line is attested.
         begun: Recordings that have begun, in order; `claimed` are such that only unattested lines name.
         ended: Those that have ended, or go on as another one.
@@ -57,6 +58,7 @@ class Account:
     """
 
     recorded: bool = False
+    boot: int = 0
     tags: list[str] = field(default_factory=list)
     begun: list[str] = field(default_factory=list)
     claimed: list[str] = field(default_factory=list)
@@ -75,6 +77,7 @@ class Account:
         """Both, one after the other; what is carried is set by who puts them together."""
         return Account(
             recorded=self.recorded or later.recorded,
+            boot=max(self.boot, later.boot),
             tags=self.tags + later.tags,
             begun=self.begun + later.begun,
             claimed=[*self.claimed, *later.claimed][-MOST_CLAIMED:],
@@ -160,6 +163,7 @@ class _Teller:
         account, entry = self.account, line.entry
         match entry:
             case entries.Boot():
+                account.boot = entry.boot
                 account.tags.append(entry.tag)
                 account.begun += [entry.interrupted] if entry.interrupted else []
                 account.unfinished += entry.unfinished

@@ -59,6 +59,7 @@ class BootJournal:
         boot_id: The kernel's boot id, as certified.
         attested_bytes: So many bytes of the file are attested; 0 if not even the first line is.
         last: The last attested line, a checkpoint; None if there is none.
+        chained: Number of the last line that the chain from the first one reaches, as far as was read.
         size: Bytes of the file.
     """
 
@@ -69,6 +70,7 @@ class BootJournal:
     boot_id: str
     attested_bytes: int
     last: Line | None
+    chained: int
     size: int
 
     def attested(self) -> Iterator[Line]:
@@ -146,9 +148,11 @@ def read_boot(storage: Storage, boot: int, identity: PublicKey | None) -> BootJo
     path = layout.journal(boot)
     size = storage.size(path) or 0
     with storage.open(path) as stream, storage.open(path) as second:
-        found = _Scan(stream, second, boot, key).last_good(first, len(raw))
+        scan = _Scan(stream, second, boot, key)
+        found = scan.last_good(first, len(raw))
     attested, last = found if found is not None else (0, None)
-    return BootJournal(storage, boot, first, key, str(certificate.get("boot_id", "")), attested, last, size)
+    boot_id = str(certificate.get("boot_id", ""))
+    return BootJournal(storage, boot, first, key, boot_id, attested, last, scan.chained, size)
 
 
 def is_ours(storage: Storage, boot: int, identity: PublicKey) -> bool:
@@ -219,6 +223,9 @@ class _Scan:
     Args:
         stream: The journal's file.
         second: The same, for looking things up in it.
+
+    Attributes:
+        chained: Number of the last line that the chain reaches.
     """
 
     def __init__(self, stream: BinaryIO, second: BinaryIO, boot: int, key: PublicKey) -> None:
@@ -227,6 +234,7 @@ class _Scan:
         self._boot = boot
         self._key = key
         self._places = array("Q")
+        self.chained = 0
         self._good = 0
         self._length = 0
         self._last: Line | None = None
@@ -241,6 +249,7 @@ class _Scan:
         self._stream.seek(offset)
         head, number = first.hash.encode("ascii"), first.n
         proven = 0
+        self.chained = number
         while (raw := _line(self._stream)).endswith(b"\n"):
             body = raw[:-1]
             link = _LINK.search(body)
@@ -249,6 +258,7 @@ class _Scan:
             if _CHECKPOINT in body:
                 self._places.append(offset)
             head, number = sha256_hex(body).encode("ascii"), number + 1
+            self.chained = number
             offset += len(raw)
             if offset - proven > _STRIDE:
                 if len(self._places) == self._good or not self._is_good(len(self._places) - 1):

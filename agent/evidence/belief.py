@@ -58,11 +58,15 @@ SIGNED_AT_ONCE: frozenset[type[Entry]] = frozenset(
 )
 """Kinds that permit, end, release or explain: written together with their checkpoint."""
 
+SIGNED_KINDS = frozenset(str(kind.__struct_config__.tag) for kind in SIGNED_AT_ONCE)
+"""Their names in the journal; of `decided` only a grant is signed at once."""
+
 NEUTRAL: frozenset[type[Entry]] = frozenset(
     {
         entries.BitRateSet,
         entries.ClockChanged,
         entries.ClockTakenBack,
+        entries.ConfigurationUsed,
         entries.Declared,
         entries.DockContact,
         entries.Docked,
@@ -87,6 +91,7 @@ NEUTRAL: frozenset[type[Entry]] = frozenset(
         entries.StorageRead,
         entries.Strained,
         entries.Tampered,
+        entries.TriggerLevel,
     }
 )
 """Kinds on which nothing depends that a later boot does."""

@@ -157,7 +157,7 @@ class Carry:
     def _authorised(self, entry: entries.Authorised) -> None:
         if entry.action == "LatchCriticalIncident":
             self._latched = True
-        elif entry.action == "ReleaseCriticalIncident":
+        elif entry.action == "ReleaseCriticalIncident" and not entry.too_late:
             self._latched = False
 
     def _forget_recording(self) -> None:

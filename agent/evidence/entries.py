@@ -290,10 +290,14 @@ class SpeechMeasured(Entry, tag="speech", frozen=True):
 
 
 class Authorised(Entry, tag="authorised", frozen=True):
-    """A signed authorisation was accepted and used up. By whom, is sealed."""
+    """A signed authorisation was accepted and used up. By whom, is sealed.
+
+    `too_late`: the recording that it names did not run any more when it came, and nothing follows from it.
+    """
 
     action: str
     at_us: int
+    too_late: bool = False
 
 
 class Classified(Entry, tag="classified", frozen=True):

@@ -178,7 +178,9 @@ def _signed_by(token: str, key: PublicKey) -> bool:
     return True
 
 
-def is_final(storage: Storage, recording: str, segment: int, keys: Sequence[PublicKey] | None) -> bool:
+def is_final(
+    storage: Storage, recording: str, segment: int, keys: Sequence[PublicKey], identity: PublicKey | None
+) -> bool:
     """True if one of the boots' keys has signed that this very recording ended with this segment.
 
     A final manifest of another recording, laid in its place, ends nothing.
@@ -188,6 +190,8 @@ def is_final(storage: Storage, recording: str, segment: int, keys: Sequence[Publ
         statement = typed_manifest(jws.peek(token, MANIFEST_TYPE))
         if not statement.final or (statement.recording, statement.segment) != (recording, segment):
             return False
-        return keys is None or any(_signed_by(token, key) for key in keys)
+        if identity is None:
+            return True
+        return any(_signed_by(token, key) for key in [*keys, *_boot_keys(storage, recording, identity)])
     except (StorageError, EvidenceError, UnicodeDecodeError):
         return False

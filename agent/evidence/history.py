@@ -350,25 +350,26 @@ def attested(
 
 
 def _candidates(storage: Storage, account: Account) -> list[str]:
-    """Recordings that may run or be unfinished, the oldest first.
+    """Recordings that may run or be unfinished, in the order in which they began: of several, the last one goes on.
+
+    Those of a boot without an attested line are found by its certificate. If it is older than one that is attested,
+    somebody has damaged its journal, and what it recorded must not take the place of what the newer one says.
 
     Those that the journals name are kept apart: where somebody has laid down more folders than are looked at, they
     push none of these out.
     """
     listed = [name for name in names_in(storage, layout.RECORDINGS) if layout.is_recording_id(name)]
-    found: dict[str, None] = {}
-    for tag in account.tags:
-        found.update(dict.fromkeys(name for name in listed if name.startswith(f"{tag}-")))
-    for boot in account.silent:
-        found.update(dict.fromkeys(name for name in listed if folders.certified(storage, name, [boot])))
+    older = [boot for boot in account.silent if boot < account.boot]
+    newer = [boot for boot in account.silent if boot > account.boot]
     own = list(dict.fromkeys([*account.unfinished, *account.begun]))[-MOST_RECORDINGS:]
-    laid = [name for name in found if name not in own]
-    # The order decides which one is gone on with, where several run: the one that was begun last.
-    return [*own, *laid[-MOST_RECORDINGS:]]
+    before = [name for name in listed if older and name not in own and folders.certified(storage, name, older)]
+    after = [name for name in listed if name.startswith(tuple(f"{tag}-" for tag in account.tags))]
+    after += [name for name in listed if newer and folders.certified(storage, name, newer)]
+    return list(dict.fromkeys([*before[-MOST_RECORDINGS:], *own, *after[-MOST_RECORDINGS:]]))
 
 
 def _is_final(storage: Storage, recording: str, segment: int, account: Account, identity: PublicKey | None) -> bool:
-    return folders.is_final(storage, recording, segment, None if identity is None else account.keys)
+    return folders.is_final(storage, recording, segment, account.keys, identity)
 
 
 def _refused(journal: BootJournal) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """The ledger of a shift: every second in one state, what was asked and refused, what can't be accounted for.
 
 It is read from the journal alone. Without a key it tells what the camera did; with a key of the agency also who asked,
-why, and under which rules. It follows the chain and names where it is broken, but checks no signature: it is `verified`
-by nobody, and says so. `agent.verification.verify` does that.
+why, and under which rules. It follows the chain and names where it is broken. A line that ends, permits or releases
+something and that no checkpoint signs is named, and not believed (`agent.ledger.attesting`). Whether the device has
+certified the keys that sign, it does not check: it is `verified` by nobody, and says so. `agent.verification.verify`
+does that.
 
 `Ledger.as_json` is a stable format, for programs. Every time is a *moment* `{"utc", "clock", "within_ms", "boot",
 "mono_us"}`: time of day (null where a line names one that no calendar holds), its source and the bound on its error
@@ -41,6 +43,7 @@ from agent.evidence.details import DetailsKey
 from agent.evidence.journal import Line
 from agent.keys import jws
 from agent.keys.certificates import BOOT_TYP, DEVICE_TYP
+from agent.ledger.attesting import attested_only
 from agent.ledger.lines import Begun, Broken, journal_lines
 from agent.ledger.rows import Event, Request, Rows
 from agent.ledger.timekeeping import POST_ROLL, Span, State, Timekeeper
@@ -201,7 +204,7 @@ def read_ledger(tree: Tree, folder: str, key: RecipientKey | None = None) -> Led
         EvidenceError: There is no journal, or no line in it.
     """
     clerk = _Clerk(key)
-    for item in journal_lines(tree, folder):
+    for item in attested_only(journal_lines(tree, folder)):
         clerk.take(item)
     return clerk.finish(*_names(tree, folder))
 

@@ -28,7 +28,7 @@ class Broken:
     """Something about the journal keeps a part of the shift from being accounted for.
 
     Attributes:
-        kind: `chain_broken`, `unreadable`, `journal_missing` or `torn`.
+        kind: `chain_broken`, `unreadable`, `journal_missing` or `torn`; of others see who makes them.
         boot: In whose file; 0 if it is about none.
         sentence: In words.
     """

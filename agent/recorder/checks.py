@@ -23,6 +23,7 @@ from agent.recorder.local_socket import LONGEST_PATH, NAME, ask
 from agent.recorder.sources import sources
 from agent.recorder.state_checks import device_state
 from agent.storage.disk import GROUP_FOLDER, OWNER_FOLDER, DiskStorage
+from agent.strict_json import sha256_hex
 
 SLOW_SYNC_S = 0.15
 SYNC_BYTES = 64 << 10
@@ -78,7 +79,9 @@ class Check:
         return Finding(self.name, said, mend)
 
 
-def check_all(config: Config, config_file: Path, clocks: Clocks, root: Path = Path("/")) -> Iterator[Finding]:
+def check_all(
+    config: Config, config_file: Path, clocks: Clocks, root: Path = Path("/"), problem: str = ""
+) -> Iterator[Finding]:
     """All checks, one after the other; none of them raises.
 
     Args:
@@ -86,6 +89,7 @@ def check_all(config: Config, config_file: Path, clocks: Clocks, root: Path = Pa
         config_file: Where it came from; relative paths start there.
         clocks: Both clocks.
         root: Of the machine, for what the kernel and systemd say and whether it was adopted.
+        problem: What is wrong with the file, and what `config` is instead of it; empty if it is the file's.
     """
     from agent.recorder.machine_checks import machine_checks
 
@@ -95,6 +99,7 @@ def check_all(config: Config, config_file: Path, clocks: Clocks, root: Path = Pa
     running = ask_running(resolve(config_file, config.run.directory))
     in_device = "correct what is named, in [device]"
     for check in (
+        Check("configuration", "", lambda: _configuration(config_file, problem, running)),
         Check("clock", "", lambda: _clock(clocks)),
         Check("evidence folder", f"mount the card, or: mkdir -m 700 {storage}", lambda: _folder(storage, config)),
         Check("storage room", "mount the card, or name another folder in [storage] path", lambda: _room(storage)),
@@ -128,6 +133,25 @@ def ask_running(run_directory: Path) -> dict[str, Any] | None:
         return ask(run_directory, {"ask": "status"})
     except ControlError:
         return None
+
+
+def _configuration(config_file: Path, problem: str, running: dict[str, Any] | None) -> tuple[str, str]:
+    """Whether the file counts: it is right, and a recorder that runs works with it."""
+    correct = f"correct it; of a running recorder then: bwc-agent reload --config {config_file}"
+    if problem:
+        return problem, correct
+    if running is None:
+        return f"{config_file} is right", ""
+    known = running["configuration"]
+    if known["origin"] != "file":
+        origin = known["origin"].replace("_", " ")
+        return f"the running recorder works with the {origin} one: {known['problem']}", correct
+    if known["digest"] != sha256_hex(config_file.read_bytes()):
+        return "the file was changed since the running recorder read it", correct.partition("; ")[2]
+    if known["pending"]:
+        said = f"a restart of the running recorder puts {', '.join(known['pending'])} in force"
+        return said, "systemctl kill --kill-whom=main --signal=TERM bwc-recorder: it records on by itself"
+    return f"the running recorder works with {config_file} as it is", ""
 
 
 def _clock(clocks: Clocks) -> tuple[str, str]:

@@ -18,6 +18,7 @@ An older configuration may be weaker than the present one. That is why rule 1 sa
 anew at every start.
 """
 
+import contextlib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -134,6 +135,16 @@ def last_good(file: Path) -> Chosen | None:
     if text is None:
         return None
     return Chosen(_guarded(configuration.parse(text, file)), file, text, Origin.LAST_GOOD)
+
+
+def replacement(file: Path) -> Chosen | None:
+    """What a recorder would start with instead of a file that is wrong; None if there is nothing."""
+    for make in (last_good, built_in):
+        with contextlib.suppress(BwcError, OSError):
+            found = make(file)
+            if found is not None:
+                return found
+    return None
 
 
 def store(file: Path) -> LastGood:

@@ -55,6 +55,11 @@ class Code(StrEnum):
     JOURNAL_LINE_ALTERED = "journal_line_altered"
     JOURNAL_LINE_MISSING = "journal_line_missing"
     JOURNAL_LINE_MOVED = "journal_line_moved"
+    CARD_ROLLED_BACK = "card_rolled_back"
+    CARD_REPLACED = "card_replaced"
+    STATE_LOST = "state_lost"
+    STATE_UNREADABLE = "state_unreadable"
+    STATE_ROLLED_BACK = "state_rolled_back"
     LINES_UNSIGNED = "lines_unsigned"
     LINE_NOT_BELIEVED = "line_not_believed"
     LINE_TORN_FROM_SIGNATURE = "line_torn_from_signature"
@@ -152,8 +157,10 @@ _NOTES = frozenset(
         Code.OTHER_FILE,
     }
 )
-_UNFINISHED = frozenset({Code.UNFINISHED, Code.JOURNAL_CUT, Code.JOURNAL_OPEN})
-"""Bad, because what is not closed can still be cut without a trace; but no sign that anybody altered anything."""
+_ELSEWHERE = frozenset({Code.CARD_REPLACED, Code.STATE_LOST, Code.STATE_UNREADABLE})
+_UNFINISHED = frozenset({Code.UNFINISHED, Code.JOURNAL_CUT, Code.JOURNAL_OPEN}) | _ELSEWHERE
+"""Bad, because what is not closed can still be cut without a trace, and what lies on another card, or was cut off
+before the device lost its memory, is not seen here; but no sign that anybody altered anything of what is."""
 
 MOST_OF_A_KIND = 40
 """Findings of one code about one recording or journal that are told one by one; the rest is counted."""
@@ -261,7 +268,8 @@ class Report:
             case Verdict.INTACT:
                 said = "all intact"
             case Verdict.UNFINISHED:
-                said = "nothing is altered, but not all is closed"
+                elsewhere = any(finding.code in _ELSEWHERE for finding in self.bad)
+                said = f"nothing is altered, but not all is closed{' or here' if elsewhere else ''}"
             case Verdict.UNSAFE_POLICY:
                 said = "UNSAFE POLICY: nothing is altered, but the camera permitted whatever was asked for"
             case _:

@@ -19,6 +19,9 @@ The rules, in order (the format is that of `agent.evidence.journal`):
    was neither voided nor taken back (`agent.evidence.grants`). It is continued only by another one, which has begun.
 8. While a recording runs, segments are attested or a line says why not (see `agent.verification.stalls`).
 
+9. A boot whose device remembers a line that the card lacks goes on from that line, and says so in its first line
+   (`entries.Continuity`). That explains where the lines between are not, and excuses nothing.
+
 After anything wrong, reading goes on with the next line, so that one alteration is told once and hides no other.
 """
 
@@ -41,6 +44,14 @@ UNSAFE_POLICY = sha256_hex(b"UNSAFE-permit-everything")
 """As `agent.policy_unsafe` has it, which is not imported: no rule is run here."""
 _GRANTS = (entries.Requested, entries.RecordingStarted, entries.StopTakenBack, entries.Voided)
 """What says, besides lines that need a signature, whether a grant holds."""
+_REPORTED = {
+    Code.CARD_ROLLED_BACK: "the card was put back to an earlier state, or cut: lines that were on it are gone",
+    Code.CARD_REPLACED: "the card is another one than before: the lines before are on that one, or gone",
+    Code.STATE_LOST: "the device's own memory was gone or altered: what was cut off the card before does not show",
+    Code.STATE_UNREADABLE: "the device's own memory could not be read: what was cut off the card before does not show",
+    Code.STATE_ROLLED_BACK: "the device's own memory was put back to an earlier state",
+}
+_DIFFERENCES = {str(code): code for code in _REPORTED}
 MOST_PENDING = 1 << 16
 """Lines that may wait for a checkpoint: more than a recorder writes in many minutes. Beyond that none is believed."""
 
@@ -69,8 +80,7 @@ def verify_journals(tree: Tree, folder: str, authority: Authority, findings: Fin
     expected = 1
     for boot in sorted(boots):
         if boot > expected:
-            _missing(path, expected, boot - 1, findings)
-            reader.lose_track()
+            reader.miss(path, expected, boot - 1)
         reader.read(boot, boots[boot], newest=boot == newest)
         expected = boot + 1
     reader.finish()
@@ -106,6 +116,12 @@ class _Reader:
         self._path = ""
         self._pending: list[tuple[int, entries.Entry]] = []
         self._stalls = Stalls()
+        self._missing: tuple[str, int, int] | None = None
+        self._bad = 0
+
+    def miss(self, path: str, first: int, last: int) -> None:
+        """Files are missing before the next one; whether that is explained, its first line tells."""
+        self._missing = (path, first, last)
 
     def lose_track(self) -> None:
         """A file is missing: the chain begins anew with the next line."""
@@ -121,7 +137,7 @@ class _Reader:
         self._pending.clear()
         self._stalls = Stalls()
         torn = 0
-        bad = self._findings.bad
+        self._bad = self._findings.bad
         try:
             with self._tree.open(path) as stream:
                 for item in raw_lines(stream):
@@ -134,12 +150,14 @@ class _Reader:
                     else:
                         self._no_line(item.size, "it is longer than any line of a journal")
         except StorageError as error:
+            self._still_missing()
             self._findings.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
             self.lose_track()
             return
+        self._still_missing()
         self._not_believed(torn=torn)
         self._stalled(self._stalls.finish())
-        self._sum_up(path, newest=newest, intact=self._findings.bad == bad)
+        self._sum_up(path, newest=newest, intact=self._findings.bad == self._bad)
 
     def finish(self) -> None:
         """There is no further file."""
@@ -167,6 +185,8 @@ class _Reader:
         except EvidenceError as error:
             self._no_line(len(raw) + 1, str(error))
             return
+        if not self._boot.lines:
+            self._go_on(line)
         if not self._in_place(line):
             return
         self._begin(line)
@@ -175,6 +195,33 @@ class _Reader:
         self._loose = self._unread = 0
         self.story.note_line(line.hash)
         self._take(line)
+
+    def _go_on(self, line: Line) -> None:
+        """Rule 9: where the first line of a file goes on from, if not from the line before it here."""
+        entry = line.entry
+        told = entry.continuity if isinstance(entry, entries.Boot) else None
+        goes_on = told is not None and told.line >= self._number
+        if told is not None and goes_on and (line.n, line.prev) == (told.line + 1, told.head):
+            self._report_gap(line.n, told)
+            self._missing = None
+            self._number, self._head = told.line, told.head
+            self._unread = 0
+        self._still_missing()
+
+    def _report_gap(self, n: int, told: entries.Continuity) -> None:
+        """Lines that were on this card, by those before and behind them. Of a card that began empty nothing was."""
+        first, last = self._number + 1, told.line
+        if 1 < first <= last:
+            which = f"line {first} is" if last == first else f"lines {first} to {last} are"
+            said = f"{which} missing before line {n}: the device remembers the last of them, this card lacks them"
+            self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(first), said)
+
+    def _still_missing(self) -> None:
+        if self._missing is not None:
+            _missing(*self._missing, self._findings)
+            self._bad += 1  # of what lies before this file
+            self._missing = None
+            self.lose_track()
 
     def _in_place(self, line: Line) -> bool:
         """Rule 2; False if the line belongs elsewhere."""
@@ -215,10 +262,27 @@ class _Reader:
             self._findings.add(Code.JOURNAL_LINE_MISSING if first else Code.JOURNAL_LINE_MOVED, self._at(line.n), said)
         if first and isinstance(line.entry, entries.Boot):
             boot.dark = _dark(line.entry)
+            self._differences(line.n, line.entry)
             self._check_torn(line.n, line.entry)
             self._check_certificate(line, line.entry)
         elif first:
             boot.certificate = self._authority.boot(boot.boot)
+
+    def _differences(self, n: int, entry: entries.Boot) -> None:
+        """What this boot found of card and device, and reported."""
+        told = entry.continuity
+        if told is None:
+            return
+        for event in told.events:
+            code = _DIFFERENCES.get(event)
+            if code is not None:
+                said = f"boot {entry.boot} reported: {_REPORTED[code]}"
+                if told.line and code in {Code.CARD_ROLLED_BACK, Code.CARD_REPLACED}:
+                    said += f"; it goes on from line {told.line} of boot {told.boot}, which the device remembers"
+                self._findings.add(code, self._at(n), said)
+        for recording in told.recordings:
+            said = f"boot {entry.boot} reported: nothing of this recording is on the card, though it had been"
+            self._findings.add(Code.RECORDING_MISSING, self._at(n), said, recording=recording)
 
     def _check_torn(self, n: int, entry: entries.Boot) -> None:
         if entry.torn_bytes == self._loose or self._head is None:

@@ -7,8 +7,10 @@ import pytest
 from agent.cli import main
 from agent.recorder import checks
 from agent.recorder.checks import Finding
+from agent.recorder.configuration import store
 from agent.recorder.hardening import Hardening
 from tests.support.commands import bwc_agent
+from tests.support.running import change, provision
 
 
 @pytest.fixture
@@ -114,3 +116,19 @@ def test_hardware_without_a_terminal_asks_nobody_and_hides_no_finding(config: Pa
     assert "simulated" in ran.out
     assert "--->" not in ran.out
     assert "ok   storage sync" in ran.out
+
+
+def test_wrong_file_is_named_with_what_a_recorder_starts_with_instead(tmp_path: Path) -> None:
+    file = provision(tmp_path / "pilot")
+    change(file, "[buffer]", "[buffer")
+    ran = bwc_agent("doctor", "--json", "--config", file)
+    assert ran.code == 1
+    found = {finding["check"]: finding for finding in json.loads(ran.out)["findings"]}
+    assert "a recorder starts with the built in one" in found["configuration"]["said"]
+    assert "bwc-agent reload" in found["configuration"]["mend"]
+    assert found["keys"]["good"]
+    store(file).save(file.read_text().replace("[buffer", "[buffer]"))
+    ran = bwc_agent("doctor", "--config", file)
+    assert "a recorder starts with the last good one" in ran.out
+    assert ran.code == 1
+    assert bwc_agent("doctor", "--hardware", "--config", file).code == 2

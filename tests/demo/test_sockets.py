@@ -14,7 +14,7 @@ from agent.demo import sockets
 from agent.demo.sockets import SocketWatch, internet_sockets, unaccounted
 
 NOBODY = 65534
-LISTENS = "import socket; s = socket.create_server(('127.0.0.1', 0))"
+LISTENS = "import socket; s = socket.create_server(('', 0))"
 HIDES = "import ctypes; assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0"  # PR_SET_DUMPABLE
 SPEAKS_TO_ITSELF = "import socket; s = socket.socketpair(socket.AF_UNIX)"
 
@@ -66,7 +66,7 @@ def test_socket_of_a_process_that_hides_its_descriptors_is_found(denied: Callabl
         seen = watch.look(pid)
         assert seen.sockets is not None
         assert len(seen.sockets) == 1
-        assert seen.sockets[0].startswith("tcp 0100007F:")
+        assert seen.sockets[0].startswith("tcp 00000000:")
 
 
 def test_hidden_process_without_internet_sockets_is_cleared_though_its_user_has_others(
@@ -119,15 +119,20 @@ for code in sys.argv[1:]:
         print(len(watch.look(process.pid).sockets))
     process.communicate(b"end")
 """
-    root = os.geteuid() == 0
+    # Among themselves: what else this user runs here, in other tests or elsewhere, is not to be counted out.
+    apart = ["unshare", "--net", "--pid", "--fork", "--mount-proc"]
+    if os.geteuid() == 0:
+        apart += ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    else:
+        apart[1:1] = ["--user", "--map-current-user"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root may make namespaces here")
     done = subprocess.run(
-        ["/usr/bin/python3", "-c", script, LISTENS, f"{LISTENS}; {HIDES}", f"{SPEAKS_TO_ITSELF}; {HIDES}"],
+        [*apart, "/usr/bin/python3", "-c", script, LISTENS, f"{LISTENS}; {HIDES}", f"{SPEAKS_TO_ITSELF}; {HIDES}"],
         capture_output=True,
         text=True,
         check=False,
         cwd="/",
-        user=NOBODY if root else None,
-        extra_groups=[] if root else None,
     )
     assert (done.stdout.split(), done.stderr) == (["readable", "1", "0"], "")
 
@@ -143,9 +148,7 @@ def in_a_network_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("in_a_network_of_its_own")
-@pytest.mark.parametrize(
-    ("statement", "count"), [(SPEAKS_TO_ITSELF, 0), ("import socket; s = socket.create_server(('', 0))", 1)]
-)
+@pytest.mark.parametrize(("statement", "count"), [(SPEAKS_TO_ITSELF, 0), (LISTENS, 1)])
 def test_hidden_process_in_a_network_of_its_own_is_seen_whatever_others_of_its_user_do(
     denied: Callable[[int], None], statement: str, count: int
 ) -> None:

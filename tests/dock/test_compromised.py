@@ -29,7 +29,7 @@ from agent.recorder.local_socket import ask
 from agent.recorder.status import write_snapshot
 from agent.storage.disk import DiskStorage
 from tests.support.device import Device, agency
-from tests.support.permissions import skip
+from tests.support.permissions import looks_into_the_recorder, skip
 from tests.support.running import Running, provision
 
 
@@ -325,10 +325,11 @@ def test_recorder_never_asks_the_kernel_for_an_internet_socket(tmp_path: Path) -
     assert "AF_UNIX" in asked_for(trace)
 
 
+@looks_into_the_recorder
 @pytest.mark.parametrize("prefix", [[], ["unshare", "--net"]], ids=["as it is", "without interfaces"])
 def test_running_recorder_has_no_network_and_needs_none(tmp_path: Path, prefix: list[str]) -> None:
     if prefix and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no network namespaces for this user")
+        skip("only root may make network namespaces")
     tool = [sys.executable, "-m", "agent"]
     subprocess.run([*tool, "init", str(tmp_path / "pilot")], check=True, capture_output=True)
     config = tmp_path / "pilot" / "device" / "config.toml"

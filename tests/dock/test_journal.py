@@ -5,10 +5,13 @@ import pytest
 
 from agent.dock import journal
 from agent.dock.journal import Reader
+from agent.dock.messages import Event, decode
 from agent.errors import StorageError
 from agent.evidence import layout
+from agent.evidence.entries import PolicyChanged, RecordingEnded
 from agent.keys import certificates
 from agent.storage.disk import DiskStorage
+from tests.attacks.test_card_attacks import chain_on
 from tests.support.device import Device
 from tests.support.evidence import recorder
 from tests.support.storage import MemoryStorage, failing
@@ -57,6 +60,25 @@ def test_planted_journal_far_ahead_does_not_hide_what_the_recorder_writes(data: 
     assert [line.n for line in after] == list(range(before[-1].n + 1, last + 1))
     assert reader.hash_of(last) == after[-1].hash
     assert storage.read(layout.journal(FAR)) == data
+
+
+def test_line_that_somebody_appended_is_told_as_unattested() -> None:
+    device, storage = journalled()
+    device.press("record", times=2)
+    device.run(1)
+    storage.cut_power()
+    chain_on(device, RecordingEnded(device.recording, 1, 1), PolicyChanged("policy_in_force", 9, "00" * 32))
+    device.boot()
+    device.run(1)
+    forged = {line.n for line in device.lines(1)[-2:]}
+    lines = list(Reader(storage).lines(MOST, MOST))
+    assert {line.n for line in lines if not line.attested} == forged
+    told = {line.n: line.event("city", "cam-1").data.entry for line in lines if line.told}
+    assert all(entry.get("unattested", False) == (n in forged) for n, entry in told.items())
+    assert forged <= told.keys()
+    for line in lines:
+        if line.n in forged:
+            assert decode(line.told_as("city", "cam-1"), Event).data.entry["unattested"] is True
 
 
 def test_planted_journal_is_not_taken_for_the_one_that_goes_on() -> None:

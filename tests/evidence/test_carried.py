@@ -125,7 +125,10 @@ def _boot(carried: Carried, interrupted: str = "") -> entries.Boot:
     return entries.Boot(1, "tag", "", "0", 0, None, None, "first_boot", interrupted, carried)
 
 
-_WORDS = ("start", "siren", "critical_incident", "pause", "mute", "stop", "resume", "wait", "classify", "release")
+_WORDS = (
+    *("start", "siren", "critical_incident", "pause", "mute", "stop", "resume", "wait", "classify"),
+    *("release", "release too late"),
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -184,6 +187,8 @@ def _event(word: str, state: State, now_ns: int, before: Carried, interrupted: b
             return on.Classified(now_ns, "restricted")
         case "release":
             return on.Authorised(now_ns, "ReleaseCriticalIncident", state.recording, Authorization())
+        case "release too late":
+            return on.Authorised(now_ns, "ReleaseCriticalIncident", "another-0001", Authorization())
         case "wait":
             return on.Tick(now_ns + 4 * NS)
         case _:

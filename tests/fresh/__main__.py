@@ -21,6 +21,7 @@ from tests.hardware.support import debian
 from tests.support import cache
 
 SUITES = ("bookworm", "trixie")
+FIRST_USER = 40_000
 WITH, WITHOUT = "with-sudo", "without-sudo"
 CLONE = f"git clone -q {BUNDLE} bwc-agent"
 TOLD = 4000
@@ -73,9 +74,10 @@ class Run:
     def all(self) -> Outcome:
         """Run all steps; one that fails does not keep the others from running."""
         place, user = self._place, self._user
-        place.add_user(WITHOUT, sudo=False)
+        first = FIRST_USER + 2 * SUITES.index(self.outcome.suite)
+        place.add_user(WITHOUT, first, sudo=False)
         if user == WITH:
-            place.add_user(WITH, sudo=True)
+            place.add_user(WITH, first + 1, sudo=True)
         for name in (WITHOUT, user):
             self._step(name, CLONE)
         self._told()

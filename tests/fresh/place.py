@@ -104,9 +104,15 @@ class Place:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
 
-    def add_user(self, name: str, *, sudo: bool) -> None:
-        """An ordinary user, who may or may not become root without a password."""
-        script = f"useradd --create-home --shell /bin/bash {name}"
+    def add_user(self, name: str, number: int, *, sudo: bool) -> None:
+        """An ordinary user, who may or may not become root without a password.
+
+        Args:
+            name: The user's name.
+            number: One that nobody has elsewhere on this machine, whose network all share.
+            sudo: Whether the user may become root.
+        """
+        script = f"useradd --uid {number} --create-home --shell /bin/bash {name}"
         if sudo:
             script += f" && echo '{name} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{name}"
         self.run("root", script)

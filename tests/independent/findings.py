@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from tests.independent.page import severities
 
-_NOT_CLOSED = {"unfinished", "journal_cut", "journal_open"}
+_NOT_CLOSED = {"unfinished", "journal_cut", "journal_open", "card_replaced", "state_lost", "state_unreadable"}
 
 
 @dataclass(frozen=True, order=True)

@@ -32,6 +32,7 @@ _ENDING = {"StopRecording", "PowerOff"}
 _UNSAFE = digest(b"UNSAFE-permit-everything")
 _SIGNED_AT_ONCE = {"authorised", "boot", "continued", "policy", "power_off", "recording_ended", "released"}
 _SIGNED_AT_ONCE |= {"shut_down", "withheld"}
+_DIFFERENCES = {"card_rolled_back", "card_replaced", "state_lost", "state_unreadable", "state_rolled_back"}
 _STALLED_US = 45_000_000
 _COUNT = integer(0, LARGEST)
 _TIMES = {"utc": text(UTC_TEXT), "clock": text(), "within_ms": either(null, _COUNT), "mono_us": _COUNT}
@@ -198,11 +199,11 @@ def read_journals(tree: Tree, folder: str, authority: Authority, findings: Findi
     expected = 1
     for number in sorted(boots):
         if number > expected:
-            findings.say("journal_missing", below(path, f"{expected:08d}.jsonl"))
-            reader.lose_track()
+            reader.missing = below(path, f"{expected:08d}.jsonl")
         try:
             data = tree.read(boots[number], None)
         except UnreadableError:
+            reader.not_explained()
             findings.say("unreadable", boots[number])
             reader.lose_track()
         else:
@@ -236,6 +237,16 @@ class _Reader:
         self._signed_times = (_NEVER, _NEVER)
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._stalls = _Stalls()
+        self.missing = ""
+        self._bad = 0
+
+    def not_explained(self) -> None:
+        """Files are missing, and no first line says where they are."""
+        if self.missing:
+            self._findings.say("journal_missing", self.missing)
+            self._bad += 1
+            self.missing = ""
+            self.lose_track()
 
     def lose_track(self) -> None:
         self._hash = None
@@ -243,7 +254,7 @@ class _Reader:
 
     def read(self, boot: Boot, data: bytes) -> None:
         self.journal.boots[boot.number] = boot
-        bad = len(self._findings.bad)
+        self._bad = len(self._findings.bad)
         self._greatest_us, self._sure_us = self._signed_times
         self._pending, self._stalls = [], _Stalls()
         for raw, is_line in _pieces(data):
@@ -258,8 +269,11 @@ class _Reader:
                 self.unread += 1
                 self._say("journal_line_altered", boot, self._n + self.unread)
                 continue
+            if not boot.lines:
+                self._go_on(boot, line)
             if self._placed(boot, line):
                 self._take(boot, line)
+        self.not_explained()
         torn = bool(data) and not data.endswith(b"\n")
         for n, entry in self._pending:
             if _is_signed_at_once(entry):
@@ -267,7 +281,7 @@ class _Reader:
                 self._say("line_torn_from_signature" if alone else "line_not_believed", boot, n)
         if stalled := self._stalls.at_end():
             self._say("recording_stalled", boot, stalled)
-        fine = len(self._findings.bad) == bad
+        fine = len(self._findings.bad) == self._bad
         if not boot.lines:
             if fine:
                 self._findings.say("boot_empty", boot.path)
@@ -283,6 +297,17 @@ class _Reader:
 
     def _say(self, code: str, boot: Boot, n: int) -> None:
         self._findings.say(code, f"{boot.path} line {n}")
+
+    def _go_on(self, boot: Boot, line: Line) -> None:
+        """Rule 0."""
+        told = line.entry.get("continuity") if line.entry["kind"] == "boot" else None
+        if told is not None:
+            to, head = told.get("line", 0), told.get("head", "")
+            if to >= self._n and (line.n, line.said["prev"]) == (to + 1, head):
+                if 0 < self._n < to:
+                    self._say("journal_line_missing", boot, self._n + 1)
+                self._n, self._hash, self.unread, self.missing = to, head, 0, ""
+        self.not_explained()
 
     def _placed(self, boot: Boot, line: Line) -> bool:
         following = self._n + 1
@@ -328,6 +353,12 @@ class _Reader:
 
     def _boot_line(self, boot: Boot, line: Line) -> None:
         entry = line.entry
+        told = entry.get("continuity") or {}
+        for event in told.get("events", []):
+            if event in _DIFFERENCES:
+                self._say(event, boot, line.n)
+        for _ in told.get("recordings", []):
+            self._say("recording_missing", boot, line.n)
         if self._hash is None or entry["torn_bytes"] == self.loose:
             if entry["torn_bytes"]:
                 self._say("journal_torn", boot, line.n)

@@ -23,7 +23,7 @@ from tests.independent.findings import Findings
 from tests.independent.tree import MemoryTree
 from tests.independent.verifier import check, check_folder
 from tests.support import device
-from tests.support.evidence import Files, crashed, storage_of, whole, write
+from tests.support.evidence import Files, crashed, storage_of, swapped, whole, write
 
 HERE = Path(__file__).parent
 RANDOM_CHANGES = 1000
@@ -95,6 +95,17 @@ def test_it_uses_nothing_but_the_standard_library_and_cryptography() -> None:
             own = name == "tests.independent" or name.startswith("tests.independent.")
             root = name.partition(".")[0]
             assert own or root == "cryptography" or root in sys.stdlib_module_names, f"{path.name} imports {name}"
+
+
+# -- cards that were swapped ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("card", range(3))
+def test_it_agrees_on_cards_that_were_put_back_or_replaced(card: int) -> None:
+    files, trusted = swapped()[card], device.trust()
+    assert agree(files, trusted, "untouched") == ("not_intact", "not_intact", "unfinished")[card]
+    for seed in range(LIVE_CHANGES):
+        agree(changed(files, seed), trusted, f"seed {seed}")
 
 
 # -- random corruptions and structural changes ------------------------------------------------------------------------

@@ -3,19 +3,24 @@
 import json
 from functools import cache
 
+import msgspec
 import pytest
 
 from agent.core import events as on
 from agent.errors import EvidenceError
 from agent.evidence import layout
+from agent.evidence.entries import AnyEntry, Continued, RecordingEnded, Released, ShutDown
 from agent.keys import files
 from agent.ledger.ledger import Ledger, read_ledger
 from agent.ledger.timekeeping import State
 from agent.verification.tree import StorageTree
+from tests.attacks.test_card_attacks import chain_on
 from tests.ledger.test_replay import act_out
+from tests.support.cards import card, journal_of, last_line, signed_by_another_key
 from tests.support.device import Device, agency
 from tests.support.evidence import Files, files_of, joined, lines, storage_of
 from tests.support.shifts import custodian, under_signed_policy
+from tests.support.storage import MemoryStorage
 
 
 @cache
@@ -223,6 +228,41 @@ def test_lines_that_nobody_signed_are_counted() -> None:
     ledger = ledger_of(with_journal(1, raw[: asked + 1]))
     (unsigned,) = (broken for broken in ledger.unaccounted if broken.kind == "unsigned" and broken.boot == 1)
     assert unsigned.sentence.startswith(f"{asked - signed} line")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [RecordingEnded("{}", 1, 1), Released("{}", 1, ["video"], 1, "limit"), ShutDown(), Continued("{}", "x-0001")],
+    ids=lambda entry: type(entry).__name__,
+)
+def test_line_that_somebody_appended_changes_no_account_and_is_named(forged: AnyEntry) -> None:
+    device = Device()
+    device.run(3)
+    device.press("record", times=2)
+    device.run(5)
+    assert isinstance(device.storage, MemoryStorage)
+    device.storage.cut_power()
+    before = read_ledger(StorageTree(device.storage), "")
+    if hasattr(forged, "recording"):
+        forged = msgspec.structs.replace(forged, recording=device.recording)
+    chain_on(device, forged)
+    after = read_ledger(StorageTree(device.storage), "")
+    assert after.states == before.states
+    assert [event.kind for event in after.events] == [event.kind for event in before.events]
+    (named,) = (broken for broken in after.unaccounted if broken.kind == "unattested")
+    assert "is signed by nobody and is not believed" in named.sentence
+    assert after.unaccounted[-1].kind == before.unaccounted[-1].kind == "open_end"
+
+
+def test_line_signed_by_another_key_changes_no_account() -> None:
+    of = card("recording")
+    path = journal_of(of)
+    forged = signed_by_another_key(last_line(of.files[path]), of.boot, RecordingEnded(of.recording, 1, 1))
+    before, after = (
+        read_ledger(StorageTree(storage_of(of.files | {path: of.files[path] + tail})), "") for tail in (b"", forged)
+    )
+    assert after.states == before.states
+    assert "unattested" in kinds(after)
 
 
 def test_dark_time_that_no_clock_tells_is_named() -> None:

@@ -24,11 +24,13 @@ from agent.recorder.checks import Finding, check_all
 from agent.recorder.hardening import Hardening
 from agent.recorder.local_socket import LocalServer
 from agent.storage.disk import DiskStorage
+from agent.strict_json import sha256_hex
 from tests.support.agency import DAY, NOW
 from tests.support.clocks import FakeClocks
 from tests.support.device import agency
 
 NAMES = [
+    "configuration",
     "clock",
     "evidence folder",
     "storage room",
@@ -334,11 +336,17 @@ def test_running_recorder_is_asked_instead_of_opening_its_camera_and_pins_a_seco
         "source": "camera",
         "faulty_lines": [] if well else ["record"],
         "device_state": kept,
+        "configuration": {
+            "origin": "file",
+            "digest": sha256_hex(bench.file.read_bytes()),
+            "problem": "",
+            "pending": [] if well else ["source.camera"],
+        },
     }
     server = LocalServer(bench.device / "r", lambda _request: status, lambda _why: None)
     server.start()
     try:
-        assert list(bench.bad()) == ([] if well else ["device state", "camera", "controls"])
+        assert list(bench.bad()) == ([] if well else ["configuration", "device state", "camera", "controls"])
     finally:
         server.close()
 
@@ -381,3 +389,26 @@ def test_anchor_is_probed(bench: Bench, size: int) -> None:
     finding = bench.findings()["device state"]
     assert "with a clock chip's RAM" in finding.said
     assert finding.good is (size == 56)
+
+
+# -- configuration ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "mend"),
+    [
+        ({"origin": "last_good", "problem": "line 3: wrong"}, "last good one: line 3: wrong", "bwc-agent reload"),
+        ({"digest": "0" * 64}, "was changed since", "bwc-agent reload"),
+        ({"pending": ["buffer.max_mb"]}, "puts buffer.max_mb in force", "systemctl kill"),
+        ({}, "as it is", ""),
+    ],
+)
+def test_running_recorder_that_does_not_work_with_the_file_is_found(
+    bench: Bench, changes: dict[str, object], said: str, mend: str
+) -> None:
+    digest = sha256_hex(bench.file.read_bytes())
+    told = {"origin": "file", "digest": digest, "problem": "", "pending": [], **changes}
+    found = checks._configuration(bench.file, "", {"configuration": told})
+    assert said in found[0]
+    assert mend in found[1]
+    assert bool(found[1]) is bool(mend)

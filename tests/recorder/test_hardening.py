@@ -50,7 +50,7 @@ def report(
                 try:
                     resource.setrlimit(which, limits)
                 except (ValueError, OSError):
-                    pytest.skip(f"this system lets no process have limits of {limits}")
+                    pytest.skip(f"only root may raise a limit to {limits}, and on this system not even root may")
         done = subprocess.run(
             [python, "-c", REPORT],
             check=True,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.recorder import inbox
+from tests.support.permissions import skip
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_device_in_the_inbox_is_not_even_opened(folder: Path, monkeypatch: pytes
     try:
         os.mknod(folder / "zero", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
     except PermissionError:
-        pytest.skip("needs the permission to make a device")
+        skip("only root may make a device")
     opened: list[object] = []
     real = os.open
 

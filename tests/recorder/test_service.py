@@ -21,7 +21,9 @@ from agent.media.measurer import Measurer
 from agent.media.packet import Kind
 from agent.media.sources.base import unpaced
 from agent.media.sources.replay import ReplaySource
+from agent.recorder import service as recorder_service
 from agent.recorder.flag import Flag
+from agent.recorder.hardening import Hardening
 from agent.recorder.identity import load_owner
 from agent.recorder.launch import UNUSABLE
 from agent.recorder.local_socket import ask
@@ -31,6 +33,7 @@ from agent.strict_json import sha256_hex
 from tests.support.clips import STREET, clip
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device
+from tests.support.permissions import looks_into_the_recorder, skip, small_disk
 from tests.support.running import Running, ServiceManager, change, command, provision, wait_for
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -203,11 +206,10 @@ def pieces_of(path: Path) -> list[bytes]:
     return found
 
 
-def test_nothing_of_the_pictures_lies_in_clear_anywhere_and_nothing_speaks_to_a_network(tmp_path: Path) -> None:
+def test_nothing_of_the_pictures_lies_in_clear_anywhere(tmp_path: Path) -> None:
     film = clip(STREET)
     config = provision(tmp_path / "pilot", camera=f"replay:{film}")
-    cut_off = ("unshare", "-n") if permitted("unshare", "-n") else ()
-    with Running(config, prefix=cut_off) as recorder:
+    with Running(config) as recorder:
         recorder.record(1.5)
         pieces = pieces_of(film)
         folders = (recorder.config.parent.parent, recorder.run_directory)
@@ -216,6 +218,16 @@ def test_nothing_of_the_pictures_lies_in_clear_anywhere_and_nothing_speaks_to_a_
         assert any(path.suffix == ".seg" and path.stat().st_size > 50_000 for path in files)
         assert not [piece for piece in pieces if piece in stored]
         assert b"moof\x00\x00\x00\x10mfhd" not in b"".join(path.read_bytes() for path in files if path.suffix == ".seg")
+        assert recorder.terminate() == 0
+
+
+@looks_into_the_recorder
+def test_recorder_holds_no_file_but_its_own_and_speaks_to_no_network(tmp_path: Path) -> None:
+    film = clip(STREET)
+    config = provision(tmp_path / "pilot", camera=f"replay:{film}")
+    cut_off = ("unshare", "-n") if permitted("unshare", "-n") else ()
+    with Running(config, prefix=cut_off) as recorder:
+        recorder.record(0.5)
         handles = recorder.handles()
         regular = [name for name in handles if name.startswith("/") and not name.startswith("/dev/")]
         here = (str(film.resolve()), str(recorder.evidence), str(recorder.log))
@@ -239,16 +251,9 @@ def test_nothing_of_the_pictures_lies_in_clear_anywhere_and_nothing_speaks_to_a_
 
 @pytest.fixture
 def card(tmp_path: Path) -> Iterator[Path]:
-    """A small file system; skips where none may be mounted."""
-    place = tmp_path / "card"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "bwc-test", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the permission to mount a small file system")
-    try:
+    """A small file system."""
+    with small_disk(tmp_path / "card", "24m") as place:
         yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def onto(card: Path, config: Path) -> None:
@@ -313,7 +318,7 @@ def test_card_that_is_pulled_out_and_put_back_gets_all_that_came_meanwhile(pilot
 def test_folder_whose_permissions_were_taken_away_is_storage_that_refuses(pilot: Path) -> None:
     powerless = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
     if not permitted(*powerless):
-        pytest.skip("needs the permission to give up permissions")
+        skip("only root may give up permissions")
     change(pilot, "segment_s = 60.0", "segment_s = 2.0")
     with Running(pilot, prefix=powerless) as recorder:
         recording = recorder.record(0.5)
@@ -358,6 +363,7 @@ def test_journal_names_the_configuration_that_each_boot_was_started_with(pilot: 
     assert first != second
 
 
+@looks_into_the_recorder
 def test_recorder_keeps_nothing_in_memory_that_only_command_lines_need(pilot: Path) -> None:
     with Running(pilot) as recorder:
         mapped = Path(f"/proc/{recorder.pid}/maps").read_text()
@@ -434,6 +440,9 @@ def test_storage_that_answers_nothing_does_not_starve_the_watchdog(
 ) -> None:
     """A card that hangs hangs whoever asks it, be it only for its free room; no restart would mend it."""
     monkeypatch.setenv("NOTIFY_SOCKET", str(manager.path))
+    # Of this process: other tests need it as it is.
+    monkeypatch.setattr(recorder_service, "harden", lambda: Hardening(not_dumpable=False, no_core=False, locked=False))
+    monkeypatch.setattr(recorder_service, "share_one_heap", lambda: None)
     service = Service(configuration.load(pilot), pilot)
     never = threading.Event()
 
@@ -443,14 +452,18 @@ def test_storage_that_answers_nothing_does_not_starve_the_watchdog(
     for name in ("status", "warn"):
         monkeypatch.setattr(service.recorder, name, hang)
     monkeypatch.setattr(service.recorder.policy, "check", hang)
-    for kept in (service._keep_house, service._report):
-        threading.Thread(target=kept, daemon=True).start()
+    threads = [threading.Thread(target=kept, daemon=True) for kept in (service._keep_house, service._report)]
+    for thread in threads:
+        thread.start()
     service.recorder.control.put(lambda: None)
     manager.until("WATCHDOG=1")
     manager.told.clear()
     manager.until("WATCHDOG=1")
     service._ending.set()
     never.set()
+    for thread in threads:
+        thread.join()
+    service.discard()
 
 
 @pytest.mark.parametrize("delivers", [True, False])

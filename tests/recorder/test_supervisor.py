@@ -19,7 +19,7 @@ from tests.support.device import Device
 from tests.support.packets import AUDIO, VIDEO, audio, video
 from tests.support.rig import Rig, of, plain
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 FRAME_S = 1 / 30
 
 

@@ -213,11 +213,17 @@ def more_permissive(after: Seen, before: Seen) -> list[str]:
     """In what the boot after an attack is more permissive than the one without it; empty if in nothing."""
     found = []
     if before.running and after.running != before.running:
-        found.append(f"recording {before.running} does not go on, but {after.running or 'none'}")
-    elif before.running and after.recipients != before.recipients:
-        found.append("it is sealed to others")
+        found.append("the interrupted recording does not go on")
+    elif before.running and not after.carried.classified and after.recipients not in {"", before.recipients}:
+        found.append("the recording is sealed to others")
     found += _carried(after.carried, before.carried)
     return found
+
+
+def remembered(state: DeviceState) -> Seen:
+    """What the device itself remembers, as if a card had said it."""
+    running = state.running.recording if state.running is not None else ""
+    return Seen(Left(), Tail(), state.carried, running, "")
 
 
 def _carried(after: Carried, before: Carried) -> Iterator[str]:
@@ -226,7 +232,7 @@ def _carried(after: Carried, before: Carried) -> Iterator[str]:
     if before.classified and not after.classified:
         yield "the classification was forgotten"
     if after.policy_version < before.policy_version:
-        yield f"policy version {after.policy_version} may come into force"
+        yield "an older policy may come into force"
     for name, age_ms in before.triggers.items():
         if after.triggers.get(name, 1 << 60) > age_ms:
             yield f"the hold of trigger {name} is shorter"

@@ -25,6 +25,7 @@ from agent.verification.verify import verify
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, trust
 from tests.support.storage import MemoryFile, MemoryStorage
+from tests.support.stores import MemoryStore
 
 Files = dict[str, bytes]
 JOURNAL = (layout.journal(1), layout.journal(2))
@@ -92,9 +93,19 @@ def found(report: Report, code: Code) -> list[Finding]:
     return [finding for finding in report.findings if finding.code is code]
 
 
-def recorder(storage: MemoryStorage | None = None, clocks: FakeClocks | None = None) -> Device:
+def recorder(
+    storage: MemoryStorage | None = None, clocks: FakeClocks | None = None, state: bytes | None = None
+) -> Device:
     """A device with a short buffer and short segments."""
-    return Device(clocks=clocks or FakeClocks(), storage=storage or MemoryStorage(), pre_event_s=1.0, segment_s=3.0)
+    kept = MemoryStore()
+    kept.data = state
+    return Device(
+        clocks=clocks or FakeClocks(),
+        storage=storage or MemoryStorage(),
+        pre_event_s=1.0,
+        segment_s=3.0,
+        state=kept,
+    )
 
 
 def memory(device: Device) -> MemoryStorage:
@@ -122,7 +133,7 @@ def tear(storage: MemoryStorage, path: str, rest: bytes) -> None:
 
 
 @cache
-def _crashed(*, torn: bool) -> tuple[Files, str, str, int]:
+def _crashed(*, torn: bool) -> tuple[Files, str, str, int, bytes]:
     device = recorder()
     device.run(2)
     a = start(device, 4)
@@ -134,7 +145,8 @@ def _crashed(*, torn: bool) -> tuple[Files, str, str, int]:
         tear(storage, layout.journal(1), TORN_LINE)
         newest = max(path for path in storage.files if path.startswith(f"{layout.recording(b)}/") and ".seg" in path)
         tear(storage, newest, TORN_FRAME)
-    return files_of(storage), a, b, device.clocks.now_ns
+    assert device.state.data is not None
+    return files_of(storage), a, b, device.clocks.now_ns, device.state.data
 
 
 def crashed(*, torn: bool = True) -> Files:
@@ -144,14 +156,15 @@ def crashed(*, torn: bool = True) -> Files:
 
 def resumed(files: Files, *, torn: bool = True) -> Device:
     """The next boot on what lies there after the power cut, or on what somebody made of it."""
+    *_, now_ns, state = _crashed(torn=torn)
     clocks = FakeClocks()
-    clocks.now_ns = (_crashed(torn=torn)[3] // NS + 30) * NS
-    return recorder(storage_of(files), clocks)
+    clocks.now_ns = (now_ns // NS + 30) * NS
+    return recorder(storage_of(files), clocks, state)
 
 
 @cache
 def _whole(*, torn: bool) -> Sample:
-    files, a, b, _ = _crashed(torn=torn)
+    files, a, b, *_ = _crashed(torn=torn)
     device = resumed(files, torn=torn)
     device.run(4)
     assert device.recording == b
@@ -166,6 +179,35 @@ def whole(*, torn: bool = True) -> Sample:
     """The whole story. `torn` says whether the power cut left halves of a journal line and of a frame."""
     sample = _whole(torn=torn)
     return Sample(dict(sample.files), *sample.recordings)
+
+
+@cache
+def _swapped() -> tuple[Files, ...]:
+    device = recorder()
+    device.run(2)
+    start(device, 2)
+    stop(device)
+    early = durable_of(memory(device))
+    start(device, 4)
+    memory(device).cut_power()
+    late, state, now_ns = files_of(memory(device)), device.state.data, device.clocks.now_ns
+
+    def next_boot(files: Files, kept: bytes | None) -> Files:
+        device.storage, device.state.data = storage_of(files), kept
+        device.clocks.now_ns = (now_ns // NS + 30) * NS
+        device.boot()
+        device.run(4)
+        if device.recording:
+            stop(device)
+        device.recorder.close()
+        return files_of(memory(device))
+
+    return next_boot(early, state), next_boot({}, state), next_boot(late, None)
+
+
+def swapped() -> tuple[Files, ...]:
+    """Cards that were put back to before an interrupted recording, blank ones, and one whose device forgot it."""
+    return tuple(dict(files) for files in _swapped())
 
 
 def segments(files: Files, recording: str) -> list[str]:

@@ -12,6 +12,11 @@ MUST_RUN = "BWC_MUST_RUN"
 """Set by CI: what would be skipped for want of a permission or a program fails there."""
 
 
+looks_into_the_recorder = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root may look into a process that is not dumpable, as the recorder is"
+)
+
+
 def skip(why: str) -> None:
     """Skip, or fail where everything has to run."""
     if os.environ.get(MUST_RUN):

@@ -99,18 +99,19 @@ def test_every_moment_of_a_power_cut_is_unfinished_and_after_recovery_intact(kep
     device.run(2)
     start(device, 1.4)
     storage = memory(device)
-    moments: list[Files] = []
+    moments: list[tuple[Files, bytes | None]] = []
 
     def now(_operation: str, _path: str) -> None:
-        moments.append(files_of(storage) if kept == "written" else durable_of(storage))
+        files = files_of(storage) if kept == "written" else durable_of(storage)
+        moments.append((files, device.state.data))
 
     storage.fault = now
     device.run(1.2)
     stop(device)
     assert len(moments) > 80
-    for moment in moments[::4]:
+    for moment, state in moments[::4]:
         assert check(moment).verdict in (Verdict.UNFINISHED, Verdict.INTACT), _told(check(moment))
-        following = recorder(storage_of(moment))
+        following = recorder(storage_of(moment), state=state)
         following.run(1.2)
         if following.recording:
             stop(following)

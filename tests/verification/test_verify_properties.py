@@ -12,7 +12,7 @@ from tests.support.evidence import Files, check, flipped, storage_of, whole
 
 SAMPLE = whole(torn=False)
 TORN = whole(torn=True)
-PATHS = sorted(SAMPLE.files)
+PATHS = sorted(path for path in SAMPLE.files if path != layout.CARD_ID)  # which names a card, and proves nothing
 
 positions = st.integers(0, 1 << 40)
 fragments = st.one_of(
@@ -37,7 +37,7 @@ def test_any_flipped_bit_in_a_journal_is_noticed(path: str, position: int) -> No
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.sampled_from(sorted(TORN.files)), positions, positions, fragments)
+@given(st.sampled_from(sorted(TORN.files.keys() - {layout.CARD_ID})), positions, positions, fragments)
 def test_bytes_replaced_removed_or_put_in_anywhere_are_noticed(path: str, at: int, cut: int, put: bytes) -> None:
     data = TORN.files[path]
     at %= len(data) + 1

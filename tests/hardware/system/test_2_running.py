@@ -200,6 +200,51 @@ def test_doctor_finds_the_machine_closed(running: Machine) -> None:
     assert not found["camera is real"]["good"], "this camera is simulated, and it says so"
 
 
+# -- its configuration ------------------------------------------------------------------------------------------------
+
+
+def test_reload_changes_what_can_change_and_ends_nothing(running: Machine) -> None:
+    recording, before = record(running), running.pid(RECORDER)
+    config = running.path("/etc/bwc/recorder.toml")
+    text = config.read_text()
+    config.write_text(text.replace("segment_s = 60.0", "segment_s = 5.0"))
+    running.run("systemctl", "reload", RECORDER)
+    config.write_text(text.replace("[buffer]", "[buffer"))
+    assert running.try_("systemctl", "reload", RECORDER)[0], "a file that is wrong is refused"
+    config.write_text(text)
+    running.run("systemctl", "reload", RECORDER)
+    assert (running.pid(RECORDER), status(running)["recording"]) == (before, recording)
+    journal = running.path(f"{EVIDENCE}/journal/{status(running)['boot']:08d}.jsonl")
+
+    def entries() -> list[str]:
+        lines = [json.loads(line)["entry"] for line in journal.read_bytes().splitlines() if line.endswith(b"}")]
+        return [entry["what"] for entry in lines if entry["kind"] == "configuration"]
+
+    until(lambda: entries() == ["reloaded", "refused", "reloaded"], "the journal says so")
+
+
+def test_typo_leaves_a_camera_that_records_within_seconds(running: Machine) -> None:
+    recording, before = record(running), running.pid(RECORDER)
+    until(lambda: running.path("/var/lib/bwc-state/last-configuration.jws").exists(), "it was kept as good")
+    restarts = int(running.show(RECORDER, "NRestarts"))
+    config = running.path("/etc/bwc/recorder.toml")
+    text = config.read_text()
+    config.write_text(text.replace("[buffer]", "[buffer"))
+    busy = crowding()
+    os.kill(before, signal.SIGKILL)
+    killed = time.monotonic()
+    took = restarted(running, before, recording) - killed
+    limit = BACK_S * max(busy, crowding())
+    print(f"\na typo: recording again after {took:.2f} s (at most {limit:.2f})")
+    known = status(running)["configuration"]
+    assert (known["origin"], "recorder.toml" in known["problem"]) == ("last_good", True)
+    assert int(running.show(RECORDER, "NRestarts")) == restarts + 1
+    assert 0 < took <= limit
+    config.write_text(text)
+    running.run("systemctl", "reload", RECORDER)
+    assert status(running)["configuration"]["origin"] == "file"
+
+
 # -- what befalls it --------------------------------------------------------------------------------------------------
 
 
