@@ -71,9 +71,9 @@ def blocked(state: State, event: on.RecordingBlocked) -> Step:
     state = replace(state, recordings=number, recording=by)
     at_us = event.at_ns // _US
     commands: list[Command] = [
-        do.Journal(entries.Continued(event.recording, by, at_us)),
-        do.MoveRecording(event.recording, by),
         do.Journal(entries.RecordingStarted(by, on.Cause.RECOVERY, at_us, 0, 0, 0, "")),
+        do.MoveRecording(event.recording, by),
+        do.Journal(entries.Continued(event.recording, by, at_us)),  # last: what it names must have begun
         do.Show(Signal.FAULT),
     ]
     return requests.context_changed(state, commands, event.at_ns)

@@ -84,14 +84,14 @@ def leading_to(lines: Lines, state: State, boot: entries.Boot) -> on.Event | Non
 
 def _leading_to(told: Told, lines: Lines, state: State, boot: entries.Boot) -> on.Event | None:
     match told.entry:
+        case entries.RecordingStarted(cause="recovery") as entry if state.recording:
+            return on.RecordingBlocked(entry.at_us * US, state.recording)
         case entries.RecordingStarted(cause="recovery") as entry:
             return on.Booted(entry.at_us * US, entry.recording, boot.carried)
         case entries.RecordingStarted() as entry:
             return on.StartAsked(entry.at_us * US, on.Cause(entry.cause))
         case entries.StandbyEntered() | entries.StorageRead() as entry:
             return on.Booted(entry.at_us * US, "", boot.carried)
-        case entries.Continued() as entry if entry.recording == state.recording:
-            return on.RecordingBlocked(entry.at_us * US, entry.recording)
         case entries.Continued() as entry:
             return on.Booted(entry.at_us * US, entry.recording, boot.carried)
         case entries.Marked() as entry:
