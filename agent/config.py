@@ -128,8 +128,8 @@ class PolicySection(_Section, frozen=True, kw_only=True):
     """What decides requests: the signed bundles in the evidence folder, else the built-in strictest pack.
 
     Attributes:
-        unsafe_permit_everything: For development only: permit whatever is asked. The recorder warns, and its
-            status says so.
+        unsafe_permit_everything: For a bench only: permit whatever is asked. It is refused with real pins and once a
+            signed bundle was in force; whatever tells of the device's policy says that it is unsafe.
     """
 
     unsafe_permit_everything: bool = False

@@ -60,7 +60,7 @@ segment_s = 60.0
 classification = "default"       # the recipient set of the trust document
 
 [policy]
-unsafe_permit_everything = false # for development only: permits whatever is asked
+unsafe_permit_everything = false # for a bench only: permits whatever is asked; needs simulated pins, ends with a policy
 
 [run]
 directory = "run"                # on a device: /run/bwc

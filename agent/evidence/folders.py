@@ -5,6 +5,7 @@ opening statement, signed by a boot's key; names are looked at up to a bound, fi
 that can't be read, or is none, costs that recording only.
 """
 
+import contextlib
 import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -156,9 +157,23 @@ def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
         return ""
 
 
-def certified(storage: Storage, recording: str, boots: Sequence[int]) -> bool:
-    """True if one of these boots, which no line of a journal names, has signed in a recording."""
-    return any(_is_there(storage, layout.boot_certificate(recording, boot)) for boot in boots)
+def certified(storage: Storage, recording: str, boots: Sequence[int], identity: PublicKey | None) -> bool:
+    """True if one of these boots, which no line of a journal names, has signed in a recording.
+
+    A name alone is no certificate: else somebody could lay one beside an old recording, which would then be gone on
+    with in place of the one that was interrupted.
+    """
+    for boot in boots:
+        path = layout.boot_certificate(recording, boot)
+        if not _is_there(storage, path):
+            continue
+        if identity is None:
+            return True
+        with contextlib.suppress(StorageError, EvidenceError, UnicodeDecodeError):
+            token = storage.read(path, _MOST_CERTIFICATE).decode("ascii")
+            if jws.verify(token, BOOT_TYP, identity).get("boot") == boot:
+                return True
+    return False
 
 
 def _is_there(storage: Storage, path: str) -> bool:

@@ -302,7 +302,7 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
     account = read_account(storage, _looked_at(tail.ours, tail.boot), identity, tail.journal)
     running: Progress | None = None
     unfinished: list[Unfinished] = []
-    for recording in _candidates(storage, account):
+    for recording in _candidates(storage, account, identity):
         folder = folders.look(storage, recording, account.keys, identity, known=account.opened.get(recording, 0))
         begun = recording in account.begun
         if identity is not None and not folder.last and not begun:
@@ -349,7 +349,7 @@ def attested(
     return account.attested.get((recording, segment), 0), tuple(account.spans.get((boot, recording), ()))
 
 
-def _candidates(storage: Storage, account: Account) -> list[str]:
+def _candidates(storage: Storage, account: Account, identity: PublicKey | None) -> list[str]:
     """Recordings that may run or be unfinished, in the order in which they began: of several, the last one goes on.
 
     Those of a boot without an attested line are found by its certificate. If it is older than one that is attested,
@@ -362,9 +362,11 @@ def _candidates(storage: Storage, account: Account) -> list[str]:
     older = [boot for boot in account.silent if boot < account.boot]
     newer = [boot for boot in account.silent if boot > account.boot]
     own = list(dict.fromkeys([*account.unfinished, *account.begun]))[-MOST_RECORDINGS:]
-    before = [name for name in listed if older and name not in own and folders.certified(storage, name, older)]
+    before = [
+        name for name in listed if older and name not in own and folders.certified(storage, name, older, identity)
+    ]
     after = [name for name in listed if name.startswith(tuple(f"{tag}-" for tag in account.tags))]
-    after += [name for name in listed if newer and folders.certified(storage, name, newer)]
+    after += [name for name in listed if newer and folders.certified(storage, name, newer, identity)]
     return list(dict.fromkeys([*before[-MOST_RECORDINGS:], *own, *after[-MOST_RECORDINGS:]]))
 
 

@@ -26,6 +26,7 @@ from agent.errors import EvidenceError, PolicyError
 from agent.evidence import entries
 from agent.evidence.details import Details, DetailsKey
 from agent.evidence.journal import Line
+from agent.ledger import replay_older as older
 from agent.ledger.ledger import details_key
 from agent.ledger.lines import Begun, Broken, journal_lines
 from agent.ledger.replay_events import Told, attested, decided, from_the_core, leading_to
@@ -38,6 +39,7 @@ Decider = Callable[[do.Decide], on.Decided]
 Policies = Callable[[str], Decider | None]
 """What decides by the policy of that digest; None if it is not at hand."""
 
+_OUTCOME = ("allowed", "declared_only", "error")
 MOST_ROUNDS = 10_000
 """Renewals of one attestation: a week of them."""
 
@@ -190,6 +192,7 @@ class _Run:
         self._into = into
         self._state = State(setup=_setup(lines), tag=boot.tag)
         self._facts: dict[int, Told] = {}
+        self._older = older.is_older(lines)
         self.at = lines[0].line.n if lines else 0
 
     def all(self) -> None:
@@ -247,9 +250,12 @@ class _Run:
             raise _EndError
         told = self._left.popleft()
         self.at = told.line.n
-        if told.entry != command.entry:
-            raise _PartError(told, _unlike(told.entry, command.entry))
-        expected = _plain(command.details)
+        entry, expected = command.entry, _plain(command.details)
+        if self._older:
+            expected = older.details_as_they_were(entry, expected, told)
+            entry = older.entry_as_it_was(entry)
+        if told.entry != entry:
+            raise _PartError(told, _unlike(told.entry, entry))
         if told.details != expected:
             raise _PartError(told, _unlike_details(told, expected))
         if isinstance(told.entry, entries.Requested):
@@ -300,9 +306,14 @@ class _Run:
             request = from_record(asked.details)
         except PolicyError as error:
             raise _PartError(asked, f"request {command.number} can't be read back: {error}") from error
+        if self._older:
+            request = older.request_as_it_was(request)
         again = decider(do.Decide(command.number, request, command.at_ns))
         journalled = decided(told)
-        for name in ("allowed", "declared_only", "rules", "obligations", "missing", "unknown", "error"):
+        names: tuple[str, ...] = (*_OUTCOME, "rules", "obligations", "missing", "unknown")
+        if self._older:
+            names = (*_OUTCOME, "rules") if journalled.allowed else _OUTCOME
+        for name in names:
             was, now = getattr(journalled, name), getattr(again, name)
             known = name in told.details or name in {"allowed", "declared_only"}
             if known and was != now:

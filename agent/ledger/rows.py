@@ -287,8 +287,8 @@ def _in_words(entry: entries.AnyEntry, details: Mapping[str, Any]) -> tuple[str,
             if entry.what == "policy_unsafe":
                 return "UNSAFE POLICY: everything that is asked for is permitted; for a bench, never for evidence", True
             quiet = entry.what in {"policy_in_force", "policy_built_in"}
-            why = f": {entry.why}" if entry.why else ""
-            return f"{entry.what.replace('_', ' ')}{version} {entry.policy[:12]}…{why}", not quiet
+            why = f" ({entry.why})" if entry.why else ""
+            return f"{entry.what.replace('_', ' ')}{version}: {entry.policy[:12]}…{why}", not quiet
         case entries.ConfigurationUsed():
             waits = f"; a restart puts {', '.join(entry.pending)} in force" if entry.pending else ""
             why = f": {entry.why}" if entry.why else ""

@@ -40,7 +40,7 @@ def of_event(store: Store, device: str, event: Event) -> Iterator[tuple[str, str
     match entry.get("kind"):
         case "policy" if entry.get("what") == "policy_unsafe":
             yield UNSAFE_POLICY, _PERMITS
-        case "recording_ended" if entry.get("declared_only") is True:
+        case "recording_ended" if entry.get("declared_only") is True and not store.is_open(device, DECLARED_STOPS):
             limit = _limit(store, device, event.data.line)
             try:
                 since = utc_text(parse_utc(event.time) - HOUR_NS)

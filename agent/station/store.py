@@ -25,6 +25,8 @@ VERSION = 1
 """Of the tables (`PRAGMA user_version`). 0: an event's id was unique over all devices, and nothing was counted."""
 MOST_ALARMS = 32
 """Open alarms of one kind and device; those beyond are one more alarm, `alarms_left_out`."""
+MOST_ENDS = 1024
+"""Ends of recordings that are looked at for one: a camera that ends more within an hour is an alarm long before."""
 _LEFT_OUT = "alarms_left_out"
 
 _EVENTS = """\
@@ -275,14 +277,27 @@ class Store:
             self._count(device, received, len(text.encode("utf-8")))
 
     def declared_ends(self, device: str, line: int, since: str) -> int:
-        """How many recordings of a device ended on the wearer's word alone after a time, up to a line."""
+        """How many recordings of a device ended on the wearer's word alone after a time, up to a line.
+
+        Of the device's ends of recordings the last `MOST_ENDS` up to that line are looked at: an event must not cost
+        the station more, the more the device has said before.
+        """
         with _refusals():
             found: tuple[int] = self._database.execute(
-                "SELECT count(*) FROM events WHERE device=? AND type='bwc.v1.recording_ended' AND line<=? AND time>?"
-                " AND json_extract(event, '$.data.entry.declared_only')",
-                (device, line, since),
+                "SELECT count(*) FROM (SELECT time, event FROM events"
+                " WHERE device=? AND type='bwc.v1.recording_ended' AND line<=? ORDER BY line DESC LIMIT ?)"
+                " WHERE time>? AND json_valid(event) AND json_extract(event, '$.data.entry.declared_only')",
+                (device, line, MOST_ENDS, since),
             ).fetchone()
         return found[0]
+
+    def is_open(self, device: str, kind: str) -> bool:
+        """True if an alarm of this kind is open for the device."""
+        with _refusals():
+            found = self._database.execute(
+                "SELECT 1 FROM open_alarms WHERE device=? AND kind=? LIMIT 1", (device, kind)
+            )
+            return bool(found.fetchall())
 
     def declared_stops_limit(self, device: str, line: int) -> object:
         """How many such ends within an hour a device's policy allows, by its newest line on that up to a line.
@@ -291,8 +306,9 @@ class Store:
         """
         with _refusals():
             row = self._database.execute(
-                "SELECT json_extract(event, '$.data.entry.declared_stops_per_hour') FROM events"
-                " WHERE device=? AND type='bwc.v1.policy' AND line<=? ORDER BY line DESC LIMIT 1",
+                "SELECT CASE WHEN json_valid(event)"
+                " THEN json_extract(event, '$.data.entry.declared_stops_per_hour') END"
+                " FROM events WHERE device=? AND type='bwc.v1.policy' AND line<=? ORDER BY line DESC LIMIT 1",
                 (device, line),
             ).fetchone()
         return row[0] if row else None

@@ -373,6 +373,51 @@ def test_planted_folder_that_is_named_like_a_recording_is_not_gone_on_with() -> 
     assert device.recording == running
 
 
+def ended_and_interrupted() -> tuple[Device, str, str]:
+    """A device with a recording that was ended, and one that was interrupted."""
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    device.run(2)
+    ended = device.recording
+    device.press("record", hold_s=3.2)
+    device.run(8)
+    assert not device.recording
+    device.press("record", times=2)
+    device.run(4)
+    memory(device).cut_power()
+    return device, ended, device.recording
+
+
+def test_ended_recording_with_a_planted_certificate_is_not_gone_on_with_instead_of_the_interrupted_one() -> None:
+    device, ended, running = ended_and_interrupted()
+    plant(device, layout.journal(2), b"")
+    plant(device, layout.boot_certificate(ended, 2), memory(device).read(layout.boot_certificate(ended, 1)))
+    del memory(device).files[layout.manifest(ended, 1)]
+    memory(device).cut_power()
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_damaged_journal_of_an_older_boot_puts_none_of_its_recordings_in_place_of_the_interrupted_one(
+    remembered: bool,
+) -> None:
+    device, ended, running = ended_and_interrupted()
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+    memory(device).cut_power()
+    del memory(device).files[layout.journal(1)]
+    del memory(device).files[layout.manifest(ended, 1)]
+    if not remembered:
+        device.state.data = None
+    device.boot()
+    device.run(2)
+    assert device.recording == running
+
+
 def test_certificates_taken_out_of_a_recording_do_not_keep_it_from_being_closed_and_gone_on_with() -> None:
     device = interrupted()
     running = device.recording

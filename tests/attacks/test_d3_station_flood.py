@@ -7,7 +7,7 @@ import pytest
 from agent.dock.messages import MAX_JSON
 from agent.station.quota import Quota, room
 from agent.station.service import LIMITS
-from agent.station.store import MOST_ALARMS, Usage
+from agent.station.store import MOST_ALARMS, MOST_ENDS, Usage
 from tests.support.stations import Rig, event, status
 
 SMALL = Quota(messages_a_minute=100, bytes_a_minute=1 << 20, bytes_a_day=1 << 20, bytes_stored=3 << 20)
@@ -112,6 +112,21 @@ def test_open_alarms_of_a_kind_are_bounded(tmp_path: Path, monkeypatch: pytest.M
         with rig.store.turn():
             rig.store.put_alarm("cam-1", "history_shorter", f"line {number}", "2026-01-01T00:00:00.000000Z")
     assert rig.alarms() == ["history_shorter"] * MOST_ALARMS + ["alarms_left_out"]
+
+
+def test_event_does_not_cost_more_the_more_the_device_said_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ends of recordings are looked through for those on the wearer's word alone; only so many of them."""
+    rig = Rig(tmp_path, monkeypatch)
+    for number in range(MOST_ENDS + 1):
+        told = event(number, kind="recording_ended", line=number + 1, declared_only=number in (0, MOST_ENDS))
+        rig.hand("event", told)
+    while rig.connection.received:
+        rig.station.turn(0)
+    since = "2025-01-01T00:00:00.000000Z"
+    assert rig.store.declared_ends("cam-1", MOST_ENDS, since) == 1
+    assert rig.store.declared_ends("cam-1", MOST_ENDS + 1, since) == 1, "the first one is too long ago"
 
 
 @pytest.mark.parametrize(

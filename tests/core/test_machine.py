@@ -639,6 +639,84 @@ def test_trigger_is_live_from_its_rising_edge_on_and_lights_left_on_block_nothin
     assert active == [frozenset({"lights_siren"}), frozenset({"lights_siren"}), frozenset()]
 
 
+def facts_asked(desk: Desk) -> dict[str, object]:
+    """What the newest request is decided by."""
+    request = next(command.request for command in reversed(desk.did) if isinstance(command, do.Decide))
+    return {name: fact.value for name, fact in request.facts.items()}
+
+
+def test_raised_trigger_line_is_a_fact_for_as_long_as_its_level_is_high(recording: Desk) -> None:
+    recording.send(on.TriggerRose(recording.now_ns, "siren"))
+    recording.send(on.TriggerLevel(recording.now_ns, "siren", raised=True))
+    assert recording.entry(entries.TriggerLevel) == entries.TriggerLevel(
+        "siren", raised=True, at_us=recording.now_ns // 1000
+    )
+    recording.wait(3600)
+    recording.ask(Action.STOP_RECORDING)
+    facts = facts_asked(recording)
+    assert (facts["triggers_active"], facts["trigger_line_raised"]) == (frozenset(), True)
+    recording.send(on.TriggerLevel(recording.now_ns, "siren", raised=False))
+    recording.ask(Action.STOP_RECORDING)
+    assert facts_asked(recording)["trigger_line_raised"] is False
+
+
+def test_line_that_rises_voids_a_grant_and_one_that_falls_does_not(recording: Desk) -> None:
+    request = recording.ask(Action.STOP_RECORDING)
+    recording.decide(request)
+    recording.send(on.TriggerLevel(recording.now_ns, "siren", raised=True))
+    recording.durable(request)
+    assert recording.mode() is Mode.RECORDING
+    request = recording.ask(Action.STOP_RECORDING)
+    recording.decide(request)
+    recording.send(on.TriggerLevel(recording.now_ns, "siren", raised=False))
+    recording.durable(request)
+    assert recording.mode() is Mode.POST_ROLL
+
+
+def test_conclusion_counts_as_declared_in_both_words_there_are_for_it(recording: Desk) -> None:
+    recording.ask(Action.STOP_RECORDING)
+    assert facts_asked(recording)["conclusion_declared"] is False
+    for values in (
+        {"encounter_state": "concluded"},
+        {"encounter_state": "on_scene", "reason_code": "encounter_concluded"},
+    ):
+        recording.declare(**values)
+        recording.ask(Action.STOP_RECORDING)
+        assert facts_asked(recording)["conclusion_declared"] is True
+    recording.declare(reason_code="victim_request")
+    recording.ask(Action.STOP_RECORDING)
+    assert facts_asked(recording)["conclusion_declared"] is False
+
+
+def test_what_dispatch_says_of_the_end_is_no_declaration(recording: Desk) -> None:
+    recording.send(on.Measured(recording.now_ns, {"encounter_state": Fact("concluded", Provenance.SIGNED)}))
+    recording.ask(Action.STOP_RECORDING)
+    facts = facts_asked(recording)
+    assert (facts["encounter_state"], facts["conclusion_declared"]) == ("concluded", False)
+
+
+def test_end_of_a_recording_says_whether_it_rests_on_the_wearers_word_alone(recording: Desk) -> None:
+    request = recording.ask(Action.STOP_RECORDING)
+    recording.send(
+        on.Decided(
+            recording.now_ns,
+            request,
+            allowed=True,
+            policy="policy",
+            declared_only=True,
+            obligations=("flag_for_review",),
+        )
+    )
+    decided = recording.entry(entries.Decided)
+    assert isinstance(decided, entries.Decided)
+    assert (decided.declared_only, decided.review, decided.action) == (True, True, "StopRecording")
+    recording.durable(request)
+    recording.wait(60)
+    ended = recording.entry(entries.RecordingEnded)
+    assert isinstance(ended, entries.RecordingEnded)
+    assert ended.declared_only
+
+
 def test_flood_of_triggers_is_bounded_and_forgets_the_oldest(recording: Desk) -> None:
     for number in range(machine.MOST_TRIGGERS + 5):
         recording.now_ns += NS

@@ -3,6 +3,7 @@
 - `agency/`: the keys of an invented agency and its one camera. They protect nothing.
 - `evidence/NAME/`: a device's folder each. `stories.py` makes those of honest cameras, `attacks.py` what somebody makes
   of them.
+- `older/NAME/`: folders in earlier versions of the format, which must go on being read.
 - `expected/NAME.json`: what `verify`, `ledger` (replay included) and `open` print for it; `expected/help.txt`: the help
   of every command.
 

@@ -8,14 +8,14 @@ from tests.corpus.agency import AGENCY, EVIDENCE, EXPECTED, agency, make_agency,
 from tests.corpus.attacks import ATTACKS
 from tests.corpus.expecting import HELP, expect, help_text, told
 from tests.corpus.stories import STORIES
-from tests.corpus.storing import ATTACKED, attacks, keep_attack, keep_story, stories, story
+from tests.corpus.storing import ATTACKED, attacks, keep_attack, keep_story, older, stories, story
 
 
 def make() -> None:
     """All folders; the agency's keys stay if there are any."""
     if not AGENCY.is_dir():
         make_agency()
-    for folder in (EVIDENCE, ATTACKED, EXPECTED):
+    for folder in (EVIDENCE, ATTACKED, EXPECTED):  # what is older stays
         shutil.rmtree(folder, ignore_errors=True)
     with agency() as provisioned:
         for name, tell in STORIES.items():
@@ -31,10 +31,8 @@ def make() -> None:
 def write_expectations() -> None:
     EXPECTED.mkdir(exist_ok=True)
     with agency() as provisioned:
-        for name in stories():
-            expect(name, told(name, provisioned, honest=True))
-        for name in attacks():
-            expect(name, told(name, provisioned, honest=False))
+        for name in (*stories(), *older(), *attacks()):
+            expect(name, told(name, provisioned))
     HELP.write_text(help_text(), "utf-8")
 
 

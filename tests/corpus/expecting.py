@@ -14,7 +14,7 @@ from agent.cli import _app
 from agent.evidence import layout
 from agent.keys.provision import Provisioned
 from tests.corpus.agency import AGENCY, EXPECTED
-from tests.corpus.storing import evidence
+from tests.corpus.storing import attacks, evidence, older
 from tests.support.commands import bwc_agent
 from tests.support.evidence import write
 
@@ -28,20 +28,21 @@ def on_disk(name: str) -> Iterator[Path]:
         yield write(evidence(name), Path(place) / "evidence")
 
 
-def told(name: str, keys: Provisioned, *, honest: bool) -> dict[str, Any]:
-    """What `verify` says of a folder; of an honest one also `ledger` with its replay, and `open` of each recording."""
+def told(name: str, keys: Provisioned) -> dict[str, Any]:
+    """What `verify` says of a folder, of an honest one `ledger` and `open`, of one of this version also a replay."""
     with on_disk(name) as folder:
         said: dict[str, Any] = {"verify": _json("verify", folder, "--trust", AGENCY / "agency" / "trust.jws")}
-        if honest:
+        if name not in attacks():
             said["verify, unpinned"] = _json("verify", folder)["verdict"]
-            said["ledger"] = _json("ledger", folder, "--key", keys.custodian, "--replay")
+            replay = [] if name in older() else ["--replay"]
+            said["ledger"] = _json("ledger", folder, "--key", keys.custodian, *replay)
             said["ledger, without a key"] = _json("ledger", folder)
             said["open"] = {each.name: _opened(folder, each.name, keys) for each in _recordings(folder)}
         return said
 
 
 def _recordings(folder: Path) -> list[Path]:
-    return sorted((folder / layout.RECORDINGS).iterdir())
+    return sorted((folder / layout.RECORDINGS).glob("*"))
 
 
 def _opened(folder: Path, recording: str, keys: Provisioned) -> dict[str, Any]:

@@ -139,6 +139,31 @@ def recovered(provisioned: Provisioned) -> Files:
     return shut_down(device)
 
 
+def card_replaced(provisioned: Provisioned) -> Files:
+    """The device gets a card with nothing but the policy between two boots, remembers the other one, and says so."""
+    device = camera(provisioned)
+    start(device, 0.5)
+    stop(device)
+    before = shut_down(device)
+    policies = {path: data for path, data in before.items() if path.startswith(f"{layout.POLICY}/")}
+    device = again(provisioned, policies, device)
+    start(device, 0.5)
+    stop(device)
+    return shut_down(device)
+
+
+def card_rolled_back(provisioned: Provisioned) -> Files:
+    """The card is put back to how it was before a recording; the next boot says so."""
+    device = camera(provisioned)
+    before = shut_down(device)
+    device = again(provisioned, before, device)
+    start(device, 0.5)
+    stop(device)
+    shut_down(device)
+    device = again(provisioned, before, device)
+    return shut_down(device)
+
+
 def annotated(provisioned: Provisioned) -> Files:
     """Two annotations were added afterwards."""
     storage = storage_of(clean(provisioned))
@@ -170,6 +195,8 @@ STORIES: dict[str, Story] = {
         two_boots,
         power_cut,
         recovered,
+        card_replaced,
+        card_rolled_back,
         annotated,
     )
 }

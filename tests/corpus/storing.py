@@ -8,6 +8,8 @@ from tests.corpus.agency import EVIDENCE, HERE
 from tests.support.evidence import Files, write
 
 ATTACKED = HERE / "attacks"
+OLDER = HERE / "older"
+"""Evidence in earlier versions of the format, which stays as it is."""
 
 
 def read(folder: Path) -> Files:
@@ -23,6 +25,10 @@ def attacks() -> list[str]:
     return sorted(path.name for path in ATTACKED.iterdir())
 
 
+def older() -> list[str]:
+    return sorted(path.name for path in OLDER.iterdir())
+
+
 def story(name: str) -> Files:
     return read(EVIDENCE / name)
 
@@ -35,8 +41,11 @@ def attacked(name: str) -> Files:
 
 
 def evidence(name: str) -> Files:
-    """The files of a story or an attack."""
-    return story(name) if (EVIDENCE / name).is_dir() else attacked(name)
+    """The files of a story, an older one, or an attack."""
+    for folder in (EVIDENCE, OLDER):
+        if (folder / name).is_dir():
+            return read(folder / name)
+    return attacked(name)
 
 
 def keep_story(name: str, files: Files) -> None:

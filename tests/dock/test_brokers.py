@@ -97,3 +97,36 @@ def test_more_publications_than_may_wait_are_said_not_to_be_taken(tmp_path: Path
     one.end()
     assert one.publish(Publication("bwc/v1/city/cam-1/event", b"x")) is None
     broker.stop()
+
+
+def test_turn_takes_no_more_bytes_than_its_bound_and_of_a_large_message_its_size(tmp_path: Path) -> None:
+    """What is not taken stays with the broker, and comes in the turns after."""
+    from agent.dock.messages import Publication, Topics
+    from tests.support.connections import connection as connected
+    from tests.support.connections import turned
+
+    broker = Broker(tmp_path).start()
+    clocks = SystemClocks()
+    topics = Topics("city", "cam-1")
+    limits = Limits(at_once=256, bytes_at_once=200_000, message=60_000)
+    reader = Connection(broker.client("station:1"), [topics.event], clocks.monotonic_ns, lambda low, _high: low, limits)
+    device = connected(broker.client("cam-1"))
+    try:
+        assert turned(reader, device, until=lambda: reader.connected and device.connected)
+        sizes = [50_000] * 30 + [60_001, 900_000, 60_000]
+        for size in sizes:
+            device.publish(Publication(topics.event, b"x" * size))
+        assert turned(device, until=lambda: device.acknowledged == len(sizes), seconds=20)
+        came: list[tuple[int, int]] = []
+        end = time.monotonic() + 20
+        while len(came) < len(sizes):
+            assert time.monotonic() < end
+            reader.turn(0.05, lambda: None)
+            assert sum(len(message.payload) for message in reader.received) <= 200_000 + 50_000 + 60_000
+            came += [(message.size, len(message.payload)) for message in reader.received]
+            reader.received.clear()
+        assert came == [(size, size if size <= 60_000 else 0) for size in sizes]
+    finally:
+        reader.end()
+        device.end()
+        broker.kill()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
@@ -24,6 +25,47 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 def test_shipped_schemas_are_those_of_the_types(name: str) -> None:
     """A change of a message fails here until its schema is changed too: python -m tests.support.schemas writes them."""
     assert schemas.shipped(name) == json.loads(schemas.text(schemas.made()[name]))
+
+
+def unbounded(schema: Any, at: str = "$") -> Iterator[str]:
+    """Every place of a schema that says not how large its value may be; what stands in an entry is bounded by bytes."""
+    if isinstance(schema, list):
+        for number, inner in enumerate(schema):
+            yield from unbounded(inner, f"{at}[{number}]")
+    if not isinstance(schema, dict):
+        return
+    kind, listed = schema.get("type"), "enum" in schema or "const" in schema
+    if kind == "string" and not listed and "maxLength" not in schema:
+        yield f"{at}: no maxLength"
+    if kind in ("integer", "number") and not ({"minimum", "maximum"} <= set(schema) or listed):
+        yield f"{at}: no minimum and maximum"
+    if kind == "array" and "maxItems" not in schema:
+        yield f"{at}: no maxItems"
+    if kind == "object" and "properties" not in schema and "maxProperties" not in schema:
+        yield f"{at}: no maxProperties"
+    for name, inner in schema.items():
+        if name not in {"enum", "required", "default", "description"}:
+            yield from unbounded(inner, f"{at}.{name}")
+
+
+@pytest.mark.parametrize("name", schemas.KINDS)
+def test_every_field_of_every_message_has_a_published_bound(name: str) -> None:
+    """A field that is added without one fails here."""
+    assert list(unbounded(schemas.shipped(name))) == []
+
+
+def test_every_message_has_a_published_size() -> None:
+    for message in schemas.shipped(schemas.ASYNCAPI)["components"]["messages"].values():
+        assert 0 < message["x-max-bytes"] <= 1 << 20
+        assert message["payload"].get("maxLength", message["x-max-bytes"]) == message["x-max-bytes"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "array"}, {"anyOf": [{"type": "number"}]}],
+)
+def test_field_without_a_bound_is_found(schema: Any) -> None:
+    assert list(unbounded({"properties": {"a": schema}}))
 
 
 def test_asyncapi_names_only_topics_that_exist_and_schemas_that_are_there() -> None:

@@ -161,7 +161,7 @@ def test_it_agrees_on_disk_wherever_it_is_asked_from(name: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", [*stories(), "segment_cut", "annotations_swapped"])
 def test_it_agrees_on_recordings_that_lie_alone(name: str, tmp_path: Path) -> None:
     folder = write(base(name), tmp_path / "evidence")
-    for recording in sorted((folder / layout.RECORDINGS).iterdir()):
+    for recording in sorted((folder / layout.RECORDINGS).glob("*")):
         alone = tmp_path / "alone" / f"renamed-{recording.name}"
         shutil.copytree(recording, alone)
         agree(alone, corpus.trust(), f"{recording.name} of {name}")

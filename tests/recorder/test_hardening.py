@@ -9,21 +9,23 @@ from typing import Any
 
 import pytest
 
+from agent.recorder import hardening
 from agent.recorder.hardening import is_dumpable, kernel_boot_id, swap_devices, swap_is_encrypted
 
-ROOT = Path(__file__).resolve().parents[2]
+AGENT = Path(hardening.__file__).parents[2]
 NOBODY = 65534
+SOURCE = Path(hardening.__file__).read_text()
+"""The module's text and not its import: another user may not be able to read where the repository lies."""
 
-REPORT = """
-import json, resource, os
+REPORT = f"""{SOURCE}
+import json
 from dataclasses import asdict
-from agent.recorder.hardening import harden, is_dumpable
 before = is_dumpable()
 told = asdict(harden())
 status = dict(line.split(":", 1) for line in open("/proc/thread-self/status").read().splitlines())
 mask = os.umask(0)
-print(json.dumps({"told": told, "before": before, "dumpable": is_dumpable(), "mask": mask,
-                  "core": resource.getrlimit(resource.RLIMIT_CORE), "locked_kb": int(status["VmLck"].split()[0])}))
+print(json.dumps({{"told": told, "before": before, "dumpable": is_dumpable(), "mask": mask,
+                   "core": resource.getrlimit(resource.RLIMIT_CORE), "locked_kb": int(status["VmLck"].split()[0])}}))
 """
 
 
@@ -56,8 +58,8 @@ def report(
             check=True,
             capture_output=True,
             text=True,
-            cwd=ROOT,
-            env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            cwd="/",
+            env={},
             user=user,
             extra_groups=[] if user else None,
         )
@@ -100,17 +102,16 @@ def test_user_whose_limit_is_lifted_as_in_the_unit_gets_locked_memory() -> None:
 
 @needs_root
 def test_memory_of_a_hardened_process_is_closed_to_other_processes_of_its_user() -> None:
-    hardened = "from agent.recorder.hardening import harden; harden(); print('ready', flush=True); input()"
+    hardened = f"{SOURCE}\nharden(); print('ready', flush=True); input()"
     peek = "import sys; open(f'/proc/{sys.argv[1]}/mem', 'rb')"
     python = python_of(NOBODY)
-    environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     for script, open_ in ((hardened, False), ("print('ready', flush=True); input()", True)):
         with subprocess.Popen(
             [python, "-c", script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
-            cwd=ROOT,
+            env={},
+            cwd="/",
             user=NOBODY,
             extra_groups=[],
         ) as process:
@@ -235,5 +236,5 @@ for thread in threads:
     thread.join()
 print(anonymous_kb() - before)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=AGENT)
     assert int(done.stdout) < 4096

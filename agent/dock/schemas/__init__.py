@@ -21,7 +21,10 @@ KINDS: dict[str, type[messages.Message]] = {
 }
 ASYNCAPI = "asyncapi"
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
-_JWS = {"type": "string", "pattern": r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$", "maxLength": 1 << 20}
+_JWS = {"type": "string", "pattern": r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$"}
+_LONGEST = {"attestation": messages.MAX_ATTESTATION, "policy": 1 << 20}
+_MOST_BYTES = "x-max-bytes"
+"""Of a message as it is sent (AsyncAPI 3.0, specification extensions): JSON Schema knows no such bound."""
 _PARAMETERS = {
     "agency": {"description": "The agency's name."},
     "device": {"description": "The device's name: also its MQTT user, client id and certificate name."},
@@ -71,8 +74,9 @@ def _message(name: str) -> dict[str, Any]:
     if name in KINDS:
         reference = {"$ref": f"./{name}.json"}
         kind = "application/cloudevents+json" if name == "event" else "application/json"
-        return {"name": name, "contentType": kind, "payload": reference}
-    return {"name": name, "contentType": "application/jose", "payload": _JWS}
+        return {"name": name, "contentType": kind, "payload": reference, _MOST_BYTES: messages.MAX_JSON}
+    payload = {**_JWS, "maxLength": _LONGEST[name]}
+    return {"name": name, "contentType": "application/jose", "payload": payload, _MOST_BYTES: _LONGEST[name]}
 
 
 def _asyncapi() -> dict[str, Any]:

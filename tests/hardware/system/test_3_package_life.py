@@ -14,6 +14,11 @@ from tests.hardware.system.test_2_running import CONFIG, EVIDENCE, RECORDER, rea
 OLD, NEW = "/root/bwc-agent.deb", "/root/newer.deb"
 STATE = "/var/lib/bwc-state"
 KEPT = ("/etc/bwc", "/var/lib/bwc", STATE)
+POWER_OFF_RULE = """\
+@id("bench.power-off")
+@source("This suite: a power-off that is granted")
+permit (principal == Principal::"wearer", action == Action::"PowerOff", resource);
+"""
 UPGRADE_S = 4.0
 """Longer than after a kill: what is in memory is stored and signed first."""
 
@@ -108,14 +113,27 @@ def test_removal_and_purge_keep_evidence_and_keys_and_the_camera_comes_back(runn
     assert report["verdict"] in {"intact", "unfinished"}, report["summary"]
 
 
+def permit_power_off(machine: Machine) -> None:
+    """A bundle of the agency by which the wearer may power off; the next start puts it in force."""
+    machine.path("/root/bench.cedar").write_text(POWER_OFF_RULE)
+    bundle = f"{EVIDENCE}/policy/00000002.jws"
+    key = "file:/root/pilot/agency/policy/policy.pem"
+    identity = ("--agency", "city-pd", "--version", "2")
+    machine.run("bwc-agent", "policy", "sign", "/root/bench.cedar", "--key", key, *identity, "-o", bundle)
+    machine.run("chown", "bwc-recorder:bwc-exchange", bundle)
+    machine.run("chmod", "0640", bundle)
+
+
 def test_granted_power_off_powers_the_machine_off_and_a_purge_that_is_asked_for_purges(running: Machine) -> None:
-    config = running.path("/etc/bwc/recorder.toml")
-    config.write_text(config.read_text().replace("unsafe_permit_everything = false", "unsafe_permit_everything = true"))
+    permit_power_off(running)
     recording, before = record(running), running.pid(RECORDER)
     os.kill(before, 9)
     until(lambda: running.pid(RECORDER) not in {0, before}, "another process")
     ready(running)
     until(lambda: status(running).get("recording") == recording, "the recording goes on")
+    assert status(running)["policy_version"] == 2
+    running.run("bwc-agent", "press", "mark", "--times", "2", *CONFIG)
+    time.sleep(1.5)
     running.run("bwc-agent", "press", "record", "--hold", "8.3", *CONFIG)
     seconds = running.off()
     print(f"\npower-off: {seconds:.1f} s from the press, of which the hold is 8.3 s")
