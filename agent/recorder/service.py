@@ -230,7 +230,7 @@ class Service:
         """
         if not self._claimed:
             self._server.start()
-            self._claim()
+            self._claim_evidence()
             self._claimed = True
 
     def discard(self) -> None:
@@ -292,7 +292,7 @@ class Service:
         self._try(self._show_recording)
         return recorder.effects.power_off
 
-    def _claim(self) -> None:
+    def _claim_evidence(self) -> None:
         """Two recorders that write one journal would make evidence that contradicts itself."""
         try:
             self._disk.claim()

@@ -1,17 +1,20 @@
-"""What a custodian is to look at, of what a device says: an unsafe policy, and stops that rest on the wearer's word.
+"""What a custodian is to look at, of what a device says: an unsafe policy, stops on the wearer's word, a swapped card.
 
 The rules, in order:
 1. A device that permits whatever is asked for is an alarm, by its journal or by its status.
 2. More recordings than its policy allows that ended on the wearer's word alone within an hour are an alarm. The hour is
    that of the journal's times, for a camera tells of its shift when it docks. The limit is that of the newest line on
    the policy before, `DEFAULT_PER_HOUR` where the station has none.
+3. A device that found its card put back or exchanged, a recording missing, or its own memory lost, put back or not kept
+   is an alarm of that kind.
 
-Both rest on journal lines that the device signs, and `bwc-agent verify` finds a line that was told and is not there.
+All rest on journal lines that the device signs, and `bwc-agent verify` finds a line that was told and is not there.
 """
 
 from collections.abc import Iterator
 
 from agent.clock import NS, parse_utc, utc_text
+from agent.device_state import compare, updater
 from agent.dock.messages import Event, Status
 from agent.station.store import Store
 
@@ -21,6 +24,16 @@ DEFAULT_PER_HOUR = 3
 MOST_PER_HOUR = 3600
 """The largest limit that a signed bundle can set."""
 HOUR_NS = 3600 * NS
+_MEMORY = {
+    compare.CARD_ROLLED_BACK: "the device found its card put back to an earlier state, or cut",
+    compare.CARD_REPLACED: "the device found another card than before",
+    compare.RECORDING_MISSING: "the device found a recording gone from its card",
+    compare.STATE_LOST: "the device found its own memory gone or altered",
+    compare.STATE_UNREADABLE: "the device could not read its own memory",
+    compare.STATE_ROLLED_BACK: "the device found its own memory put back to an earlier state",
+    updater.NOT_KEPT: "the device can't keep its own memory",
+    updater.ANCHOR_FAILING: "what guards the device's own memory fails",
+}
 _PERMITS = "everything that is asked for is permitted: the device runs the development policy of a bench"
 
 
@@ -40,6 +53,9 @@ def of_event(store: Store, device: str, event: Event) -> Iterator[tuple[str, str
     match entry.get("kind"):
         case "policy" if entry.get("what") == "policy_unsafe":
             yield UNSAFE_POLICY, _PERMITS
+        case "tampered" if str(entry.get("what")) in _MEMORY and entry.get("ended") is not True:
+            kind = str(entry["what"])
+            yield kind, f"{_MEMORY[kind]}, by line {event.data.line} of its journal"
         case "recording_ended" if entry.get("declared_only") is True and not store.is_open(device, DECLARED_STOPS):
             limit = _limit(store, device, event.data.line)
             try:

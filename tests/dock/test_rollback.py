@@ -29,14 +29,16 @@ class Card:
     def lines(self) -> int:
         return sum(data.count(b"\n") for path, data in self._files.items() if path.suffix == ".jsonl")
 
-    def put_back(self) -> None:
+    def put_back(self, *, state: bool = True) -> None:
+        """The card; and, where it lies on it too, the device's own memory."""
         for folder in self._folders:
             for path in sorted(folder.rglob("*"), reverse=True):
                 if path.is_file() and path not in self._files:
                     path.unlink()
         for path, data in self._files.items():
             path.write_bytes(data)
-        self._docked.device.state.data = self._state
+        if state:
+            self._docked.device.state.data = self._state
 
 
 def seen_line(docked: Docked) -> int:
@@ -116,6 +118,21 @@ def test_card_copied_at_one_docking_and_put_back_before_the_next_is_noticed(
     assert docked.alarms() == ["history_different" if lines else "history_shorter"]
     assert any(line.startswith(f"ALARM {DEVICE}") for line in docked.station_said)
     assert set(before) < set(docked.stored())  # what was told of the history that is gone stays
+
+
+def test_card_that_was_put_back_beside_the_devices_own_memory_is_told_by_the_device_too(
+    seen: tuple[Docked, Card],
+) -> None:
+    docked, copy = seen
+    running = docked.device.recording
+    copy.put_back(state=False)
+    restart(docked)
+    assert docked.device.recording == running
+    docked.device.recorder.keeper.attest(None)
+    docked.device.settle()
+    dock(docked)
+    in_time(docked, lambda: {"card_rolled_back", "history_different"} <= set(docked.alarms()))
+    assert set(docked.alarms()) == {"card_rolled_back", "history_different", "recording_missing"}
 
 
 def test_use_without_any_rollback_is_no_alarm(seen: tuple[Docked, Card]) -> None:

@@ -397,7 +397,7 @@ class _Reader:
             case "checkpoint":
                 self._checkpoint(boot, line)
             case "recording_started":
-                if boot.running:
+                if boot.running and (entry["cause"] != "recovery" or boot.running == entry["recording"]):
                     self._say("journal_contradicts", boot, line.n)
                 boot.running = entry["recording"]
                 self.journal.recording(entry["recording"]).boots.add(boot.number)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agent import config as configuration
 from agent.adoption import EVIDENCE, RECORDER
 from agent.clock import NS
 from agent.device_state.configuration import FILE
-from agent.errors import ConfigError, ControlError, EvidenceError, KeyFileError
+from agent.errors import BwcError, ConfigError, ControlError, EvidenceError, KeyFileError
 from agent.evidence.entries import ConfigurationUsed
 from agent.recorder import configuration as chosen_from
 from agent.recorder import service
@@ -373,3 +375,24 @@ def test_every_key_that_can_change_while_recording_is_one_of_the_file(file: Path
     assert keys >= LIVE
     assert not [key for key in LIVE if key.startswith(("device.", "policy.", "source.", "controls."))]
     assert differences(config, config) == ()
+
+
+# -- any text at all --------------------------------------------------------------------------------------------------
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_befalls_a_file_it_is_a_configuration_or_a_clear_error(file: Path, data: st.DataObject) -> None:
+    whole = file.parent / "whole.toml"
+    if not whole.exists():
+        whole.write_bytes(file.read_bytes())
+    text = whole.read_bytes()
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 60)))
+    new = data.draw(st.sampled_from([b"", b"[", b'"', b"\x00", b"\xff", b"=", b"[x]\n", b"= 1e999\n", b"[" * 300]))
+    file.write_bytes(text[:start] + new + text[end:])
+    try:
+        found = built_in(file)
+    except BwcError:
+        return
+    assert not found.config.policy.unsafe_permit_everything

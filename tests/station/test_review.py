@@ -103,3 +103,17 @@ def test_unsafe_policy_is_an_alarm_by_its_event_and_by_the_status(store: Store) 
     assert list(of_status(status())) == []
     unsafe = Policy(name="UNSAFE-permit-everything", version=0, digest="0" * 64, unsafe=True)
     assert [kind for kind, _ in of_status(status(policy=unsafe))] == [UNSAFE_POLICY]
+
+
+def test_card_that_was_put_back_is_an_alarm_of_its_own_kind(store: Store) -> None:
+    shift = Shift(store)
+    found = [shift.tell(BEGAN_NS, "tampered", what=what, at_us=1) for what in ("card_rolled_back", "card_replaced")]
+    assert [kind for alarms in found for kind, _ in alarms] == ["card_rolled_back", "card_replaced"]
+    assert "put back to an earlier state" in found[0][0][1]
+
+
+def test_end_of_a_problem_and_other_tampering_are_none(store: Store) -> None:
+    shift = Shift(store)
+    assert shift.tell(BEGAN_NS, "tampered", what="state_not_kept", at_us=1, ended=True) == []
+    assert shift.tell(BEGAN_NS, "tampered", what="lens_covered", at_us=1) == []
+    assert shift.tell(BEGAN_NS, "tampered", what=["card_replaced"], at_us=1) == []

@@ -241,7 +241,9 @@ def test_typo_leaves_a_camera_that_records_within_seconds(running: Machine) -> N
     assert int(running.show(RECORDER, "NRestarts")) == restarts + 1
     assert 0 < took <= limit
     config.write_text(text)
-    running.run("systemctl", "reload", RECORDER)
+    before = running.pid(RECORDER)
+    running.run("systemctl", "kill", "--kill-whom=main", "--signal=TERM", RECORDER)
+    restarted(running, before, recording)
     assert status(running)["configuration"]["origin"] == "file"
 
 
