@@ -73,6 +73,8 @@ class Cursor:
         taken: Number of the first packet that the writer does not hold in sealed form: what lies before may fall out.
         lost: What fell out unwritten and was not yet taken by `Ring.take_lost`.
         at_risk: What fell out while the writer held it; lost if the writer has to give it up.
+        durable: Number of the last packet that the writer said was on storage, and one; what fell out does not count.
+        taken_lost: Packets of all losses that `Ring.take_lost` has given out.
     """
 
     written: int
@@ -80,6 +82,8 @@ class Cursor:
     taken: int = 0
     lost: list[Lost] = field(default_factory=list)
     at_risk: list[Lost] = field(default_factory=list)
+    durable: int = 0
+    taken_lost: int = 0
 
 
 @dataclass(slots=True)
@@ -288,6 +292,7 @@ class Ring:
     def written(self, cursor: Cursor, number: int) -> None:
         """Say that all packets before `number` are on storage, and let go what nothing else keeps."""
         cursor.written = max(cursor.written, number)
+        cursor.durable = max(cursor.durable, number)
         cursor.at_risk.clear()
         if self._packets:
             self._trim()
@@ -305,6 +310,7 @@ class Ring:
     def take_lost(self, cursor: Cursor) -> list[Lost]:
         """What fell out unwritten since the last call."""
         lost, cursor.lost = cursor.lost, []
+        cursor.taken_lost += sum(gone.packets for gone in lost)
         return lost
 
     def end_cursor(self, cursor: Cursor) -> None:

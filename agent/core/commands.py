@@ -20,6 +20,14 @@ class OpenRecording:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveRecording:
+    """Write what is not stored yet of a recording as another one, `by`, which goes on in its place."""
+
+    recording: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class CloseRecording:
     """End a recording at `end_ns`: what comes from then on is not part of it. `details` say who permitted that."""
 
@@ -106,6 +114,7 @@ class ShutDown:
 
 Command = (
     OpenRecording
+    | MoveRecording
     | CloseRecording
     | Withhold
     | Release

@@ -244,6 +244,14 @@ class StorageTakes:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingBlocked:
+    """Nothing can be stored in this recording's folder, such as because a file lies in its place; all else can."""
+
+    at_ns: int
+    recording: str
+
+
+@dataclass(frozen=True, slots=True)
 class LineFaulty:
     """An input line is not to be trusted."""
 
@@ -387,6 +395,7 @@ Event = (
     | SourceBack
     | StorageRefused
     | StorageTakes
+    | RecordingBlocked
     | LineFaulty
     | LineGood
     | KeySwitched

@@ -39,7 +39,7 @@ from agent.core import machine_requests as requests
 from agent.core import machine_withholding as withholding
 from agent.core.commands import Command
 from agent.core.events import Event
-from agent.core.machine_beginning import begin, booted
+from agent.core.machine_beginning import begin, blocked, booted
 from agent.core.machine_observations import observed
 from agent.core.signals import Signal
 from agent.core.state import State, frozen
@@ -69,6 +69,8 @@ def _handled(state: State, event: Event) -> Step:
     match event:
         case on.Booted():
             return booted(state, event)
+        case on.RecordingBlocked():
+            return blocked(state, event)
         case on.StartAsked():
             return _start(state, event.at_ns, event.cause)
         case on.TriggerRose():

@@ -59,6 +59,26 @@ def booted(state: State, event: on.Booted) -> Step:
     return state, commands
 
 
+def blocked(state: State, event: on.RecordingBlocked) -> Step:
+    """Nothing of the running recording can be stored under its id: it goes on under a new one, which names it.
+
+    What was granted, was granted for the old one: it is void.
+    """
+    if not state.recording or state.recording != event.recording:
+        return state, []
+    number = state.recordings + 1
+    by = f"{state.tag}-{number:04d}"
+    state = replace(state, recordings=number, recording=by)
+    at_us = event.at_ns // _US
+    commands: list[Command] = [
+        do.Journal(entries.RecordingStarted(by, on.Cause.RECOVERY, at_us, 0, 0, 0, "")),
+        do.MoveRecording(event.recording, by),
+        do.Journal(entries.Continued(event.recording, by, at_us)),  # last: what it names must have begun
+        do.Show(Signal.FAULT),
+    ]
+    return requests.context_changed(state, commands, event.at_ns)
+
+
 def _read(at_ns: int) -> list[Command]:
     return [do.Journal(entries.StorageRead(at_ns // _US))]
 

@@ -11,7 +11,7 @@ from agent.device_state.record import DeviceState, Mark
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.attested import read_boot
-from agent.evidence.history import Left, Tail
+from agent.evidence.history import Left, Tail, names_in
 from agent.evidence.journal import MAX_LINE, Line, parse_line, split_lines
 from agent.storage.interface import Storage
 
@@ -51,7 +51,7 @@ def view_of(storage: Storage, tail: Tail, left: Left, state: DeviceState | None)
     if state is not None:
         asked = [*state.recordings, *([state.running.recording] if state.running is not None else [])]
     return CardView(
-        empty=not tail.boot and not storage.names(layout.RECORDINGS),
+        empty=not tail.boot and not names_in(storage, layout.RECORDINGS),
         card=card,
         boot=tail.boot,
         line=tail.line.n if tail.line is not None else 0,

@@ -7,9 +7,11 @@ The rules, in order (what a line is believed for is told in `agent.evidence.beli
    recording, which has begun, is named as its continuation.
 3. An unattested line can only add a recording that may have begun. It counts where nothing better is known.
 4. Boots are read from the newest one back to one that is attested to have opened a segment: that one had taken over all
-   that was left before it. A boot that lost power sooner may have closed nothing, and may not even have a line.
+   that was left before it, and its boot line names recordings with segments that were still open. A boot that lost
+   power sooner may have closed nothing, and may not even have a line.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
@@ -27,6 +29,9 @@ from agent.media.packet import Kind
 from agent.storage.interface import Storage
 
 MOST_BOOTS = 64
+MOST_SILENT = 8
+"""Boots without a line whose recordings are looked for by their certificates."""
+MOST_SPANS = 256
 MOST_CLAIMED = 8
 """Recordings that unattested lines claim to have begun, the newest ones."""
 
@@ -46,7 +51,10 @@ class Account:
         carried: What must not be forgotten by losing power.
         keys: Of the boots whose journals were read.
         silent: Boots of which no line is attested.
-        spans: What was withheld and is in no manifest yet, by recording.
+        spans: What was withheld and is in no manifest yet, by boot and recording.
+        boots: Whose journals were read.
+        opened: The last segment that was opened, by recording.
+        unfinished: Recordings with segments that were left open by earlier boots when one of these began.
     """
 
     recorded: bool = False
@@ -60,7 +68,10 @@ class Account:
     carried: Carried = field(default_factory=Carried)
     keys: list[PublicKey] = field(default_factory=list)
     silent: list[int] = field(default_factory=list)
-    spans: dict[str, list[Span]] = field(default_factory=dict)
+    spans: dict[tuple[int, str], list[Span]] = field(default_factory=dict)
+    boots: set[int] = field(default_factory=set)
+    opened: dict[str, int] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
 
     def and_then(self, later: "Account") -> "Account":
         """Both, one after the other; what is carried is set by who puts them together."""
@@ -75,18 +86,21 @@ class Account:
             storage_full=later.storage_full if later.tags else self.storage_full,
             keys=self.keys + later.keys,
             silent=self.silent + later.silent,
-            spans={**self.spans, **later.spans},
+            spans=self.spans | later.spans,
+            boots=self.boots | later.boots,
+            opened=self.opened | later.opened,
+            unfinished=self.unfinished + later.unfinished,
         )
 
 
 def read_account(
-    storage: Storage, newest: int, identity: PublicKey | None, known: BootJournal | None = None
+    storage: Storage, boots: Iterable[int], identity: PublicKey | None, known: BootJournal | None = None
 ) -> Account:
     """What the newest boots tell.
 
     Args:
         storage: The evidence folder.
-        newest: Number of the newest boot.
+        boots: Those that may be looked at, the newest first.
         identity: The device's identity key; None to believe certificates unchecked.
         known: A boot's journal that was looked at already.
 
@@ -96,10 +110,11 @@ def read_account(
     account = Account()
     carry = Carry()
     told = 0
-    for boot in range(newest, 0, -1):
+    for boot in boots:
         journal = known if known is not None and known.boot == boot else read_boot(storage, boot, identity)
         if journal is None:  # it lost power in its first line, or is not ours: it tells nothing, and hides nothing
-            account.silent.append(boot)
+            # Those that follow the newest journal at once are kept: whoever lays down more pushes none of these out.
+            account.silent = [*account.silent, boot][-MOST_SILENT:]
             continue
         one, own = _told(journal)
         account = one.and_then(account)
@@ -111,9 +126,17 @@ def read_account(
     return account
 
 
+def account_of(journal: BootJournal) -> Account:
+    """What the journal of one boot tells.
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    return _told(journal)[0]
+
+
 def _told(journal: BootJournal) -> tuple[Account, Carry]:
-    """What the journal of one boot tells."""
-    teller, carry = _Teller(), Carry()
+    teller, carry = _Teller(journal.boot), Carry()
     account = teller.account
     account.keys.append(journal.key)
     if journal.last is None:
@@ -131,8 +154,9 @@ def _told(journal: BootJournal) -> tuple[Account, Carry]:
 class _Teller:
     """Follows the attested lines of one boot."""
 
-    def __init__(self) -> None:
-        self.account = Account()
+    def __init__(self, boot: int) -> None:
+        self.account = Account(boots={boot})
+        self._boot = boot
         self._grants = Grants()
 
     def follow(self, line: Line) -> None:
@@ -142,6 +166,7 @@ class _Teller:
                 account.boot = entry.boot
                 account.tags.append(entry.tag)
                 account.begun += [entry.interrupted] if entry.interrupted else []
+                account.unfinished += entry.unfinished
             case entries.RecordingStarted():
                 account.begun.append(entry.recording)
             case entries.RecordingEnded() if not self._grants.why_not_ended(entry):
@@ -150,6 +175,7 @@ class _Teller:
                 account.ended.add(entry.recording)
             case entries.SegmentOpened():
                 account.recorded = True
+                account.opened[entry.recording] = max(entry.segment, account.opened.get(entry.recording, 0))
             case entries.Checkpoint():
                 self._attested(entry)
             case entries.StorageFailed():
@@ -169,24 +195,27 @@ class _Teller:
             self.account.attested[payload.recording, payload.segment] = payload.bytes
 
     def _withheld(self, entry: entries.Entry) -> None:
-        spans = self.account.spans
         match entry:
-            case entries.SegmentRecovered():
-                spans[entry.recording] = []
             case entries.SegmentClosed():
                 # Its manifest says what was withheld before; what is on goes on in the next one.
-                spans[entry.recording] = [s for s in spans.get(entry.recording, []) if s.to_us is None]
+                self._keep(entry.recording, [span for span in self._spans(entry.recording) if span.to_us is None])
             case entries.Withheld():
                 kinds = [Kind(kind) for kind in sorted(entry.kinds) if kind in set(Kind)]
-                spans.setdefault(entry.recording, []).extend(
-                    Span(kind, entry.request, entry.from_us, None) for kind in kinds
-                )
+                began = [Span(kind, entry.request, entry.from_us, None) for kind in kinds]
+                self._keep(entry.recording, self._spans(entry.recording) + began)
             case entries.Released():
-                spans[entry.recording] = [
+                released = [
                     Span(s.kind, s.request, s.from_us, entry.to_us)
                     if s.request == entry.request and s.to_us is None
                     else s
-                    for s in spans.get(entry.recording, [])
+                    for s in self._spans(entry.recording)
                 ]
+                self._keep(entry.recording, released)
             case _:
                 return
+
+    def _spans(self, recording: str) -> list[Span]:
+        return self.account.spans.get((self._boot, recording), [])
+
+    def _keep(self, recording: str, spans: list[Span]) -> None:
+        self.account.spans[self._boot, recording] = spans[-MOST_SPANS:]

@@ -99,6 +99,16 @@ class BootJournal:
         for raw in self._raw(self.attested_bytes, min(self.size, self.attested_bytes + TAIL)):
             yield from _parsed(raw)
 
+    def no_lines(self) -> Iterator[bytes]:
+        """Whole lines among those, without their line feeds, that do not have the form of one.
+
+        Raises:
+            StorageError: Storage can't be read on.
+        """
+        for raw in self._raw(self.attested_bytes, min(self.size, self.attested_bytes + TAIL)):
+            if not any(_parsed(raw)):
+                yield raw
+
     def _raw(self, start: int, end: int) -> Iterator[bytes]:
         """Whole lines between two places in the file, without their line feeds."""
         if start >= end:

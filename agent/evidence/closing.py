@@ -1,20 +1,39 @@
-"""Closing a segment that was left unfinished: look at what is on storage, sign a manifest of it, alter nothing."""
+"""Closing a segment that was left unfinished: look at what is on storage, sign a manifest of it, alter nothing.
 
+Whoever has the card can make a file as long as they like, for nothing (a sparse file of 4 TiB takes no room). So no
+more is read than what was attested and `TAIL_BYTES` after it, and never more than `MOST_BYTES`; by how much the file
+claims to be longer stands in the manifest.
+"""
+
+import contextlib
 import errno
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from agent.digest import Sha256
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import Details
-from agent.evidence.manifest import FORMAT, MANIFEST_TYPE, Ended, Manifest, Moment, Span
+from agent.evidence.manifest import FORMAT, MANIFEST_TYPE, OPENING_TYPE, Ended, Manifest, Moment, Span
 from agent.evidence.manifest import manifest as typed_manifest
+from agent.evidence.manifest import opening as typed_opening
 from agent.evidence.segment import Identity, Place, signed_manifest
 from agent.keys import jws
 from agent.seal import message
 from agent.storage.interface import Storage, read_chunks
 from agent.strict_json import sha256_hex
+
+TAIL_BYTES = 256 << 20
+"""The most that is read after the last attested byte. While recording, a second's worth follows it, or what was caught
+up with since; only a boot whose journal storage refused leaves more: then this is a minute at 34 Mbit/s."""
+MOST_BYTES = 4 << 30
+"""The most that is read of a segment at all, whatever the journal says was attested: ten minutes at 57 Mbit/s."""
+MOST_STATEMENT = 1 << 18
+"""The most that is read of an opening statement or a manifest."""
+CHUNK_BYTES = 1 << 20
+"""Between two such pieces the repair may pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +44,15 @@ class Closed:
         manifest: The manifest that was stored.
         ended: Why it ended, as the manifest says.
         whole_bytes: Where the last whole frame ends.
-        torn_bytes: Bytes after it, left as they are.
+        torn_bytes: Bytes after it, as far as was read; left as they are.
+        unread_bytes: By so much the file claims to be longer.
     """
 
     manifest: bytes
     ended: Ended
     whole_bytes: int
     torn_bytes: int
+    unread_bytes: int = 0
 
 
 def certify(storage: Storage, recording: str, boot: int, certificates: tuple[bytes, bytes]) -> None:
@@ -62,6 +83,8 @@ def close_unfinished(
     stop: Moment | None = None,
     details: Details | None = None,
     withheld: Sequence[Span] = (),
+    most_bytes: int | None = None,
+    pause: Callable[[], None] = lambda: None,
 ) -> Closed:
     """Sign and store the manifest of a segment that has none, by what is on storage.
 
@@ -71,7 +94,7 @@ def close_unfinished(
     Args:
         storage: Where it lies.
         identity: Who signs now.
-        place: Which segment, and the hash of the manifest before it.
+        place: Where it stands.
         ended: Why it ended.
         attested_bytes: What was last attested as synced, or known to be.
         recovered: True if an earlier boot wrote it.
@@ -80,6 +103,8 @@ def close_unfinished(
         stop: When the recording ended, if it did.
         details: Who permitted that.
         withheld: What was kept out of it on purpose, in the time of the boot that opened it.
+        most_bytes: The most that may be read, where that is known better than by `readable`.
+        pause: Called between two pieces of at most `CHUNK_BYTES`.
 
     Raises:
         StorageError: Storage refuses; it can be tried again.
@@ -88,24 +113,13 @@ def close_unfinished(
     if storage.size(target) is not None:
         return _closed_before(storage, target)
     path = layout.segment(place.recording, place.segment)
-    size = storage.size(path)
-    whole_frames = whole_bytes = 0
-    digest = Sha256()
-    if size is not None:
+    opening, header = _opening(storage, place.recording, place.segment)
+    claimed = storage.size(path)
+    limit = readable(attested_bytes) if most_bytes is None else most_bytes
+    found = _Found()
+    if claimed is not None:
         with storage.open(path) as stream:
-            for chunk in read_chunks(stream):
-                digest.update(chunk)
-            try:
-                stream.seek(0)
-                scan = message.scan(stream, recovering=True)
-                whole_frames, whole_bytes = scan.whole_frames, scan.whole_bytes
-            except EvidenceError:
-                # The power went before the header was whole: nothing of it can be opened, all of it is torn.
-                whole_frames = whole_bytes = 0
-    try:
-        opening = sha256_hex(storage.read(layout.opening(place.recording, place.segment)))
-    except StorageError:
-        opening = ""
+            found = _look(stream, limit, header, pause)
     statement = Manifest(
         format=FORMAT,
         agency=identity.agency,
@@ -119,28 +133,129 @@ def close_unfinished(
         ended=ended,
         final=final,
         recovered=recovered,
-        bytes=size or 0,
-        sha256=digest.hexdigest(),
-        whole_frames=whole_frames,
-        whole_bytes=whole_bytes,
+        bytes=found.bytes,
+        sha256=found.sha256,
+        whole_frames=found.whole_frames,
+        whole_bytes=found.whole_bytes,
         attested_bytes=attested_bytes,
         written=[],
         gaps=[],
         lost_packets=lost_packets,
         stop=stop,
         withheld=list(withheld),
+        interrupted=place.interrupted,
+        unread_bytes=max(0, (claimed or 0) - found.bytes),
     )
     manifest = signed_manifest(identity, statement, details)
     storage.publish(target, manifest)
-    return Closed(manifest, ended, whole_bytes, (size or 0) - whole_bytes)
+    torn = found.bytes - found.whole_bytes
+    return Closed(manifest, ended, found.whole_bytes, torn, statement.unread_bytes)
+
+
+def readable(attested_bytes: int) -> int:
+    """The most bytes of a segment that recovery reads, whatever size its file claims."""
+    return min(attested_bytes + TAIL_BYTES, MOST_BYTES)
+
+
+def place_of(storage: Storage, recording: str, segment: int) -> Place:
+    """Where a segment stands that is to be closed: after the manifest before it, if that is there by now.
+
+    Else as its own opening statement says, which was signed when it began.
+    """
+    if segment == 1:
+        return Place(recording, segment, "")
+    before = segment - 1
+    with contextlib.suppress(StorageError):
+        return Place(recording, segment, sha256_hex(storage.read(layout.manifest(recording, before), MOST_STATEMENT)))
+    try:
+        token = storage.read(layout.opening(recording, segment), MOST_STATEMENT).decode("ascii")
+        said = typed_opening(jws.peek(token, OPENING_TYPE))
+        return Place(recording, segment, said.previous, said.interrupted)
+    except (StorageError, EvidenceError, UnicodeDecodeError):
+        return Place(recording, segment, opening_hash(storage, recording, before), interrupted=True)
+
+
+def opening_hash(storage: Storage, recording: str, segment: int) -> str:
+    """SHA-256 of a segment's opening statement; empty if there is none that can be read."""
+    return _opening(storage, recording, segment)[0]
+
+
+def _opening(storage: Storage, recording: str, segment: int) -> tuple[str, str]:
+    """Hash of a segment's opening statement, and of the header that it signs; empty where there is none to be read."""
+    try:
+        raw = storage.read(layout.opening(recording, segment), MOST_STATEMENT)
+    except StorageError:
+        return "", ""
+    try:
+        return sha256_hex(raw), typed_opening(jws.peek(raw.decode("ascii"), OPENING_TYPE)).header
+    except (EvidenceError, UnicodeDecodeError):
+        return sha256_hex(raw), ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was read of a segment."""
+
+    bytes: int = 0
+    sha256: str = Sha256().hexdigest()
+    whole_frames: int = 0
+    whole_bytes: int = 0
+
+
+def _look(stream: BinaryIO, limit: int, header: str, pause: Callable[[], None]) -> _Found:
+    """Hash the first `limit` bytes of a segment, and count its whole frames if its header is the one that was signed.
+
+    Another header is not the camera's, and may say that each byte is a frame, which would take hours to count.
+
+    Raises:
+        StorageError: The stream can't be read on.
+    """
+    digest = Sha256()
+    size = 0
+    for chunk in read_chunks(stream, limit, CHUNK_BYTES):
+        digest.update(chunk)
+        size += len(chunk)
+        pause()
+    try:
+        beginning = _Beginning(stream, size)
+        beginning.seek(0)
+        if header and sha256_hex(message.read_header(beginning).serialize()) != header:
+            return _Found(size, digest.hexdigest())
+        scan = message.scan(beginning, recovering=True)
+    except EvidenceError:
+        # The power went before the header was whole: nothing of it can be opened, all of it is torn.
+        return _Found(size, digest.hexdigest())
+    return _Found(size, digest.hexdigest(), scan.whole_frames, scan.whole_bytes)
+
+
+class _Beginning:
+    """The first `size` bytes of a stream, as if there were no more."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream = stream
+        self._size = size
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """As `BinaryIO.seek`."""
+        if whence == io.SEEK_END:
+            offset += self._size
+        elif whence == io.SEEK_CUR:
+            offset += self._stream.tell()
+        return self._stream.seek(min(offset, self._size))
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As `BinaryIO.read`."""
+        left = max(0, self._size - self._stream.tell())
+        return self._stream.read(left if size < 0 else min(size, left))
 
 
 def _closed_before(storage: Storage, target: str) -> Closed:
     """What an attempt has made that failed only after its manifest had a name: that manifest stands."""
-    manifest = storage.read(target)
+    manifest = storage.read(target, MOST_STATEMENT)
     storage.publish(target, manifest)
     try:
         statement = typed_manifest(jws.peek(manifest.decode("ascii"), MANIFEST_TYPE))
     except (EvidenceError, UnicodeDecodeError) as error:
         raise StorageError(errno.EEXIST, f"expected no manifest or one of ours at {target}: {error}") from error
-    return Closed(manifest, statement.ended, statement.whole_bytes, statement.bytes - statement.whole_bytes)
+    torn = statement.bytes - statement.whole_bytes
+    return Closed(manifest, statement.ended, statement.whole_bytes, torn, statement.unread_bytes)

@@ -10,6 +10,8 @@ ending in `_ms`.
 
 import msgspec
 
+from agent.evidence.names import BootTag, NoRecording, RecordingId, SegmentNumber
+
 
 class Entry(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
     """What all entries have in common: they are immutable, and named by `kind`."""
@@ -68,6 +70,7 @@ class Boot(Entry, tag="boot", frozen=True):
         dark_ms: How long nothing was journalled before this boot; None where no clock can tell.
         dark_uncertainty_ms: Bound on the error of `dark_ms`; None if that is None.
         dark_basis: `first_boot`, `same_kernel` (monotonic clock), `trusted_clock`, `unknown`.
+        unfinished: Recordings with segments that earlier boots did not close, and that this one is to.
         interrupted: Recording that was running when the previous boot went dark; empty if none.
         carried: What holds on from the boots before.
         configuration: SHA-256 of the configuration file that the recorder was started with; empty if there is none.
@@ -75,16 +78,17 @@ class Boot(Entry, tag="boot", frozen=True):
     """
 
     boot: int
-    tag: str
+    tag: BootTag
     certificate: str
     version: str
     torn_bytes: int
     dark_ms: int | None
     dark_uncertainty_ms: int | None
     dark_basis: str
-    interrupted: str
+    interrupted: NoRecording
     carried: Carried = Carried()
     configuration: str = ""
+    unfinished: list[RecordingId] = []
     continuity: Continuity | None = None
 
 
@@ -109,7 +113,7 @@ class StorageRead(Entry, tag="storage_read", frozen=True):
 class RecordingStarted(Entry, tag="recording_started", frozen=True):
     """A recording began. `cause` is `button`, `trigger`, `socket` or `recovery` (the same recording goes on)."""
 
-    recording: str
+    recording: RecordingId
     cause: str
     at_us: int
     pre_event_asked_ms: int
@@ -121,7 +125,7 @@ class RecordingStarted(Entry, tag="recording_started", frozen=True):
 class RecordingEnded(Entry, tag="recording_ended", frozen=True):
     """A recording ended because request `request` was granted; `declared_only` on the wearer's word alone."""
 
-    recording: str
+    recording: RecordingId
     request: int
     at_us: int
     declared_only: bool = False
@@ -130,16 +134,16 @@ class RecordingEnded(Entry, tag="recording_ended", frozen=True):
 class SegmentOpened(Entry, tag="segment_opened", frozen=True):
     """A segment's opening statement is on storage; `opening` is its SHA-256."""
 
-    recording: str
-    segment: int
+    recording: RecordingId
+    segment: SegmentNumber
     opening: str
 
 
 class SegmentClosed(Entry, tag="segment_closed", frozen=True):
     """A segment's manifest is on storage; `manifest` is its SHA-256, `ended` says why it ended."""
 
-    recording: str
-    segment: int
+    recording: RecordingId
+    segment: SegmentNumber
     manifest: str
     ended: str
     final: bool
@@ -155,8 +159,8 @@ class SegmentRecovered(Entry, tag="segment_recovered", frozen=True):
         torn_bytes: Bytes after that.
     """
 
-    recording: str
-    segment: int
+    recording: RecordingId
+    segment: SegmentNumber
     manifest: str
     ended: str
     attested_bytes: int
@@ -231,7 +235,7 @@ class PoweringOff(Entry, tag="power_off", frozen=True):
 class Withheld(Entry, tag="withheld", frozen=True):
     """From `from_us` on nothing of these kinds is recorded, until `until_us` at the latest."""
 
-    recording: str
+    recording: RecordingId
     request: int
     kinds: list[str]
     from_us: int
@@ -244,7 +248,7 @@ class Released(Entry, tag="released", frozen=True):
     `why` is `limit`, `resumed`, `exception ended`, `stop`, `replaced` or what started a recording.
     """
 
-    recording: str
+    recording: RecordingId
     request: int
     kinds: list[str]
     to_us: int
@@ -269,7 +273,7 @@ class TriggerLevel(Entry, tag="trigger_level", frozen=True):
 class Declared(Entry, tag="declared", frozen=True):
     """The wearer said something about the situation; what, is sealed."""
 
-    recording: str
+    recording: NoRecording
     at_us: int
 
 
@@ -301,7 +305,7 @@ class Authorised(Entry, tag="authorised", frozen=True):
 class Classified(Entry, tag="classified", frozen=True):
     """The recording was classified; as what, is sealed. From here on others may be able to open it, or fewer."""
 
-    recording: str
+    recording: RecordingId
     at_us: int
 
 
@@ -428,17 +432,20 @@ class SelfTested(Entry, tag="self_test", frozen=True):
 
 
 class Continued(Entry, tag="continued", frozen=True):
-    """A recording that was interrupted is not resumed, because another one, `by`, was begun before it could be."""
+    """Another recording, `by`, goes on in the place of this one.
 
-    recording: str
-    by: str
+    It was interrupted, and `by` was begun before it could be resumed; or nothing can be stored in its folder any more.
+    """
+
+    recording: RecordingId
+    by: RecordingId
     at_us: int = 0
 
 
 class Marked(Entry, tag="marked", frozen=True):
     """The wearer marked a moment of a recording."""
 
-    recording: str
+    recording: RecordingId
     at_us: int
 
 
@@ -461,7 +468,7 @@ class SourceGap(Entry, tag="source_gap", frozen=True):
 class PacketsLost(Entry, tag="packets_lost", frozen=True):
     """Packets fell out of memory before storage took them."""
 
-    recording: str
+    recording: RecordingId
     packets: int
     bytes: int
     from_us: int
@@ -525,7 +532,7 @@ class Refused(Entry, tag="refused", frozen=True):
 class Interrupted(Entry, tag="interrupted", frozen=True):
     """The process was told to end (SIGTERM) while recording; the recording goes on after the next start."""
 
-    recording: str
+    recording: RecordingId
 
 
 class ShutDown(Entry, tag="shut_down", frozen=True):

@@ -10,32 +10,38 @@ What else lies there is left as it is, and named.
 """
 
 import errno
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
 from agent.clock import WallReading
-from agent.errors import EvidenceError, KeyFileError, StorageError
-from agent.evidence import entries, layout
-from agent.evidence.account import Account, read_account
-from agent.evidence.attested import BootJournal, is_ours, read_boot
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import entries, folders, layout
+from agent.evidence.account import Account, account_of, read_account
+from agent.evidence.attested import TAIL, BootJournal, is_ours, read_boot
 from agent.evidence.entries import Carried
 from agent.evidence.journal import HELD, MAX_LINE, Line, parse_line, split_lines
-from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Span
-from agent.evidence.manifest import manifest as typed_manifest
-from agent.evidence.manifest import opening as typed_opening
+from agent.evidence.manifest import Span
+from agent.evidence.numbering import highest
 from agent.keys import jws
 from agent.keys.certificates import BOOT_TYP
-from agent.keys.jwk import public_key
-from agent.storage.interface import Storage
-from agent.strict_json import sha256_hex
+from agent.storage.interface import MOST_NAMES, Storage
 
 _TAIL = 1 << 20
 _SHORTEST_LINE = 128
 """Bytes that a line of a journal has at least: so many lines can stand in so many bytes at most."""
 _MOST_BACK = 64
 """Boots that are looked at for one with an attested line."""
+MOST_DARK = 256
+"""Boots without a line, before or after the newest one that left some, whose journals are looked at."""
+MOST_RECORDINGS = 256
+"""Recordings whose folders are looked at: the newest that the journals name, and as many that they do not."""
+MOST_UNFINISHED = 64
+"""Segments that are closed in one boot; what is left is left to the next one."""
+MOST_REFUSED = 4
+MOST_QUOTED = 48
+"""Whole lines that are none, and bytes of each, that are named."""
 PLAUSIBLE_US = 120_000_000
 """What an honest recorder writes between two checkpoints, twice over."""
 
@@ -46,6 +52,7 @@ class Tail:
 
     Attributes:
         boot: Number of the newest boot, 0 if there is none.
+        ours: The newest boot that has left a line; those after it went dark in their first one, or are not ours.
         line: Its last whole line; None if there is none.
         torn_bytes: Bytes after that line, in its file and in any later one: boots that went dark in their first line.
         boot_id: The kernel's boot id in which it was written; empty if unknown.
@@ -56,6 +63,7 @@ class Tail:
     """
 
     boot: int = 0
+    ours: int = 0
     line: Line | None = None
     torn_bytes: int = 0
     boot_id: str = ""
@@ -85,23 +93,40 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a recording came on storage.
+    """How far a recording came on storage: what is needed to go on with it at once, before anything is repaired.
 
     Attributes:
         segment: Number of its last segment, 0 if it never reached storage.
-        previous: Hash of the last manifest: of that segment, or of the one before it if it is unfinished.
-        unfinished: That segment has no manifest.
-        attested_bytes: What the journal last attested of it as synced; 0 if nothing.
+        previous: Hash of that segment's manifest, or of its opening statement if it has no manifest (`interrupted`).
+        attested_bytes: What the journal last attested of that segment as synced, if it has no manifest; 0 if nothing.
         recipients: Opaque id of the recipient set it was sealed to: a restricted recording must go on as one.
-        withheld: What was withheld while that segment was written, as its boot journalled it; of an unfinished one.
     """
 
     recording: str
     segment: int = 0
     previous: str = ""
-    unfinished: bool = False
+    interrupted: bool = False
     attested_bytes: int = 0
     recipients: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A segment that an earlier boot opened and did not close.
+
+    Attributes:
+        boot: That boot; 0 if nobody can tell.
+        final: The recording was ended with it.
+        attested_bytes: What the journal last attested of it as synced, 0 if nothing; None if that boot's journal was
+            not read: see `attested`.
+        withheld: What was withheld while it was written, as its boot journalled it.
+    """
+
+    recording: str
+    segment: int
+    boot: int
+    final: bool = False
+    attested_bytes: int | None = None
     withheld: tuple[Span, ...] = ()
 
 
@@ -111,15 +136,17 @@ class Left:
 
     Attributes:
         running: The recording that no granted stop has ended; None if the recorder was in standby.
-        ended: Recordings that were ended, but whose last segment was not closed any more.
+        unfinished: Segments that are to be closed, of that recording and of others.
         storage_full: Storage had no room when the journal ends.
         carried: What must not be forgotten by going dark.
+        refused: What follows the newest journal's last signature and is no line, or was not read; a few, escaped.
     """
 
     running: Progress | None = None
-    ended: tuple[Progress, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
     storage_full: bool = False
     carried: Carried = field(default_factory=Carried)
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,26 +158,29 @@ class Dark:
     basis: str
 
 
-def read_tail(storage: Storage, identity: PublicKey | None = None) -> Tail:
+def read_tail(storage: Storage, identity: PublicKey | None = None, *, known: int = 0) -> Tail:
     """The end of the newest journal that has a whole line.
 
     Args:
         storage: The evidence folder.
         identity: The device's identity key; without it every journal counts.
+        known: A boot whose journal was on storage, as far as the device remembers; 0 if it does not.
 
     Raises:
         StorageError: Storage can't be read at all.
     """
     boots = {boot for boot in map(layout.journal_boot, storage.names(layout.JOURNAL)) if boot}
-    newest = max(boots, default=0) if identity is None else _newest(storage, boots, identity)
+    ours = newest = max(boots, default=0)
+    if identity is not None:
+        ours, newest = _newest(storage, boots, identity, known)
     strange = tuple(layout.journal(boot) for boot in sorted(boots) if boot > newest)
-    ours = sorted((boot for boot in boots if boot <= newest), reverse=True)
-    journal, most_n = _attested_end(storage, ours, identity)
+    looked_at = [boot for boot in _looked_at(ours, newest) if storage.size(layout.journal(boot)) is not None]
+    journal, most_n = _attested_end(storage, looked_at, ours, identity)
     attested = journal.last if journal is not None else None
-    found = Tail(newest, strange=strange, attested=attested, journal=journal)
+    found = Tail(newest, ours, strange=strange, attested=attested, journal=journal)
     torn = 0
-    for boot in ours:
-        if identity is not None and not is_ours(storage, boot, identity):
+    for boot in looked_at:
+        if identity is not None and (boot > ours or not is_ours(storage, boot, identity)):
             torn += storage.size(layout.journal(boot)) or 0
             continue
         lines, rest = _last_lines(storage, layout.journal(boot))
@@ -168,11 +198,15 @@ def read_tail(storage: Storage, identity: PublicKey | None = None) -> Tail:
     return replace(found, torn_bytes=torn)
 
 
-def _attested_end(storage: Storage, boots: list[int], identity: PublicKey | None) -> tuple[BootJournal | None, int]:
+def _attested_end(
+    storage: Storage, boots: list[int], ours: int, identity: PublicKey | None
+) -> tuple[BootJournal | None, int]:
     """The newest journal with an attested line, and the highest number that a line after it can have."""
     loose = 0
-    for boot in boots[:_MOST_BACK]:
-        journal = read_boot(storage, boot, identity)
+    for boot in boots:
+        if boot <= ours - _MOST_BACK:
+            break
+        journal = read_boot(storage, boot, identity) if boot <= ours else None
         if journal is not None and journal.last is not None:
             loose += journal.size - journal.attested_bytes
             return journal, journal.last.n + loose // _SHORTEST_LINE
@@ -192,12 +226,33 @@ def _boot_id(storage: Storage, boot: int) -> str:
     return ""
 
 
-def _newest(storage: Storage, boots: set[int], identity: PublicKey) -> int:
-    """The newest boot's number: of the last journal that is ours, or of one that follows it without a gap."""
-    newest = next((boot for boot in sorted(boots, reverse=True) if is_ours(storage, boot, identity)), 0)
-    while newest + 1 in boots:
-        newest += 1
-    return newest
+def _newest(storage: Storage, boots: set[int], identity: PublicKey, known: int) -> tuple[int, int]:
+    """The newest boot that left a line, and the newest one: that, or one that follows it without a gap."""
+    ours = newest = highest(boots, partial(is_ours, storage, identity=identity), known=known)
+    step = 1
+    while storage.size(layout.journal(newest + step)) is not None:
+        newest += step
+        step = 1 if newest - ours < MOST_NAMES else 2 * step
+    return ours, newest
+
+
+def _looked_at(ours: int, newest: int) -> range:
+    """Boots whose journals are looked at, the newest first: those before ours, and those after it, up to a bound."""
+    return range(min(newest, ours + MOST_DARK), max(0, ours - MOST_DARK), -1)
+
+
+def names_in(storage: Storage, path: str) -> list[str]:
+    """The names in a folder; none if what lies in its place is no folder.
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    try:
+        return storage.names(path)
+    except StorageError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            return []
+        raise
 
 
 def _last_lines(storage: Storage, path: str) -> tuple[list[bytes], bytes]:
@@ -244,28 +299,54 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
     """
     if not tail.boot:
         return Left()
-    account = read_account(storage, tail.boot, identity, tail.journal)
-    begun = _candidates(storage, account, identity)
+    account = read_account(storage, _looked_at(tail.ours, tail.boot), identity, tail.journal)
     running: Progress | None = None
-    ended = []
-    for recording in begun:
-        progress = _progress(storage, recording, account, identity)
-        if identity is not None and not progress.segment and recording not in account.begun:
+    unfinished: list[Unfinished] = []
+    for recording in _candidates(storage, account, identity):
+        folder = folders.look(storage, recording, account.keys, identity, known=account.opened.get(recording, 0))
+        begun = recording in account.begun
+        if identity is not None and not folder.last and not begun:
             continue  # a folder with a name like ours, and nothing in it that we signed
-        if recording in account.ended:
-            if progress.unfinished:
-                ended.append(progress)
-        elif (
-            progress.unfinished
-            or not progress.segment
-            or not _is_final(storage, recording, progress.segment, account, identity)
-        ):
-            running = progress
+        ended = recording in account.ended
+        unfinished += (
+            Unfinished(
+                recording,
+                segment,
+                boot,
+                final=ended and segment == folder.last,
+                attested_bytes=account.attested.get((recording, segment), 0)
+                if boot in account.boots or not boot
+                else None,
+                withheld=tuple(account.spans.get((boot, recording), ())),
+            )
+            for segment, boot in folder.open
+        )
+        if ended or (recording in account.unfinished and not begun):
+            continue
+        if folder.interrupted or not folder.last or not _is_final(storage, recording, folder.last, account, identity):
+            known = account.attested.get((recording, folder.last), 0) if folder.interrupted else 0
+            running = Progress(recording, folder.last, folder.previous, folder.interrupted, known, folder.recipients)
     if running is None:
         # Begun by a boot that lost power before anything of it was signed or stored.
-        new = [name for name in account.claimed if name not in begun and name.startswith(tuple(account.tags))]
+        new = [name for name in account.claimed if name not in account.begun and name.startswith(tuple(account.tags))]
         running = Progress(new[-1]) if new else None
-    return Left(running, tuple(ended), account.storage_full, account.carried)
+    refused = _refused(tail.journal) if tail.journal is not None else ()
+    return Left(running, tuple(unfinished[-MOST_UNFINISHED:]), account.storage_full, account.carried, refused)
+
+
+def attested(
+    storage: Storage, boot: int, identity: PublicKey | None, recording: str, segment: int
+) -> tuple[int, tuple[Span, ...]]:
+    """What the journal of an older boot attests of a segment, and what was withheld then; nothing if it is not ours.
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    journal = read_boot(storage, boot, identity) if boot else None
+    if journal is None:
+        return 0, ()
+    account = account_of(journal)
+    return account.attested.get((recording, segment), 0), tuple(account.spans.get((boot, recording), ()))
 
 
 def _candidates(storage: Storage, account: Account, identity: PublicKey | None) -> list[str]:
@@ -273,140 +354,37 @@ def _candidates(storage: Storage, account: Account, identity: PublicKey | None) 
 
     Those of a boot without an attested line are found by its certificate. If it is older than one that is attested,
     somebody has damaged its journal, and what it recorded must not take the place of what the newer one says.
+
+    Those that the journals name are kept apart: where somebody has laid down more folders than are looked at, they
+    push none of these out.
     """
-    names = storage.names(layout.RECORDINGS)
+    listed = [name for name in names_in(storage, layout.RECORDINGS) if layout.is_recording_id(name)]
     older = [boot for boot in account.silent if boot < account.boot]
     newer = [boot for boot in account.silent if boot > account.boot]
-    found = [
-        name for name in names if older and name not in account.begun and _certified(storage, name, older, identity)
+    own = list(dict.fromkeys([*account.unfinished, *account.begun]))[-MOST_RECORDINGS:]
+    before = [
+        name for name in listed if older and name not in own and folders.certified(storage, name, older, identity)
     ]
-    found += account.begun
-    for tag in account.tags:
-        found += [name for name in names if name.startswith(f"{tag}-")]
-    found += [name for name in names if newer and _certified(storage, name, newer, identity)]
-    return list(dict.fromkeys(found))
-
-
-def _progress(storage: Storage, recording: str, account: Account, identity: PublicKey | None) -> Progress:
-    parts: dict[int, set[str]] = {}
-    for name in _names(storage, recording):
-        part = layout.segment_part(name)
-        if part is not None:
-            parts.setdefault(part[0], set()).add(part[1])
-    last = max(parts, default=0)
-    if identity is not None:
-        # Of the journals' boot lines, too: whoever takes the copies out of a recording gains nothing.
-        keys = [*account.keys, *_boot_keys(storage, recording, identity)]
-        last = next((n for n in sorted(parts, reverse=True) if _was_opened(storage, recording, n, keys)), 0)
-    if not last:
-        return Progress(recording)
-    recipients = _recipients(storage, recording, last)
-    if "manifest.jws" in parts[last]:
-        return Progress(recording, last, _manifest_hash(storage, recording, last), recipients=recipients)
-    return Progress(
-        recording,
-        last,
-        _manifest_hash(storage, recording, last - 1) if last > 1 else "",
-        unfinished=True,
-        attested_bytes=account.attested.get((recording, last), 0),
-        recipients=recipients,
-        withheld=tuple(account.spans.get(recording, ())),
-    )
-
-
-def _names(storage: Storage, recording: str) -> list[str]:
-    """The names in a recording's folder; none if what lies in its place is no folder, or not the recorder's to read."""
-    try:
-        return storage.names(layout.recording(recording))
-    except StorageError as error:
-        if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM}:
-            return []
-        raise
-
-
-def _boot_keys(storage: Storage, recording: str, identity: PublicKey) -> Iterator[PublicKey]:
-    """Keys of the boots whose certificates lie in a recording."""
-    for name in _names(storage, recording):
-        if name.startswith("boot-"):
-            try:
-                token = storage.read(f"{layout.recording(recording)}/{name}").decode("ascii")
-                yield public_key(jws.verify(token, BOOT_TYP, identity).get("jwk"))
-            except (StorageError, EvidenceError, KeyFileError, UnicodeDecodeError):
-                continue
-
-
-def _was_opened(storage: Storage, recording: str, segment: int, keys: list[PublicKey]) -> bool:
-    """True if one of the keys has signed the opening statement of this very segment."""
-    try:
-        token = storage.read(layout.opening(recording, segment)).decode("ascii")
-    except (StorageError, UnicodeDecodeError):
-        return False
-    for key in keys:
-        try:
-            statement = typed_opening(jws.verify(token, OPENING_TYPE, key))
-        except EvidenceError:
-            continue
-        return (statement.recording, statement.segment) == (recording, segment)
-    return False
-
-
-def _recipients(storage: Storage, recording: str, segment: int) -> str:
-    """The recipient set that a segment's opening statement names. Its signature is not checked here."""
-    try:
-        token = storage.read(layout.opening(recording, segment)).decode("ascii")
-        return typed_opening(jws.peek(token, OPENING_TYPE)).recipients
-    except (StorageError, EvidenceError, UnicodeDecodeError):
-        return ""
-
-
-def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
-    try:
-        return sha256_hex(storage.read(layout.manifest(recording, segment)))
-    except StorageError:
-        return ""
-
-
-def _certified(storage: Storage, recording: str, boots: list[int], identity: PublicKey | None) -> bool:
-    """True if one of these boots, which no line of a journal names, has signed in a recording.
-
-    A name alone is no certificate: else somebody could lay one beside an old recording, which would then be gone on
-    with in place of the one that was interrupted.
-    """
-    names = set(_names(storage, recording))
-    for boot in boots:
-        path = layout.boot_certificate(recording, boot)
-        if path.rpartition("/")[2] not in names:
-            continue
-        if identity is None:
-            return True
-        try:
-            token = storage.read(path).decode("ascii")
-            if jws.verify(token, BOOT_TYP, identity).get("boot") == boot:
-                return True
-        except (StorageError, EvidenceError, UnicodeDecodeError):
-            continue
-    return False
-
-
-def _signed_by(token: str, key: PublicKey) -> bool:
-    try:
-        jws.verify(token, MANIFEST_TYPE, key)
-    except EvidenceError:
-        return False
-    return True
+    after = [name for name in listed if name.startswith(tuple(f"{tag}-" for tag in account.tags))]
+    after += [name for name in listed if newer and folders.certified(storage, name, newer, identity)]
+    return list(dict.fromkeys([*before[-MOST_RECORDINGS:], *own, *after[-MOST_RECORDINGS:]]))
 
 
 def _is_final(storage: Storage, recording: str, segment: int, account: Account, identity: PublicKey | None) -> bool:
-    """True if one of the boots' keys has signed that this very recording ended with this segment.
+    return folders.is_final(storage, recording, segment, account.keys, identity)
 
-    A final manifest of another recording, laid in its place, ends nothing.
-    """
-    try:
-        token = storage.read(layout.manifest(recording, segment)).decode("ascii")
-        statement = typed_manifest(jws.peek(token, MANIFEST_TYPE))
-        if not statement.final or (statement.recording, statement.segment) != (recording, segment):
-            return False
-        keys = account.keys if identity is None else [*account.keys, *_boot_keys(storage, recording, identity)]
-        return identity is None or any(_signed_by(token, key) for key in keys)
-    except (StorageError, EvidenceError, UnicodeDecodeError):
-        return False
+
+def _refused(journal: BootJournal) -> tuple[str, ...]:
+    """What follows the last signature and is no line, in plain characters: somebody may have written it."""
+    found = []
+    for raw in journal.no_lines():
+        try:
+            parse_line(raw)
+        except EvidenceError as error:
+            found.append(ascii(f"boot {journal.boot}: {error}: {raw[:MOST_QUOTED]!r}"))
+        if len(found) == MOST_REFUSED:
+            break
+    unread = journal.size - journal.attested_bytes - TAIL
+    if unread > 0:
+        found.append(f"boot {journal.boot}: {unread} bytes more than what is looked at without a signature")
+    return tuple(found)

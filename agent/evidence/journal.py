@@ -26,6 +26,7 @@ from agent.clock import Clocks, WallReading, parse_utc, utc_text
 from agent.errors import EvidenceError
 from agent.evidence.details import Details, DetailsKey
 from agent.evidence.entries import AnyEntry, Checkpoint, ClockTakenBack, Entry
+from agent.evidence.names import NoRecording
 from agent.evidence.sure_time import SureTime
 from agent.keys import jws
 from agent.keys.signer import Signer
@@ -64,9 +65,9 @@ class CheckpointPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     clock: str
     within_ms: int | None
     mono_us: int
-    recording: str = ""
-    segment: int = 0
-    bytes: int = 0
+    recording: NoRecording = ""
+    segment: Annotated[int, msgspec.Meta(ge=0, le=999_999)] = 0
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)] = 0
     sha256: str = ""
 
 

@@ -12,7 +12,9 @@ POLICY = "policy"
 CARD_ID = "card-id"
 """Names this card: 32 random hex digits, written at its first use. The device state knows it."""
 
+_RECORDING_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 _JOURNAL_NAME = re.compile(r"(\d{8})\.jsonl", re.ASCII)
+_CERTIFICATE_NAME = re.compile(r"boot-(\d{8})\.jws", re.ASCII)
 _ANNOTATION_NAME = re.compile(r"(\d{4})\.jws", re.ASCII)
 _SEGMENT_NAME = re.compile(r"(\d{4,6})\.(opening\.jws|seg|manifest\.jws)", re.ASCII)
 
@@ -28,6 +30,11 @@ def journal_boot(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def is_recording_id(name: str) -> bool:
+    """True if a name can be a recording's id: it is one path component, short, and plain ASCII (see `RecordingId`)."""
+    return _RECORDING_ID.fullmatch(name) is not None
+
+
 def recording(recording_id: str) -> str:
     """The folder of one recording."""
     return f"{RECORDINGS}/{recording_id}"
@@ -36,6 +43,12 @@ def recording(recording_id: str) -> str:
 def boot_certificate(recording_id: str, boot: int) -> str:
     """The certificate of a boot whose key signed in this recording."""
     return f"{recording(recording_id)}/boot-{boot:08d}.jws"
+
+
+def certificate_boot(name: str) -> int | None:
+    """The boot number of a name in a recording's folder; None if it is not a boot certificate's."""
+    match = _CERTIFICATE_NAME.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def device_certificate(recording_id: str) -> str:

@@ -3,20 +3,31 @@
 Both are JWS by the boot's key. The opening statement binds the sealed header, so that nobody who merely knows the
 recipients' public keys can make or finish a segment. Each manifest names its opening statement and the manifest before
 it, so that the segments of a recording form a chain whose end is marked `final`.
+
+A recording that a power cut interrupted goes on at once, before its last segment is closed. The next segment then names
+the *opening statement* of the interrupted one (`interrupted`), and so does the manifest by which recovery closes that
+one later (`opening`): the chain leads through the opening statement, and nothing waits for the repair. A manifest names
+the manifest before it as soon as there is one.
+
+Versions: `bwc-segment/1` had neither `interrupted` nor `unread_bytes`, and closed an interrupted segment before the
+next one began. Both are read; the second one is written.
 """
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from agent.clock import WallReading, utc_text
 from agent.errors import EvidenceError
+from agent.evidence.names import RecordingId
 from agent.media.packet import Kind, StreamParameters
 from agent.strict_json import sha256_hex
 
 OPENING_TYPE = "bwc-opening+jws"
 MANIFEST_TYPE = "bwc-manifest+jws"
-FORMAT = "bwc-segment/1"
+FORMAT = "bwc-segment/2"
+FORMATS = ("bwc-segment/1", FORMAT)
+"""What is read; the last one is written."""
 
 Ended = Literal["rolled", "stopped", "interrupted", "power_loss", "storage_full", "fault"]
 """Why a segment ended: the next one goes on (`rolled`), a granted stop, SIGTERM, the power or the process went away, no
@@ -88,7 +99,8 @@ class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         boot_certificate: SHA-256 of the boot certificate whose key signs this.
-        previous: SHA-256 of the manifest before, empty for a recording's first segment.
+        previous: SHA-256 of the manifest before, or of the opening statement before if that segment was `interrupted`
+            and not closed yet; empty for a recording's first segment.
         header: SHA-256 of the sealed message's header, up to and with its authentication tag.
         frame_length: Of the sealed message, in bytes.
         start: When the segment's time 0 was captured.
@@ -96,6 +108,7 @@ class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         policy: SHA-256 of the policy in force.
         pre_event: Of a recording's first segment, else null.
         overlap: True if it begins with pictures that the segment before may hold too, as after a storage fault.
+        interrupted: The segment before was interrupted and not closed yet when this one began.
     """
 
     format: str
@@ -103,7 +116,7 @@ class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     boot: int
     boot_certificate: str
-    recording: str
+    recording: RecordingId
     segment: int
     previous: str
     header: str
@@ -114,6 +127,7 @@ class Opening(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: str
     pre_event: PreEventLength | None
     overlap: bool
+    interrupted: bool = False
 
 
 class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,8 +168,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ended: Why the segment ended.
         final: True if the recording ended with it, by a granted stop.
         recovered: True if a later boot closed it.
-        bytes: Size of the sealed file, all of it.
-        sha256: Its hash, all of it.
+        previous: As in the opening statement; the manifest before, if there is one by now.
+        bytes: Size of the sealed file, all of it; of a recovered one, as much of it as was read.
+        sha256: Hash of those bytes.
         whole_frames: Frames of the sealed message that are whole, the final one included.
         whole_bytes: Where the last of them ends; `bytes` less this is torn.
         attested_bytes: Of a recovered segment: what the journal last attested; beyond it lies the unattested tail.
@@ -165,6 +180,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stop: When the recording ended, on both clocks, if `final`.
         withheld: What was kept out of it on purpose.
         sealed: Sealed details: who permitted that; empty if there are none.
+        interrupted: `previous` is the hash of an opening statement: that segment is not closed yet.
+        unread_bytes: Of a recovered segment: by so much the file was longer than what recovery reads at the most
+            (`agent.evidence.closing`). No recorder leaves a file like that; somebody has lengthened it.
     """
 
     format: str
@@ -172,7 +190,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     boot: int
     boot_certificate: str
-    recording: str
+    recording: RecordingId
     segment: int
     previous: str
     opening: str
@@ -190,6 +208,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop: Moment | None
     withheld: list[Span] = []
     sealed: str = ""
+    interrupted: bool = False
+    unread_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 _Statement = TypeVar("_Statement", Opening, Manifest)
@@ -218,6 +238,9 @@ def _typed(payload: dict[str, Any], kind: type[_Statement]) -> _Statement:
         value = msgspec.convert(payload, kind)
     except msgspec.MsgspecError as error:
         raise EvidenceError(f"expected {kind.__name__.lower()} of a segment: {error}") from error
-    if value.format != FORMAT:
-        raise EvidenceError(f"expected the format {FORMAT}, got {value.format!r}; a newer bwc-agent may read it")
+    if value.format not in FORMATS:
+        known = " or ".join(FORMATS)
+        raise EvidenceError(f"expected the format {known}, got {value.format[:40]!r}; a newer bwc-agent may read it")
+    if value.format != FORMAT and (value.interrupted or (isinstance(value, Manifest) and value.unread_bytes)):
+        raise EvidenceError(f"expected no statement of the format {FORMAT} in one of {value.format}")
     return value

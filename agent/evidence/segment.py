@@ -76,11 +76,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a segment stands: its recording, its number from 1, and the hash of the manifest before it."""
+    """Where a segment stands.
+
+    Attributes:
+        segment: Its number, from 1.
+        previous: SHA-256 of the manifest before it, or of the opening statement before it if that one was
+            `interrupted`.
+    """
 
     recording: str
     segment: int
     previous: str
+    interrupted: bool = False
 
 
 @dataclass(slots=True)
@@ -165,6 +172,7 @@ class SegmentBuilder:
             policy=identity.policy,
             pre_event=pre_event,
             overlap=overlap,
+            interrupted=place.interrupted,
         )
         self.opening = jws.sign(identity.signer, OPENING_TYPE, msgspec.to_builtins(statement)).encode()
         self._fragments = 0
@@ -247,6 +255,7 @@ class SegmentBuilder:
         lost_packets: int = 0,
         withheld: Sequence[Span] = (),
         details: Details | None = None,
+        before: str = "",
     ) -> bytes:
         """The manifest over all that was given out: a JWS, to be stored after the last byte.
 
@@ -256,6 +265,8 @@ class SegmentBuilder:
             lost_packets: That fell out of memory while this segment was written.
             withheld: What was kept out of it on purpose.
             details: Who permitted that; sealed.
+            before: SHA-256 of the manifest by which the interrupted segment before was closed meanwhile; empty if it
+                was not, or was not interrupted.
         """
         statement = Manifest(
             format=FORMAT,
@@ -265,7 +276,7 @@ class SegmentBuilder:
             boot_certificate=self._identity.boot_certificate,
             recording=self.place.recording,
             segment=self.place.segment,
-            previous=self.place.previous,
+            previous=before or self.place.previous,
             opening=sha256_hex(self.opening),
             ended=ended,
             final=ended == "stopped",
@@ -280,6 +291,7 @@ class SegmentBuilder:
             lost_packets=lost_packets,
             stop=stop,
             withheld=list(withheld),
+            interrupted=self.place.interrupted and not before,
         )
         return signed_manifest(self._identity, statement, details)
 

@@ -84,6 +84,8 @@ def leading_to(lines: Lines, state: State, boot: entries.Boot) -> on.Event | Non
 
 def _leading_to(told: Told, lines: Lines, state: State, boot: entries.Boot) -> on.Event | None:
     match told.entry:
+        case entries.RecordingStarted(cause="recovery") as entry if state.recording:
+            return on.RecordingBlocked(entry.at_us * US, state.recording)
         case entries.RecordingStarted(cause="recovery") as entry:
             return on.Booted(entry.at_us * US, entry.recording, boot.carried)
         case entries.RecordingStarted() as entry:

@@ -5,6 +5,7 @@ All of it is made in memory and forgotten with the process; only the certificate
 
 import contextlib
 import errno
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,9 +18,11 @@ from agent.device_state.store import Loaded
 from agent.device_state.updater import StateUpdater
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
+from agent.evidence.closing import certify
 from agent.evidence.details import KEY_BYTES, DetailsKey
-from agent.evidence.history import Dark, Left, Tail, dark, left_behind, read_tail
+from agent.evidence.history import Dark, Left, Tail, attested, dark, left_behind, read_tail
 from agent.evidence.journal import Journal
+from agent.evidence.manifest import Span
 from agent.evidence.segment import Identity
 from agent.keys.certificates import issue_boot
 from agent.keys.signer import KeySigner, Signer
@@ -28,7 +31,7 @@ from agent.recorder.takeover import Takeover, state_of, take_over
 from agent.seal.recipients import AnyRecipient
 from agent.seal.writer import RandomBytes, Sealer
 from agent.storage.anchored import AnchoredStorage
-from agent.storage.interface import GrowingFile, Storage
+from agent.storage.interface import MOST_NAMES, GrowingFile, Storage
 from agent.strict_json import sha256_hex
 
 MOST_STRANGE = 8
@@ -104,8 +107,9 @@ def prepare(
     Raises:
         StorageError: Storage can't be read or written; nothing is lost by trying again.
     """
-    tail = read_tail(storage, owner.signer.public_key)
     loaded = state.load()
+    known = loaded.state.mark.boot if loaded.state is not None and loaded.state.mark is not None else 0
+    tail = read_tail(storage, owner.signer.public_key, known=known)
     found = left_behind(storage, tail, owner.signer.public_key)
     view = view_of(storage, tail, found, loaded.state)
     comparison = compare(view, loaded)
@@ -157,6 +161,7 @@ def prepare(
         interrupted=left.running.recording if left.running else "",
         carried=left.carried,
         configuration=configuration,
+        unfinished=list(dict.fromkeys(segment.recording for segment in left.unfinished)),
         continuity=_continuity(comparison),
     )
     # The journal comes last: its name uses up a boot number, which an attempt that fails on the way must not do.
@@ -212,10 +217,10 @@ def _position(tail: Tail, comparison: Comparison, loaded: Loaded, owner: Owner) 
 
 def _next_boot(storage: Storage, highest: int) -> int:
     """The number of this boot: above all that were begun, and one whose place nothing lies in."""
-    taken = {layout.journal_boot(name) for name in storage.names(layout.JOURNAL)}
-    boot = highest + 1
-    while boot in taken:
-        boot += 1
+    boot, step = highest + 1, 1
+    while storage.size(layout.journal(boot)) is not None:
+        boot += step
+        step = 1 if boot - highest < MOST_NAMES else 2 * step
     return boot
 
 
@@ -283,6 +288,7 @@ class ThisBoot:
     Attributes:
         storage: The evidence folder, as long as it is the one with this boot's journal.
         prepared: What was read and made; None before storage was read.
+        suspect: Told of a sign that somebody was at the card, found later: its kind, and in words.
     """
 
     def __init__(
@@ -306,6 +312,8 @@ class ThisBoot:
         self._configuration = configuration
         self._state = state
         self.prepared: Prepared | None = None
+        self._certifying = threading.Lock()
+        self.suspect: Callable[[str, str], None] = lambda _kind, _what: None
 
     def prepare(self) -> Prepared:
         """Read where the journal stands, and make this boot's keys and journal; not again once that is done.
@@ -339,13 +347,25 @@ class ThisBoot:
         """This boot's journal, beside which all else belongs; empty before there is one."""
         return layout.journal(self.prepared.boot) if self.prepared is not None else ""
 
-    def certificates(self) -> tuple[bytes, bytes]:
-        """Of the device and of this boot.
+    def certify(self, recording: str) -> None:
+        """Put copies of the device's and this boot's certificate beside a recording, before anything is signed in it.
+
+        From any thread: two that write one new file at once would spoil it for each other.
 
         Raises:
-            StorageError: Storage has not been read yet.
+            StorageError: Storage refuses, or has not been read yet; it can be tried again.
         """
-        return self._owner.certificate, self.ready().certificate
+        ready = self.ready()
+        with self._certifying:
+            certify(self.storage, recording, ready.boot, (self._owner.certificate, ready.certificate))
+
+    def attested(self, boot: int, recording: str, segment: int) -> tuple[int, tuple[Span, ...]]:
+        """What an older boot's journal attests of a segment, and what was withheld in it.
+
+        Raises:
+            StorageError: Storage can't be read.
+        """
+        return attested(self.storage, boot, self._owner.signer.public_key, recording, segment)
 
     def suspicions(self) -> list[TamperEvent]:
         """Signs that somebody was at the card or the device's memory; to be looked for once.
@@ -357,6 +377,8 @@ class ThisBoot:
         found = list(ready.takeover.events)
         if ready.strange:
             found.append(TamperEvent("planted_files", ", ".join(ready.strange[:MOST_STRANGE])))
+        if ready.left.refused:
+            found.append(TamperEvent("journal_damaged", "; ".join(ready.left.refused)))
         return found
 
     def journal_again(self, offset: int) -> GrowingFile:

@@ -9,7 +9,7 @@ from agent.clock import Clocks
 from agent.core import commands as do
 from agent.core import events as on
 from agent.core.state import State, background
-from agent.evidence.entries import Continued, Decided, DockContact, Entry, Refused, SelfTested, Tampered, Withheld
+from agent.evidence.entries import Decided, DockContact, Entry, Refused, SelfTested, Tampered, Withheld
 from agent.evidence.manifest import PreEventLength
 from agent.media.packet import Kind
 from agent.recorder.boot import ThisBoot
@@ -37,7 +37,7 @@ class RecorderEffects:
         writer: Writes recordings.
         keeper: Keeps the journal.
         boot: Knows what the boot before left behind.
-        recovery: Closes that.
+        recovery: Lets a recording go on that was interrupted.
         classifications: What recordings are sealed as.
         policy: Decides requests.
         signals: Shows signals.
@@ -100,6 +100,9 @@ class RecorderEffects:
         match command:
             case do.OpenRecording():
                 return self._open(command)
+            case do.MoveRecording():
+                self._classifications.classify(command.by, self._classifications.of(command.recording))
+                self._writer.move(command.recording, command.by)
             case do.CloseRecording():
                 self.job = None
                 self._feed.ends(command.end_ns)
@@ -119,8 +122,6 @@ class RecorderEffects:
             case do.Journal():
                 self._count(command.entry)
                 self._keeper.post(command.entry, command.details, synced=self._synced(command, durable))
-                if isinstance(command.entry, Continued):
-                    self._close_continued()
             case do.Show():
                 self._signals.show(command.signal, now)
             case do.Stealth():
@@ -157,12 +158,6 @@ class RecorderEffects:
                 self._moved()
             case SelfTested():
                 self.self_test = SelfTestStatus(entry.passed, entry.failed)
-
-    def _close_continued(self) -> None:
-        """Close what a recording left open that goes on as another one, which began before storage was read."""
-        progress = self._boot.ready().left.running
-        if progress is not None:
-            self._recovery.schedule(progress, final=False)
 
     def _open(self, command: do.OpenRecording) -> on.RecordingOpened:
         """Give a recording its place in the ring and have it written."""

@@ -123,6 +123,30 @@ class Feed:
         with self._lock:
             return self._ring.backlog_ns(cursor)
 
+    def progress(self, cursor: Cursor, end_ns: int | None) -> tuple[int, int]:
+        """How far a recording is durable (`Cursor.durable`), and how much media of it waits.
+
+        Args:
+            cursor: Its place.
+            end_ns: What comes from then on is not part of it; None while it runs.
+        """
+        with self._lock:
+            waiting = self._ring.read(cursor.written, 1)
+            if not waiting or self._ring.newest_ns is None:
+                return cursor.durable, 0
+            newest_ns = self._ring.newest_ns if end_ns is None else min(self._ring.newest_ns, end_ns)
+            return cursor.durable, max(0, newest_ns - waiting[0].time_ns)
+
+    def loses(self, cursor: Cursor) -> bool:
+        """True if something fell out unwritten that nobody has counted yet."""
+        with self._lock:
+            return bool(cursor.lost)
+
+    def lost(self, cursor: Cursor) -> list[Lost]:
+        """What fell out unwritten and nobody has counted yet: it is counted by whoever asks."""
+        with self._lock:
+            return self._ring.take_lost(cursor)
+
     def bytes_a_second(self) -> float:
         """The rate at which packets come in, over what is in memory; 0 if that is too little to tell."""
         with self._lock:

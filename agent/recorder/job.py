@@ -73,6 +73,13 @@ class RecordingClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocked:
+    """Nothing can be stored in a recording's folder, although storage takes all else."""
+
+    recording: str
+
+
+@dataclass(frozen=True, slots=True)
 class FirstStored:
     """The first packets of a recording are durable, `took_ns` after the start was asked for."""
 
@@ -87,7 +94,7 @@ class WriterFault:
     problem: str
 
 
-WriterEvent = StorageRefused | StorageTakes | RecordingClosed | FirstStored | WriterFault
+WriterEvent = StorageRefused | StorageTakes | RecordingClosed | Blocked | FirstStored | WriterFault
 Notify = Callable[[WriterEvent], None]
 """Told what happens, in the writer's thread."""
 
@@ -100,14 +107,19 @@ class Job:
         cursor: Its place in the ring.
         at_ns: When its start was asked for.
         pre_event: What was kept from before; None if it goes on from an earlier boot.
-        segment: Number of its last segment so far; `previous` is the hash of that one's manifest.
+        segment: Number of its last segment so far; `previous` is the hash of that one's manifest, or of its opening
+            statement if it was `interrupted` and not closed yet. `repaired` gives the hash of the manifest by which it
+            was closed meanwhile; empty if it was not.
         end_ns: Packets from then on are not part of it; None while it runs. `end_details` say who permitted that.
         position: Number of the next packet to be sealed.
         over: Kinds of which a packet after the end was seen.
-        lost: Packets that fell out of memory since the last manifest.
+        lost: Packets since the last manifest of which no fragment could be made. `stated_lost`: what fell out of memory
+            and stands in manifests, of all that `Cursor.taken_lost` counts.
         stored: True once its first packets are durable.
         caught_up: True once all that was in memory was sealed.
         spans: What was or is withheld.
+        successor: The recording as which it goes on from its next segment on; empty for none. `moves` counts those so
+            far, and `blocked` is the one that could not be stored.
         roll: A new segment is to begin at the next IDR picture, because it goes to other recipients.
     """
 
@@ -117,12 +129,36 @@ class Job:
     pre_event: PreEventLength | None
     segment: int = 0
     previous: str = ""
+    interrupted: bool = False
+    repaired: Callable[[], str] = str
     end_ns: int | None = None
     end_details: Details | None = None
     position: int = 0
     over: set[Kind] = field(default_factory=set)
     lost: int = 0
+    stated_lost: int = 0
     stored: bool = False
     caught_up: bool = False
     spans: list[Span] = field(default_factory=list)
     roll: bool = False
+    successor: str = ""
+    blocked: str = ""
+    moves: int = 0
+
+    def move(self) -> None:
+        """Go on as its successor, from segment 1 on."""
+        self.recording, self.successor = self.successor, ""
+        self.segment, self.previous, self.interrupted, self.repaired = 0, "", False, str
+        self.moves += 1
+        if self.stored:
+            self.pre_event = PreEventLength(0, 0, 0, 0, "", silent=False)
+
+    @property
+    def unstated(self) -> int:
+        """Packets that were lost and stand in no manifest yet."""
+        return self.lost + self.cursor.taken_lost - self.stated_lost
+
+    def state_lost(self, packets: int) -> None:
+        """So many of them stand in a manifest now."""
+        self.stated_lost += packets - self.lost
+        self.lost = 0

@@ -85,6 +85,7 @@ class Keeper:
         self._stopping = threading.Event()
         self._ended = False
         self._durable = (0, Signed())
+        self._posted_ns: int | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -107,8 +108,15 @@ class Keeper:
         """True while storage refuses lines."""
         return self._failing
 
+    def waiting_ns(self, now_ns: int) -> int:
+        """For how long the oldest line that is not on storage has waited; 0 if all are. From any thread."""
+        posted_ns = self._posted_ns
+        return 0 if posted_ns is None else max(0, now_ns - posted_ns)
+
     def post(self, entry: Entry, details: Details | None = None, *, synced: Callable[[], None] | None = None) -> None:
         """Journal an entry; `synced` is called in the keeper's thread once it and a checkpoint over it are durable."""
+        if self._posted_ns is None:
+            self._posted_ns = self._clocks.monotonic_ns()
         self._posts.put(_Post(entry, details, checkpoint=synced is not None, synced=synced))
 
     def attest(self, segment: OpenSegment | None) -> None:
@@ -175,6 +183,8 @@ class Keeper:
         if self._failing:
             self._failing = False
             self._failed(None)
+        if self._posts.empty():
+            self._posted_ns = None
         waiting, self._waiting = self._waiting, []
         for tell in waiting:
             tell()

@@ -14,6 +14,9 @@ from agent.recorder.job import Job, Ledger
 from agent.seal.writer import RandomBytes
 from agent.storage.interface import GrowingFile, Storage
 
+MOST_SEGMENTS = 999_999
+"""As many as a file name has room for."""
+
 
 class SegmentMaker:
     """Begins segments.
@@ -23,7 +26,7 @@ class SegmentMaker:
         storage: Where segments go.
         ledger: The journal, whose newest line a segment names.
         identity: Whose evidence a recording is; asked anew for each segment.
-        certificates: Give device and boot certificate, copied beside each recording.
+        certify: Puts copies of device and boot certificate beside a recording.
         clocks: Both clocks.
         random_bytes: Source of data keys.
         frame_length: The frame length of a sealed message for a bit rate in bits a second.
@@ -36,7 +39,7 @@ class SegmentMaker:
         storage: Storage,
         ledger: Ledger,
         identity: Callable[[str], Identity],
-        certificates: Callable[[], tuple[bytes, bytes]],
+        certify: Callable[[str], None],
         clocks: Clocks,
         random_bytes: RandomBytes,
         frame_length: Callable[[int], int],
@@ -45,7 +48,7 @@ class SegmentMaker:
         self._storage = storage
         self._ledger = ledger
         self._identity = identity
-        self._certificates = certificates
+        self._certify = certify
         self._clocks = clocks
         self._random_bytes = random_bytes
         self._frame_length = frame_length
@@ -66,7 +69,7 @@ class SegmentMaker:
         identity = self._identity(job.recording)
         builder = self._begin(job, packets, identity, overlap=overlap)
         number = builder.place.segment
-        self._certify(job, identity)
+        self._certify(job.recording)
         try:
             self._storage.publish(layout.opening(job.recording, number), builder.opening)
             file = self._storage.create(layout.segment(job.recording, number))
@@ -88,14 +91,24 @@ class SegmentMaker:
         All at once, for somebody may have laid files there in great number, and each attempt takes its time.
         """
         parts = map(layout.segment_part, self._storage.names(layout.recording(job.recording)))
-        taken = {part[0] for part in parts if part is not None}
-        while number + 1 in taken:
+        listed = {part[0] for part in parts if part is not None}
+        while number + 1 in listed:
             number += 1
+        step = 1  # beyond what is listed, where there are more names than that
+        while self._is_taken(job.recording, number + step):
+            number += step
+            step *= 2
+        if number >= MOST_SEGMENTS:
+            raise StorageError(errno.EMLINK, f"expected a free segment number up to {MOST_SEGMENTS}: all are taken")
         job.segment = number
+
+    def _is_taken(self, recording: str, number: int) -> bool:
+        places = (layout.opening(recording, number), layout.segment(recording, number))
+        return any(self._storage.size(path) is not None for path in places)
 
     def _begin(self, job: Job, packets: list[Packet], identity: Identity, *, overlap: bool) -> SegmentBuilder:
         """A new segment, or the one whose opening statement storage may already hold from an attempt that failed."""
-        place = Place(job.recording, job.segment + 1, job.previous)
+        place = Place(job.recording, job.segment + 1, job.previous, job.interrupted)
         streams = self._streams_of(job, packets)
         first_ns = min(packet.time_ns for packet in packets[:8])
         what = (place, first_ns, streams.parameters, identity.recipient_set, identity.policy)
@@ -116,15 +129,6 @@ class SegmentMaker:
         )
         self._begun = (what, builder)
         return builder
-
-    def _certify(self, job: Job, identity: Identity) -> None:
-        device, boot = self._certificates()
-        for path, data in (
-            (layout.device_certificate(job.recording), device),
-            (layout.boot_certificate(job.recording, identity.boot), boot),
-        ):
-            if self._storage.size(path) is None:
-                self._storage.publish(path, data)
 
     def _streams_of(self, job: Job, packets: list[Packet]) -> Streams:
         """The streams of a new segment: of its first picture, and of its first sound that no older segment holds.

@@ -17,7 +17,7 @@ from agent.core.state import State
 from agent.device_state.store import StateStore
 from agent.device_state.updater import StateUpdater
 from agent.device_state.used import UsedInState
-from agent.errors import EvidenceError, StorageError
+from agent.errors import EvidenceError
 from agent.evidence.entries import Refused, ShutDown
 from agent.evidence.journal import Journal
 from agent.evidence.segment import Identity
@@ -32,13 +32,23 @@ from agent.recorder.control import Control
 from agent.recorder.deliveries import Deliveries
 from agent.recorder.effects import MS, RecorderEffects
 from agent.recorder.feed import Feed
+from agent.recorder.free_space import FreeSpace
 from agent.recorder.interface import Options, Policy, Signals
-from agent.recorder.job import FirstStored, RecordingClosed, StorageRefused, StorageTakes, WriterEvent, WriterFault
+from agent.recorder.job import (
+    Blocked,
+    FirstStored,
+    RecordingClosed,
+    StorageRefused,
+    StorageTakes,
+    WriterEvent,
+    WriterFault,
+)
 from agent.recorder.keeper import Keeper
 from agent.recorder.outages import Outages
 from agent.recorder.policy_in_force import PolicyInForce
 from agent.recorder.recovery import Recovery
 from agent.recorder.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
+from agent.recorder.storage_watch import StorageWatch
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writer import Writer
 from agent.seal.writer import RandomBytes
@@ -71,7 +81,7 @@ class Recorder:
     Attributes:
         state: Keeps that up to date.
         feed: Takes what sources deliver.
-        keeper, writer, control: Work in a thread of their own each, or step by step.
+        keeper, writer, recovery, control: Work in a thread of their own each, or step by step.
         effects: What the core's commands did.
         policy: The policy in force.
         deliveries: Takes what the dock service brings.
@@ -142,14 +152,30 @@ class Recorder:
             storage=self._boot.storage,
             ledger=self.keeper,
             identity=self._identity,
-            certificates=self._boot.certificates,
+            certify=self._boot.certify,
             clocks=clocks,
             random_bytes=random_bytes,
             frame_length=frame_length,
             notify=self._written,
             settings=options.settings,
         )
-        self._recovery = Recovery(self._boot, self._identity, self.writer.first, self.keeper.post)
+        self._storage_watch = StorageWatch(
+            feed=self.feed,
+            keeper=self.keeper,
+            jobs=lambda: self.writer.jobs,
+            clocks=clocks,
+            said=self._outages.said,
+        )
+        self._free_space = FreeSpace(self._boot.storage.free_bytes)
+        self.recovery = Recovery(
+            boot=self._boot,
+            identity=self._identity,
+            ledger=self.keeper,
+            clocks=clocks,
+            may_begin=self._may_repair,
+            given_up=lambda problem: self.keeper.post(Refused("recovery", problem[:300])),
+        )
+        self._boot.suspect = self._suspect
         self.effects = RecorderEffects(
             clocks=clocks,
             options=options,
@@ -157,7 +183,7 @@ class Recorder:
             writer=self.writer,
             keeper=self.keeper,
             boot=self._boot,
-            recovery=self._recovery,
+            recovery=self.recovery,
             classifications=self._classifications,
             policy=policy,
             signals=signals,
@@ -185,10 +211,7 @@ class Recorder:
         prepared = self._boot.prepared
         if prepared is None:
             prepared = self._boot.prepare()
-            for progress in prepared.left.ended:
-                self._recovery.schedule(progress, final=True)
-            if prepared.takeover.abandoned is not None:
-                self._recovery.schedule(prepared.takeover.abandoned, final=False)
+            self.recovery.schedule(prepared.left.unfinished)
             for event in self._boot.suspicions():
                 self.control.put(on.Tampered(self._clocks.monotonic_ns(), event.kind, event.detail))
         guard = ReplayGuard(UsedInState(self.state), fresh=self.state.fresh)
@@ -205,6 +228,14 @@ class Recorder:
         )
         self.feed.ring_bell()
         return prepared.journal, prepared.file, prepared.first_line
+
+    def _may_repair(self) -> bool:
+        """Repair comes after what is recorded now, also where the interrupted recording is only about to go on."""
+        resuming = self._boot.ready().left.running is not None and not self.control.state.recording
+        return not resuming and self.writer.storing
+
+    def _suspect(self, kind: str, what: str) -> None:
+        self.control.put(on.Tampered(self._clocks.monotonic_ns(), kind, what))
 
     def _identity(self, recording: str) -> Identity:
         return self._boot.ready().identity(self._classifications.of(recording), self._policy.digest)
@@ -272,6 +303,10 @@ class Recorder:
         if change is not None:
             self.keeper.post(change)
 
+    def watch_storage(self) -> None:
+        """Notice that storage hangs or falls behind; to be called a few times a second, by no thread that uses it."""
+        self._storage_watch.look()
+
     def _written(self, event: WriterEvent) -> None:
         match event:
             case StorageRefused():
@@ -280,6 +315,8 @@ class Recorder:
                 self._outages.said("segments", None)
             case WriterFault():
                 self.keeper.post(Refused("writer", event.problem[:300]))
+            case Blocked():
+                self.control.put(on.RecordingBlocked(self._clocks.monotonic_ns(), event.recording))
             case RecordingClosed():
                 self._classifications.forget(event.recording)
             case FirstStored():
@@ -304,7 +341,8 @@ class Recorder:
         for supervisor in self.supervisors:
             supervisor.close()
         self.feed.flush()
-        if self.writer.close(timeout_s):
+        repaired = self.recovery.close(timeout_s)
+        if self.writer.close(timeout_s) and repaired:
             # Else what the writer still signs would come after an end that was said to be in order.
             self.keeper.post(ShutDown())
         self.keeper.close()
@@ -316,10 +354,7 @@ class Recorder:
         wall = self._clocks.wall()
         state = self.control.state
         job = self.effects.job
-        try:
-            free: int | None = self._boot.storage.free_bytes()
-        except StorageError:
-            free = None
+        free = self._free_space.bytes()
         tracks = {}
         for stream in self.feed.streams:
             if stream is not None:

@@ -19,13 +19,19 @@ from agent.evidence.manifest import Ended, Moment, Span, moment_at
 from agent.evidence.segment import Identity, SegmentBuilder
 from agent.media.packet import Packet
 from agent.recorder.feed import Feed
-from agent.recorder.job import FirstStored, Job, Ledger, Notify, RecordingClosed, Settings, WriterFault
+from agent.recorder.job import Blocked, FirstStored, Job, Ledger, Notify, RecordingClosed, Settings, WriterFault
 from agent.recorder.new_segment import SegmentMaker
 from agent.recorder.retries import Retries
 from agent.recorder.sync_times import SyncTimes
 from agent.storage.interface import GrowingFile, Storage
 from agent.strict_json import sha256_hex
 
+BLOCKED = frozenset(
+    {errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMLINK}
+)
+"""What is wrong with a recording's folder, and not with storage: a file or a link in its place, or no number left."""
+MOST_MOVES = 8
+"""So often a recording goes on as another one: where all folders are refused, that helps nothing."""
 MOST_UNSYNCED = 1 << 20
 """Bytes that may be put under one sync while a backlog is caught up."""
 
@@ -40,7 +46,8 @@ class Open:
         unsynced: Sealed bytes that are to follow, in pieces as they were made; they hold the packets before number
             `unsynced_to`.
         refused: True after storage refused this file once for another reason than room.
-        manifest: What was made to close it, and why it ended; kept for another attempt, which must not say otherwise.
+        manifest: Why it ended, what was made to close it, and how many lost packets that states; kept for another
+            attempt, which must not say otherwise.
     """
 
     builder: SegmentBuilder
@@ -51,7 +58,7 @@ class Open:
     unsynced: list[bytes | bytearray] = field(default_factory=list)
     attested_ns: int = 0
     refused: bool = False
-    manifest: tuple[Ended, bytes] | None = None
+    manifest: tuple[Ended, bytes, int] | None = None
 
 
 class Segments:
@@ -112,7 +119,16 @@ class Segments:
         """
         if self._abandoned is not None:
             self._close_abandoned(job, self._abandoned, "fault")
-        builder, file = self._maker.make(job, packets, overlap=self.overlap)
+        if job.successor:
+            self._maker.forget()
+            job.move()
+        try:
+            builder, file = self._maker.make(job, packets, overlap=self.overlap)
+        except StorageError as error:
+            if error.errno in BLOCKED and job.blocked != job.recording and job.moves < MOST_MOVES:
+                job.blocked = job.recording
+                self._notify(Blocked(job.recording))
+            raise
         self.open = Open(builder, file, first_new=job.cursor.written, unsynced_to=job.cursor.written)
         self.open.unsynced.append(builder.prologue)
         self.overlap = False
@@ -130,6 +146,7 @@ class Segments:
         except SourceError as error:
             self._notify(WriterFault(str(error)))
             size = sum(len(packet.data) for packet in batch)
+            job.lost += len(batch)
             self._count_lost(job, [Lost(len(batch), size, batch[0].time_ns, batch[-1].time_ns)])
         open_.unsynced_to = job.position
         self._count_lost(job, self._feed.taken(job.cursor, job.position))
@@ -183,7 +200,6 @@ class Segments:
 
     def _count_lost(self, job: Job, losses: list[Lost]) -> None:
         for gone in losses:
-            job.lost += gone.packets
             self._ledger.post(
                 PacketsLost(job.recording, gone.packets, gone.bytes, gone.from_ns // 1000, gone.to_ns // 1000)
             )
@@ -223,19 +239,21 @@ class Segments:
             self.store(job, open_)
         path = layout.manifest(job.recording, builder.place.segment)
         if open_.manifest is None or (open_.manifest[0] != ended and self._storage.size(path) is None):
+            lost = job.unstated
             made = builder.manifest(
                 ended,
                 stop=self._stop(job, ended),
-                lost_packets=job.lost,
+                lost_packets=lost,
                 withheld=_spans_since(job.spans, builder.first_ns // 1000),
                 details=job.end_details if ended == "stopped" else None,
+                before=job.repaired() if builder.place.interrupted else "",
             )
-            open_.manifest = (ended, made)
-        ended, manifest = open_.manifest
+            open_.manifest = (ended, made, lost)
+        ended, manifest, lost = open_.manifest
         self._storage.publish(path, manifest)
         open_.file.close()
         self.open = None
-        self._closed(job, manifest, ended)
+        self._closed(job, manifest, ended, lost)
 
     def _stop(self, job: Job, ended: Ended) -> Moment | None:
         if ended != "stopped" or job.end_ns is None:
@@ -246,28 +264,30 @@ class Segments:
         """Close a file that could not be written on as recovery would: by what is on storage."""
 
         def close() -> None:
+            lost = job.unstated
             closed = close_unfinished(
                 self._storage,
                 self._identity(job.recording),
                 abandoned.builder.place,
                 ended=ended,
                 attested_bytes=abandoned.offset,
+                most_bytes=abandoned.builder.bytes,
                 recovered=False,
                 final=ended == "stopped",
-                lost_packets=job.lost,
+                lost_packets=lost,
                 stop=self._stop(job, ended),
                 details=job.end_details if ended == "stopped" else None,
                 withheld=_spans_since(job.spans, abandoned.builder.first_ns // 1000),
             )
-            self._closed(job, closed.manifest, closed.ended)
+            self._closed(job, closed.manifest, closed.ended, lost)
 
         place = abandoned.builder.place
         self._retries.unless_hopeless(f"closing of {place.recording}, segment {place.segment:04d},", close)
         self._abandoned = None
 
-    def _closed(self, job: Job, manifest: bytes, ended: Ended) -> None:
-        job.previous = sha256_hex(manifest)
-        job.lost = 0
+    def _closed(self, job: Job, manifest: bytes, ended: Ended, lost: int) -> None:
+        job.previous, job.interrupted = sha256_hex(manifest), False
+        job.state_lost(lost)
         self._ledger.attest(None)
         self._ledger.post(SegmentClosed(job.recording, job.segment, job.previous, ended, ended == "stopped"))
 

@@ -267,6 +267,7 @@ class Service:
         recorder.state.start()
         recorder.keeper.start()
         recorder.writer.start()
+        recorder.recovery.start()
         for thread in threads:
             thread.start()
         self.hands.open(recorder.control.put)
@@ -323,6 +324,7 @@ class Service:
             for supervisor in recorder.supervisors:
                 self._try(supervisor.watch)
             self._try(recorder.watch_clock)
+            self._try(recorder.watch_storage)
             self._try(self._beat)
             self._try(self._show_recording)
 

@@ -8,7 +8,7 @@ from agent.device_state.compare import Comparison, TamperEvent
 from agent.device_state.record import DeviceState, Running, with_card, with_carried
 from agent.errors import StorageError
 from agent.evidence import layout
-from agent.evidence.history import Left, Progress
+from agent.evidence.history import Left, Progress, Unfinished
 from agent.storage.interface import Storage
 
 
@@ -18,13 +18,10 @@ class Takeover:
 
     Attributes:
         resume_after: The interrupted recording goes on after this segment; 0 where the card's newest one counts.
-        abandoned: A recording that only the card calls interrupted, while the device remembers another one: what it
-            left open is closed, and it is not gone on with.
         events: How card and state differed.
     """
 
     resume_after: int = 0
-    abandoned: Progress | None = None
     events: tuple[TamperEvent, ...] = ()
 
 
@@ -40,13 +37,22 @@ def take_over(storage: Storage, left: Left, comparison: Comparison) -> tuple[Tak
         return Takeover(events=comparison.events), left
     on_card = left.running
     if on_card is not None and on_card.recording == running.recording:
-        progress, abandoned = on_card, None
+        progress = on_card
         if on_card.segment == running.segment:
             progress = replace(on_card, attested_bytes=max(on_card.attested_bytes, running.attested_bytes))
     else:
-        progress, abandoned = Progress(running.recording), on_card
+        # One that only the card calls interrupted is not gone on with; what it left open is closed all the same.
+        progress = Progress(running.recording)
     after = _free_after(storage, running.recording, max(running.segment, progress.segment))
-    return Takeover(after, abandoned, comparison.events), replace(left, running=progress)
+    unfinished = tuple(_attested(segment, running) for segment in left.unfinished)
+    return Takeover(after, comparison.events), replace(left, running=progress, unfinished=unfinished)
+
+
+def _attested(segment: Unfinished, running: Running) -> Unfinished:
+    """A segment that is to be closed, with as much attested as either the card or the device knows of it."""
+    if (segment.recording, segment.segment) != (running.recording, running.segment):
+        return segment
+    return replace(segment, attested_bytes=max(segment.attested_bytes or 0, running.attested_bytes))
 
 
 def _free_after(storage: Storage, recording: str, segment: int) -> int:

@@ -63,7 +63,7 @@ class Writer:
         storage: Where segments go.
         ledger: The journal.
         identity: Whose evidence a recording is; asked anew for each segment.
-        certificates: Give device and boot certificate, copied beside each recording.
+        certify: Puts copies of device and boot certificate beside a recording.
         clocks: Both clocks.
         random_bytes: Source of data keys.
         frame_length: The frame length of a sealed message for a bit rate in bits a second.
@@ -77,7 +77,7 @@ class Writer:
         storage: Storage,
         ledger: Ledger,
         identity: Callable[[str], Identity],
-        certificates: Callable[[], tuple[bytes, bytes]],
+        certify: Callable[[str], None],
         clocks: Clocks,
         random_bytes: RandomBytes,
         frame_length: Callable[[int], int],
@@ -89,14 +89,13 @@ class Writer:
         self._notify = notify
         self._settings = settings or Settings()
         self._jobs: deque[Job] = deque()
-        self._before: deque[tuple[str, Callable[[], object]]] = deque()
         self._retries = Retries(clocks, ledger, notify, self._settings)
         maker = SegmentMaker(
             feed=feed,
             storage=storage,
             ledger=ledger,
             identity=identity,
-            certificates=certificates,
+            certify=certify,
             clocks=clocks,
             random_bytes=random_bytes,
             frame_length=frame_length,
@@ -116,11 +115,6 @@ class Writer:
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def first(self, what: str, work: Callable[[], object]) -> None:
-        """Do `work` (recovery) in the writer's thread before the next recording; called again while storage refuses."""
-        self._before.append((what, work))
-        self._feed.ring_bell()
-
     def begin(self, job: Job) -> None:
         """Write a recording from its cursor on."""
         job.position = job.cursor.written
@@ -133,6 +127,12 @@ class Writer:
             if job.end_ns is None:
                 job.end_details = details
                 job.end_ns = end_ns
+        self._feed.ring_bell()
+
+    def move(self, recording: str, by: str) -> None:
+        """Write a recording as another one from its next segment on."""
+        for job in self._named(recording):
+            job.successor = by
         self._feed.ring_bell()
 
     def roll(self, recording: str) -> None:
@@ -157,12 +157,23 @@ class Writer:
 
     def _named(self, recording: str) -> list[Job]:
         """The jobs of a recording. The writer's thread may be done with one meanwhile: the queue is copied at once."""
-        return [job for job in tuple(self._jobs) if job.recording == recording]
+        return [job for job in self.jobs if recording in (job.recording, job.successor)]
 
     @property
     def busy(self) -> bool:
         """True while a recording is not wholly on storage."""
         return bool(self._jobs)
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Recordings that are not wholly on storage, the one that is being written first."""
+        return tuple(self._jobs)
+
+    @property
+    def storing(self) -> bool:
+        """True once the first bytes of the recording that is being written are durable, or while there is none."""
+        jobs = self.jobs
+        return not jobs or jobs[0].stored
 
     @property
     def failing(self) -> bool:
@@ -245,10 +256,6 @@ class Writer:
             job.position = self._feed.give_up(job.cursor)
 
     def _work(self) -> None:
-        while self._before:
-            self._retries.unless_hopeless(*self._before[0])
-            self._before.popleft()
-            self._retries.takes()
         while self._jobs:
             open_ = self._segments.open
             if open_ is not None and open_.unsynced:

@@ -13,10 +13,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from agent.errors import StorageError
+from agent.storage.interface import MOST_NAMES
 
 OWNER_FOLDER, OWNER_FILE = 0o700, 0o600
 GROUP_FOLDER, GROUP_FILE = 0o750, 0o640
@@ -300,11 +302,12 @@ class DiskStorage:
             return _open_regular(target)
 
     def names(self, path: str) -> list[str]:
-        """The sorted names in a folder, unfinished ones left out; empty if there is no such folder."""
+        """The sorted names in a folder, unfinished ones left out, up to `MOST_NAMES`; empty if there is no folder."""
         target = self._folder(_parts(path) if path else [])
         try:
-            with _refusals(target):
-                return sorted(entry.name for entry in target.iterdir() if not entry.name.endswith(".unfinished"))
+            with _refusals(target), os.scandir(target) as entries:
+                found = (entry.name for entry in entries if not entry.name.endswith(".unfinished"))
+                return sorted(islice(found, MOST_NAMES))
         except StorageError as error:
             if error.errno == errno.ENOENT:
                 return []

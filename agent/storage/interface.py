@@ -8,6 +8,10 @@ from typing import BinaryIO, Protocol
 
 from agent.errors import StorageError
 
+MOST_NAMES = 16_384
+"""So many names of a folder are listed at the most: anybody can lay any number of files there. Which ones, where there
+are more, is the file system's choice."""
+
 
 class GrowingFile(Protocol):
     """A file that only grows: a sealed segment or a journal."""
@@ -71,7 +75,7 @@ class Storage(Protocol):
         """
 
     def names(self, path: str) -> list[str]:
-        """The sorted names in a folder; empty if there is no such folder.
+        """The sorted names in a folder, at most `MOST_NAMES` of them; empty if there is no such folder.
 
         Raises:
             StorageError: Storage refuses.

@@ -383,7 +383,8 @@ class _Reader:
 
     def _started(self, n: int, entry: entries.RecordingStarted) -> None:
         boot = self._boot
-        if boot.running:
+        # A recording in whose folder nothing can be stored goes on as another one, which the next line says.
+        if boot.running and (entry.cause != "recovery" or boot.running == entry.recording):
             what = "it" if boot.running == entry.recording else f"recording {boot.running}"
             self._contradicts(n, f"the recording is begun while {what} runs", entry.recording)
         boot.running = entry.recording

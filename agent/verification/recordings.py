@@ -3,8 +3,9 @@
 The rules, in order:
 1. In the folder lie segments, statements about them, copies of the certificates of those who signed these, and
    annotations (see `annotations`); nothing else.
-2. Segments are counted from 1 without gaps. Each statement names the hash of the manifest before it; a manifest names
-   its opening statement; both say the same.
+2. Segments are counted from 1 without gaps. Each statement names the hash of the manifest before it, or, where that
+   segment was interrupted and not closed yet, of the opening statement before it; a manifest names its opening
+   statement; both say the same.
 3. `final` marks the last segment. A recording that ends without it must be explained by the journal.
 4. Journal and folder agree both ways: what one names the other has, with the same hash. Only what a boot did last
    before it lost power may be missing from its journal: at most one opening and one manifest of its own, and what it
@@ -70,6 +71,8 @@ class _Recording:
         self._copies: dict[int, str] = {}
         self._device_copy = ""
         self._previous: str | None = ""
+        self._opening_before: str | None = ""
+        self._openings: dict[int, Signed[Opening] | None] = {}
         self._boots: set[int] = set()
         self._manifests: set[str] = set()
         self._annotated = False
@@ -158,13 +161,13 @@ class _Recording:
         which = f"segment {first} is" if first == last else f"segments {first} to {last} are"
         path = self._scope.path(f"{first:04d}.{_SEG}")
         self._scope.say(Code.SEGMENT_MISSING, path, f"{which} missing")
-        self._previous = None
+        self._previous = self._opening_before = None
 
     def _check_segment(self, segment: int, *, last: bool) -> None:
         scope, names = self._scope, self._parts[segment]
         path = scope.path(names.get(_SEG, f"{segment:04d}.{_SEG}"))
         story = self._story(segment)
-        opening = read_statement(scope, names[_OPENING], OPENING, segment) if _OPENING in names else None
+        opening = self._opening(segment)
         manifest = read_statement(scope, names[_MANIFEST], MANIFEST, segment) if _MANIFEST in names else None
         if self._final:
             said = f"segment {segment} follows segment {self._final}, which was the recording's last one"
@@ -179,11 +182,13 @@ class _Recording:
                 closed,
                 story.attestations,
                 opened_in_journal=story.opened is not None,
+                last=last,
             )
             self._bytes += verify_sealed(scope, path, statements)
         self._check_journal(segment, story, opening, manifest)
         # What does not follow a manifest that is not believed was told with that one.
         self._previous = manifest.sha256 if manifest and manifest.value else None
+        self._opening_before = opening.sha256 if opening and opening.value else None
         if manifest and manifest.value:
             self._last = manifest.value
             self._manifests.add(manifest.sha256)
@@ -192,6 +197,18 @@ class _Recording:
             self._first = self._first or opening.value
             self._boots.add(opening.value.boot)
             self._vouch(opening.path, opening.value)
+
+    def _opening(self, segment: int) -> Signed[Opening] | None:
+        """A segment's opening statement; None if there is none that can be read, which is told once."""
+        if segment not in self._openings:
+            name = self._parts.get(segment, {}).get(_OPENING)
+            self._openings[segment] = read_statement(self._scope, name, OPENING, segment) if name else None
+        return self._openings[segment]
+
+    def _left_open(self, segment: int) -> bool:
+        """True if the segment after it says, signed, that this one was interrupted and not closed when it began."""
+        following = self._opening(segment + 1)
+        return following is not None and following.value is not None and following.value.interrupted
 
     def _vouch(self, path: str, opening: Opening) -> None:
         try:
@@ -209,7 +226,7 @@ class _Recording:
     def _check_presence(self, segment: int, path: str, story: SegmentStory, *, last: bool) -> bool:
         """What is missing of a segment; True if it was closed, so that it can't be unfinished."""
         scope, names = self._scope, self._parts[segment]
-        closed = _MANIFEST in names or story.closed is not None or not last
+        closed = _MANIFEST in names or story.closed is not None or not (last or self._left_open(segment))
         if _OPENING not in names:
             if _MANIFEST in names or story.opened is not None:
                 said = "the opening statement is missing"
@@ -229,7 +246,7 @@ class _Recording:
     ) -> None:
         scope = self._scope
         for signed in (opening, manifest):
-            if signed is not None and signed.value is not None and self._previous is not None:
+            if signed is not None and signed.value is not None:
                 self._check_previous(segment, signed)
         if manifest is None or manifest.value is None:
             return
@@ -247,10 +264,13 @@ class _Recording:
 
     def _check_previous(self, segment: int, signed: Signed[Opening] | Signed[Manifest]) -> None:
         assert signed.value is not None
-        if signed.value.previous != self._previous:
-            before = (
-                f"the manifest of segment {segment - 1} as it stands" if self._previous else "nothing, as the first"
-            )
+        interrupted = signed.value.interrupted
+        expected = self._opening_before if interrupted else self._previous
+        if expected is None:
+            return  # what it should follow is not believed, or not there: that was told
+        if signed.value.previous != expected or (interrupted and not expected):
+            what = "opening statement" if interrupted else "manifest"
+            before = f"the {what} of segment {segment - 1} as it stands" if expected else "nothing, as the first"
             said = f"the chain is broken: it does not follow {before}"
             self._scope.say(Code.CHAIN_BROKEN, signed.path, said)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.errors import StorageError
-from agent.evidence.manifest import FORMAT, Manifest, Opening
+from agent.evidence.manifest import Manifest, Opening
 from agent.verification.findings import Code, number
 from agent.verification.sealed_file import Mark, SealedFile, examine
 from agent.verification.statements import Scope
@@ -35,6 +35,7 @@ class Statements:
     Attributes:
         closed: It has a manifest, believed or not, or must have had one.
         opened_in_journal: The journal names the opening statement.
+        last: No segment follows it.
     """
 
     segment: int
@@ -43,6 +44,7 @@ class Statements:
     closed: bool
     attestations: Attestations
     opened_in_journal: bool
+    last: bool = True
 
 
 def verify_sealed(scope: Scope, path: str, said: Statements) -> int:
@@ -95,7 +97,7 @@ def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -
         scope.say(Code.SEGMENT_FORGED, path, said)
         return
     expected = {
-        "bwc-format": FORMAT,
+        "bwc-format": opening.format,
         "agency": opening.agency,
         "device": opening.device,
         "recording": opening.recording,
@@ -155,7 +157,13 @@ def _check_bytes(scope: Scope, path: str, said: Statements, seen: SealedFile) ->
 
 
 def _check_length(scope: Scope, path: str, manifest: Manifest, seen: SealedFile) -> None:
-    if seen.size < manifest.bytes:
+    if manifest.unread_bytes:
+        said = (
+            f"lengthened by another hand before boot {manifest.boot} closed it: the file was "
+            f"{number(manifest.unread_bytes, 'byte')} longer than what recovery reads at the most, {manifest.bytes:,}"
+        )
+        scope.say(Code.SEGMENT_EXTENDED, path, said)
+    elif seen.size < manifest.bytes:
         missing = manifest.bytes - seen.size
         said = (
             f"cut after it was closed: its manifest counts {manifest.bytes:,} bytes, the last {missing:,} are missing"
@@ -220,9 +228,12 @@ def _unfinished(said: Statements, seen: SealedFile) -> str:
     attested = f"{said.attestations.last:,} of them attested" if len(said.attestations) else "none of them attested"
     torn = seen.size - seen.whole_bytes
     end = "with a final frame" if seen.final else f"cut within a frame, {torn:,} bytes of it" if torn else "open"
+    why = "The recorder is still writing it, or the power was lost and the recorder has not run since"
+    if not said.last:
+        why = "The power was lost, the recording went on at once, and recovery has not closed this one yet"
     return (
         f"not finished: {number(seen.size, 'byte')} {attested}, {number(seen.whole_frames, 'whole frame')}, {end}; no "
-        "manifest closes it. The recorder is still writing it, or the power was lost and the recorder has not run since"
+        f"manifest closes it. {why}"
     )
 
 

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from agent.buffer.ring import Cursor, Lost, Ring
 from agent.clock import NS, Clocks, SystemClocks, WallReading
 from agent.evidence import layout
+from agent.evidence.closing import certify
 from agent.evidence.details import DetailsKey
 from agent.evidence.journal import Journal
 from agent.evidence.manifest import PreEventLength
@@ -196,7 +197,7 @@ class Recording:
             storage=self.storage,
             ledger=self._keeper,
             identity=lambda _recording: identity,
-            certificates=lambda: (b"device", b"boot"),
+            certify=lambda recording: certify(self.storage, recording, 1, (b"device", b"boot")),
             clocks=clocks,
             random_bytes=os.urandom,
             frame_length=frame_length_for,

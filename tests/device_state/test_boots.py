@@ -181,7 +181,7 @@ def test_journal_whose_marked_line_is_another_one_is_named() -> None:
     file.durable = bytes(file.data)
     device.boot()
     device.run(2)
-    assert told(device) == ["card_rolled_back"]
+    assert told(device) == ["card_rolled_back", "journal_damaged"]
 
 
 def parse_line_n(raw: bytes) -> int:

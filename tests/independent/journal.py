@@ -25,6 +25,8 @@ from tests.independent.tree import JOURNAL, Tree, UnreadableError, below
 from tests.independent.trust import Authority
 
 LONGEST = 1 << 16
+RECORDING = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+MOST_SEGMENTS = 999_999
 _NEVER = -(1 << 80)
 _ENDING = {"StopRecording", "PowerOff"}
 _UNSAFE = digest(b"UNSAFE-permit-everything")
@@ -45,7 +47,12 @@ _CHECKPOINT = fields(
         "within_ms": either(null, integer()),
         "mono_us": integer(),
     },
-    {"recording": text(), "segment": integer(), "bytes": integer(), "sha256": text()},
+    {
+        "recording": text(f"(?:{RECORDING})?"),
+        "segment": integer(0, MOST_SEGMENTS),
+        "bytes": integer(0, (1 << 53) - 1),
+        "sha256": text(),
+    },
 )
 
 
@@ -53,6 +60,22 @@ def _entry(value: Any) -> None:
     need(isinstance(value, dict) and isinstance(value.get("kind"), str), "not an entry")
     need(value["kind"] in page.kinds(), "an unknown kind")
     page.kinds()[value["kind"]](value)
+    _check_names(value)
+
+
+def _check_names(value: dict[str, Any]) -> None:
+    """Section 6.9: what a recording, a boot's tag and a segment may be called."""
+    said, kind = text(RECORDING), value["kind"]
+    for name in ("recording", "by"):
+        if name in value and (value[name] or (kind, name) != ("declared", "recording")):
+            said(value[name])
+    if "segment" in value:
+        integer(1, MOST_SEGMENTS)(value["segment"])
+    if kind == "boot":
+        text("[A-Za-z0-9][A-Za-z0-9_-]{0,31}")(value["tag"])
+        text(f"(?:{RECORDING})?")(value["interrupted"])
+        for recording in value.get("unfinished", []):
+            said(recording)
 
 
 _LINE = fields({"n": _COUNT, **_TIMES, "prev": text(), "entry": _entry}, {"sealed": text()})
@@ -374,7 +397,7 @@ class _Reader:
             case "checkpoint":
                 self._checkpoint(boot, line)
             case "recording_started":
-                if boot.running:
+                if boot.running and (entry["cause"] != "recovery" or boot.running == entry["recording"]):
                     self._say("journal_contradicts", boot, line.n)
                 boot.running = entry["recording"]
                 self.journal.recording(entry["recording"]).boots.add(boot.number)

@@ -34,6 +34,8 @@ class RecordingCheck:
         self._parts: dict[int, set[str]] = {}
         self._copies: dict[int, str] = {}
         self._previous: str | None = ""
+        self._opening_before: str | None = ""
+        self._openings: dict[int, Statement | None] = {}
         self._final = False
         self._opened = False
         self._signers: set[int] = set()
@@ -50,7 +52,7 @@ class RecordingCheck:
         for number in sorted(self._parts):
             if number > expected:
                 scope.say("segment_missing", f"{expected:04d}.seg")
-                self._previous = None
+                self._previous = self._opening_before = None
             self._segment(number)
             expected = number + 1
         self._missing()
@@ -112,16 +114,17 @@ class RecordingCheck:
         scope, parts = self._scope, self._parts[number]
         told = scope.segment(number)
         names = {part: f"{number:04d}.{part}" for part in ("opening.jws", "seg", "manifest.jws")}
-        opening = manifest = None
-        if "opening.jws" in parts:
-            opening = read_statement(scope, names["opening.jws"], OPENING, number)
+        opening, manifest = self._opening(number), None
         if "manifest.jws" in parts:
             manifest = read_statement(scope, names["manifest.jws"], MANIFEST, number)
         if self._final:
             scope.say("after_final", names["seg"])
         self._statements(opening, manifest)
         foreign = "opening.jws" not in parts and "manifest.jws" not in parts and told.opened is None
-        closed = "manifest.jws" in parts or told.closed is not None or number != max(self._parts) or foreign
+        following = self._opening(number + 1)
+        left_open = bool(following and following.said and following.said.get("interrupted"))
+        may_be_open = number == max(self._parts) or left_open
+        closed = "manifest.jws" in parts or told.closed is not None or not may_be_open or foreign
         if foreign:
             scope.say("segment_foreign", names["seg"])
         elif "opening.jws" not in parts:
@@ -134,6 +137,7 @@ class RecordingCheck:
         if scope.journal is not None:
             self._agree(number, told, opening, manifest)
         self._previous = manifest.hash if manifest and manifest.said else None
+        self._opening_before = opening.hash if opening and opening.said else None
         if manifest and manifest.said:
             self._last = manifest
             self._final = self._final or manifest.said["final"]
@@ -143,6 +147,14 @@ class RecordingCheck:
             self._opened = True
             self._signers.add(opening.said["boot"])
             self._start(names["opening.jws"], opening.said)
+
+    def _opening(self, number: int) -> Statement | None:
+        """A segment's opening statement, read once."""
+        if number not in self._openings:
+            there = "opening.jws" in self._parts.get(number, ())
+            name = f"{number:04d}.opening.jws"
+            self._openings[number] = read_statement(self._scope, name, OPENING, number) if there else None
+        return self._openings[number]
 
     def _start(self, name: str, said: dict[str, Any]) -> None:
         try:
@@ -156,8 +168,11 @@ class RecordingCheck:
     def _statements(self, opening: Statement | None, manifest: Statement | None) -> None:
         findings = self._scope.findings
         for each in (opening, manifest):
-            if each and each.said and self._previous not in (None, each.said["previous"]):
-                findings.say("chain_broken", each.path)
+            if each and each.said:
+                interrupted = each.said.get("interrupted", False)
+                expected = self._opening_before if interrupted else self._previous
+                if expected not in (None, each.said["previous"]) or (interrupted and expected == ""):
+                    findings.say("chain_broken", each.path)
         if manifest is None or manifest.said is None:
             return
         said = manifest.said

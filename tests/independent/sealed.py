@@ -8,7 +8,7 @@ from typing import Any
 from tests.independent.encoding import RefusedError, digest
 from tests.independent.journal import Segment
 from tests.independent.message import Header, read_header, walk
-from tests.independent.statements import FORMAT, Scope
+from tests.independent.statements import Scope
 from tests.independent.tree import UnreadableError, below
 
 _MUCH, _USUAL, _ENOUGH = 2 << 20, 10, 5
@@ -70,7 +70,7 @@ def _header(scope: Scope, name: str, facts: Facts, header: Header) -> None:
         scope.say("segment_forged", name)
     else:
         expected = {key: opening[key] for key in ("agency", "device", "recording", "recipients", "policy")}
-        expected |= {"bwc-format": FORMAT, "segment": str(opening["segment"])}
+        expected |= {"bwc-format": opening["format"], "segment": str(opening["segment"])}
         context = {key: value for key, value in header.context.items() if key != "journal"}
         if context != expected or header.frame_length != opening["frame_length"]:
             scope.say("statements_contradict", name)
@@ -97,6 +97,8 @@ def _wrong_bytes(facts: Facts, data: bytes) -> str:
         at = size
         if running.hexdigest() != sha256:
             return "segment_altered"
+    if manifest and manifest.get("unread_bytes"):
+        return "segment_extended"
     if manifest and len(data) != manifest["bytes"]:
         return "segment_cut" if len(data) < manifest["bytes"] else "segment_extended"
     return ""

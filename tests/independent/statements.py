@@ -19,11 +19,12 @@ from tests.independent.encoding import (
     text,
 )
 from tests.independent.findings import Findings
-from tests.independent.journal import Journal, Recording, Segment
+from tests.independent.journal import RECORDING, Journal, Recording, Segment
 from tests.independent.tree import Tree, UnreadableError, below
 from tests.independent.trust import Authority
 
-FORMAT = "bwc-segment/1"
+FORMAT = "bwc-segment/2"
+FORMATS = ("bwc-segment/1", FORMAT)
 _KIND = one_of("video", "audio")
 _MOMENT = fields({"utc": text(), "clock": text(), "within_ms": either(null, integer()), "mono_us": integer()})
 _TRACK = fields(
@@ -50,12 +51,12 @@ _PRE_EVENT = fields(
     }
 )
 _BOTH: dict[str, Check] = {
-    "format": one_of(FORMAT),
+    "format": one_of(*FORMATS),
     "agency": text(),
     "device": text(),
     "boot": integer(),
     "boot_certificate": text(),
-    "recording": text(),
+    "recording": text(RECORDING),
     "segment": integer(),
     "previous": text(),
 }
@@ -70,7 +71,8 @@ _OPENING = fields(
         "policy": text(),
         "pre_event": either(null, _PRE_EVENT),
         "overlap": boolean,
-    }
+    },
+    {"interrupted": boolean},
 )
 _MANIFEST = fields(
     {
@@ -96,6 +98,8 @@ _MANIFEST = fields(
             fields({"kind": _KIND, "request": integer(), "from_us": integer(), "to_us": either(null, integer())})
         ),
         "sealed": text(),
+        "interrupted": boolean,
+        "unread_bytes": integer(0),
     },
 )
 
@@ -160,6 +164,8 @@ def read_statement(scope: Scope, name: str, form: Form, segment: int) -> Stateme
             return Statement(path, digest(raw), None)
         said = parsed.verify(boot.key)
         form.check(said)
+        newer = said["format"] == FORMAT or not (said.get("interrupted") or said.get("unread_bytes"))
+        need(newer, "a newer format's fields")
         need(said["boot_certificate"] == digest(boot.token.encode()), "another boot certificate")
     except RefusedError:
         scope.say("statement_altered", name)

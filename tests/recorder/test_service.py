@@ -10,10 +10,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from msgspec.structs import replace
 
 from agent import config as configuration
+from agent.controls.config import ControlsConfig
 from agent.errors import ControlError, EvidenceError, KeyFileError
 from agent.evidence import entries, layout
 from agent.keys.provision import provision as make_agency
@@ -21,6 +24,7 @@ from agent.media.measurer import Measurer
 from agent.media.packet import Kind
 from agent.media.sources.base import unpaced
 from agent.media.sources.replay import ReplaySource
+from agent.policy_unsafe import UnsafeUntilSigned
 from agent.recorder import service as recorder_service
 from agent.recorder.flag import Flag
 from agent.recorder.hardening import Hardening
@@ -29,10 +33,12 @@ from agent.recorder.launch import UNUSABLE
 from agent.recorder.local_socket import ask
 from agent.recorder.recorder import Recorder
 from agent.recorder.service import Service
+from agent.recorder.signed_policy import SignedPolicy
+from agent.storage.disk import DiskStorage
 from agent.strict_json import sha256_hex
 from tests.support.clips import STREET, clip
 from tests.support.clocks import FakeClocks
-from tests.support.device import Device
+from tests.support.device import Device, owner
 from tests.support.permissions import looks_into_the_recorder, skip, small_disk
 from tests.support.running import Running, ServiceManager, change, command, provision, wait_for
 
@@ -501,3 +507,22 @@ def test_mistake_in_measuring_a_small_picture_does_not_reach_the_camera(monkeypa
     device.run(1)
     refused = [entry for entry in device.entries(entries.Refused) if isinstance(entry, entries.Refused)]
     assert [entry.what for entry in refused if "a row too short" in entry.why] == ["control"]
+
+
+@pytest.mark.parametrize("pins", ["lgpio", "mock"])
+def test_unsafe_policy_needs_simulated_pins(
+    pilot: Path, tmp_path: Path, pins: Literal["lgpio", "mock"], capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = configuration.load(pilot)
+    config = replace(
+        config,
+        policy=replace(config.policy, unsafe_permit_everything=True),
+        controls=ControlsConfig(pin_factory=pins),
+    )
+    service = Service.__new__(Service)
+    service._clocks, service._unsafe_refused = FakeClocks(), ""
+    policy = service._policy(config, owner(), DiskStorage(tmp_path))
+    refused = pins == "lgpio"
+    assert type(policy) is (SignedPolicy if refused else UnsafeUntilSigned)
+    assert bool(service._unsafe_refused) is refused
+    assert ("unsafe_permit_everything is refused" in capfd.readouterr().err) is refused

@@ -164,6 +164,8 @@ class Device:
             self.recorder.keeper.step()
             self.recorder.control.drain()
             self.recorder.writer.step()
+            self.recorder.recovery.step()
+            self.recorder.watch_storage()
         self.recorder.state.step()
 
     def play(self, packets: Iterable[Packet]) -> None:

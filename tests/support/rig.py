@@ -8,6 +8,7 @@ from agent.buffer.ring import Ring
 from agent.clock import NS
 from agent.errors import StorageError
 from agent.evidence import layout
+from agent.evidence.closing import certify
 from agent.evidence.details import DetailsKey
 from agent.evidence.journal import Journal
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Manifest, Opening, PreEventLength, manifest, opening
@@ -68,7 +69,7 @@ class Rig:
             storage=self.storage,
             ledger=self.keeper,
             identity=lambda _recording: self.identity,
-            certificates=lambda: (b"device", b"boot"),
+            certify=lambda recording: certify(self.storage, recording, 1, (b"device", b"boot")),
             clocks=self.clocks,
             random_bytes=os.urandom,
             frame_length=lambda _bit_rate: self.frame_length,

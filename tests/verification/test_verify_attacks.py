@@ -5,10 +5,9 @@ import itertools
 import pytest
 
 from agent.evidence import layout
-from agent.evidence.closing import close_unfinished
+from agent.evidence.closing import close_unfinished, place_of
 from agent.evidence.history import left_behind, read_tail
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE
-from agent.evidence.segment import Place
 from agent.keys.signer import KeySigner
 from agent.strict_json import sha256_hex
 from agent.verification.findings import Code, Severity, Verdict
@@ -306,9 +305,8 @@ def test_later_boot_that_closes_a_segment_as_its_own_is_named() -> None:
     storage = memory(device)
     left = left_behind(storage_of(crashed()), read_tail(storage_of(crashed()))).running
     assert left is not None
-    del storage.files[layout.manifest(left.recording, left.segment)]
     identity = device.recorder._boot.ready().identity("default", "0" * 64)
-    place = Place(left.recording, left.segment, left.previous)
+    place = place_of(storage, left.recording, left.segment)
     close_unfinished(storage, identity, place, ended="rolled", attested_bytes=0, recovered=False)
     assert Code.FINISHED_BY_ANOTHER_HAND in codes(check(files_of(storage)))
 

@@ -1,0 +1,51 @@
+"""What may be called what: a name that is read from storage becomes a path."""
+
+import msgspec
+import pytest
+
+from agent.evidence.entries import Entry, Marked, SegmentOpened
+from agent.evidence.journal import CheckpointPayload
+from agent.evidence.layout import is_recording_id
+from agent.evidence.names import NoRecording, RecordingId
+
+GOOD = ("0123456789ab-0001", "r", "A_b-9", "n" * 64)
+BAD = ("..", ".", "../x", "a/b", "/a", "n" * 65, "a\n", "\n", "a\0", " a", "-a", "_a", "ä", "a.b", "a\\b", "\x1b[0m")
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_ids_that_a_recorder_makes_are_taken(name: str) -> None:
+    assert msgspec.convert(name, RecordingId) == msgspec.convert(name, NoRecording) == name
+    assert is_recording_id(name)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_id_is_refused(name: str) -> None:
+    for kind in (RecordingId, NoRecording):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(name, kind)
+    assert not is_recording_id(name)
+
+
+def test_nothing_is_no_id_and_may_stand_where_there_is_none() -> None:
+    assert msgspec.convert("", NoRecording) == ""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert("", RecordingId)
+
+
+@pytest.mark.parametrize("segment", [0, -1, 1_000_000, 1 << 60])
+def test_segment_whose_number_has_no_file_name_is_refused(segment: int) -> None:
+    entry: dict[str, object] = {"kind": "segment_opened", "recording": "r", "segment": segment, "opening": ""}
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(entry, SegmentOpened)
+
+
+def test_every_field_that_names_a_recording_is_bounded() -> None:
+    """Also of kinds that are added later: a field of this name takes no path."""
+    kinds = [kind for kind in Entry.__subclasses__() if "recording" in kind.__struct_fields__]
+    assert Marked in kinds
+    assert len(kinds) > 10
+    everything: list[type[msgspec.Struct]] = [*kinds, CheckpointPayload]
+    for kind in everything:
+        (field,) = [field for field in msgspec.structs.fields(kind) if field.name == "recording"]
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert("../x", field.type)
