@@ -83,9 +83,13 @@ def test_recorder_serves_from_init_to_sigterm_and_says_what_it_did(tmp_path: Pat
         recording = started.stdout.split()[1]
         assert command("ctl", "mark", "--config", config).stdout == f"marked in {recording}\n"
         recorder.until(lambda status: status["recording_s"] > 0.5)
+        # A manager listens all the time: what comes to a socket that is full of heartbeats is lost.
+        listening = threading.Thread(target=manager.until, args=("STOPPING=1",))
+        listening.start()
         code = recorder.terminate()
         assert code == 0, recorder.said()
-        manager.until("STOPPING=1")
+        listening.join()
+        assert "STOPPING=1" in manager.told
         assert manager.told.count("READY=1") == 1
     said = recorder.entries()
     kinds = [type(entry) for entry in said if not isinstance(entry, entries.Checkpoint)]

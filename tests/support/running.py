@@ -160,7 +160,7 @@ class Running:
         """What `bwc-agent verify` says of its evidence."""
         trust = str(self.config.parent / "trust.jws")
         done = command("verify", str(self.evidence), "--trust", trust, "--json")
-        assert done.returncode < 2, done.stderr
+        assert done.returncode < 2 and done.stdout, done.stderr  # noqa: PT018
         return done.returncode, json.loads(done.stdout)
 
     def __enter__(self) -> Self:
