@@ -215,9 +215,12 @@ class _Reader:
         self._still_missing()
 
     def _report_gap(self, n: int, told: entries.Continuity) -> None:
-        """Lines that were on this card, by those before and behind them. Of a card that began empty nothing was."""
+        """Lines that were on this card, by those before and behind them.
+
+        Of a card that began empty nothing was, and of one that the device knows to be whole neither.
+        """
         first, last = self._number + 1, told.line
-        if 1 < first <= last:
+        if 1 < first <= last and not told.whole:
             which = f"line {first} is" if last == first else f"lines {first} to {last} are"
             said = f"{which} missing before line {n}: the device remembers the last of them, this card lacks them"
             self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(first), said)

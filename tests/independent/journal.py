@@ -308,7 +308,7 @@ class _Reader:
         if told is not None:
             to, head = told.get("line", 0), told.get("head", "")
             if to >= self._n and (line.n, line.said["prev"]) == (to + 1, head):
-                if 0 < self._n < to:
+                if 0 < self._n < to and not told.get("whole", False):
                     self._say("journal_line_missing", boot, self._n + 1)
                 self._n, self._hash, self.unread, self.missing = to, head, 0, ""
         self.not_explained()
