@@ -45,15 +45,18 @@ def view_of(storage: Storage, tail: Tail, left: Left, state: DeviceState | None)
         StorageError: Storage can't be read.
     """
     mark = state.mark if state is not None else None
+    card = card_id(storage)
+    own = state.cards.get(card) if state is not None else None
     asked: list[str] = []
     if state is not None:
         asked = [*state.recordings, *([state.running.recording] if state.running is not None else [])]
     return CardView(
         empty=not tail.boot and not names_in(storage, layout.RECORDINGS),
-        card=card_id(storage),
+        card=card,
         boot=tail.boot,
         line=tail.line.n if tail.line is not None else 0,
         mark_hash=_mark_hash(storage, tail, mark) if mark is not None else "",
+        own_hash=_mark_hash(storage, tail, own) if own is not None else "",
         present=frozenset(recording for recording in asked if _is_there(storage, recording)),
         running=left.running.recording if left.running is not None else "",
         carried=left.carried,

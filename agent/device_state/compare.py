@@ -4,8 +4,9 @@ The rules, in order:
 1. The state names a journal line that was on storage before the state was saved. A card that holds that very line is
    the one that the state knows, and what it says beyond that line is newer. A cut of the power never takes it away.
 2. A card that lacks it was put back (`card_rolled_back`) if it bears the id of the state's card, and is another one
-   (`card_replaced`) if not. Then the interrupted recording is the state's, and the chain goes on from the state's line,
-   so that no number of a line or boot is ever used twice.
+   (`card_replaced`) if not. One that was in use before another one is put back too, if it lacks what it then held. The
+   interrupted recording is then the state's, and the chain goes on from the state's line, so that no number of a line
+   or boot is ever used twice.
 3. Of all that restricts, the stricter of what both say counts: the latch, the newest rising edge of a trigger, what
    pauses and mutes have used, the lowest acceptable policy version.
 4. A state that is gone or altered beside a card that is not empty, or that an anchor remembers, is `state_lost`; one
@@ -41,6 +42,7 @@ class CardView:
         line: Number of its last whole line; 0 for none.
         mark_hash: Hash of the line whose number the state's mark names; empty if there is no such line, and another
             text if the chain up to it is broken.
+        own_hash: The same of the mark that the state has of this card, if it was in use before another one.
         present: Of the recordings that the state knows, those of which something is there.
         running: The recording that its journal says is interrupted; empty for none.
         carried: What its journal says that holds on.
@@ -51,6 +53,7 @@ class CardView:
     boot: int = 0
     line: int = 0
     mark_hash: str = ""
+    own_hash: str = ""
     present: frozenset[str] = frozenset()
     running: str = ""
     carried: Carried = field(default_factory=Carried)
@@ -76,6 +79,7 @@ class Comparison:
         boot: The highest boot number that was ever begun.
         missing_lines, missing_boots: How much of the journal is not on this card.
         missing_recordings: Ids, the newest last.
+        whole: The card was in use before, and holds all that it then held: lines in between are on other cards.
     """
 
     carried: Carried
@@ -86,6 +90,7 @@ class Comparison:
     missing_lines: int = 0
     missing_boots: int = 0
     missing_recordings: tuple[str, ...] = ()
+    whole: bool = False
 
 
 def compare(view: CardView, loaded: Loaded) -> Comparison:
@@ -100,11 +105,15 @@ def compare(view: CardView, loaded: Loaded) -> Comparison:
     holds = mark is None or view.mark_hash == mark.head
     same_card = view.card == state.card
     lines = boots = 0
+    whole = False
     goes_on_from = None
     if mark is not None and not holds:
         lines, boots = max(0, mark.line - view.line), max(0, mark.boot - view.boot)
         goes_on_from = Mark(max(mark.boot, view.boot), max(mark.line, view.line), mark.head)
-        kind = CARD_ROLLED_BACK if same_card and not (view.empty and not view.card) else CARD_REPLACED
+        own = None if same_card else state.cards.get(view.card)
+        whole = own is not None and own.head == view.own_hash
+        put_back = (same_card and not (view.empty and not view.card)) or (own is not None and not whole)
+        kind = CARD_ROLLED_BACK if put_back else CARD_REPLACED
         events.append(TamperEvent(kind, _missing(view, mark, lines, boots)))
     elif state.card and not same_card:
         events.append(TamperEvent(CARD_REPLACED, "it is another one, with a journal that is whole"))
@@ -122,6 +131,7 @@ def compare(view: CardView, loaded: Loaded) -> Comparison:
         missing_lines=lines,
         missing_boots=boots,
         missing_recordings=missing,
+        whole=whole,
     )
 
 

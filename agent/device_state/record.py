@@ -19,11 +19,14 @@ VERSION: Final = 1
 MOST_RECORDINGS = 32
 """Recordings whose absence is noticed at boot, the newest ones."""
 MOST_TRIGGERS = 64
+MOST_CARDS = 8
+"""Cards that are known again when they are used in turn, the newest ones."""
 _MOST_ACTIONS = 16
 _LARGEST = (1 << 53) - 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
 _CardId = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{32})?\Z")]
+_KnownCard = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _Digest = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 _Line = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 _Known = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -67,6 +70,7 @@ class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
         boot: The highest boot number that was ever begun.
         card: Id of the card that the journal lies on; empty before the first.
         mark: How far the journal had come; None before its first line.
+        cards: Where the journal stood on cards that were in use before, by their ids, the oldest first.
         time: The time of the newest journal line; None before it.
         policy_version: The lowest policy version that may come into force.
         policy_digest: Digest of the bundle of that version; empty if there was none.
@@ -89,6 +93,7 @@ class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
     boot: Count = 0
     card: _CardId = ""
     mark: Mark | None = None
+    cards: Annotated[dict[_KnownCard, Mark], msgspec.Meta(max_length=MOST_CARDS)] = msgspec.field(default_factory=dict)
     time: TimeRecord | None = None
     policy_version: Count = 0
     policy_digest: _Digest = ""
@@ -172,3 +177,12 @@ def _bounded(counts: dict[str, int]) -> dict[str, int]:
 
 def _count(value: int) -> int:
     return max(0, min(value, _LARGEST))
+
+
+def with_card(state: DeviceState, card: str) -> DeviceState:
+    """The state with another card; where the journal stood on the one before is remembered."""
+    if not state.card or state.card == card or state.mark is None:
+        return msgspec.structs.replace(state, card=card)
+    cards = {known: mark for known, mark in state.cards.items() if known != state.card}
+    newest = [*cards.items(), (state.card, state.mark)][-MOST_CARDS:]
+    return msgspec.structs.replace(state, card=card, cards=dict(newest))

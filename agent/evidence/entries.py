@@ -48,6 +48,7 @@ class Continuity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         boot, line, head: The line that the chain goes on from, where that is not the last one on this card; 0, 0 and
             empty where it is.
         recordings: Ids of recordings that the device knows and the card lacks.
+        whole: The card was in use before, and holds all that it then held: what is missing was written on other cards.
     """
 
     events: list[str] = msgspec.field(default_factory=list)
@@ -55,6 +56,7 @@ class Continuity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     line: int = 0
     head: str = ""
     recordings: list[str] = msgspec.field(default_factory=list)
+    whole: bool = False
 
 
 class Boot(Entry, tag="boot", frozen=True):

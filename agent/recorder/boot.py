@@ -234,6 +234,7 @@ def _continuity(comparison: Comparison) -> entries.Continuity | None:
         line=mark.line if mark is not None else 0,
         head=mark.head if mark is not None else "",
         recordings=list(comparison.missing_recordings),
+        whole=comparison.whole,
     )
 
 

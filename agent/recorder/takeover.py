@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from agent.device_state.compare import Comparison, TamperEvent
-from agent.device_state.record import DeviceState, Running, with_carried
+from agent.device_state.record import DeviceState, Running, with_card, with_carried
 from agent.errors import StorageError
 from agent.evidence import layout
 from agent.evidence.history import Left, Progress, Unfinished
@@ -80,9 +80,8 @@ def state_of(
     missing = set(comparison.missing_recordings)
     return with_carried(
         msgspec.structs.replace(
-            before,
+            with_card(before, card),
             boot=boot,
-            card=card,
             policy_digest=before.policy_digest if before.policy_version >= comparison.carried.policy_version else "",
             running=running,
             recordings=tuple(name for name in before.recordings if name not in missing) if known else (),

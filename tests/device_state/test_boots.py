@@ -14,8 +14,9 @@ from agent.evidence import layout
 from agent.evidence.entries import Boot, Tampered
 from agent.evidence.journal import parse_line, split_lines
 from agent.keys import jws
-from tests.support.device import Device
-from tests.support.evidence import Files, files_of, memory, storage_of
+from agent.verification.findings import Code, Verdict
+from tests.support.device import Device, trust
+from tests.support.evidence import Files, check, codes, files_of, memory, storage_of
 from tests.support.storage import MemoryStorage, failing
 from tests.support.stores import MemoryRam
 
@@ -266,8 +267,33 @@ def test_cards_used_in_turn_are_named_each_time_and_no_number_is_used_twice() ->
     first = copy_of(device)
     insert(device, second)
     assert (boot_number(device), told(device)) == (4, ["card_replaced"])
+    device.recorder.close()
+    report = check(files_of(memory(device)), trust())
+    assert (report.verdict, codes(report)) == (Verdict.UNFINISHED, {Code.CARD_REPLACED}), "honest, and not all is here"
     numbers = [line.n for line in device.lines(4)]
     assert numbers[0] > max(parse_line(raw).n for raw in split_lines(first[layout.journal(3)])[0])
+
+
+def test_card_that_was_cut_while_another_one_was_in_use_was_put_back() -> None:
+    device = Device()
+    device.run(3)
+    early = copy_of(device)
+    device.run(65)
+    insert(device)
+    insert(device, early)
+    assert told(device) == ["card_rolled_back"]
+    device.recorder.close()
+    report = check(files_of(memory(device)), trust())
+    assert {Code.CARD_ROLLED_BACK, Code.JOURNAL_LINE_MISSING} <= codes(report)
+
+
+def test_more_cards_than_are_remembered_are_no_hindrance() -> None:
+    device = Device()
+    for _ in range(12):
+        device.run(1)
+        insert(device)
+        assert told(device) == ["card_replaced"]
+    assert len(jws.peek((device.state.data or b"").decode(), "bwc-state+jws")["cards"]) == 8
 
 
 def test_card_whose_id_was_taken_away_is_named_though_its_journal_is_whole() -> None:
