@@ -10,7 +10,7 @@ The rules, in order (the format is that of `agent.evidence.journal`):
 4. Each checkpoint is signed by its boot's key, over the number and hash of the line before it and the times of its own.
    Lines that were altered and chained anew do not get past the next checkpoint.
 5. Neither clock ever goes back, except that the monotonic one begins anew with a boot. What a boot's unattested lines
-   say of the time binds no later boot.
+   say of the time binds no later boot, and asks no key to be valid then.
 6. A line that permits, ends, continues or releases something, a boot line and an orderly end are believed only if a
    checkpoint covers them (`agent.evidence.belief`). The recorder stores such a line and its checkpoint in one write, so
    without one it is altered: somebody who holds the card has chained it on. The one exception is the last line before
@@ -116,6 +116,8 @@ class _Reader:
         self._path = ""
         self._pending: list[tuple[int, entries.Entry]] = []
         self._stalls = Stalls()
+        self._found_stalls: list[Stall] = []
+        self._vouched: list[int] = []
         self._missing: tuple[str, int, int] | None = None
         self._bad = 0
 
@@ -135,6 +137,8 @@ class _Reader:
         self._mono_us = 0
         self._utc_ns, self._sure_utc_ns = self._attested_times
         self._pending.clear()
+        self._found_stalls.clear()
+        self._vouched.clear()
         self._stalls = Stalls()
         torn = 0
         self._bad = self._findings.bad
@@ -156,7 +160,9 @@ class _Reader:
             return
         self._still_missing()
         self._not_believed(torn=torn)
-        self._stalled(self._stalls.finish())
+        stall = self._stalls.finish()
+        if stall is not None and not self._boot.unsigned:
+            self._stalled(stall)
         self._sum_up(path, newest=newest, intact=self._findings.bad == self._bad)
 
     def finish(self) -> None:
@@ -343,7 +349,7 @@ class _Reader:
             boot.untrusted += 1
         else:
             boot.worst_within_s = max(boot.worst_within_s, line.wall.uncertainty_s)
-            self._authority.vouched(boot.boot, line.wall.utc_ns)
+            self._vouched += [line.wall.utc_ns] if len(self._vouched) < MOST_PENDING else []
 
     def _take(self, line: Line) -> None:
         boot = self._boot
@@ -351,7 +357,9 @@ class _Reader:
         entry = line.entry
         if not boot.unsafe_line and _permits_everything(entry):
             boot.unsafe_line = line.n
-        self._stalled(self._stalls.follow(line))
+        stall = self._stalls.follow(line)
+        if stall is not None:
+            self._found_stalls.append(stall)
         if isinstance(entry, entries.Checkpoint):
             self._checkpoint(line, entry)
             return
@@ -390,14 +398,13 @@ class _Reader:
         boot.running = entry.recording
         self.story.recording(entry.recording, n).boots.append(boot.boot)
 
-    def _stalled(self, stall: Stall | None) -> None:
+    def _stalled(self, stall: Stall) -> None:
         """Rule 8."""
-        if stall is not None:
-            said = (
-                f"for {stall.us / 1_000_000:.0f} s before this line the recording ran by the journal, but nothing of "
-                "it reached storage, and no line says why"
-            )
-            self._findings.add(Code.RECORDING_STALLED, self._at(stall.line), said, recording=stall.recording)
+        said = (
+            f"for {stall.us / 1_000_000:.0f} s before this line the recording ran by the journal, but nothing of it "
+            "reached storage, and no line says why"
+        )
+        self._findings.add(Code.RECORDING_STALLED, self._at(stall.line), said, recording=stall.recording)
 
     # -- what only attested lines say ---------------------------------------------------------------------------------
 
@@ -407,6 +414,12 @@ class _Reader:
             self._believe(n, entry)
             self._boot.grants.follow(entry)
         self._pending.clear()
+        for stall in self._found_stalls:
+            self._stalled(stall)
+        self._found_stalls.clear()
+        for utc_ns in (min(self._vouched), max(self._vouched)) if self._vouched else ():
+            self._authority.vouched(self._boot.boot, utc_ns)
+        self._vouched.clear()
         self._attested_times = (self._utc_ns, self._sure_utc_ns)
 
     def _believe(self, n: int, entry: entries.Entry) -> None:

@@ -237,6 +237,8 @@ class _Reader:
         self._signed_times = (_NEVER, _NEVER)
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._stalls = _Stalls()
+        self._stalled: list[int] = []
+        self._vouched: list[int] = []
         self.missing = ""
         self._bad = 0
 
@@ -257,6 +259,7 @@ class _Reader:
         self._bad = len(self._findings.bad)
         self._greatest_us, self._sure_us = self._signed_times
         self._pending, self._stalls = [], _Stalls()
+        self._stalled, self._vouched = [], []
         for raw, is_line in _pieces(data):
             if not is_line:
                 self.loose += len(raw)
@@ -279,7 +282,8 @@ class _Reader:
             if _is_signed_at_once(entry):
                 alone = torn and n == boot.last
                 self._say("line_torn_from_signature" if alone else "line_not_believed", boot, n)
-        if stalled := self._stalls.at_end():
+        stalled = self._stalls.at_end()
+        if stalled and not boot.unsigned:
             self._say("recording_stalled", boot, stalled)
         fine = len(self._findings.bad) == self._bad
         if not boot.lines:
@@ -345,7 +349,7 @@ class _Reader:
             boot.shut_down = False
             self._pending.append((line.n, line.entry))
         if stalled := self._stalls.take(line):
-            self._say("recording_stalled", boot, stalled)
+            self._stalled.append(stalled)
         self._n, self._hash = line.n, line.hash
         self.loose = self.unread = 0
         self.journal.hashes.add(line.hash)
@@ -385,7 +389,7 @@ class _Reader:
         boot.mono_us = line.said["mono_us"]
         if vouched:
             self._sure_us = max(self._sure_us, line.earliest_us)
-            self._authority.vouch(boot.number, line.utc_us)
+            self._vouched.append(line.utc_us)
         else:
             boot.untrusted += 1
 
@@ -473,6 +477,11 @@ class _Reader:
         for n, entry in self._pending:
             self._signed(boot, n, entry)
         self._pending = []
+        for stalled in self._stalled:
+            self._say("recording_stalled", boot, stalled)
+        for at_us in self._vouched:
+            self._authority.vouch(boot.number, at_us)
+        self._stalled, self._vouched = [], []
         self._signed_times = (self._greatest_us, self._sure_us)
         if said.get("recording"):
             segment = self.journal.recording(said["recording"]).segment(said.get("segment", 0))
