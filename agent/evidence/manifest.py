@@ -28,6 +28,8 @@ MANIFEST_TYPE = "bwc-manifest+jws"
 FORMAT = "bwc-segment/2"
 FORMATS = ("bwc-segment/1", FORMAT)
 """What is read; the last one is written."""
+SECOND_VERSION = ("interrupted", "unread_bytes")
+"""Fields of a manifest that the first version does not have."""
 
 Ended = Literal["rolled", "stopped", "interrupted", "power_loss", "storage_full", "fault"]
 """Why a segment ended: the next one goes on (`rolled`), a granted stop, SIGTERM, the power or the process went away, no

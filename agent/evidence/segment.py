@@ -19,6 +19,7 @@ from agent.evidence.manifest import (
     FORMAT,
     MANIFEST_TYPE,
     OPENING_TYPE,
+    SECOND_VERSION,
     Ended,
     Gap,
     Manifest,
@@ -299,8 +300,7 @@ class SegmentBuilder:
 def signed_manifest(identity: Identity, statement: Manifest, details: Details | None) -> bytes:
     """The JWS of a manifest, its details sealed and bound to all else in it."""
     if details:
-        public = encode_json(msgspec.to_builtins(statement))
-        statement = msgspec.structs.replace(statement, sealed=identity.details.seal(details, public))
+        statement = msgspec.structs.replace(statement, sealed=identity.details.seal(details, _public(statement)))
     return jws.sign(identity.signer, MANIFEST_TYPE, msgspec.to_builtins(statement)).encode()
 
 
@@ -312,8 +312,16 @@ def manifest_details(statement: Manifest, key: DetailsKey) -> dict[str, object]:
     """
     if not statement.sealed:
         return {}
-    public = encode_json(msgspec.to_builtins(msgspec.structs.replace(statement, sealed="")))
-    return key.open(statement.sealed, public)
+    return key.open(statement.sealed, _public(statement))
+
+
+def _public(statement: Manifest) -> bytes:
+    """What a manifest's details are bound to: all else that is in it, without what its version does not have."""
+    said = msgspec.to_builtins(msgspec.structs.replace(statement, sealed=""))
+    if statement.format != FORMAT:
+        for name in SECOND_VERSION:
+            del said[name]
+    return encode_json(said)
 
 
 def _ticks_at(stream: Stream, time_ns: int) -> int:

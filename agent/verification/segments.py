@@ -56,8 +56,7 @@ def verify_sealed(scope: Scope, path: str, said: Statements) -> int:
         scope.say(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
         return 0
     bad = scope.findings.bad
-    if said.opening is not None and seen.header is not None:
-        _check_header(scope, path, said.opening, seen)
+    if said.opening is not None and seen.header is not None and _check_header(scope, path, said.opening, seen):
         _check_context(scope, path, said, seen)
     if scope.findings.bad == bad:
         _check_bytes(scope, path, said, seen)
@@ -85,7 +84,8 @@ def _marks(said: Statements) -> Iterator[Mark]:
 # -- rule 1 -----------------------------------------------------------------------------------------------------------
 
 
-def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -> None:
+def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -> bool:
+    """Whether it is the header that was signed; only then what it says counts."""
     assert seen.header is not None
     if seen.header_sha256 != opening.header:
         context = seen.header.context
@@ -95,7 +95,7 @@ def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -
             f"hand, or its header was altered (it says that it is {whose})"
         )
         scope.say(Code.SEGMENT_FORGED, path, said)
-        return
+        return False
     expected = {
         "bwc-format": opening.format,
         "agency": opening.agency,
@@ -108,6 +108,7 @@ def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -
     context = {name: value for name, value in seen.header.context.items() if name != "journal"}
     if context != expected or seen.header.frame_length != opening.frame_length:
         scope.say(Code.STATEMENTS_CONTRADICT, path, "its header says something else than its opening statement")
+    return True
 
 
 def _check_context(scope: Scope, path: str, said: Statements, seen: SealedFile) -> None:

@@ -68,12 +68,12 @@ def _header(scope: Scope, name: str, facts: Facts, header: Header) -> None:
     assert opening is not None
     if digest(header.raw) != opening["header"]:
         scope.say("segment_forged", name)
-    else:
-        expected = {key: opening[key] for key in ("agency", "device", "recording", "recipients", "policy")}
-        expected |= {"bwc-format": opening["format"], "segment": str(opening["segment"])}
-        context = {key: value for key, value in header.context.items() if key != "journal"}
-        if context != expected or header.frame_length != opening["frame_length"]:
-            scope.say("statements_contradict", name)
+        return
+    expected = {key: opening[key] for key in ("agency", "device", "recording", "recipients", "policy")}
+    expected |= {"bwc-format": opening["format"], "segment": str(opening["segment"])}
+    context = {key: value for key, value in header.context.items() if key != "journal"}
+    if context != expected or header.frame_length != opening["frame_length"]:
+        scope.say("statements_contradict", name)
     line = header.context.get("journal")
     if line and scope.journal is not None and facts.told.opened and line not in scope.journal.hashes:
         scope.say("journal_contradicts", name)

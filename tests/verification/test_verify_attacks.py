@@ -170,6 +170,14 @@ def test_segment_forged_with_the_public_keys_is_named() -> None:
         assert "another hand" in found(report, Code.SEGMENT_FORGED)[0].sentence
 
 
+def test_what_a_forged_header_says_of_the_journal_does_not_count() -> None:
+    path = segments(SAMPLE.files, SAMPLE.a)[0]
+    sealed = SAMPLE.files[path]
+    place = sealed.index(b"journal") + len("journal") + 2
+    report = check(SAMPLE.files | {path: sealed[:place] + b"00" * 32 + sealed[place + 64 :]})
+    assert codes(report) == {Code.SEGMENT_FORGED}
+
+
 def test_recording_forged_with_the_public_keys_and_own_statements_is_named() -> None:
     signer = KeySigner.generate()
     files = dict(SAMPLE.files)
