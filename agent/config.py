@@ -199,6 +199,24 @@ def read(path: Path) -> str:
         raise ConfigError(f"expected a configuration file in TOML at {path}: {error}") from error
 
 
+MOST_DOTS = 16
+_DEEP = re.compile(rf"""(?<![\w-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MOST_DOTS}}}""")
+"""More names in one dotted key than any table needs: `tomllib` takes quadratic time for them, minutes in a file that is
+otherwise short enough. Possessive, so that the search itself takes linear time."""
+
+
+def toml(text: str) -> dict[str, Any]:
+    """The tables of a text, in a time that its length bounds.
+
+    Raises:
+        ValueError, RecursionError: It is no TOML, or has a key of more than `MOST_DOTS` names.
+    """
+    deep = _DEEP.search(text)
+    if deep:
+        raise ValueError(f"expected keys of at most {MOST_DOTS} names, got {deep[0][:40]!r} and more")
+    return tomllib.loads(text)
+
+
 def parse(text: str, path: Path) -> Config:
     """The configuration in a text; `path` is where it came from, for messages.
 
@@ -206,7 +224,7 @@ def parse(text: str, path: Path) -> Config:
         ConfigError: It is no TOML, or a key or value is wrong.
     """
     try:
-        data = tomllib.loads(text)
+        data = toml(text)
     except (ValueError, RecursionError) as error:  # numbers and nesting beyond Python's own limits are no TOML to us
         raise ConfigError(f"{path}: expected TOML: {error}") from error
     try:

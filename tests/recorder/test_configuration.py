@@ -97,6 +97,8 @@ BREAKS: dict[str, Callable[[Path], object]] = {
     "unknown table": lambda file: file.write_text(file.read_text() + "[bufer]\n"),
     "not UTF-8": lambda file: file.write_bytes(b"\xff\xfe"),
     "empty": lambda file: file.write_text(""),
+    "one word": lambda file: file.write_text("x"),
+    "prose": lambda file: file.write_text("See the wiki for how\nthis camera is set up.\n"),
     "too long": lambda file: file.write_text(file.read_text() + "#" * configuration.MOST_BYTES),
     "missing": lambda file: file.unlink(),
     "a pipe": _pipe,
@@ -133,7 +135,7 @@ def test_without_a_last_good_one_what_is_right_in_the_file_counts(file: Path, br
     assert not built_in(file).starts_by_itself
 
 
-@pytest.mark.parametrize("broken", ["empty", "missing", "not UTF-8"])
+@pytest.mark.parametrize("broken", ["empty", "missing", "not UTF-8", "one word", "prose"])
 def test_with_nothing_known_a_real_camera_is_recorded_from_the_start(file: Path, broken: str) -> None:
     whole = configuration.load(file)
     BREAKS[broken](file)
