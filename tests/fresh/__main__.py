@@ -22,6 +22,7 @@ from tests.support import cache
 
 SUITES = ("bookworm", "trixie")
 FIRST_USER = 40_000
+PREFIX = "fresh-"
 WITH, WITHOUT = "with-sudo", "without-sudo"
 CLONE = f"git clone -q {BUNDLE} bwc-agent"
 TOLD = 4000
@@ -169,6 +170,13 @@ def main() -> int:
             for outcome in outcomes:
                 shutil.copyfile(outcome.log, options.logs / f"{outcome.suite}-{outcome.user}.log")
     return _report(outcomes)
+
+
+def _remove_stale() -> None:
+    """Remove what a run left that was killed."""
+    for folder in cache.root().glob(f"{PREFIX}*-*"):
+        if not Path("/proc", folder.name.split("-")[1]).exists():
+            shutil.rmtree(folder)
 
 
 def _report(outcomes: list[Outcome]) -> int:

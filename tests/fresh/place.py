@@ -136,7 +136,9 @@ class Place:
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
         words = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
         inner = [*become, *words, "/bin/bash", "-c", f"cd && {script}"]
-        argv = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--uts", "--ipc"]
+        # Whatever ends this program ends what it started: unshare by the kernel, and by unshare all that is within.
+        argv = ["setpriv", "--pdeathsig", "KILL"]
+        argv += ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--uts", "--ipc"]
         argv += ["sh", "-c", _ENTER, "enter", str(self._base), str(self._folder), str(self._folder / "binds"), *inner]
         if log is None:
             debian.run(*argv, timeout_s=timeout_s)
