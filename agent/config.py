@@ -23,6 +23,8 @@ from agent.power.config import PowerConfig
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+MOST_RESERVE_MB = 256
+"""What is reserved is taken from the recordings: a journal needs about 1 MB a shift, and no typo reserves the card."""
 Text = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
 """What may become a path or a name: not empty, and without control characters."""
 OptionalText = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f]*$")]
@@ -59,12 +61,12 @@ class StorageSection(_Section, frozen=True, kw_only=True):
     Attributes:
         path: The evidence folder.
         readers: Who may read it: its `owner`, or its `group` too, for a dock service that runs as another user.
-        reserve_mb: Room left for the journal, in MB.
+        reserve_mb: Room left for the journal, in MB; at most `MOST_RESERVE_MB`.
     """
 
     path: Text
     readers: Literal["owner", "group"] = "owner"
-    reserve_mb: Megabytes = 16
+    reserve_mb: Annotated[int, msgspec.Meta(ge=1, le=MOST_RESERVE_MB)] = 16
 
 
 class SourceSection(_Section, frozen=True, kw_only=True):
