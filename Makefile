@@ -17,7 +17,7 @@ help: ## list the targets
 $(STAMP): pyproject.toml requirements-dev.lock requirements-films.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "bwc-agent needs Python 3.11 to 3.13; $$($(PYTHON) --version) came. Give another one with: make PYTHON=python3.13" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || scripts/need python3-venv
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tools/need python3-venv
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) -r requirements-dev.lock -r requirements-films.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -27,7 +27,7 @@ demo: $(STAMP) ## the whole story, from provisioning to opened evidence
 	$(BIN)/bwc-agent demo $(ARGS)
 
 test-tools:
-	@scripts/need mosquitto=mosquitto iproute2=ip strace=strace 'libfaketime=/usr/lib/*/faketime/libfaketime.so.1' \
+	@tools/need mosquitto=mosquitto iproute2=ip strace=strace 'libfaketime=/usr/lib/*/faketime/libfaketime.so.1' \
 	  espeak-ng=espeak-ng libasound2-data=/usr/share/alsa/alsa.conf
 
 # As many tests side by side as there are processors; a file's tests stay together.
@@ -72,7 +72,7 @@ lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/mypy
 
 bench-tools: $(STAMP)
-	@scripts/need ffmpeg=ffmpeg age=age
+	@tools/need ffmpeg=ffmpeg age=age
 	@[ -d $(VENV)/bench-peers/picamera2 ] || $(PIP) --target $(VENV)/bench-peers -r tests/bench/peers.lock || \
 	  echo "picamera2 can't be had: its lines will say so" >&2
 

@@ -23,6 +23,8 @@ from agent.power.config import PowerConfig
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+MOST_RESERVE_MB = 256
+"""What is reserved is taken from the recordings: a journal needs about 1 MB a shift, and no typo reserves the card."""
 Text = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
 """What may become a path or a name: not empty, and without control characters."""
 OptionalText = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f]*$")]
@@ -59,12 +61,12 @@ class StorageSection(_Section, frozen=True, kw_only=True):
     Attributes:
         path: The evidence folder.
         readers: Who may read it: its `owner`, or its `group` too, for a dock service that runs as another user.
-        reserve_mb: Room left for the journal, in MB.
+        reserve_mb: Room left for the journal, in MB; at most `MOST_RESERVE_MB`.
     """
 
     path: Text
     readers: Literal["owner", "group"] = "owner"
-    reserve_mb: Megabytes = 16
+    reserve_mb: Annotated[int, msgspec.Meta(ge=1, le=MOST_RESERVE_MB)] = 16
 
 
 class SourceSection(_Section, frozen=True, kw_only=True):
@@ -199,6 +201,24 @@ def read(path: Path) -> str:
         raise ConfigError(f"expected a configuration file in TOML at {path}: {error}") from error
 
 
+MOST_DOTS = 16
+_DEEP = re.compile(rf"""(?<![\w-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MOST_DOTS}}}""")
+"""More names in one dotted key than any table needs: `tomllib` takes quadratic time for them, minutes in a file that is
+otherwise short enough. Possessive, so that the search itself takes linear time."""
+
+
+def toml(text: str) -> dict[str, Any]:
+    """The tables of a text, in a time that its length bounds.
+
+    Raises:
+        ValueError, RecursionError: It is no TOML, or has a key of more than `MOST_DOTS` names.
+    """
+    deep = _DEEP.search(text)
+    if deep:
+        raise ValueError(f"expected keys of at most {MOST_DOTS} names, got {deep[0][:40]!r} and more")
+    return tomllib.loads(text)
+
+
 def parse(text: str, path: Path) -> Config:
     """The configuration in a text; `path` is where it came from, for messages.
 
@@ -206,7 +226,7 @@ def parse(text: str, path: Path) -> Config:
         ConfigError: It is no TOML, or a key or value is wrong.
     """
     try:
-        data = tomllib.loads(text)
+        data = toml(text)
     except (ValueError, RecursionError) as error:  # numbers and nesting beyond Python's own limits are no TOML to us
         raise ConfigError(f"{path}: expected TOML: {error}") from error
     try:

@@ -5,6 +5,7 @@ import binascii
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,11 +44,14 @@ def unb64(text: str) -> bytes:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise EvidenceError(f"expected each JSON name once, got {repeated!r} twice: two readers could read two things")
-    return dict(pairs)
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        # In linear time: an object of many names must not cost whoever reads it more than its bytes do.
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise EvidenceError(
+            f"expected each JSON name once, got {repeated[:40]!r} more than once: two readers could read two things"
+        )
+    return value
 
 
 def _no_constants(text: str) -> Any:

@@ -1,6 +1,7 @@
 """JSON that two readers could read in two ways, or that would end a reader, is refused; all else is read as it is."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -59,3 +60,11 @@ def test_nesting_is_read_up_to_its_bound_and_refused_beyond(opening: str, closin
 
 def test_many_objects_beside_each_other_are_not_nested() -> None:
     assert strict_json(encode_json({"a": [{} for _ in range(10_000)]}))
+
+
+def test_name_repeated_at_the_end_of_very_many_is_refused_in_linear_time() -> None:
+    names = ",".join(f'"{number:x}":0' for number in range(100_000))
+    began = time.monotonic()
+    with pytest.raises(EvidenceError, match="'z' more than once"):
+        strict_json(f'{{{names},"z":0,"z":0}}'.encode())
+    assert time.monotonic() - began < 10, "a search for each name among all took minutes"

@@ -4,13 +4,16 @@ The rules, in order:
 1. A bundle that was admitted is kept before it is in force; it stays in force until a newer one is admitted.
 2. After a boot the newest kept bundle that verifies is in force. One that does not is passed over, and that is an
    event. So is one that this device never had in force, by its digest, and that surely has expired: it was laid there.
+   Of very many that somebody laid there at most `MOST_TRIED` are read, one after the other, and that of the newest
+   version that was seen is among them whatever lies beside it.
 3. Where none is left, or all are older than the newest that the journal knows of, the built-in pack is in force:
    putting an old bundle back buys nothing.
 4. An offer that is refused changes nothing, and is an event that names the bundle by its own digest, and why.
 5. Expiry is an event, once for each bundle, and changes nothing else.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -20,20 +23,25 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.clock import WallReading, utc_text
 from agent.digest import sha256
 from agent.errors import EvidenceError, PolicyError, StorageError
-from agent.policy.bundle import Bundle, admit, digest_of, read_bundle
+from agent.policy.bundle import MAX_VERSION, Bundle, admit, digest_of, read_bundle
 from agent.policy.engine import Engine
 from agent.policy.packs import BUILT_IN, shipped
 from agent.storage.interface import Storage
 
 MAX_TOKEN = 1 << 20
 """Bytes of a signed bundle."""
+MOST_TRIED = 64
+"""Kept bundles that are read at a boot: an agency publishes few, and each that is bad is a line in the journal."""
+_NAME = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})\.jws", re.ASCII)
 
 
 class Shelf(Protocol):
     """Where bundles are kept."""
 
-    def kept(self) -> list[tuple[int, str]]:
-        """Versions and tokens, the newest first. A token that can't be read is empty.
+    def kept(self, seen_version: int = 0) -> Iterator[tuple[int, str]]:
+        """Versions and tokens, the newest first; each is read when it is asked for. One that can't be read is empty.
+
+        Of more than `MOST_TRIED` the newest come, and that of the version that was seen.
 
         Raises:
             StorageError: Storage refuses.
@@ -59,15 +67,19 @@ class StorageShelf:
         self._storage = storage
         self._folder = folder
 
-    def kept(self) -> list[tuple[int, str]]:
-        """Versions and tokens, the newest first. A token that can't be read is empty.
+    def kept(self, seen_version: int = 0) -> Iterator[tuple[int, str]]:
+        """Versions and tokens, the newest first; each is read when it is asked for. One that can't be read is empty.
+
+        Names of another form are no bundles: a number that somebody chose must not reach the journal.
 
         Raises:
             StorageError: Storage refuses to list the folder.
         """
-        stems = [name.removesuffix(".jws") for name in self._storage.names(self._folder) if name.endswith(".jws")]
-        versions = sorted((int(stem) for stem in stems if stem.isascii() and stem.isdigit()), reverse=True)
-        return [(version, self._read(version)) for version in versions]
+        names = filter(_NAME.fullmatch, self._storage.names(self._folder))
+        versions = sorted((int(name.removesuffix(".jws")) for name in names), reverse=True)
+        versions = [version for version in versions if version <= MAX_VERSION]
+        tried = versions[:MOST_TRIED] + [version for version in versions[MOST_TRIED:] if version == seen_version]
+        return ((version, self._read(version)) for version in tried)
 
     def keep(self, version: int, token: str) -> None:
         """Keeps a bundle, durable on return.
@@ -173,9 +185,9 @@ class Keeper:
         """
         events = []
         try:
-            kept = self._shelf.kept()
+            kept = self._shelf.kept(self._seen_version)
         except StorageError as error:
-            kept = []
+            kept = iter(())
             events.append(Event(Happening.DAMAGED, 0, "", f"the kept bundles can't be listed: {error}"))
         for version, token in kept:
             try:

@@ -20,7 +20,6 @@ anew at every start.
 
 import contextlib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,7 +44,7 @@ PATIENCE_NS = 15 * NS
 """So long a new file's camera and storage have, before the last good one is gone back to."""
 GIVEN_UP = "BWC_CONFIGURATION_GIVEN_UP"
 """Environment of a recorder that begins anew: SHA-256 of the file that did not serve, a blank, and why."""
-_HEADER = re.compile(r"^\s*\[\[?\s*([A-Za-z0-9_-]+).*$", re.MULTILINE)
+_HEADER = re.compile(r"^[ \t]*\[\[?[ \t]*([A-Za-z0-9_-]+).*$", re.MULTILINE)
 _ENCODER = Path("/dev/video11")
 
 
@@ -244,18 +243,18 @@ def _tables(file: Path) -> dict[str, Any]:
 def _parts(text: str) -> Mapping[str, Any]:
     """The top-level tables of a text; of one that is no TOML, those whose own lines are."""
     try:
-        return tomllib.loads(text)
+        return configuration.toml(text)
     except (ValueError, RecursionError):
         pass
     headers = list(_HEADER.finditer(text))
     ends = [header.start() for header in headers[1:]] + [len(text)]
     lines: dict[str, str] = {}
-    for header, end in zip(headers, ends, strict=True):
+    for header, end in zip(headers, ends, strict=False):  # a text without any header has no tables
         lines[header[1]] = lines.get(header[1], "") + text[header.start() : end]
     parts: dict[str, Any] = {}
     for name, part in lines.items():
         try:
-            parts |= {name: tomllib.loads(part)[name]}
+            parts |= {name: configuration.toml(part)[name]}
         except (ValueError, RecursionError, KeyError):
             continue
     return parts

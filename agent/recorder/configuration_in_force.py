@@ -25,16 +25,17 @@ LIVE = frozenset(
     {
         "recording.segment_s",
         "recording.classification",
-        "storage.reserve_mb",
         "run.dock_user",
         "power.low_percent",
-        "power.critical_percent",
         "power.hot_celsius",
         "power.saving_bit_rate",
         "power.least_bit_rate",
     }
 )
-"""What a reload applies; of any other key it says that a restart is needed."""
+"""What a reload applies; of any other key it says that a restart is needed.
+
+What could end or keep out a running recording is not here: a higher `power.critical_percent` powers the device off, a
+higher `storage.reserve_mb` fills the card."""
 MOST_WHY = 300
 US = 1000
 
@@ -142,13 +143,13 @@ class ConfigurationInForce:
             try:
                 new = from_file(self._chosen.file)
                 self._check(new)
+                changed = differences(self._chosen.config, new.config)
+                applied = tuple(key for key in changed if key in LIVE)
+                in_force = merged(self._chosen.config, new.config, applied)
             except (BwcError, OSError) as error:
                 self._say("refused", self._chosen.digest, str(error))
                 raise ConfigError(f"nothing was changed: {error}") from error
-            changed = differences(self._chosen.config, new.config)
-            applied = tuple(key for key in changed if key in LIVE)
             pending = tuple(key for key in changed if key not in LIVE)
-            in_force = merged(self._chosen.config, new.config, applied)
             self._apply(in_force)
             if pending and self._chosen.origin is not Origin.FILE:
                 again = f"the file is right again, and a restart puts {', '.join(pending)} in force"

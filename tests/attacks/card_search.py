@@ -66,7 +66,7 @@ class Story:
         now_ns: The monotonic clock then.
         before: What the next boot takes over from the unaltered card.
         attested: Bytes of each segment that the device knows to be on storage.
-        line: The last journal line that it knows to be there.
+        kept: Of each journal the lines that it knows to be there.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Story:
     now_ns: int
     before: Seen
     attested: dict[str, int]
-    line: int
+    kept: dict[str, bytes]
     vocabulary: Vocabulary
 
     @property
@@ -191,9 +191,18 @@ def story(name: str) -> Story:
         device.clocks.now_ns,
         before,
         _attested(of.files, known),
-        known.mark.line,
+        _kept(of.files, known.mark.line),
         Vocabulary(of),
     )
+
+
+def _kept(files: Files, line: int) -> dict[str, bytes]:
+    """The lines of each journal up to a number."""
+    return {
+        path: b"".join(raw + b"\n" for raw in split_lines(data)[0] if parse_line(raw).n <= line)
+        for path, data in files.items()
+        if path.startswith(f"{layout.JOURNAL}/")
+    }
 
 
 def _attested(files: Files, known: DeviceState) -> dict[str, int]:
@@ -380,8 +389,7 @@ def lost(story: Story, files: Files) -> str:
         if now is data:
             continue
         if path.startswith(f"{layout.JOURNAL}/"):
-            kept = [raw for raw in split_lines(data)[0] if parse_line(raw).n <= story.line]
-            if kept and split_lines(now)[0][: len(kept)] != kept:
+            if not now.startswith(story.kept[path]):
                 return path
         elif path.endswith(".seg"):
             size = story.attested.get(path, 0)

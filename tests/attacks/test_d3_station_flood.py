@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from agent.dock.messages import MAX_JSON
+from agent.station import store
 from agent.station.quota import Quota, room
 from agent.station.service import LIMITS
-from agent.station.store import MOST_ALARMS, MOST_ENDS, Usage
+from agent.station.store import MOST_ALARMS, Usage
 from tests.support.stations import Rig, event, status
 
 SMALL = Quota(messages_a_minute=100, bytes_a_minute=1 << 20, bytes_a_day=1 << 20, bytes_stored=3 << 20)
@@ -117,16 +118,27 @@ def test_open_alarms_of_a_kind_are_bounded(tmp_path: Path, monkeypatch: pytest.M
 def test_event_does_not_cost_more_the_more_the_device_said_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ends of recordings are looked through for those on the wearer's word alone; only so many of them."""
+    """Long ends of recordings that say nothing of the wearer's word are not read again for each one that does."""
     rig = Rig(tmp_path, monkeypatch)
-    for number in range(MOST_ENDS + 1):
-        told = event(number, kind="recording_ended", line=number + 1, declared_only=number in (0, MOST_ENDS))
+    between = 200
+    for number in range(between + 1):
+        said = number in (0, between)
+        told = event(number, kind="recording_ended", line=number + 1, declared_only=said, junk="" if said else JUNK)
         rig.hand("event", told)
     while rig.connection.received:
         rig.station.turn(0)
+    statements: list[str] = []
+    rig.store._database.set_trace_callback(statements.append)
     since = "2025-01-01T00:00:00.000000Z"
-    assert rig.store.declared_ends("cam-1", MOST_ENDS, since) == 1
-    assert rig.store.declared_ends("cam-1", MOST_ENDS + 1, since) == 1, "the first one is too long ago"
+    assert rig.store.declared_ends("cam-1", between, since) == 1
+    assert rig.store.declared_ends("cam-1", between + 1, since) == 2
+    rig.store._database.set_trace_callback(None)
+    for statement in statements:
+        operations = [row[1] for row in rig.store._database.execute(f"EXPLAIN {statement}")]
+        assert "Function" not in operations, "no event is parsed again"
+        assert "SeekLE" in operations, "an index leads to the ends that count"
+    monkeypatch.setattr(store, "MOST_ENDS", 1)
+    assert rig.store.declared_ends("cam-1", between + 1, since) == 1, "the first one is too long ago"
 
 
 @pytest.mark.parametrize(

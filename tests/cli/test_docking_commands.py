@@ -183,7 +183,9 @@ def test_live_table_follows_the_fleet_on_a_terminal_and_ends_with_ctrl_c(office:
     kept(office)
     keyboard, screen = os.openpty()
     fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    command = [sys.executable, "-m", "agent", "fleet", "watch", "--config", str(office)]
+    # A shell that starts the tests in the background has them ignore SIGINT, and what they start as well.
+    agent = ["env", "--default-signal=INT", sys.executable, "-m", "agent"]
+    command = [*agent, "fleet", "watch", "--config", str(office)]
     watching = subprocess.Popen(
         command, stdin=screen, stdout=screen, stderr=screen, env={**os.environ, "TERM": "xterm"}, start_new_session=True
     )

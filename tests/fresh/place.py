@@ -57,7 +57,7 @@ hostname fresh
 mkdir -p "$root/.old"
 cd "$root"
 pivot_root . .old
-exec chroot . /bin/sh -c 'cd /; umount -l /.old; exec "$@"' enter "$@"
+exec chroot . /bin/sh -c 'cd /; umount -l /.old; "$@"; exit $?' enter "$@"
 """
 """Run as root in namespaces of its own; what follows its three arguments is run within."""
 
@@ -136,7 +136,8 @@ class Place:
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
         words = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
         inner = [*become, *words, "/bin/bash", "-c", f"cd && {script}"]
-        # Whatever ends this program ends what it started: unshare by the kernel, and by unshare all that is within.
+        # Whatever ends this program ends what it started: with it the kernel ends unshare, and with that the first
+        # process within, and so all. That one stays root's: a change of user would clear this (prctl(2)).
         argv = ["setpriv", "--pdeathsig", "KILL"]
         argv += ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--uts", "--ipc"]
         argv += ["sh", "-c", _ENTER, "enter", str(self._base), str(self._folder), str(self._folder / "binds"), *inner]

@@ -97,6 +97,8 @@ BREAKS: dict[str, Callable[[Path], object]] = {
     "unknown table": lambda file: file.write_text(file.read_text() + "[bufer]\n"),
     "not UTF-8": lambda file: file.write_bytes(b"\xff\xfe"),
     "empty": lambda file: file.write_text(""),
+    "one word": lambda file: file.write_text("x"),
+    "prose": lambda file: file.write_text("See the wiki for how\nthis camera is set up.\n"),
     "too long": lambda file: file.write_text(file.read_text() + "#" * configuration.MOST_BYTES),
     "missing": lambda file: file.unlink(),
     "a pipe": _pipe,
@@ -133,7 +135,7 @@ def test_without_a_last_good_one_what_is_right_in_the_file_counts(file: Path, br
     assert not built_in(file).starts_by_itself
 
 
-@pytest.mark.parametrize("broken", ["empty", "missing", "not UTF-8"])
+@pytest.mark.parametrize("broken", ["empty", "missing", "not UTF-8", "one word", "prose"])
 def test_with_nothing_known_a_real_camera_is_recorded_from_the_start(file: Path, broken: str) -> None:
     whole = configuration.load(file)
     BREAKS[broken](file)
@@ -315,15 +317,50 @@ def test_reload_applies_what_can_change_and_names_the_rest(file: Path) -> None:
     change(file, "max_mb = 96", "max_mb = 64")
     said = one.tested.reload()
     digest = from_file(file).digest
-    assert said["applied"] == ["storage.reserve_mb", "recording.segment_s"]
-    assert said["needs_restart"] == ["buffer.max_mb"]
+    assert said["applied"] == ["recording.segment_s"]
+    assert said["needs_restart"] == ["storage.reserve_mb", "buffer.max_mb"]
     assert [line.what for line in one.lines] == ["reloaded"]
-    assert (one.lines[0].configuration, one.lines[0].pending) == (digest, ["buffer.max_mb"])
+    assert (one.lines[0].configuration, one.lines[0].pending) == (digest, said["needs_restart"])
     [applied] = one.applied
-    assert (applied.recording.segment_s, applied.storage.reserve_mb, applied.buffer.max_mb) == (30.0, 32, 96)
-    assert one.tested.status.pending == ["buffer.max_mb"]
+    assert (applied.recording.segment_s, applied.storage.reserve_mb, applied.buffer.max_mb) == (30.0, 16, 96)
+    assert one.tested.status.pending == said["needs_restart"]
     one.tested.judge(UP)
     assert one.memory.saved == 0, "half of it was never tried"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("reserve_mb = 16", "reserve_mb = 256", "storage.reserve_mb"),
+        ("[power]", "[power]\ncritical_percent = 10", "power.critical_percent"),
+        ("max_mb = 96", "max_mb = 1", "buffer.max_mb"),
+    ],
+)
+def test_reload_that_would_end_or_keep_out_a_recording_applies_nothing(
+    file: Path, old: str, new: str, key: str
+) -> None:
+    one = InForce(file)
+    before = configuration.load(file)
+    change(file, old, new)
+    said = one.tested.reload()
+    assert (said["applied"], said["needs_restart"]) == ([], [key])
+    assert one.applied == [before]
+
+
+def test_typo_in_the_reserve_can_not_keep_recordings_off_the_card(file: Path) -> None:
+    change(file, "reserve_mb = 16", "reserve_mb = 65536")
+    with pytest.raises(ConfigError, match="reserve_mb"):
+        from_file(file)
+    assert built_in(file).config.storage.reserve_mb == 16
+
+
+def test_reloaded_limits_that_do_not_fit_those_in_force_are_refused_and_journalled(file: Path) -> None:
+    one = InForce(file)
+    change(file, "[power]", "[power]\ncritical_percent = 1\nlow_percent = 2")
+    with pytest.raises(ConfigError, match="nothing was changed: expected critical_percent below"):
+        one.tested.reload()
+    assert [line.what for line in one.lines] == ["refused"]
+    assert one.applied == []
 
 
 @pytest.mark.parametrize("broken", [*BREAKS, "identity"])

@@ -1,11 +1,11 @@
-"""`scripts/need` installs what is missing, through sudo where it must; where it can't, it says what to do and fails."""
+"""`tools/need` installs what is missing, through sudo where it must; where it can't, it says what to do and fails."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-NEED = Path(__file__).resolve().parents[2] / "scripts" / "need"
+NEED = Path(__file__).resolve().parents[2] / "tools" / "need"
 PROGRAM = "#!/bin/sh\n"
 
 

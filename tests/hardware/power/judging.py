@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import NS
+from agent.device_state.configuration import TYP as CONFIGURATION_TYP
 from agent.device_state.store import TYP as STATE_TYP
 from agent.errors import BwcError, EvidenceError
 from agent.evidence import entries, layout
@@ -33,11 +34,11 @@ from agent.media.packet import Kind
 from agent.seal.reader import open_message
 from agent.verification.findings import Report, Verdict
 from agent.verification.verify import verify
-from tests.hardware.power.observed import STATE
+from tests.hardware.power.observed import CONFIGURATION, STATE
 from tests.hardware.power.taking import Agency, Take
 
 MOST_LOST_S = 0.5
-REPLACED = {STATE: STATE_TYP}
+REPLACED = {STATE: STATE_TYP, CONFIGURATION: CONFIGURATION_TYP}
 
 
 @dataclass(slots=True)

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import SystemClocks, WallReading
-from agent.device_state import store
+from agent.device_state import configuration, store
 
 STATE = f"state/{store.FILE}"
 """Where the device state lies in this suite: below the evidence folder, so that a cut hits both."""
-REPLACED = (STATE,)
+CONFIGURATION = f"state/{configuration.FILE}"
+"""The last good configuration, beside it."""
+REPLACED = (STATE, CONFIGURATION)
 """Files that are replaced as a whole: which of their versions is there matters, not only how long they are."""
 
 
