@@ -7,7 +7,7 @@ import contextlib
 import errno
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent import __version__
 from agent.clock import Clocks, WallReading
@@ -15,7 +15,7 @@ from agent.device_state.card import ID_BYTES, view_of
 from agent.device_state.compare import Comparison, TamperEvent, compare
 from agent.device_state.record import DeviceState
 from agent.device_state.store import Loaded
-from agent.device_state.updater import StateUpdater
+from agent.device_state.updater import ANCHOR_FAILING, StateUpdater
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import entries, layout
 from agent.evidence.closing import certify
@@ -34,6 +34,8 @@ from agent.storage.anchored import AnchoredStorage
 from agent.storage.interface import MOST_NAMES, GrowingFile, Storage
 from agent.strict_json import sha256_hex
 
+_TRIES = 3
+"""To read the device state: without it this boot has the card's word alone for what holds on."""
 MOST_STRANGE = 8
 """Names of files that are not ours, as many as are journalled."""
 
@@ -107,13 +109,16 @@ def prepare(
     Raises:
         StorageError: Storage can't be read or written; nothing is lost by trying again.
     """
-    loaded = state.load()
+    for _ in range(_TRIES):  # at most: what was read is not read again
+        loaded = state.load()
     known = loaded.state.mark.boot if loaded.state is not None and loaded.state.mark is not None else 0
     tail = read_tail(storage, owner.signer.public_key, known=known)
     found = left_behind(storage, tail, owner.signer.public_key)
     view = view_of(storage, tail, found, loaded.state, owner.signer.public_key)
     comparison = compare(view, loaded)
     takeover, left = take_over(storage, found, comparison)
+    if loaded.anchor:  # said now: the first save fills an anchor that was emptied, and nothing would show any more
+        takeover = replace(takeover, events=(*takeover.events, TamperEvent(ANCHOR_FAILING, loaded.anchor)))
     position = _position(tail, comparison, loaded, owner)
     boot = _next_boot(storage, comparison.boot, random_bytes)
     reading = clocks.wall()

@@ -23,6 +23,7 @@ from agent.verification.findings import Code, Verdict
 from agent.verification.verify import verify
 from tests.support.device import Device
 from tests.support.storage import MemoryStorage
+from tests.support.stores import MemoryRam
 
 
 def memory(device: Device) -> MemoryStorage:
@@ -194,7 +195,8 @@ def test_first_write_on_another_card_that_the_power_tore_is_explained_by_the_nex
     assert Code.LINE_TORN_FROM_SIGNATURE in {finding.code for finding in report.findings}
 
 
-def test_internal_disk_that_fails_for_one_read_at_boot_makes_nobody_forget_the_latch() -> None:
+@pytest.mark.parametrize("times", [1, 3])
+def test_internal_disk_that_fails_for_some_reads_at_boot_makes_nobody_forget_the_latch(times: int) -> None:
     device = Device(policy=UnsafePermitEverything(Setup()))
     device.run(3)
     device.recorder.control.put(on.TriggerRose(device.clocks.now_ns, "critical_incident"))
@@ -202,18 +204,43 @@ def test_internal_disk_that_fails_for_one_read_at_boot_makes_nobody_forget_the_l
     latched = device.recorder.control.state.latched
     device.clocks.now_ns += 10**9
     device.settle()
-    load, refusals = device.state.load, iter([True])
+    load, refusals = device.state.load, iter([True] * times)
 
-    def refused_once() -> bytes | None:
+    def refused() -> bytes | None:
         if next(refusals, False):
             raise StorageError(errno.EIO, "a bad block")
         return load()
 
-    device.state.load = refused_once  # type: ignore[method-assign]
+    device.state.load = refused  # type: ignore[method-assign]
     device.storage = MemoryStorage()  # and the card is another one, which tells nothing
     device.boot()
+    assert times > 1 or device.recorder.control.state.latched
     device.run(3)
     device.recorder.close()
     device.boot()
     assert latched
     assert device.recorder.control.state.latched
+
+
+def test_card_put_back_while_the_clocks_battery_was_out_is_not_silent() -> None:
+    device = Device(ram=MemoryRam())
+    device.run(3)
+    device.clocks.now_ns += 10**9
+    device.settle()
+    state, card = device.state.data, {path: bytes(file.data) for path, file in memory(device).files.items()}
+    device.press("record", times=2)
+    device.run(3)
+    device.recorder.close()
+    device.storage = MemoryStorage()
+    for path, data in card.items():
+        lay(device, path, data)
+    device.state.data, device.ram = state, MemoryRam()
+    device.boot()
+    device.run(2)
+    said = [entry.what for entry in device.entries(entries.Tampered, 2) if isinstance(entry, entries.Tampered)]
+    assert said == ["anchor_failing"]
+    assert device.recorder.status().device_state.events == ["anchor_failing"]
+    device.recorder.close()
+    device.boot()
+    device.run(2)
+    assert not device.recorder.status().device_state.events  # once: the next save has filled the anchor again
