@@ -6,6 +6,8 @@ All reading is bounded, whatever a file claims.
 import errno
 from typing import BinaryIO
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
+
 from agent.device_state.compare import CardView
 from agent.device_state.record import DeviceState, Mark
 from agent.errors import EvidenceError, StorageError
@@ -38,8 +40,17 @@ def card_id(storage: Storage) -> str:
     return text if len(text) == 2 * ID_BYTES and set(text) <= _HEX else ""
 
 
-def view_of(storage: Storage, tail: Tail, left: Left, state: DeviceState | None) -> CardView:
+def view_of(
+    storage: Storage, tail: Tail, left: Left, state: DeviceState | None, identity: PublicKey | None = None
+) -> CardView:
     """The card as `agent.device_state.compare` wants it.
+
+    Args:
+        storage: The evidence folder.
+        tail: Where its journal stands.
+        left: What the boots before left behind.
+        state: The device's own memory; None if there is none.
+        identity: The device's identity key; without it every journal counts.
 
     Raises:
         StorageError: Storage can't be read.
@@ -55,15 +66,15 @@ def view_of(storage: Storage, tail: Tail, left: Left, state: DeviceState | None)
         card=card,
         boot=tail.boot,
         line=tail.line.n if tail.line is not None else 0,
-        mark_hash=_mark_hash(storage, tail, mark) if mark is not None else "",
-        own_hash=_mark_hash(storage, tail, own) if own is not None else "",
+        mark_hash=_mark_hash(storage, tail, mark, identity) if mark is not None else "",
+        own_hash=_mark_hash(storage, tail, own, identity) if own is not None else "",
         present=frozenset(recording for recording in asked if _is_there(storage, recording)),
         running=left.running.recording if left.running is not None else "",
         carried=left.carried,
     )
 
 
-def _mark_hash(storage: Storage, tail: Tail, mark: Mark) -> str:
+def _mark_hash(storage: Storage, tail: Tail, mark: Mark, identity: PublicKey | None) -> str:
     """The hash of the line that the mark names, or another text where the chain does not reach it.
 
     A line that is there counts only with all that stands before it in its file: else whoever alters the first line has
@@ -73,8 +84,9 @@ def _mark_hash(storage: Storage, tail: Tail, mark: Mark) -> str:
     if found != mark.head:
         return found
     known = tail.journal is not None and tail.journal.boot == mark.boot
-    # The mark vouches for the chain before it, so that the certificate need not be checked here.
-    journal = tail.journal if known else read_boot(storage, mark.boot, None)
+    # The mark vouches for the chain before it. Its boot must all the same be ours: else somebody else's key could have
+    # signed a chain of any length before the line, and all of it would be read.
+    journal = tail.journal if known else read_boot(storage, mark.boot, identity)
     return found if journal is not None and journal.chained >= mark.line else BROKEN
 
 

@@ -103,11 +103,18 @@ class StateUpdater:
 
     def load(self) -> Loaded:
         """The state as it was found; read once, and again while storage does not give it out."""
+        known = self._loaded
+        if known is not None and known.found is not Found.UNREADABLE:
+            return known
+        loaded = self._store.load()  # not under the lock, for the journal's thread must not wait for it
         with self._lock:
             if self._loaded is None or self._loaded.found is Found.UNREADABLE:
-                self._loaded = self._store.load()
-                self._kept = self._loaded.state
-                self._counter = self._kept.counter if self._kept is not None else 0
+                self._loaded = loaded
+                self._counter = loaded.state.counter if loaded.state is not None else 0
+                if self._carry is None:
+                    self._kept = loaded.state
+                else:
+                    self._unread = loaded.state  # rule 4: this boot has begun without it
             return self._loaded
 
     def readable(self) -> Loaded:
@@ -255,12 +262,9 @@ class StateUpdater:
         """
         if self._loaded is None or self._loaded.found is not Found.UNREADABLE:
             return
-        loaded = self._store.load()  # not under the lock, for the journal's thread must not wait for it
+        loaded = self.load()
         if loaded.found is Found.UNREADABLE:
             raise StorageError(0, f"the device state {loaded.detail}")
-        with self._lock:
-            self._loaded = loaded
-            self._unread = loaded.state
 
     @property
     def due_ns(self) -> int | None:

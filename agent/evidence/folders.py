@@ -7,8 +7,9 @@ that can't be read, or is none, costs that recording only.
 
 import contextlib
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
@@ -21,13 +22,15 @@ from agent.evidence.manifest import opening as typed_opening
 from agent.evidence.numbering import MOST_LOOKS, highest
 from agent.keys import jws
 from agent.keys.certificates import BOOT_TYP
-from agent.keys.jwk import public_key
+from agent.keys.jwk import public_key, thumbprint
 from agent.storage.interface import Storage
 from agent.strict_json import sha256_hex
 
 MOST_CERTIFICATES = 64
 """Copies of boot certificates in one folder that are looked at, the newest ones."""
 _MOST_CERTIFICATE = 1 << 16
+_MOST_OPENING = 1 << 15
+"""Bytes of an opening statement: many times what one of ours has. More is not read, for very many can lie there."""
 _ITS_OWN = {
     errno.ENOTDIR,
     errno.ELOOP,
@@ -81,8 +84,9 @@ def look(
         if part is not None:
             parts.setdefault(part[0], set()).add(part[1])
     # Of the journals' boot lines, too: whoever takes the copies out of a recording gains nothing.
-    all_keys = None if identity is None else [*keys, *_boot_keys(storage, recording, identity)]
+    all_keys = None if identity is None else by_kid([*keys, *_boot_keys(storage, recording, identity)])
 
+    @cache
     def opened(number: int) -> Opening | None:
         return _opened(storage, recording, number, all_keys)
 
@@ -133,21 +137,30 @@ def _boot_keys(storage: Storage, recording: str, identity: PublicKey) -> Iterato
             continue
 
 
-def _opened(storage: Storage, recording: str, segment: int, keys: Sequence[PublicKey] | None) -> Opening | None:
+def by_kid(keys: Iterable[PublicKey]) -> dict[str, PublicKey]:
+    """Keys by the id that a signed message names."""
+    return {thumbprint(key): key for key in keys}
+
+
+def _opened(storage: Storage, recording: str, segment: int, keys: Mapping[str, PublicKey] | None) -> Opening | None:
     """The opening statement of this very segment, if one of the keys has signed it; without keys, any."""
     try:
-        token = storage.read(layout.opening(recording, segment), MOST_STATEMENT).decode("ascii")
+        token = storage.read(layout.opening(recording, segment), _MOST_OPENING).decode("ascii")
         if keys is None:
             return typed_opening(jws.peek(token, OPENING_TYPE))
+        # Only with the key that it names: else each of very many statements would be tried with each of many keys.
+        key = keys.get(jws.kid_of(token, OPENING_TYPE))
+        if key is None:
+            return None
+        statement = typed_opening(jws.verify(token, OPENING_TYPE, key))
     except (StorageError, EvidenceError, UnicodeDecodeError):
         return None
-    for key in keys:
-        try:
-            statement = typed_opening(jws.verify(token, OPENING_TYPE, key))
-        except EvidenceError:
-            continue
-        return statement if (statement.recording, statement.segment) == (recording, segment) else None
-    return None
+    return statement if (statement.recording, statement.segment) == (recording, segment) else None
+
+
+def begun_by(storage: Storage, recording: str, keys: Mapping[str, PublicKey] | None) -> bool:
+    """True if one of these boots' keys has signed that it began this recording: one look, whatever else lies there."""
+    return _opened(storage, recording, 1, keys) is not None
 
 
 def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
@@ -158,7 +171,7 @@ def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
 
 
 def certified(storage: Storage, recording: str, boots: Sequence[int], identity: PublicKey | None) -> bool:
-    """True if one of these boots, which no line of a journal names, has signed in a recording.
+    """True if one of these boots, which no line of a journal names, has begun a recording.
 
     A name alone is no certificate: else somebody could lay one beside an old recording, which would then be gone on
     with in place of the one that was interrupted.
@@ -169,9 +182,11 @@ def certified(storage: Storage, recording: str, boots: Sequence[int], identity: 
             continue
         if identity is None:
             return True
-        with contextlib.suppress(StorageError, EvidenceError, UnicodeDecodeError):
+        with contextlib.suppress(StorageError, EvidenceError, KeyFileError, UnicodeDecodeError):
             token = storage.read(path, _MOST_CERTIFICATE).decode("ascii")
-            if jws.verify(token, BOOT_TYP, identity).get("boot") == boot:
+            certificate = jws.verify(token, BOOT_TYP, identity)
+            own = certificate.get("boot") == boot
+            if own and begun_by(storage, recording, by_kid([public_key(certificate.get("jwk"))])):
                 return True
     return False
 

@@ -229,10 +229,8 @@ def _boot_id(storage: Storage, boot: int) -> str:
 def _newest(storage: Storage, boots: set[int], identity: PublicKey, known: int) -> tuple[int, int]:
     """The newest boot that left a line, and the newest one: that, or one that follows it without a gap."""
     ours = newest = highest(boots, partial(is_ours, storage, identity=identity), known=known)
-    step = 1
-    while storage.size(layout.journal(newest + step)) is not None:
-        newest += step
-        step = 1 if newest - ours < MOST_NAMES else 2 * step
+    while newest - ours < MOST_NAMES and storage.size(layout.journal(newest + 1)) is not None:
+        newest += 1
     return ours, newest
 
 
@@ -356,7 +354,8 @@ def _candidates(storage: Storage, account: Account, identity: PublicKey | None) 
     somebody has damaged its journal, and what it recorded must not take the place of what the newer one says.
 
     Those that the journals name are kept apart: where somebody has laid down more folders than are looked at, they
-    push none of these out.
+    push none of these out. Of the others only those are looked into that one of these boots has begun, for a look into
+    a folder that somebody has filled takes its time.
     """
     listed = [name for name in names_in(storage, layout.RECORDINGS) if layout.is_recording_id(name)]
     older = [boot for boot in account.silent if boot < account.boot]
@@ -365,7 +364,9 @@ def _candidates(storage: Storage, account: Account, identity: PublicKey | None) 
     before = [
         name for name in listed if older and name not in own and folders.certified(storage, name, older, identity)
     ]
-    after = [name for name in listed if name.startswith(tuple(f"{tag}-" for tag in account.tags))]
+    named = [name for name in listed if name not in own and name.startswith(tuple(f"{tag}-" for tag in account.tags))]
+    keys = None if identity is None else folders.by_kid(account.keys)
+    after = [name for name in named[-MOST_RECORDINGS:] if folders.begun_by(storage, name, keys)]
     after += [name for name in listed if newer and folders.certified(storage, name, newer, identity)]
     return list(dict.fromkeys([*before[-MOST_RECORDINGS:], *own, *after[-MOST_RECORDINGS:]]))
 

@@ -111,11 +111,11 @@ def prepare(
     known = loaded.state.mark.boot if loaded.state is not None and loaded.state.mark is not None else 0
     tail = read_tail(storage, owner.signer.public_key, known=known)
     found = left_behind(storage, tail, owner.signer.public_key)
-    view = view_of(storage, tail, found, loaded.state)
+    view = view_of(storage, tail, found, loaded.state, owner.signer.public_key)
     comparison = compare(view, loaded)
     takeover, left = take_over(storage, found, comparison)
     position = _position(tail, comparison, loaded, owner)
-    boot = _next_boot(storage, comparison.boot)
+    boot = _next_boot(storage, comparison.boot, random_bytes)
     reading = clocks.wall()
     signer = KeySigner.generate()
     key = random_bytes(KEY_BYTES)
@@ -215,12 +215,15 @@ def _position(tail: Tail, comparison: Comparison, loaded: Loaded, owner: Owner) 
     return _Position(mark.line, mark.head, max(floors, key=lambda floor: floor.utc_ns, default=None))
 
 
-def _next_boot(storage: Storage, highest: int) -> int:
-    """The number of this boot: above all that were begun, and one whose place nothing lies in."""
-    boot, step = highest + 1, 1
+def _next_boot(storage: Storage, highest: int, random_bytes: RandomBytes) -> int:
+    """The number of this boot: above all that were begun, and one whose place nothing lies in.
+
+    Beyond a bound it is looked for at random: whoever knew where could fill these places, and use up all numbers.
+    """
+    boot = highest + 1
     while storage.size(layout.journal(boot)) is not None:
-        boot += step
-        step = 1 if boot - highest < MOST_NAMES else 2 * step
+        near = boot - highest < MOST_NAMES
+        boot += 1 if near else 1 + int.from_bytes(random_bytes(2), "big")
     return boot
 
 

@@ -126,11 +126,16 @@ def _write_whole(target: Path, data: bytes, *, folder: int = OWNER_FOLDER, mode:
     """What is at `target` is now `data`, durably; before that it is what it was, and never anything between.
 
     A rest of an earlier, cut attempt is removed first: opened as it is, it could lead elsewhere, or be a pipe that
-    blocks.
+    blocks. Something in its place that can't be removed, as a folder, is left, and another name taken.
     """
     make_folders(target.parent, folder)
     unfinished = target.with_name(f".{target.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
+    try:
+        unfinished.unlink(missing_ok=True)
+    except OSError:
+        if not os.path.lexists(unfinished):
+            raise
+        unfinished = target.with_name(f".{target.name}.{os.urandom(8).hex()}.unfinished")
     file = DiskFile(unfinished, _create(unfinished, mode))
     try:
         file.write_at(0, data)

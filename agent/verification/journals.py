@@ -20,7 +20,8 @@ The rules, in order (the format is that of `agent.evidence.journal`):
 8. While a recording runs, segments are attested or a line says why not (see `agent.verification.stalls`).
 
 9. A boot whose device remembers a line that the card lacks goes on from that line, and says so in its first line
-   (`entries.Continuity`). That explains where the lines between are not, and excuses nothing.
+   (`entries.Continuity`). That explains where the lines between are not, and excuses nothing. If nobody has signed that
+   first line, only that of a later boot, which goes on from the same line, explains it.
 
 After anything wrong, reading goes on with the next line, so that one alteration is told once and hides no other.
 """
@@ -119,6 +120,7 @@ class _Reader:
         self._found_stalls: list[Stall] = []
         self._vouched: list[int] = []
         self._missing: tuple[str, int, int] | None = None
+        self._unexplained: dict[str, tuple[str, str]] = {}
         self._bad = 0
 
     def miss(self, path: str, first: int, last: int) -> None:
@@ -167,6 +169,11 @@ class _Reader:
 
     def finish(self) -> None:
         """There is no further file."""
+        for place, lines in self._unexplained.values():
+            said = (
+                f"{lines}, and the boot line that says where they are is signed by nobody: anybody can have written it"
+            )
+            self._findings.add(Code.JOURNAL_LINE_MISSING, place, said)
         if self._loose and not self._unread:
             self._findings.add(
                 Code.JOURNAL_CUT,
@@ -209,6 +216,9 @@ class _Reader:
         goes_on = told is not None and told.line >= self._number
         if told is not None and goes_on and (line.n, line.prev) == (told.line + 1, told.head):
             self._report_gap(line.n, told)
+            lines = f"lines {self._number + 1} to {told.line} are missing before line {line.n}"
+            if (self._number, self._head) != (told.line, told.head):
+                self._unexplained.setdefault(told.head, (self._at(line.n), lines))
             self._missing = None
             self._number, self._head = told.line, told.head
             self._unread = 0
@@ -424,6 +434,8 @@ class _Reader:
 
     def _believe(self, n: int, entry: entries.Entry) -> None:
         match entry:
+            case entries.Boot() if entry.continuity is not None:
+                self._unexplained.pop(entry.continuity.head, None)
             case entries.ShutDown():
                 self._boot.shut_down = self._boot.last == n + 1  # of which the second is the checkpoint
             case entries.RecordingEnded():

@@ -209,6 +209,8 @@ def read_journals(tree: Tree, folder: str, authority: Authority, findings: Findi
         else:
             reader.read(Boot(number, boots[number]), data)
         expected = number + 1
+    for place in reader.unexplained.values():
+        findings.say("journal_line_missing", place)
     if reader.loose and not reader.unread:
         findings.say("journal_cut", reader.torn_path)
     return reader.journal
@@ -240,6 +242,7 @@ class _Reader:
         self._stalled: list[int] = []
         self._vouched: list[int] = []
         self.missing = ""
+        self.unexplained: dict[str, str] = {}
         self._bad = 0
 
     def not_explained(self) -> None:
@@ -310,6 +313,8 @@ class _Reader:
             if to >= self._n and (line.n, line.said["prev"]) == (to + 1, head):
                 if 0 < self._n < to and not told.get("whole", False):
                     self._say("journal_line_missing", boot, self._n + 1)
+                if (self._n, self._hash) != (to, head):
+                    self.unexplained.setdefault(head, f"{boot.path} line {line.n}")
                 self._n, self._hash, self.unread, self.missing = to, head, 0, ""
         self.not_explained()
 
@@ -427,6 +432,8 @@ class _Reader:
     def _signed(self, boot: Boot, n: int, entry: dict[str, Any]) -> None:
         """What a line tells once it is signed."""
         match entry["kind"]:
+            case "boot":
+                self.unexplained.pop((entry.get("continuity") or {}).get("head", ""), None)
             case "requested":
                 boot.requests[entry["request"]] = Request(entry["action"], boot.attributed)
             case "decided":
