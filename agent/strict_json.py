@@ -49,7 +49,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # In linear time: an object of many names must not cost whoever reads it more than its bytes do.
         repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise EvidenceError(
-            f"expected each JSON name once, got {repeated[:40]!r} more than once: two readers could read two things"
+            f"expected each JSON name once, got {repeated[:40]!r} twice: two readers could read two things"
         )
     return value
 

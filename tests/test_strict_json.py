@@ -65,6 +65,6 @@ def test_many_objects_beside_each_other_are_not_nested() -> None:
 def test_name_repeated_at_the_end_of_very_many_is_refused_in_linear_time() -> None:
     names = ",".join(f'"{number:x}":0' for number in range(100_000))
     began = time.monotonic()
-    with pytest.raises(EvidenceError, match="'z' more than once"):
+    with pytest.raises(EvidenceError, match="'z' twice"):
         strict_json(f'{{{names},"z":0,"z":0}}'.encode())
     assert time.monotonic() - began < 10, "a search for each name among all took minutes"

@@ -11,7 +11,8 @@ A typo must not leave a camera that records nothing. The rules, in order:
    starts one by itself.
 4. Neither of them permits everything, whatever they say of `unsafe_permit_everything`.
 5. A file with which no camera delivers, or no storage can be read, for `PATIENCE_NS`, while the last good one names
-   another camera or storage: the recorder ends in order and begins anew with the last good one.
+   another camera or storage: the recorder ends in order and begins anew with the last good one. A recording that runs
+   is kept in memory instead for as long as all of it fits; when the recorder begins anew after that, it starts one.
 6. Where no identity can be read from the places that are known, nothing can be signed or sealed, and nothing records.
 
 An older configuration may be weaker than the present one. That is why rule 1 says so much, and why the file is tried
@@ -44,6 +45,8 @@ PATIENCE_NS = 15 * NS
 """So long a new file's camera and storage have, before the last good one is gone back to."""
 GIVEN_UP = "BWC_CONFIGURATION_GIVEN_UP"
 """Environment of a recorder that begins anew: SHA-256 of the file that did not serve, a blank, and why."""
+GOES_ON = "BWC_RECORDING_GOES_ON"
+"""Environment of a recorder that begins anew while a recording runs that no storage has: it starts one by itself."""
 _HEADER = re.compile(r"^[ \t]*\[\[?[ \t]*([A-Za-z0-9_-]+).*$", re.MULTILINE)
 _ENCODER = Path("/dev/video11")
 
@@ -84,6 +87,7 @@ class Chosen:
         file: The configuration file; relative paths start there, whatever the origin.
         text: What was read; empty for the built-in one.
         problem: Why it is not the file that counts; empty if it is.
+        goes_on: A recording ran when the recorder began anew.
     """
 
     config: Config
@@ -91,6 +95,7 @@ class Chosen:
     text: str = ""
     origin: Origin = Origin.FILE
     problem: str = ""
+    goes_on: bool = False
 
     @property
     def digest(self) -> str:
@@ -99,9 +104,9 @@ class Chosen:
 
     @property
     def starts_by_itself(self) -> bool:
-        """Nothing is known that could start a recording."""
+        """A recording is to go on, or nothing is known that could start one."""
         controls = self.config.controls
-        return self.origin is Origin.BUILT_IN and not (controls.buttons or controls.triggers)
+        return self.goes_on or (self.origin is Origin.BUILT_IN and not (controls.buttons or controls.triggers))
 
 
 def from_file(file: Path, given_up: str = "") -> Chosen:

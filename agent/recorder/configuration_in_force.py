@@ -49,12 +49,14 @@ class Seen:
         pictured: The camera has delivered something.
         storage_read: Storage was read.
         recording: A recording runs.
+        lost: Something of a recording fell out of memory unstored.
     """
 
     standing_by: bool
     pictured: bool
     storage_read: bool
     recording: bool
+    lost: bool = False
 
 
 class ConfigurationInForce:
@@ -113,8 +115,9 @@ class ConfigurationInForce:
         if self._judged or self._clocks.monotonic_ns() - self._began_ns < PATIENCE_NS:
             return ""
         why = self._failing(chosen, seen)
-        # Without a camera nothing is lost by an end; without storage, what a recording holds in memory would be.
-        self._judged = not why
+        # Without a camera nothing is lost by an end; without storage, what a recording holds in memory would be. So
+        # that recording is kept until memory is full: then only another storage can have anything of it.
+        self._judged = not why and (seen.storage_read or not seen.recording)
         return why
 
     def _failing(self, chosen: Chosen, seen: Seen) -> str:
@@ -129,7 +132,7 @@ class ConfigurationInForce:
         seconds = PATIENCE_NS // NS
         if not seen.pictured and good.source != chosen.config.source:
             return f"its camera {chosen.config.source.camera!r} has delivered nothing for {seconds} s"
-        if not seen.storage_read and not seen.recording and good.storage != chosen.config.storage:
+        if not seen.storage_read and (seen.lost or not seen.recording) and good.storage != chosen.config.storage:
             return f"its storage {chosen.config.storage.path!r} could not be read for {seconds} s"
         return ""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from agent import output
 from agent.clock import Clocks
 from agent.errors import BwcError, ControlError
-from agent.recorder.configuration import GIVEN_UP, Chosen, Origin, built_in, from_file, last_good
+from agent.recorder.configuration import GIVEN_UP, GOES_ON, Chosen, Origin, built_in, from_file, last_good
 from agent.recorder.service import Service
 
 POWER_OFF = 100
@@ -35,13 +35,14 @@ class UnusableError(BwcError, RuntimeError):
     """No configuration gives a recorder. Its text says why, of each."""
 
 
-def build(file: Path, clocks: Clocks | None = None, given_up: str = "") -> Service:
+def build(file: Path, clocks: Clocks | None = None, given_up: str = "", *, goes_on: bool = False) -> Service:
     """A recorder that has its place, with the best configuration that serves.
 
     Args:
         file: The configuration file.
         clocks: Both clocks.
         given_up: See `agent.recorder.configuration.GIVEN_UP`.
+        goes_on: See `agent.recorder.configuration.GOES_ON`.
 
     Raises:
         ControlError: Another recorder has the place.
@@ -59,7 +60,7 @@ def build(file: Path, clocks: Clocks | None = None, given_up: str = "") -> Servi
             chosen = make()
             if chosen is None:
                 continue
-            chosen = replace(chosen, problem=next(iter(problems), ""))
+            chosen = replace(chosen, problem=next(iter(problems), ""), goes_on=goes_on)
             service = Service(chosen.config, file, clocks, chosen=chosen)
             service.claim()
         except ControlError as error:
@@ -84,8 +85,9 @@ def run(config_file: Path) -> int:
         ControlError: Another recorder has the place.
     """
     given_up = os.environ.pop(GIVEN_UP, "")
+    goes_on = bool(os.environ.pop(GOES_ON, ""))
     try:
-        service = build(config_file, given_up=given_up)
+        service = build(config_file, given_up=given_up, goes_on=goes_on)
     except UnusableError as error:
         why = f"nothing can be recorded: {error}"
         _pause(lambda: _say(why))
@@ -97,6 +99,8 @@ def run(config_file: Path) -> int:
     if service.begin_anew and not power_off:
         _say(f"WARNING: the configuration is given up: {service.begin_anew.partition(' ')[2]}")
         os.environ[GIVEN_UP] = service.begin_anew
+        if service.recording_goes_on:
+            os.environ[GOES_ON] = "1"
         # The same process to the service manager, and a new one in all else: no library keeps what it had of a camera.
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
     return POWER_OFF if power_off else 0

@@ -328,6 +328,11 @@ class Recorder:
         return self._policy_read
 
     @property
+    def has_lost(self) -> bool:
+        """True once something of a recording fell out of memory before it could be stored."""
+        return self._storage_watch.has_lost
+
+    @property
     def standing_by(self) -> bool:
         """True once storage was read, its policy is in force, and the camera, the first source, delivers.
 

@@ -86,6 +86,7 @@ class Service:
 
     Attributes:
         begin_anew: Why the recorder ended: its configuration does not serve. Empty if that is not why.
+        recording_goes_on: A recording ran then.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Service:
         self._clocks = clocks or SystemClocks()
         chosen = chosen or Chosen(config, config_file)
         self.begin_anew = ""
+        self.recording_goes_on = False
         self._starts_by_itself = chosen.starts_by_itself
         self._claimed = False
         self._run_directory = resolve(config_file, config.run.directory)
@@ -375,9 +377,10 @@ class Service:
             self._starts_by_itself = False
             recorder.control.put(on.StartAsked(self._clocks.monotonic_ns(), on.Cause.CONFIGURATION))
         why = self._configuration.judge(
-            Seen(recorder.standing_by, recorder.feed.packets > 0, recorder.storage_read, recording)
+            Seen(recorder.standing_by, recorder.feed.packets > 0, recorder.storage_read, recording, recorder.has_lost)
         )
         if why and not self._ending.is_set():
+            self.recording_goes_on = recording
             self.begin_anew = f"{self._configuration.status.digest} {why}"
             recorder.control.put(on.Told(self._clocks.monotonic_ns()))
 

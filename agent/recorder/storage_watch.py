@@ -62,6 +62,8 @@ class StorageWatch:
         self._counted_ns = 0
         self._stuck_at = -1
         self._behind = self._silent = False
+        self.has_lost = False
+        """Something of a recording fell out of memory unstored."""
 
     def look(self) -> None:
         """Compare with what was seen before."""
@@ -89,6 +91,7 @@ class StorageWatch:
             self._durable, self._durable_ns = durable, now
         self._least_ns = min(self._least_ns, waits_ns)
         falls_out = self._feed.loses(job.cursor)
+        self.has_lost |= falls_out
         stuck = now - self._durable_ns >= HANG_NS
         if (stuck and (waits_ns >= HANG_NS or (waits_ns and falls_out))) or waits_ns - self._least_ns >= BEHIND_NS:
             if not self._behind:

@@ -6,7 +6,8 @@ The rules, in order:
    that of the journal's times, for a camera tells of its shift when it docks. The limit is that of the newest line on
    the policy before, `DEFAULT_PER_HOUR` where the station has none.
 3. A device that found its card put back or exchanged, a recording missing, or its own memory lost, put back or not kept
-   is an alarm of that kind.
+   is an alarm of that kind. So is one that found files among its kept policies that are none, or older ones only: what
+   is laid there can keep a newer policy from being kept.
 
 All rest on journal lines that the device signs, and `bwc-agent verify` finds a line that was told and is not there.
 """
@@ -19,6 +20,10 @@ from agent.dock.messages import Event, Status
 from agent.station.store import Store
 
 UNSAFE_POLICY = "unsafe_policy"
+_POLICIES = {
+    "policy_damaged": "the device found a file among its policies that is none of the agency's",
+    "policy_rolled_back": "the device found only older policies than one that it had",
+}
 DECLARED_STOPS = "declared_stops"
 DEFAULT_PER_HOUR = 3
 MOST_PER_HOUR = 3600
@@ -53,6 +58,9 @@ def of_event(store: Store, device: str, event: Event) -> Iterator[tuple[str, str
     match entry.get("kind"):
         case "policy" if entry.get("what") == "policy_unsafe":
             yield UNSAFE_POLICY, _PERMITS
+        case "policy" if str(entry.get("what")) in _POLICIES:
+            kind = str(entry["what"])
+            yield kind, f"{_POLICIES[kind]}, by line {event.data.line} of its journal"
         case "tampered" if str(entry.get("what")) in _MEMORY and entry.get("ended") is not True:
             kind = str(entry["what"])
             yield kind, f"{_MEMORY[kind]}, by line {event.data.line} of its journal"

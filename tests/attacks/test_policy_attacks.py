@@ -71,3 +71,26 @@ def test_thousands_of_planted_bundles_cost_few_reads_and_hide_no_policy() -> Non
     assert kinds == [Happening.DAMAGED] * MOST_TRIED + [Happening.IN_FORCE]
     assert storage.reads == MOST_TRIED
     assert after.digest == before.digest
+
+
+def test_planted_name_of_the_next_version_keeps_the_policy_in_force_and_is_said() -> None:
+    """What lies where the next bundle belongs keeps it out: it is named, at the offer and at each boot."""
+    clocks, storage = FakeClocks(), MemoryStorage()
+    signer = files.load_signer(f"file:{agency().policy}")
+    storage.publish("policy/00000002.jws", b"garbage")
+    now = clocks.wall()
+    token = sign_bundle(
+        signer,
+        agency="city",
+        version=2,
+        not_before_ns=now.utc_ns - DAY,
+        expires_ns=now.utc_ns + DAY,
+        pack=("us-dc", shipped("us-dc").text),
+        gestures=TWO_BUTTONS,
+    )
+    keeper = Keeper(StorageShelf(storage), [signer.public_key], "city")
+    assert [event.kind for event in keeper.load(now)] == [Happening.DAMAGED, Happening.BUILT_IN]
+    refused = keeper.offer(token, now)
+    assert (refused.kind, refused.version) == (Happening.REFUSED, 2)
+    assert "policy/00000002.jws" in refused.detail
+    assert storage.read("policy/00000002.jws") == b"garbage"

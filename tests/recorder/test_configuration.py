@@ -294,6 +294,9 @@ def test_new_storage_that_can_not_be_read_is_given_up_unless_a_recording_is_in_m
     held = InForce(file, kept)
     held.clocks.advance(16)
     assert held.tested.judge(replace(STORELESS, recording=True)) == ""
+    held.clocks.advance(600)
+    assert held.tested.judge(replace(STORELESS, recording=True)) == "", "all of it is in memory"
+    assert "could not be read" in held.tested.judge(replace(STORELESS, recording=True, lost=True))
     free = InForce(file, kept)
     free.clocks.advance(16)
     assert "could not be read" in free.tested.judge(STORELESS)

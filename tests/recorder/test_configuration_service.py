@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,6 +145,45 @@ def test_new_camera_that_is_not_there_gives_way_to_the_last_good_one(pilot: Path
     finally:
         recorder.__exit__()
     assert [entry.what for entry in used(recorder, 3)] == ["last_good"]
+
+
+def test_recording_that_began_on_a_storage_that_is_not_there_goes_on_on_the_last_good_one(pilot: Path) -> None:
+    """A start within the patience for a new storage kept the recorder on it for good, and nothing was ever stored."""
+    change(pilot, "max_mb = 96", "max_mb = 1")
+    change(pilot, 'camera = "pattern:160x120@30"', 'camera = "pattern:640x360@30"')
+    recorder = Running(pilot)
+    once_good(recorder)
+    change(pilot, 'path = "evidence"', 'path = "/proc/evidence"')
+    with recorder.log.open("ab") as log:
+        recorder.process = subprocess.Popen(
+            [sys.executable, "-m", "agent", "run", "--config", str(pilot)], stdout=log, stderr=log, cwd=ROOT
+        )
+
+    def wait(done: Callable[[dict[str, Any]], bool], seconds: int) -> dict[str, Any]:
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                status = recorder.status()
+            except ControlError:
+                status = {}
+            if status and done(status):
+                return status
+            assert time.monotonic() < until, recorder.said()
+            time.sleep(0.1)
+
+    try:
+        wait(lambda status: bool(status["tracks"]), 30)
+        recorder.ask("start")
+        wait(lambda status: status["mode"] == "recording", 10)
+        status = wait(lambda status: status["configuration"]["origin"] == "last_good" and status["boot"] > 0, 120)
+        wait(lambda status: status["mode"] == "recording", 30)
+        boot = status["boot"]
+        wait(lambda _: any(isinstance(entry, entries.SegmentOpened) for entry in recorder.entries(boot)), 30)
+        assert recorder.terminate() == 0
+    finally:
+        recorder.__exit__()
+    [started] = [entry for entry in recorder.entries(boot) if isinstance(entry, entries.RecordingStarted)]
+    assert started.cause == "configuration"
 
 
 def test_reload_changes_a_running_recording_s_segments_and_ends_nothing(pilot: Path) -> None:

@@ -112,6 +112,13 @@ def test_card_that_was_put_back_is_an_alarm_of_its_own_kind(store: Store) -> Non
     assert "put back to an earlier state" in found[0][0][1]
 
 
+def test_planted_and_older_policies_are_an_alarm_of_their_own_kind_and_good_ones_none(store: Store) -> None:
+    shift = Shift(store)
+    happened = ("policy_damaged", "policy_rolled_back", "policy_in_force", "policy_refused", "policy_built_in")
+    found = [shift.tell(BEGAN_NS, "policy", what=what, version=2, policy="", why="") for what in happened]
+    assert [kind for alarms in found for kind, _ in alarms] == ["policy_damaged", "policy_rolled_back"]
+
+
 def test_end_of_a_problem_and_other_tampering_are_none(store: Store) -> None:
     shift = Shift(store)
     assert shift.tell(BEGAN_NS, "tampered", what="state_not_kept", at_us=1, ended=True) == []
