@@ -5,7 +5,7 @@ The rules, in order:
    refuses loses none of it. The high-water mark and the recordings follow what is on storage: the state never claims
    what the card may lack.
 2. What a boot found stands in its first line. Until that line is on storage the state stays as it was, or a cut in
-   between would make it unsaid.
+   between would make it unsaid; rule 1 begins after it.
 3. A change is saved within `SAVE_NS`, by a thread of its own, and at most once in that time; who changes something
    never waits. One exception: used authorisations are on storage before `save_used` returns.
 4. A state that can't be read is not replaced before it could be: it may hold what restricts. Then the stricter counts.

@@ -71,6 +71,7 @@ class SegmentMaker:
         number = builder.place.segment
         self._certify(job.recording)
         try:
+            self._check_closable(job.recording, number)
             self._storage.publish(layout.opening(job.recording, number), builder.opening)
             file = self._storage.create(layout.segment(job.recording, number))
         except StorageError as error:
@@ -102,9 +103,14 @@ class SegmentMaker:
             raise StorageError(errno.EMLINK, f"expected a free segment number up to {MOST_SEGMENTS}: all are taken")
         job.segment = number
 
+    def _check_closable(self, recording: str, number: int) -> None:
+        """A segment in whose manifest's place something lies already could never be closed."""
+        if self._storage.size(layout.manifest(recording, number)) is not None:
+            raise StorageError(errno.EEXIST, f"expected no manifest of segment {number} yet: it could not be closed")
+
     def _is_taken(self, recording: str, number: int) -> bool:
-        places = (layout.opening(recording, number), layout.segment(recording, number))
-        return any(self._storage.size(path) is not None for path in places)
+        places = (layout.opening, layout.segment, layout.manifest)
+        return any(self._storage.size(place(recording, number)) is not None for place in places)
 
     def _begin(self, job: Job, packets: list[Packet], identity: Identity, *, overlap: bool) -> SegmentBuilder:
         """A new segment, or the one whose opening statement storage may already hold from an attempt that failed."""

@@ -244,3 +244,18 @@ def test_card_put_back_while_the_clocks_battery_was_out_is_not_silent() -> None:
     device.boot()
     device.run(2)
     assert not device.recorder.status().device_state.events  # once: the next save has filled the anchor again
+
+
+def test_manifests_planted_in_the_next_segments_places_leave_no_segment_open() -> None:
+    device = interrupted()
+    device.segment_s = 5.0
+    running = device.recording
+    for segment in range(2, 60):
+        lay(device, layout.manifest(running, segment), b"planted")
+    device.boot()
+    device.run(20)
+    closed = [entry for entry in device.entries(entries.SegmentClosed, 2) if isinstance(entry, entries.SegmentClosed)]
+    assert [entry.segment for entry in closed] == [60, 61, 62]
+    assert len(device.entries(entries.StorageFailed, 2)) <= 1
+    assert not device.entries(entries.Refused, 2)
+    assert memory(device).read(layout.manifest(running, 2)) == b"planted"
