@@ -29,6 +29,8 @@ STATE_LOST = "state_lost"
 STATE_UNREADABLE = "state_unreadable"
 STATE_ROLLED_BACK = "state_rolled_back"
 RECORDING_MISSING = "recording_missing"
+_MOST_NAMES = 48
+"""Triggers' names beyond which the card adds none to those of the state: who invents names displaces no real one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,10 @@ def _stricter(view: CardView, state: Carried, running: Running | None, *, goes_o
     recording = goes_on.recording if goes_on is not None else view.running
     both = recording == of_state == view.running
     own = state if recording == of_state and recording else card
-    ages = [*state.triggers.items(), *card.triggers.items()]
+    room = max(0, _MOST_NAMES - len(state.triggers))
+    others = sorted((age, name) for name, age in card.triggers.items() if name not in state.triggers)[-room:]
+    known = [(name, age) for name, age in card.triggers.items() if name in state.triggers]
+    ages = [*state.triggers.items(), *known, *((name, age) for age, name in others if room)]
     return Carried(
         latched=state.latched or card.latched,
         policy_version=max(state.policy_version, card.policy_version),

@@ -20,6 +20,8 @@ from agent.evidence.journal import Line
 from agent.evidence.sure_time import SureTime
 
 MOST_TRIGGERS = 64
+MOST_INVENTED = 16
+"""Triggers that unattested lines can add: more than a camera has, and too few to displace real ones."""
 MOST_NAME = 64
 """Letters of a trigger's or an action's name in an unattested line."""
 MOST_ACTIONS = 16
@@ -44,7 +46,7 @@ class _Added:
         match line.entry:
             case entries.TriggerRaised() as entry if len(entry.name) <= MOST_NAME:
                 self.latched |= entry.name == "critical_incident"
-                if len(self.triggers) < MOST_TRIGGERS:
+                if len(self.triggers) < MOST_INVENTED:
                     self.triggers.add(entry.name)
             case entries.Authorised(action="LatchCriticalIncident"):
                 self.latched = True
@@ -62,7 +64,7 @@ class _Added:
         """What a later boot's unattested lines add as well."""
         self.latched |= other.latched
         self.classified |= other.classified
-        self.triggers = set(sorted(self.triggers | other.triggers)[:MOST_TRIGGERS])
+        self.triggers = set(sorted(self.triggers | other.triggers)[:MOST_INVENTED])
         for action, us in other.used_us.items():
             self._add(self.used_us, action, us, _DAY_MS * 1000)
         for action, times in other.asked.items():

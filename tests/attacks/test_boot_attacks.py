@@ -21,6 +21,7 @@ from agent.storage.disk import DiskStorage
 from agent.strict_json import b64, encode_json
 from agent.verification.findings import Code, Verdict
 from agent.verification.verify import verify
+from tests.attacks.test_card_attacks import chain_on
 from tests.support.device import Device
 from tests.support.storage import MemoryStorage
 from tests.support.stores import MemoryRam
@@ -259,3 +260,24 @@ def test_manifests_planted_in_the_next_segments_places_leave_no_segment_open() -
     assert len(device.entries(entries.StorageFailed, 2)) <= 1
     assert not device.entries(entries.Refused, 2)
     assert memory(device).read(layout.manifest(running, 2)) == b"planted"
+
+
+def test_invented_triggers_on_a_card_that_was_put_back_displace_no_real_one() -> None:
+    device = Device()
+    device.run(3)
+    device.press("record", times=2)
+    before = {path: bytes(file.durable) for path, file in memory(device).files.items()}
+    device.raise_trigger("siren")
+    device.run(3)
+    for attack in range(4):
+        memory(device).cut_power()
+        device.storage = MemoryStorage()
+        for path, data in before.items():
+            lay(device, path, data)
+        names = [entries.TriggerRaised(f"invented-{attack}-{number:02d}", 1) for number in range(64)]
+        chain_on(device, *names)
+        device.boot()
+        device.run(3)
+        said = device.lines(device.recorder.status().boot)[0].entry
+        assert isinstance(said, entries.Boot)
+        assert "siren" in said.carried.triggers
