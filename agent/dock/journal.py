@@ -234,7 +234,8 @@ class Reader:
 
     def _is_attested(self, boot: int, line: Read, following: bytes) -> bool:
         """False of a line that needs the checkpoint that follows, and has none by this boot's key."""
-        if line.kind not in SIGNED_KINDS or line.kind == "decided":
+        refusal = line.kind == "decided" and line.fields["entry"].get("allowed") is False
+        if line.kind not in SIGNED_KINDS or refusal:  # a refusal permits nothing, and its signature may come later
             return True
         checkpoint = parse(following)
         if self._key[0] != boot:

@@ -8,7 +8,7 @@ from agent.dock.journal import Reader
 from agent.dock.messages import Event, decode
 from agent.errors import StorageError
 from agent.evidence import layout
-from agent.evidence.entries import PolicyChanged, RecordingEnded
+from agent.evidence.entries import Decided, PolicyChanged, RecordingEnded
 from agent.keys import certificates
 from agent.storage.disk import DiskStorage
 from tests.attacks.test_card_attacks import chain_on
@@ -67,10 +67,11 @@ def test_line_that_somebody_appended_is_told_as_unattested() -> None:
     device.press("record", times=2)
     device.run(1)
     storage.cut_power()
-    chain_on(device, RecordingEnded(device.recording, 1, 1), PolicyChanged("policy_in_force", 9, "00" * 32))
+    grant = Decided(1, allowed=True, policy="00" * 32)
+    chain_on(device, grant, RecordingEnded(device.recording, 1, 1), PolicyChanged("policy_in_force", 9, "00" * 32))
     device.boot()
     device.run(1)
-    forged = {line.n for line in device.lines(1)[-2:]}
+    forged = {line.n for line in device.lines(1)[-3:]}
     lines = list(Reader(storage).lines(MOST, MOST))
     assert {line.n for line in lines if not line.attested} == forged
     told = {line.n: line.event("city", "cam-1").data.entry for line in lines if line.told}
