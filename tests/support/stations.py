@@ -18,6 +18,7 @@ from agent.station import service
 from agent.station.quota import Quota
 from agent.station.service import Station
 from agent.station.store import Store
+from tests.support.clean_up import after_test
 from tests.support.clocks import FakeClocks
 from tests.support.device import agency, trust
 
@@ -102,6 +103,7 @@ class Rig:
         monkeypatch.setattr(service, "Connection", StandIn)
         self.path = folder / "station.sqlite"
         self.store = Store(self.path)
+        after_test(self.store.close)
         self.clocks = FakeClocks()
         self.said: list[str] = []
         self.station = Station(
