@@ -41,6 +41,12 @@ REFUSALS = 2
 AGENCY = "demo-pd"
 DEVICE = "camera-7"
 MOST_LOST_S = 0.5
+FRAGMENT_HEAD = b"moof\0\0\0\x10mfhd"
+"""How each fragment begins where it is in clear (ISO/IEC 14496-12, 8.8.4 and 8.8.5): too long to come about by chance,
+as any four bytes do in one of some hundred recordings of this length."""
+PIECE = 64
+BETWEEN_PIECES = 1 << 15
+"""Bytes that are looked for out of an opened film, and how far apart they are taken."""
 
 
 class Story:
@@ -297,7 +303,10 @@ class Story:
         say.claim("oversight opens all of it", code == 0)
         self._claim_length("first.mp4", PRE_EVENT_S + self._first_s)
         sealed = b"".join(path.read_bytes() for path in self._evidence.rglob("*.seg"))
-        say.claim("no picture lies on the camera's storage in clear", b"moof" not in sealed and b"mdat" not in sealed)
+        films = [(self._out / name).read_bytes() for name in ("first.mp4", "second.mp4")]
+        pieces = [film[at : at + PIECE] for film in films for at in range(0, len(film) - PIECE, BETWEEN_PIECES)]
+        hidden = not any(piece in sealed for piece in [FRAGMENT_HEAD, *pieces])
+        say.claim("no picture lies on the camera's storage in clear", hidden)
 
     def _open_one(self, recording: str, who: str, name: str) -> tuple[int, str]:
         return run_tool(
