@@ -1,6 +1,7 @@
 """A recorder's process: built from a configuration, it runs the threads, and tells systemd how it is.
 
-Start order is chosen for a short dark time: the source is opened first, in a thread of its own, while keys are read.
+Keys are read first, since without them nothing can be signed; sources are opened in threads of their own, while storage
+is read.
 """
 
 import contextlib

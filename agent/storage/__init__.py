@@ -1,4 +1,4 @@
-"""Where evidence is kept: one interface, and the only code that writes files.
+"""Where evidence is kept: one interface, and the only code that writes evidence.
 
 Nothing here knows what the bytes mean. Callers pass paths relative to the evidence folder, with `/` between parts.
 """
