@@ -68,13 +68,14 @@ def test_station_whose_clock_is_off_by_years_says_so_and_attests_once_it_is_righ
 
 
 def test_broker_whose_clock_is_off_by_years_refuses_everybody_until_it_is_right(bench: Docked) -> None:
+    # Back, not ahead: Mosquitto 2.0.21 under libfaketime died of SIGSEGV in half of the runs after January 2038.
     clock = WrongClock(bench.folder)
-    clock.set(30)
+    clock.set(-30)
     bench.broker.environment = clock.environment
     bench.broker.start()
     bench.start_station()
     bench.contact(closed=True)
-    bench.until(lambda: any("certificate expired" in line for line in bench.said))
+    bench.until(lambda: any("bad certificate" in line for line in bench.said))
     assert spoofed(bench)
     clock.set(0)
     bench.until(lambda: arrived(bench) and complete(bench))
