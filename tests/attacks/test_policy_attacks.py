@@ -2,10 +2,11 @@
 
 import pytest
 
-from agent.clock import NS
+from agent.clock import NS, WallReading
 from agent.core.gestures_layout import TWO_BUTTONS
 from agent.evidence.entries import PolicyChanged
 from agent.keys import files
+from agent.keys.signer import Signer
 from agent.policy.bundle import sign_bundle
 from agent.policy.keeper import MAX_TOKEN, MOST_TRIED, Happening, Keeper, StorageShelf
 from agent.policy.packs import shipped
@@ -50,11 +51,9 @@ def test_planted_number_reaches_no_line_of_the_journal(name: str) -> None:
     assert [(line.what, line.version) for line in lines] == [("policy_in_force", 1)]
 
 
-def test_thousands_of_planted_bundles_cost_few_reads_and_hide_no_policy() -> None:
-    clocks, storage = FakeClocks(), Reading()
-    signer = files.load_signer(f"file:{agency().policy}")
-    now = clocks.wall()
-    token = sign_bundle(
+def second_bundle(signer: Signer, now: WallReading) -> str:
+    """A good bundle of version 2."""
+    return sign_bundle(
         signer,
         agency="city",
         version=2,
@@ -63,6 +62,13 @@ def test_thousands_of_planted_bundles_cost_few_reads_and_hide_no_policy() -> Non
         pack=("us-dc", shipped("us-dc").text),
         gestures=TWO_BUTTONS,
     )
+
+
+def test_thousands_of_planted_bundles_cost_few_reads_and_hide_no_policy() -> None:
+    clocks, storage = FakeClocks(), Reading()
+    signer = files.load_signer(f"file:{agency().policy}")
+    now = clocks.wall()
+    token = second_bundle(signer, now)
     before = Keeper(StorageShelf(storage), [signer.public_key], "city")
     assert before.offer(token, now).kind is Happening.IN_FORCE
     storage.planted = {f"{number:08d}.jws" for number in range(50_000, 66_000)}
@@ -79,15 +85,7 @@ def test_planted_name_of_the_next_version_keeps_the_policy_in_force_and_is_said(
     signer = files.load_signer(f"file:{agency().policy}")
     storage.publish("policy/00000002.jws", b"garbage")
     now = clocks.wall()
-    token = sign_bundle(
-        signer,
-        agency="city",
-        version=2,
-        not_before_ns=now.utc_ns - DAY,
-        expires_ns=now.utc_ns + DAY,
-        pack=("us-dc", shipped("us-dc").text),
-        gestures=TWO_BUTTONS,
-    )
+    token = second_bundle(signer, now)
     keeper = Keeper(StorageShelf(storage), [signer.public_key], "city")
     assert [event.kind for event in keeper.load(now)] == [Happening.DAMAGED, Happening.BUILT_IN]
     refused = keeper.offer(token, now)
