@@ -24,9 +24,9 @@ def adopt_command(
     import grp
     import pwd
 
-    from agent import config as configuration
-    from agent.adoption import CONFIG, ETC, Owner, adopt
+    from agent.config import recorder as configuration
     from agent.errors import ProvisioningError
+    from agent.provisioning.adoption import CONFIG, ETC, Owner, adopt
 
     try:
         owner = Owner(pwd.getpwnam("bwc-recorder").pw_uid, grp.getgrnam("bwc-exchange").gr_gid)

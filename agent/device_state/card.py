@@ -12,9 +12,9 @@ from agent.device_state.compare import CardView
 from agent.device_state.record import DeviceState, Mark
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
-from agent.evidence.attested import read_boot
-from agent.evidence.history import Left, Tail, names_in
-from agent.evidence.journal import MAX_LINE, Line, parse_line, split_lines
+from agent.journal.attested import read_boot
+from agent.journal.boot_recovery import Left, Tail, names_in
+from agent.journal.format import MAX_LINE, Line, parse_line, split_lines
 from agent.storage.interface import Storage
 
 ID_BYTES = 16

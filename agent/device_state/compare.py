@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from agent.device_state.record import Mark, Running
 from agent.device_state.store import Found, Loaded
-from agent.evidence.entries import Carried
+from agent.journal.entries import Carried
 
 CARD_ROLLED_BACK = "card_rolled_back"
 CARD_REPLACED = "card_replaced"

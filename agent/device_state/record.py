@@ -9,11 +9,11 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from agent.clock import WallReading, parse_utc
+from agent.encoding.strict_json import encode_json, sha256_hex
 from agent.errors import EvidenceError
-from agent.evidence.entries import Carried
-from agent.keys.records import Name, Record, Sha256, TimeRecord
-from agent.keys.replay_guard import UsedTokens
-from agent.strict_json import encode_json, sha256_hex
+from agent.journal.entries import Carried
+from agent.trust.records import Name, Record, Sha256, TimeRecord
+from agent.trust.replay_guard import UsedTokens
 
 VERSION: Final = 1
 MOST_RECORDINGS = 32

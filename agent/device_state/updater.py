@@ -23,12 +23,12 @@ from agent.clock import NS, Clocks
 from agent.device_state.record import MOST_RECORDINGS, DeviceState, Mark, Running, with_carried
 from agent.device_state.store import Found, Loaded, StateStore
 from agent.errors import EvidenceError, StorageError
-from agent.evidence import entries
-from agent.evidence.carried import Carry
-from agent.evidence.journal import CHECKPOINT_TYPE, Line, checkpoint_payload, parse_line, split_lines
+from agent.journal import entries
+from agent.journal.format import CHECKPOINT_TYPE, Line, checkpoint_payload, parse_line, split_lines
+from agent.journal.persisted_state import Carry
 from agent.keys import jws
-from agent.keys.records import TimeRecord
-from agent.keys.replay_guard import UsedTokens
+from agent.trust.records import TimeRecord
+from agent.trust.replay_guard import UsedTokens
 
 SAVE_NS = NS
 """A change is saved within this time, and no more than once in it."""

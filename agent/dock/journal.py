@@ -1,12 +1,12 @@
 """The journal, read from beside it: lines in order, from a place on, no further than what is durable.
 
 The dock hands on what stands there. It judges one thing: a line that the recorder signs in the write that stores it
-(`agent.evidence.belief`), and that no checkpoint signs, is handed on with `unattested`: true in its entry. A line that
+(`agent.journal.belief`), and that no checkpoint signs, is handed on with `unattested`: true in its entry. A line that
 is no line, or has a value that no recorder writes and no event may hold (`agent.dock.messages`), ends a file's reading;
 the next boot's file goes on, as the journal does.
 
-Whoever has the card can lay files with any number in their names beside the journal's. As in `agent.evidence.history` a
-file counts only if its first line bears that very boot's certificate, signed by the device's key: one that is planted
+Whoever has the card can lay files with any number in their names beside the journal's. As in
+`agent.journal.boot_recovery` a file counts only if its first line bears that very boot's certificate, signed by the device's key: one that is planted
 far ahead would else be read for the newest, and what the recorder writes no more. Whose key that is the device
 certificate beside the journal says. It is taken at its word here, for a station checks it.
 """
@@ -21,18 +21,18 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
 from agent.dock.messages import MAX_FIELDS, EntryName, Event, EventData, Line, Text, Utc, decode, encode
+from agent.encoding.strict_json import sha256_hex, strict_json
 from agent.errors import EvidenceError, KeyFileError, StorageError
 from agent.evidence import layout
-from agent.evidence.belief import SIGNED_KINDS
+from agent.journal.belief import SIGNED_KINDS
 from agent.keys import jws
 from agent.keys.jwk import public_key
 from agent.storage.interface import Storage
-from agent.strict_json import sha256_hex, strict_json
 
 BOOT_TYP = "bwc-boot+jws"
 DEVICE_TYP = "bwc-device+jws"
 CHECKPOINT_TYPE = "bwc-checkpoint+jws"
-"""As `agent.keys.certificates` and `agent.evidence.journal` have them, which are not imported: they bring along much
+"""As `agent.trust.certificates` and `agent.journal.format` have them, which are not imported: they bring along much
 that the dock has no use for."""
 MAX_LINE = 1 << 16
 _ALWAYS = frozenset(

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from agent.digest import Sha256
+from agent.encoding.digest import Sha256
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import Details
@@ -23,7 +24,6 @@ from agent.evidence.segment import Identity, Place, signed_manifest
 from agent.keys import jws
 from agent.seal import message
 from agent.storage.interface import Storage, read_chunks
-from agent.strict_json import sha256_hex
 
 TAIL_BYTES = 256 << 20
 """The most that is read after the last attested byte. While recording, a second's worth follows it, or what was caught

@@ -16,23 +16,24 @@ from agent.device_state.compare import Comparison, TamperEvent, compare
 from agent.device_state.record import DeviceState
 from agent.device_state.store import Loaded
 from agent.device_state.updater import ANCHOR_FAILING, StateUpdater
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError, StorageError
-from agent.evidence import entries, layout
+from agent.evidence import layout
 from agent.evidence.closing import certify
 from agent.evidence.details import KEY_BYTES, DetailsKey
-from agent.evidence.history import Dark, Left, Tail, attested, dark, left_behind, read_tail
-from agent.evidence.journal import Journal
 from agent.evidence.manifest import Span
 from agent.evidence.segment import Identity
-from agent.keys.certificates import issue_boot
+from agent.journal import entries
+from agent.journal.boot_recovery import Dark, Left, Tail, attested, dark, left_behind, read_tail
+from agent.journal.format import Journal
 from agent.keys.signer import KeySigner, Signer
-from agent.keys.trust import TrustDocument
 from agent.recorder.takeover import Takeover, state_of, take_over
 from agent.seal.recipients import AnyRecipient
 from agent.seal.writer import RandomBytes, Sealer
-from agent.storage.anchored import AnchoredStorage
 from agent.storage.interface import MOST_NAMES, GrowingFile, Storage
-from agent.strict_json import sha256_hex
+from agent.storage.same_volume import AnchoredStorage
+from agent.trust.certificates import issue_boot
+from agent.trust.document import TrustDocument
 
 _TRIES = 3
 """To read the device state: without it this boot has the card's word alone for what holds on."""

@@ -29,17 +29,17 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agent import config as configuration
-from agent.adoption import DOCK_USER, EVIDENCE, RECORDER, RUN, is_adopted
+from agent.capture.config import Picamera2Config
 from agent.clock import NS
-from agent.config import Config, Device, PolicySection, Run, SourceSection, StorageSection
+from agent.config import recorder as configuration
+from agent.config.recorder import Config, Device, PolicySection, Run, SourceSection, StorageSection
 from agent.device_state.configuration import FILE, LIMIT, LastConfiguration
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import BwcError, ConfigError, EvidenceError, KeyFileError
-from agent.media.sources.config import Picamera2Config
+from agent.provisioning.adoption import DOCK_USER, EVIDENCE, RECORDER, RUN, is_adopted
 from agent.recorder.boot import Owner
 from agent.recorder.identity import load_identity
 from agent.storage.disk import WholeFile
-from agent.strict_json import sha256_hex
 
 PATIENCE_NS = 15 * NS
 """So long a new file's camera and storage have, before the last good one is gone back to."""

@@ -11,15 +11,15 @@ from typing import Any
 
 import msgspec
 
-from agent import config as configuration
 from agent.clock import NS, Clocks
-from agent.config import Config
+from agent.config import recorder as configuration
+from agent.config.recorder import Config
 from agent.errors import BwcError, ConfigError, EvidenceError, StorageError
-from agent.evidence.entries import ConfigurationUsed
+from agent.journal.entries import ConfigurationUsed
 from agent.recorder.configuration import PATIENCE_NS, Chosen, LastGood, Origin, from_file
 from agent.recorder.identity import load_owner
+from agent.recorder.ipc.status import ConfigurationStatus
 from agent.recorder.sources import sources
-from agent.recorder.status import ConfigurationStatus
 
 LIVE = frozenset(
     {

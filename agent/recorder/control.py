@@ -13,12 +13,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from agent.clock import NS, Clocks
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core import machine
-from agent.core.gestures_layout import Intent, Layout, Verb
-from agent.core.inputs import Inputs
-from agent.core.inputs_events import (
+from agent.core.indicator.signals import Signal
+from agent.core.inputs.events import (
     Fault,
     Gesture,
     HoldReached,
@@ -29,9 +25,13 @@ from agent.core.inputs_events import (
     TriggerLowered,
     TriggerRaised,
 )
-from agent.core.inputs_lines import Edge
-from agent.core.signals import Signal
-from agent.core.state import State
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import Edge
+from agent.core.recording import commands as do
+from agent.core.recording import events as on
+from agent.core.recording import machine
+from agent.core.recording.state import State
+from agent.domain.layout import Intent, Layout, Verb
 from agent.policy.request import parse_declarations
 from agent.policy.schema import standard
 

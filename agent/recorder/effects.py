@@ -6,21 +6,21 @@ All of it in the control thread; only `stumbled` may be called from any.
 from collections.abc import Callable
 
 from agent.clock import Clocks
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core.state import State, background
-from agent.evidence.entries import Decided, DockContact, Entry, Refused, SelfTested, Tampered, Withheld
+from agent.core.recording import commands as do
+from agent.core.recording import events as on
+from agent.core.recording.state import State, background
 from agent.evidence.manifest import PreEventLength
+from agent.journal.entries import Decided, DockContact, Entry, Refused, SelfTested, Tampered, Withheld
 from agent.media.packet import Kind
 from agent.recorder.boot import ThisBoot
 from agent.recorder.classifications import Classifications
 from agent.recorder.feed import Feed
 from agent.recorder.interface import Options, Policy, Signals
-from agent.recorder.job import Job
-from agent.recorder.keeper import Keeper
-from agent.recorder.recovery import Recovery
-from agent.recorder.status import SelfTestStatus
-from agent.recorder.writer import Writer
+from agent.recorder.ipc.status import SelfTestStatus
+from agent.recorder.writing.job import Job
+from agent.recorder.writing.journal_writer import Keeper
+from agent.recorder.writing.recovery import Recovery
+from agent.recorder.writing.writer import Writer
 
 MS = 1_000_000
 MOST_STUMBLES = 64

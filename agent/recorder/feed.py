@@ -2,10 +2,10 @@
 
 import threading
 
-from agent.buffer.interleaver import Interleaver
-from agent.buffer.ring import Cursor, Lost, Ring
 from agent.evidence.segment import Streams
+from agent.media.interleaver import Interleaver
 from agent.media.packet import Kind, Packet, Stream
+from agent.media.ring import Cursor, Lost, Ring
 
 
 class Feed:

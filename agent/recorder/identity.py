@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from agent.config import Config, Device, resolve
+from agent.config.recorder import Config, Device, resolve
 from agent.errors import KeyFileError
 from agent.keys import files
-from agent.keys.certificates import verify_device
-from agent.keys.trust import read_unpinned, verify_trust
 from agent.recorder.boot import Owner
+from agent.trust.certificates import verify_device
+from agent.trust.document import read_unpinned, verify_trust
 
 
 def load_owner(config: Config, config_file: Path) -> Owner:

@@ -4,8 +4,8 @@ import threading
 from functools import partial
 
 from agent.clock import NS, Clocks
-from agent.core import events as on
-from agent.policy.keeper import Event as PolicyEvent
+from agent.core.recording import events as on
+from agent.policy.store import Event as PolicyEvent
 from agent.policy.terms import deviations
 from agent.recorder.control import Control
 from agent.recorder.feed import Feed

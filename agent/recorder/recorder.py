@@ -7,34 +7,36 @@ from collections.abc import Callable
 from functools import partial
 
 from agent import __version__
-from agent.buffer.ring import Ring
 from agent.clock import NS, Clocks
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core.gestures_layout import Layout
-from agent.core.inputs import Inputs
-from agent.core.state import State
+from agent.core.inputs.inputs import Inputs
+from agent.core.recording import commands as do
+from agent.core.recording import events as on
+from agent.core.recording.state import State
 from agent.device_state.store import StateStore
 from agent.device_state.updater import StateUpdater
 from agent.device_state.used import UsedInState
+from agent.domain.layout import Layout
 from agent.errors import EvidenceError
-from agent.evidence.entries import Refused, ShutDown
-from agent.evidence.journal import Journal
 from agent.evidence.segment import Identity
-from agent.keys.authorization import check
-from agent.keys.replay_guard import ReplayGuard
+from agent.journal.entries import Refused, ShutDown
+from agent.journal.format import Journal
+from agent.media.ring import Ring
 from agent.policy.request import Authorization
 from agent.power.status import PowerStatus
 from agent.recorder.boot import Owner, ThisBoot
 from agent.recorder.classifications import Classifications
 from agent.recorder.clock_watch import ClockWatch
 from agent.recorder.control import Control
-from agent.recorder.deliveries import Deliveries
 from agent.recorder.effects import MS, RecorderEffects
 from agent.recorder.feed import Feed
 from agent.recorder.free_space import FreeSpace
 from agent.recorder.interface import Options, Policy, Signals
-from agent.recorder.job import (
+from agent.recorder.ipc.deliveries import Deliveries
+from agent.recorder.ipc.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
+from agent.recorder.policy_in_force import PolicyInForce
+from agent.recorder.storage_watch import StorageWatch
+from agent.recorder.supervisor import Supervisor
+from agent.recorder.writing.job import (
     Blocked,
     FirstStored,
     RecordingClosed,
@@ -43,16 +45,14 @@ from agent.recorder.job import (
     WriterEvent,
     WriterFault,
 )
-from agent.recorder.keeper import Keeper
-from agent.recorder.outages import Outages
-from agent.recorder.policy_in_force import PolicyInForce
-from agent.recorder.recovery import Recovery
-from agent.recorder.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
-from agent.recorder.storage_watch import StorageWatch
-from agent.recorder.supervisor import Supervisor
-from agent.recorder.writer import Writer
+from agent.recorder.writing.journal_writer import Keeper
+from agent.recorder.writing.outages import Outages
+from agent.recorder.writing.recovery import Recovery
+from agent.recorder.writing.writer import Writer
 from agent.seal.writer import RandomBytes
 from agent.storage.interface import GrowingFile, Storage
+from agent.trust.authorization import check
+from agent.trust.replay_guard import ReplayGuard
 
 LOW_STORAGE_S = (3600, 1800, 600, 120)
 """The wearer is warned when this many seconds of recording are left."""

@@ -19,41 +19,41 @@ import sdnotify
 
 from agent import output
 from agent.clock import NS, Clocks, SystemClocks
-from agent.config import Config, resolve
-from agent.controls.power_key import PowerKey
-from agent.controls.shell import Hands
-from agent.core import events as on
-from agent.core.inputs import Inputs
+from agent.config.recorder import Config, resolve
+from agent.core.inputs.inputs import Inputs
+from agent.core.recording import events as on
+from agent.decisions.signed import SignedPolicy
+from agent.decisions.unsafe import REFUSED_BY_PINS, UNSAFE_REFUSED, WARNING, UnsafeUntilSigned
 from agent.device_state import store
 from agent.device_state.anchor import make_anchor
 from agent.device_state.protection import protection_of
 from agent.device_state.store import Found, SignedStateStore
 from agent.errors import ConfigError, ControlError, StorageError
 from agent.evidence import layout
-from agent.media.measurements import Fact
-from agent.media.measurer import Measurer
+from agent.gpio.controls import Hands
+from agent.gpio.power_key import PowerKey
 from agent.media.packet import Kind
-from agent.policy.keeper import Happening, Keeper, StorageShelf
-from agent.policy_unsafe import REFUSED_BY_PINS, UNSAFE_REFUSED, WARNING, UnsafeUntilSigned
+from agent.monitoring.measurements import Fact
+from agent.monitoring.measurer import Measurer
+from agent.policy.store import Happening, Keeper, StorageShelf
 from agent.power.monitor import PowerMonitor
-from agent.recorder import inbox
 from agent.recorder.boot import Owner
 from agent.recorder.configuration import Chosen, Origin, kept_in
 from agent.recorder.configuration_in_force import ConfigurationInForce, Seen
-from agent.recorder.flag import Flag
 from agent.recorder.hardening import harden, kernel_boot_id, share_one_heap
 from agent.recorder.heartbeat import Heartbeat
 from agent.recorder.identity import load_owner
 from agent.recorder.interface import Options, Policy
-from agent.recorder.job import Settings
-from agent.recorder.local_socket import LocalServer
+from agent.recorder.ipc import inbox
+from agent.recorder.ipc.flag import Flag
+from agent.recorder.ipc.local_socket import LocalServer
+from agent.recorder.ipc.status import write_snapshot
 from agent.recorder.measuring import Reporter
 from agent.recorder.recorder import Recorder
 from agent.recorder.self_test import self_test
-from agent.recorder.signed_policy import SignedPolicy
 from agent.recorder.sources import INTERLEAVE_NS, sources
-from agent.recorder.status import write_snapshot
 from agent.recorder.supervisor import Supervisor
+from agent.recorder.writing.job import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile, make_folders
 

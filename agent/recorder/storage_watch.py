@@ -13,13 +13,13 @@ became durable again and less than `CAUGHT_UP_NS` waits, or as little as ever.
 import errno
 from collections.abc import Callable, Sequence
 
-from agent.buffer.ring import Lost
 from agent.clock import NS, Clocks
 from agent.errors import StorageError
-from agent.evidence.entries import PacketsLost
+from agent.journal.entries import PacketsLost
+from agent.media.ring import Lost
 from agent.recorder.feed import Feed
-from agent.recorder.job import Job
-from agent.recorder.keeper import Keeper
+from agent.recorder.writing.job import Job
+from agent.recorder.writing.journal_writer import Keeper
 
 HANG_NS = 3 * NS
 BEHIND_NS = 5 * NS

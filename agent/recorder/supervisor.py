@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent import output
+from agent.capture.base import Adjustable, OpenSource, Source
 from agent.clock import NS, Monotonic
-from agent.core.events import Event, SourceBack, SourceFailed
+from agent.core.recording.events import Event, SourceBack, SourceFailed
 from agent.errors import SourceError
 from agent.media.packet import Kind, Packet, Stream
-from agent.media.sources.base import Adjustable, OpenSource, Source
 from agent.recorder.feed import Feed
 
 SILENCE_NS = 1 * NS

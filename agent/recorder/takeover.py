@@ -8,7 +8,7 @@ from agent.device_state.compare import Comparison, TamperEvent
 from agent.device_state.record import DeviceState, Running, with_card, with_carried
 from agent.errors import StorageError
 from agent.evidence import layout
-from agent.evidence.history import Left, Progress, Unfinished
+from agent.journal.boot_recovery import Left, Progress, Unfinished
 from agent.storage.interface import Storage
 
 

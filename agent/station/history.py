@@ -19,12 +19,12 @@ from enum import StrEnum
 
 from agent.clock import WallReading
 from agent.dock.messages import Checkpoint
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError
-from agent.evidence.journal import CHECKPOINT_TYPE, checkpoint_payload
+from agent.journal.format import CHECKPOINT_TYPE, checkpoint_payload
 from agent.keys import jws
-from agent.keys.certificates import BootCertificate, DeviceCertificate, verify_boot, verify_device
-from agent.keys.trust import TrustDocument
-from agent.strict_json import sha256_hex
+from agent.trust.certificates import BootCertificate, DeviceCertificate, verify_boot, verify_device
+from agent.trust.document import TrustDocument
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import NOBODY_READS, Connection
 from agent.errors import ControlError, EvidenceError, PolicyError
 from agent.keys import jws
-from agent.keys.trust import Role, TrustDocument
 from agent.policy.bundle import TYP, Bundle, read_bundle
+from agent.trust.document import Role, TrustDocument
 
 TURN_S = 0.1
 WITHIN_S = 10.0

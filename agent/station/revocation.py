@@ -12,8 +12,8 @@ from cryptography import x509
 from agent.dock.mqtt import common_name
 from agent.errors import KeyFileError
 from agent.keys import files
-from agent.keys.tls import CA_CERTIFICATE, Authority, Issued
 from agent.storage.disk import rename_durably
+from agent.trust.tls import CA_CERTIFICATE, Authority, Issued
 
 ISSUED = "issued"
 _PUBLIC = 0o644

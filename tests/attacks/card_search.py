@@ -23,16 +23,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from agent.core import events as on
-from agent.core.setup import Setup
+from agent.core.recording import events as on
+from agent.decisions.unsafe import UnsafePermitEverything
 from agent.device_state.record import DeviceState
+from agent.domain.policy_settings import Setup
 from agent.evidence import layout
-from agent.evidence.entries import Checkpoint, Tampered
-from agent.evidence.journal import CHECKPOINT_TYPE, parse_line, split_lines
+from agent.journal.entries import Checkpoint, Tampered
+from agent.journal.format import CHECKPOINT_TYPE, parse_line, split_lines
 from agent.keys import jws
 from agent.policy.request import Authorization
-from agent.policy_unsafe import UnsafePermitEverything
-from agent.verification.findings import Verdict
+from agent.verify.findings import Verdict
 from tests.support.cards import (
     KINDS,
     LIMITS,

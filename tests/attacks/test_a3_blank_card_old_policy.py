@@ -6,13 +6,13 @@ It used to put the expired bundle in force, forgot the latched incident and the 
 import pytest
 
 from agent.clock import NS
-from agent.core import events as on
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.evidence.entries import PolicyChanged, Tampered
+from agent.core.recording import events as on
+from agent.domain.layout import TWO_BUTTONS
+from agent.journal.entries import PolicyChanged, Tampered
 from agent.keys import files
 from agent.policy.bundle import sign_bundle
 from agent.policy.packs import BUILT_IN, shipped
-from agent.verification.findings import Verdict
+from agent.verify.findings import Verdict
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, agency, trust
 from tests.support.evidence import check, files_of, memory

@@ -4,12 +4,12 @@ import msgspec
 import pytest
 
 from agent.clock import NS
-from agent.core import events as on
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.evidence.entries import Authorised, Boot, Carried, RecordingStarted, Released
-from agent.policy_unsafe import UnsafePermitEverything
-from agent.verification.findings import Code, Verdict
+from agent.core.recording import events as on
+from agent.decisions.unsafe import UnsafePermitEverything
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import Setup
+from agent.journal.entries import Authorised, Boot, Carried, RecordingStarted, Released
+from agent.verify.findings import Code, Verdict
 from tests.attacks.test_card_attacks import chain_on, memory
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, trust

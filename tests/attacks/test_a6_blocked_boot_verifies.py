@@ -2,9 +2,9 @@
 
 import pytest
 
-from agent.core import events as on
-from agent.recorder.writer import Writer
-from agent.verification.findings import Code, Verdict
+from agent.core.recording import events as on
+from agent.recorder.writing.writer import Writer
+from agent.verify.findings import Code, Verdict
 from tests.attacks.test_card_attacks import interrupted, memory
 from tests.support.device import trust
 from tests.support.evidence import check, codes, files_of, found

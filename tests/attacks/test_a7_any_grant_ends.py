@@ -2,11 +2,11 @@
 
 import pytest
 
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.evidence.entries import Decided, PowerFailing, RecordingEnded, Requested, StopTakenBack
-from agent.policy_unsafe import UnsafePermitEverything
-from agent.verification.findings import Code, Verdict
+from agent.decisions.unsafe import UnsafePermitEverything
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import Setup
+from agent.journal.entries import Decided, PowerFailing, RecordingEnded, Requested, StopTakenBack
+from agent.verify.findings import Code, Verdict
 from tests.attacks.test_card_attacks import chain_on, memory
 from tests.support.device import Device, trust
 from tests.support.evidence import check, codes, files_of

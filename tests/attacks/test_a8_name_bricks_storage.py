@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.evidence.entries import AnyEntry, Continued, RecordingStarted, Tampered
-from agent.evidence.history import left_behind, read_tail
 from agent.evidence.layout import journal
+from agent.journal.boot_recovery import left_behind, read_tail
+from agent.journal.entries import AnyEntry, Continued, RecordingStarted, Tampered
 from agent.storage.disk import DiskStorage
 from tests.attacks.test_card_attacks import chain_on, interrupted, memory
 from tests.support.device import owner

@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.gestures_layout import TWO_BUTTONS
+from agent.domain.layout import TWO_BUTTONS
+from agent.encoding.strict_json import b64, sha256_hex, unb64
 from agent.evidence import layout
 from agent.keys import files, jws
 from agent.policy import bundle
-from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy.packs import shipped
-from agent.strict_json import b64, sha256_hex, unb64
-from agent.verification.findings import Code, Findings
-from agent.verification.policies import verify_policies
-from agent.verification.story import JournalStory
-from agent.verification.tree import find
-from agent.verification.verify import verify
+from agent.policy.store import Happening, Keeper, StorageShelf
+from agent.verify.findings import Code, Findings
+from agent.verify.journal_index import JournalStory
+from agent.verify.policies import verify_policies
+from agent.verify.tree import find
+from agent.verify.verifier import verify
 from tests.support.clocks import FakeClocks
 from tests.support.device import agency, trust
 from tests.support.evidence import segments, whole, write

@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from agent.clock import utc_text
+from agent.encoding.strict_json import encode_json, sha256_hex
 from agent.errors import StorageError
 from agent.evidence import layout
-from agent.evidence.entries import (
+from agent.journal.boot_recovery import left_behind, read_tail
+from agent.journal.entries import (
     AnyEntry,
     Boot,
     Carried,
@@ -25,12 +27,10 @@ from agent.evidence.entries import (
     Tampered,
     TriggerRaised,
 )
-from agent.evidence.history import left_behind, read_tail
-from agent.evidence.journal import parse_line, split_lines
+from agent.journal.format import parse_line, split_lines
 from agent.storage.disk import DiskStorage
-from agent.strict_json import encode_json, sha256_hex
-from agent.verification.findings import Code
-from agent.verification.verify import verify
+from agent.verify.findings import Code
+from agent.verify.verifier import verify
 from tests.support.device import Device, owner
 from tests.support.storage import MemoryStorage, failing
 

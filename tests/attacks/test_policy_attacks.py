@@ -3,13 +3,13 @@
 import pytest
 
 from agent.clock import NS, WallReading
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.evidence.entries import PolicyChanged
+from agent.domain.layout import TWO_BUTTONS
+from agent.journal.entries import PolicyChanged
 from agent.keys import files
 from agent.keys.signer import Signer
 from agent.policy.bundle import sign_bundle
-from agent.policy.keeper import MAX_TOKEN, MOST_TRIED, Happening, Keeper, StorageShelf
 from agent.policy.packs import shipped
+from agent.policy.store import MAX_TOKEN, MOST_TRIED, Happening, Keeper, StorageShelf
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, agency
 from tests.support.shifts import publish_bundle, signed_policy

@@ -5,16 +5,17 @@ import threading
 from collections import deque
 
 from agent.clock import NS
-from agent.core.events import Action, Asked, Classified
-from agent.core.gestures_layout import parse_layout
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.core.signals import Signal
-from agent.core.state import Mode
-from agent.evidence import entries, layout
+from agent.core.indicator.signals import Signal
+from agent.core.recording.events import Action, Asked, Classified
+from agent.core.recording.state import Mode
+from agent.domain.layout import parse_layout
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import Setup
+from agent.evidence import layout
 from agent.evidence.manifest import OPENING_TYPE, opening
+from agent.journal import entries
 from agent.keys import jws
-from agent.recorder.job import Job
+from agent.recorder.writing.job import Job
 from tests.support.device import Device, GrantsAll, trust
 from tests.support.packets import scene
 from tests.support.rig import Rig

@@ -4,11 +4,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
-from agent.buffer.ring import Ring
 from agent.clock import NS
-from agent.core.events import Event, SourceBack, SourceFailed
+from agent.core.recording.events import Event, SourceBack, SourceFailed
 from agent.errors import SourceError
 from agent.media.packet import Kind, Packet, Stream
+from agent.media.ring import Ring
 from agent.recorder.feed import Feed
 from agent.recorder.supervisor import HANGING_NS, MOST_HANGING, Supervisor
 from tests.support.clocks import FakeClocks

@@ -1,6 +1,6 @@
 """Every kind of journal line, with every kind of value, appended by somebody without a key, in each recorder state.
 
-The kinds are those of the registry, `agent.evidence.entries.AnyEntry`, and the values are made from the fields' types
+The kinds are those of the registry, `agent.journal.entries.AnyEntry`, and the values are made from the fields' types
 and from what the card itself says. So a new kind of entry is covered without anyone remembering it.
 
 `BWC_REGISTRY_CASES` says how many lines of each kind are tried in each state and way (3 by default).
@@ -12,11 +12,11 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from agent.evidence import belief, entries
-from agent.evidence.entries import AnyEntry, Boot, Carried, Entry
-from agent.evidence.journal import Line, split_lines
-from agent.strict_json import encode_json
-from agent.verification.findings import Code, Verdict
+from agent.encoding.strict_json import encode_json
+from agent.journal import belief, entries
+from agent.journal.entries import AnyEntry, Boot, Carried, Entry
+from agent.journal.format import Line, split_lines
+from agent.verify.findings import Code, Verdict
 from tests.support.cards import (
     KINDS,
     STATES,

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TypeVar
 
-from agent.core.inputs_lines import Edge
+from agent.core.inputs.lines import Edge
 from agent.dock.journal import Read, parse
 from agent.dock.messages import Event, encode
-from agent.evidence import entries, layout
-from agent.evidence.journal import split_lines
+from agent.evidence import layout
+from agent.journal import entries
+from agent.journal.format import split_lines
 from agent.station.review import DECLARED_STOPS, of_event
 from agent.station.store import Store
 from tests.support.clocks import FakeClocks

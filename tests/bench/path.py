@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.buffer.ring import Cursor, Lost, Ring
+from agent.capture import OpenSource
 from agent.clock import NS, Clocks, SystemClocks, WallReading
 from agent.evidence import layout
 from agent.evidence.closing import certify
 from agent.evidence.details import DetailsKey
-from agent.evidence.journal import Journal
 from agent.evidence.manifest import PreEventLength
 from agent.evidence.segment import FRAGMENT_NS, Identity
+from agent.journal.format import Journal
 from agent.keys.signer import KeySigner
 from agent.media.packet import Kind, Packet
-from agent.media.sources import OpenSource
+from agent.media.ring import Cursor, Lost, Ring
 from agent.recorder.feed import Feed
-from agent.recorder.job import FirstStored, Job, RecordingClosed, Settings, WriterEvent
-from agent.recorder.keeper import Keeper
-from agent.recorder.writer import Writer
+from agent.recorder.writing.job import FirstStored, Job, RecordingClosed, Settings, WriterEvent
+from agent.recorder.writing.journal_writer import Keeper
+from agent.recorder.writing.writer import Writer
 from agent.seal.framing import frame_length_for
 from agent.seal.recipients import HpkeRecipientKey
 from agent.storage.disk import DiskStorage

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import config as configuration
 from agent.cli import main
+from agent.config import recorder as configuration
 from agent.keys.files import load_signer, needs_passphrase
 from agent.recorder.identity import load_owner
 from tests.support.commands import bwc_agent

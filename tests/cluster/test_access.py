@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 
-from agent.dock import mosquitto
+from agent.brokers import mosquitto
 from agent.dock.config import BrokerSection
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection
-from agent.keys.tls import Authority
+from agent.trust.tls import Authority
 from tests.support import connections
 from tests.support.broker import AGENCY, validity
 from tests.support.cluster import Cluster

@@ -10,16 +10,16 @@ from pathlib import Path
 from unittest.mock import patch
 
 from agent.clock import NS
-from agent.core import events as on
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.core.limits import Limits
+from agent.core.recording import events as on
+from agent.domain.layout import TWO_BUTTONS
+from agent.domain.limits import Limits
 from agent.evidence import layout
 from agent.keys import files
-from agent.keys.provision import Provisioned, _paths, provision
-from agent.keys.trust import TrustDocument, TrustedRecipient, issue_trust, read_unpinned
 from agent.policy.bundle import sign_bundle
-from agent.policy.keeper import StorageShelf
+from agent.policy.store import StorageShelf
+from agent.provisioning.agency import Provisioned, _paths, provision
 from agent.seal.recipients import RsaRecipientKey
+from agent.trust.document import TrustDocument, TrustedRecipient, issue_trust, read_unpinned
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device
 from tests.support.evidence import Files, files_of, memory

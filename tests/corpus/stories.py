@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable
 
+from agent.audit.annotating import add_annotation
 from agent.clock import NS
-from agent.core import events as on
+from agent.core.recording import events as on
 from agent.evidence import layout
-from agent.evidence.annotating import add_annotation
 from agent.evidence.annotation import Content
 from agent.keys import files
-from agent.keys.provision import Provisioned
+from agent.provisioning.agency import Provisioned
 from tests.corpus.agency import TACTICS, ask, camera, declare, send, shut_down, start, stop, trust
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device

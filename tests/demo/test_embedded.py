@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from agent.brokers import mosquitto
 from agent.clock import NS, SystemClocks
-from agent.core.gestures_layout import TWO_BUTTONS
 from agent.demo.docking import _answers_anybody
-from agent.dock import mosquitto
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection, tls_context
+from agent.domain.layout import TWO_BUTTONS
 from agent.keys import files
-from agent.keys.tls import Authority
 from agent.policy.bundle import sign_bundle
 from agent.policy.packs import shipped
 from agent.station.publisher import Handed, check_bundle, hand_over
+from agent.trust.tls import Authority
 from tests.support import connections
 from tests.support.broker import AGENCY, Embedded, validity
 from tests.support.connections import connection

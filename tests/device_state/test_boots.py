@@ -7,14 +7,14 @@ from itertools import pairwise
 import pytest
 
 from agent.clock import NS
-from agent.core import events as on
+from agent.core.recording import events as on
 from agent.device_state.updater import ANCHOR_FAILING, NOT_KEPT
 from agent.errors import StorageError
 from agent.evidence import layout
-from agent.evidence.entries import Boot, Tampered
-from agent.evidence.journal import parse_line, split_lines
+from agent.journal.entries import Boot, Tampered
+from agent.journal.format import parse_line, split_lines
 from agent.keys import jws
-from agent.verification.findings import Code, Verdict
+from agent.verify.findings import Code, Verdict
 from tests.support.device import Device, trust
 from tests.support.evidence import Files, check, codes, files_of, memory, storage_of
 from tests.support.storage import MemoryStorage, failing

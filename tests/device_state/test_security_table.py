@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from agent.clock import NS
-from agent.core import events as on
+from agent.core.recording import events as on
 from agent.device_state.compare import CARD_REPLACED, CARD_ROLLED_BACK, STATE_LOST, STATE_ROLLED_BACK
 from agent.dock.journal import Reader
 from agent.evidence import layout
-from agent.evidence.entries import Decided, RecordingEnded, Requested, StandbyEntered, Tampered
-from agent.evidence.journal import CHECKPOINT_TYPE, parse_line, split_lines
+from agent.journal.entries import Decided, RecordingEnded, Requested, StandbyEntered, Tampered
+from agent.journal.format import CHECKPOINT_TYPE, parse_line, split_lines
 from agent.keys import jws
 from agent.station.history import Seen, judge
 from tests.attacks.test_card_attacks import chain_on

@@ -12,12 +12,12 @@ from agent.device_state.configuration import MOST_CHARACTERS, LastConfiguration
 from agent.device_state.record import DeviceState, Mark, Running, with_carried
 from agent.device_state.store import LIMIT, TYP, Found, SignedStateStore
 from agent.errors import ConfigError, EvidenceError, StorageError
-from agent.evidence.entries import Carried
+from agent.journal.entries import Carried
 from agent.keys import jws
-from agent.keys.records import TimeRecord
-from agent.keys.replay_guard import CAPACITY, UsedTokens
 from agent.keys.signer import KeySigner
 from agent.storage.disk import WholeFile
+from agent.trust.records import TimeRecord
+from agent.trust.replay_guard import CAPACITY, UsedTokens
 from tests.support.stores import MemoryRam, MemoryStore, state_store
 
 DEVICE = KeySigner.generate()

@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from agent.brokers import mosquitto
 from agent.clock import NS, SystemClocks
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.dock import mosquitto
+from agent.decisions.signed import SignedPolicy
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection
-from agent.evidence import entries, layout
+from agent.domain.layout import TWO_BUTTONS
+from agent.evidence import layout
+from agent.journal import entries
 from agent.keys import files
 from agent.keys.signer import KeySigner, Signer
 from agent.policy.bundle import digest_of, sign_bundle
-from agent.policy.keeper import Keeper, StorageShelf
 from agent.policy.packs import shipped
-from agent.recorder.signed_policy import SignedPolicy
+from agent.policy.store import Keeper, StorageShelf
 from agent.storage.disk import DiskStorage
 from tests.support.broker import AGENCY
 from tests.support.clocks import FakeClocks

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.brokers import mosquitto, rabbitmq
+from agent.brokers.rabbitmq_cluster import make_cluster
 from agent.clock import NS
-from agent.dock import mosquitto, rabbitmq
 from agent.dock.messages import Topics
 from agent.errors import ConfigError
-from agent.keys.records import Validity
-from agent.keys.tls import Authority
-from agent.station.cluster import make_cluster
+from agent.trust.records import Validity
+from agent.trust.tls import Authority
 from tests.support.commands import bwc_agent
 
 CAM, OTHER = Topics("city-pd", "cam-1"), Topics("city-pd", "cam-10")

@@ -12,8 +12,8 @@ from agent.clock import NS, SystemClocks
 from agent.dock.config import BrokerSection
 from agent.dock.mqtt import Connection
 from agent.keys import files
-from agent.keys.tls import CA_CERTIFICATE, REVOKED, Authority
 from agent.station.revocation import register, serials_of
+from agent.trust.tls import CA_CERTIFICATE, REVOKED, Authority
 from tests.support.broker import AGENCY, Broker, validity
 from tests.support.commands import Ran, bwc_agent
 

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent.evidence import entries
-from agent.keys.tls import Authority, Issued
+from agent.journal import entries
+from agent.trust.tls import Authority, Issued
 from tests.support.broker import Broker, free_port, validity
 from tests.support.device import owner, trust
 from tests.support.docking import DEVICE, Docked

@@ -3,11 +3,11 @@ import errno
 import pytest
 
 from agent.clock import NS, WallReading
-from agent.core.gestures_layout import TWO_BUTTONS
+from agent.domain.layout import TWO_BUTTONS
 from agent.keys.signer import KeySigner
 from agent.policy.bundle import digest_of, sign_bundle
-from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy.packs import BUILT_IN, shipped
+from agent.policy.store import Happening, Keeper, StorageShelf
 from tests.support.storage import MemoryStorage, failing
 
 KEY = KeySigner.generate()

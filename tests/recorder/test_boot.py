@@ -6,19 +6,20 @@ from dataclasses import replace
 import pytest
 
 from agent.clock import NS
-from agent.core.inputs_lines import Edge
-from agent.core.signals import Background, Signal
+from agent.core.indicator.signals import Background, Signal
+from agent.core.inputs.lines import Edge
 from agent.device_state.updater import StateUpdater
 from agent.errors import EvidenceError, StorageError
-from agent.evidence import entries, layout
-from agent.evidence.journal import HELD, Line, parse_line
-from agent.keys.certificates import issue_device, verify_boot, verify_device
-from agent.keys.records import Validity
+from agent.evidence import layout
+from agent.journal import entries
+from agent.journal.format import HELD, Line, parse_line
 from agent.keys.signer import KeySigner
-from agent.keys.trust import TrustDocument, TrustedRecipient, issue_trust, verify_trust
 from agent.recorder.boot import Owner, Prepared, prepare, recipients_of
 from agent.seal.reader import open_message
 from agent.storage.interface import Storage
+from agent.trust.certificates import issue_device, verify_boot, verify_device
+from agent.trust.document import TrustDocument, TrustedRecipient, issue_trust, verify_trust
+from agent.trust.records import Validity
 from tests.support.agency import DAY, NOW, Agency, recipient_key
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, owner

@@ -2,11 +2,11 @@ import threading
 
 import pytest
 
-from agent.buffer.ring import Ring
 from agent.clock import NS
 from agent.media.packet import Kind, Packet
+from agent.media.ring import Ring
 from agent.recorder.feed import Feed
-from agent.recorder.writer import Rest
+from agent.recorder.writing.writer import Rest
 from tests.support.packets import audio, scene, video
 from tests.support.rig import Rig
 

@@ -3,11 +3,11 @@
 import errno
 import threading
 
-from agent.buffer.ring import Ring
 from agent.clock import NS
-from agent.core.events import Cause, StartAsked
-from agent.evidence import entries
+from agent.core.recording.events import Cause, StartAsked
+from agent.journal import entries
 from agent.media.packet import Kind, Packet
+from agent.media.ring import Ring
 from agent.recorder.feed import Feed
 from tests.support.device import Device
 from tests.support.packets import audio, scene, video

@@ -1,8 +1,8 @@
-from agent.core.events import SpeechMeasured, Tampered
-from agent.media.lens import LensState, View
-from agent.media.measurements import WindowMeasured
-from agent.media.microphone import MicrophoneState
-from agent.media.speech import Speech
+from agent.core.recording.events import SpeechMeasured, Tampered
+from agent.monitoring.lens import LensState, View
+from agent.monitoring.measurements import WindowMeasured
+from agent.monitoring.microphone import MicrophoneState
+from agent.monitoring.speech import Speech
 from agent.recorder.measuring import Reporter
 
 

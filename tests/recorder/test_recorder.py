@@ -5,7 +5,8 @@ import pytest
 from msgspec.structs import replace
 
 from agent.clock import NS
-from agent.core.events import (
+from agent.core.indicator.signals import Background, Signal
+from agent.core.recording.events import (
     Action,
     Asked,
     Attested,
@@ -18,20 +19,20 @@ from agent.core.events import (
     StartAsked,
     Told,
 )
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.core.signals import Background, Signal
-from agent.core.state import Mode, facts
+from agent.core.recording.state import Mode, facts
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import Setup
 from agent.errors import EvidenceError
-from agent.evidence import entries, layout
+from agent.evidence import layout
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Opening, manifest, opening
+from agent.journal import entries
 from agent.keys import files, jws
-from agent.keys.authorization import issue
 from agent.media.packet import Kind
 from agent.policy.request import Authorization
 from agent.recorder.self_test import self_test
-from agent.verification.findings import Verdict
-from agent.verification.verify import verify
+from agent.trust.authorization import issue
+from agent.verify.findings import Verdict
+from agent.verify.verifier import verify
 from tests.support.device import Device, GrantsAll, agency, trust
 from tests.support.storage import MemoryStorage, failing
 

@@ -15,27 +15,28 @@ from typing import Literal
 import pytest
 from msgspec.structs import replace
 
-from agent import config as configuration
-from agent.controls.config import ControlsConfig
+from agent.capture.base import unpaced
+from agent.capture.replay import ReplaySource
+from agent.config import recorder as configuration
+from agent.decisions.signed import SignedPolicy
+from agent.decisions.unsafe import UnsafeUntilSigned
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import ControlError, EvidenceError, KeyFileError
-from agent.evidence import entries, layout
-from agent.keys.provision import provision as make_agency
-from agent.media.measurer import Measurer
+from agent.evidence import layout
+from agent.gpio.config import ControlsConfig
+from agent.journal import entries
 from agent.media.packet import Kind
-from agent.media.sources.base import unpaced
-from agent.media.sources.replay import ReplaySource
-from agent.policy_unsafe import UnsafeUntilSigned
+from agent.monitoring.measurer import Measurer
+from agent.provisioning.agency import provision as make_agency
 from agent.recorder import service as recorder_service
-from agent.recorder.flag import Flag
 from agent.recorder.hardening import Hardening
 from agent.recorder.identity import load_owner
+from agent.recorder.ipc.flag import Flag
+from agent.recorder.ipc.local_socket import ask
 from agent.recorder.launch import UNUSABLE
-from agent.recorder.local_socket import ask
 from agent.recorder.recorder import Recorder
 from agent.recorder.service import Service
-from agent.recorder.signed_policy import SignedPolicy
 from agent.storage.disk import DiskStorage
-from agent.strict_json import sha256_hex
 from tests.support.clips import STREET, clip
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, owner
@@ -402,7 +403,7 @@ def test_foreign_trust_document_with_the_root_edited_to_match_does_not_fit_the_c
     pilot: Path, foreign: Path
 ) -> None:
     from agent.keys.files import read_token
-    from agent.keys.trust import read_unpinned
+    from agent.trust.document import read_unpinned
 
     shutil.copy(foreign / "trust.jws", pilot.parent / "trust.jws")
     mine = configuration.load(pilot).device.root

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import pytest
 
 from agent.clock import NS
-from agent.core.events import Cause, StartAsked
-from agent.core.signals import Background, Signal
+from agent.core.indicator.signals import Background, Signal
+from agent.core.recording.events import Cause, StartAsked
 from agent.errors import StorageError
-from agent.evidence import entries, layout
+from agent.evidence import layout
 from agent.evidence.manifest import MANIFEST_TYPE
+from agent.journal import entries
 from agent.keys import jws
 from tests.support.device import Device
 from tests.support.storage import MemoryStorage, failing

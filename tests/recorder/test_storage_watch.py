@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agent.buffer.ring import Lost, Ring
 from agent.clock import NS
 from agent.errors import StorageError
-from agent.evidence.entries import Entry, PacketsLost, StandbyEntered
-from agent.evidence.journal import Journal
+from agent.journal.entries import Entry, PacketsLost, StandbyEntered
+from agent.journal.format import Journal
 from agent.media.packet import Packet
+from agent.media.ring import Lost, Ring
 from agent.recorder.feed import Feed
-from agent.recorder.job import Job
-from agent.recorder.keeper import Keeper
 from agent.recorder.storage_watch import BEHIND_NS, HANG_NS, JOURNAL_NS, StorageWatch, merged
+from agent.recorder.writing.job import Job
+from agent.recorder.writing.journal_writer import Keeper
 from agent.storage.interface import GrowingFile
 from tests.support.clocks import FakeClocks
 from tests.support.packets import scene

@@ -4,8 +4,8 @@ from collections.abc import Callable
 import pytest
 
 from agent.errors import StorageError
-from agent.storage.anchored import AnchoredStorage
 from agent.storage.interface import Storage
+from agent.storage.same_volume import AnchoredStorage
 from tests.support.storage import MemoryStorage
 
 ANCHOR = "journal/00000001.jsonl"

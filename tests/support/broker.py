@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.brokers import mosquitto
 from agent.clock import NS
-from agent.dock import mosquitto
 from agent.dock.config import BrokerSection
-from agent.keys import tls
-from agent.keys.records import Validity
-from agent.keys.tls import Authority, Issued
+from agent.trust import tls
+from agent.trust.records import Validity
+from agent.trust.tls import Authority, Issued
 
 AGENCY = "city"
 _SBIN = "/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", "")

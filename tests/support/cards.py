@@ -16,26 +16,27 @@ from functools import cache
 import msgspec
 
 from agent.clock import NS, utc_text
-from agent.core import events as on
-from agent.core.limits import Limits
-from agent.core.setup import Setup
+from agent.core.recording import events as on
+from agent.decisions.unsafe import UnsafePermitEverything
 from agent.device_state.anchor import NoAnchor
 from agent.device_state.card import view_of
 from agent.device_state.compare import compare
 from agent.device_state.record import DeviceState
 from agent.device_state.store import Loaded, SignedStateStore
-from agent.evidence import entries, layout
-from agent.evidence.entries import AnyEntry, Carried
-from agent.evidence.history import Left, Tail, left_behind, read_tail
-from agent.evidence.journal import CHECKPOINT_TYPE, MAX_LINE, Line, parse_line, split_lines
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import Setup
+from agent.encoding.strict_json import encode_json, sha256_hex
+from agent.evidence import layout
+from agent.journal import entries
+from agent.journal.boot_recovery import Left, Tail, left_behind, read_tail
+from agent.journal.entries import AnyEntry, Carried
+from agent.journal.format import CHECKPOINT_TYPE, MAX_LINE, Line, parse_line, split_lines
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy.request import Authorization
-from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder.boot import Owner
 from agent.recorder.takeover import take_over
 from agent.storage.interface import Storage
-from agent.strict_json import encode_json, sha256_hex
 from tests.support.device import Device, owner
 from tests.support.evidence import Files, files_of, storage_of
 from tests.support.storage import MemoryStorage

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from agent.dock import rabbitmq
+from agent.brokers import rabbitmq
 from agent.dock.config import BrokerSection
-from agent.keys import tls
-from agent.keys.tls import Authority, Issued
+from agent.trust import tls
+from agent.trust.tls import Authority, Issued
 from tests.support.broker import AGENCY, free_port, validity
 
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")

@@ -8,32 +8,32 @@ from functools import cache
 from pathlib import Path
 
 from agent.clock import NS
-from agent.core.commands import Listen
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.core.inputs import Inputs
-from agent.core.inputs_lines import ButtonLine, Edge, TriggerLine
-from agent.core.inputs_lines import Line as InputLine
-from agent.core.signals import Background, Signal
+from agent.core.indicator.signals import Background, Signal
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import ButtonLine, Edge, TriggerLine
+from agent.core.inputs.lines import Line as InputLine
+from agent.core.recording.commands import Listen
+from agent.decisions.unsafe import UnsafePermitEverything
 from agent.device_state.anchor import Anchor, NoAnchor, Ram, RamAnchor
 from agent.device_state.store import SignedStateStore
+from agent.domain.layout import TWO_BUTTONS
+from agent.encoding.strict_json import sha256_hex
 from agent.evidence import layout
-from agent.evidence.entries import AnyEntry
-from agent.evidence.journal import Line, parse_line, split_lines
+from agent.journal.entries import AnyEntry
+from agent.journal.format import Line, parse_line, split_lines
 from agent.keys import files
-from agent.keys.certificates import verify_device
-from agent.keys.provision import Provisioned, provision
-from agent.keys.trust import TrustDocument, read_unpinned
 from agent.media.packet import Packet
-from agent.policy.keeper import Event as PolicyEvent
-from agent.policy.keeper import Happening
-from agent.policy_unsafe import UnsafePermitEverything
+from agent.policy.store import Event as PolicyEvent
+from agent.policy.store import Happening
+from agent.provisioning.agency import Provisioned, provision
 from agent.recorder.boot import Owner
 from agent.recorder.interface import Options, Policy
-from agent.recorder.job import Settings
 from agent.recorder.recorder import Recorder
+from agent.recorder.writing.job import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.interface import Storage
-from agent.strict_json import sha256_hex
+from agent.trust.certificates import verify_device
+from agent.trust.document import TrustDocument, read_unpinned
 from tests.support.clocks import FakeClocks
 from tests.support.packets import audio_stream, scene, video_stream
 from tests.support.storage import MemoryStorage

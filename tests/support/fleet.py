@@ -14,7 +14,7 @@ from typing import Any
 
 from agent.dock.config import BrokerSection
 from agent.keys import files
-from agent.keys.tls import Authority
+from agent.trust.tls import Authority
 from tests.support.broker import AGENCY
 from tests.support.device import agency, trust
 from tests.support.running import ROOT

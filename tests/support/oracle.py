@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.clock import NS
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core.events import Action
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.core.signals import Signal
-from agent.evidence import entries
+from agent.core.indicator.signals import Signal
+from agent.core.recording import commands as do
+from agent.core.recording import events as on
+from agent.core.recording.events import Action
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import Setup
+from agent.journal import entries
 from agent.media.packet import Kind
 
 ATTESTATION_NS = 60 * NS

@@ -4,23 +4,23 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from agent.buffer.ring import Ring
 from agent.clock import NS
 from agent.errors import StorageError
 from agent.evidence import layout
 from agent.evidence.closing import certify
 from agent.evidence.details import DetailsKey
-from agent.evidence.journal import Journal
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Manifest, Opening, PreEventLength, manifest, opening
 from agent.evidence.segment import Identity
+from agent.journal.format import Journal
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.media.fmp4_reader import Reader
 from agent.media.packet import Kind, Packet, Stream
+from agent.media.ring import Ring
 from agent.recorder.feed import Feed
-from agent.recorder.job import Job, Settings, WriterEvent
-from agent.recorder.keeper import Keeper
-from agent.recorder.writer import Writer
+from agent.recorder.writing.job import Job, Settings, WriterEvent
+from agent.recorder.writing.journal_writer import Keeper
+from agent.recorder.writing.writer import Writer
 from agent.seal.reader import open_message
 from agent.seal.recipients import HpkeRecipientKey
 from tests.support.clocks import FakeClocks

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.clock import NS
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core import machine, machine_requests
-from agent.core.state import SPOKEN_FOR_NS, State
+from agent.core.recording import commands as do
+from agent.core.recording import events as on
+from agent.core.recording import machine
+from agent.core.recording import requests as machine_requests
+from agent.core.recording.state import SPOKEN_FOR_NS, State
 from agent.policy.request import Authorization, Fact
 from tests.support.oracle import Judge
 

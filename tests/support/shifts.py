@@ -5,27 +5,28 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from agent.audit.replay_events import Told
 from agent.clock import NS
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core import machine
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.core.state import State
-from agent.evidence import entries, layout
+from agent.core.recording import commands as do
+from agent.core.recording import events as on
+from agent.core.recording import machine
+from agent.core.recording.state import State
+from agent.decisions.signed import SignedPolicy
+from agent.domain.layout import TWO_BUTTONS
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import Setup
+from agent.encoding.strict_json import encode_json
+from agent.evidence import layout
 from agent.evidence.details import KEY_BYTES, DetailsKey
-from agent.evidence.journal import Journal, Line, parse_line
+from agent.journal import entries
+from agent.journal.format import Journal, Line, parse_line
 from agent.keys import files
 from agent.keys.signer import KeySigner
-from agent.ledger.replay_events import Told
 from agent.policy.bundle import sign_bundle
-from agent.policy.keeper import Keeper, StorageShelf
 from agent.policy.packs import shipped
-from agent.recorder.signed_policy import SignedPolicy
+from agent.policy.store import Keeper, StorageShelf
 from agent.seal.recipients import AnyRecipientKey
 from agent.storage.interface import Storage
-from agent.strict_json import encode_json
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, agency, trust
 from tests.support.storage import MemoryStorage

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.clock import SystemClocks
-from agent.controls.config import ButtonConfig, ControlsConfig, OutputConfig, Pull
-from agent.controls.shell import Hands
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core.inputs import Inputs
-from agent.core.inputs_lines import Timing
-from agent.core.state import State, background
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import Timing
+from agent.core.recording import commands as do
+from agent.core.recording import events as on
+from agent.core.recording.state import State, background
+from agent.gpio.config import ButtonConfig, ControlsConfig, OutputConfig, Pull
+from agent.gpio.controls import Hands
 from agent.recorder.control import Control
 
 _ONE_AT_A_TIME = threading.Lock()
