@@ -6,8 +6,8 @@ is no line, or has a value that no recorder writes and no event may hold (`agent
 the next boot's file goes on, as the journal does.
 
 Whoever has the card can lay files with any number in their names beside the journal's. As in
-`agent.journal.boot_recovery` a file counts only if its first line bears that very boot's certificate, signed by the device's key: one that is planted
-far ahead would else be read for the newest, and what the recorder writes no more. Whose key that is the device
+`agent.journal.boot_recovery` a file counts only if its first line bears that very boot's certificate, signed by the
+device's key: a planted one would otherwise be taken for the newest, and the recorder's own file would not be read. Whose key that is the device
 certificate beside the journal says. It is taken at its word here, for a station checks it.
 """
 
