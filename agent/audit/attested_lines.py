@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
-from agent.audit.journal_lines import Begun, Broken, Item
+from agent.audit.journal_lines import BootBegun, ChainBroken, Item
 from agent.errors import EvidenceError, KeyFileError
 from agent.journal import entries
 from agent.journal.belief import needs_signature
@@ -43,7 +43,7 @@ class _Holder:
         self._named = 0
 
     def take(self, item: Item) -> Iterator[Item]:
-        if isinstance(item, Begun):
+        if isinstance(item, BootBegun):
             yield from self.end_boot()
             self._boot, self._first, self._key, self._named = item.boot, True, None, 0
         elif isinstance(item, Line):
@@ -89,14 +89,14 @@ class _Holder:
             if self._named <= MOST_NAMED:
                 kind = str(line.entry.__struct_config__.tag)
                 said = f"line {line.n} of boot {self._boot}, {kind}, is signed by nobody and is not believed"
-                yield Broken("unattested", self._boot, said)
+                yield ChainBroken("unattested", self._boot, said)
 
     def end_boot(self) -> Iterator[Item]:
         """There are no more lines of this boot."""
         yield from self._let_go()
         if self._named > MOST_NAMED:
             more = number(self._named - MOST_NAMED, "line")
-            yield Broken("unattested", self._boot, f"{more} more of boot {self._boot} like these")
+            yield ChainBroken("unattested", self._boot, f"{more} more of boot {self._boot} like these")
 
 
 def _key_of(entry: entries.AnyEntry) -> PublicKey | None:

@@ -17,14 +17,14 @@ from agent.verify.tree import Kind, Tree, below
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class BootBegun:
     """A boot's file begins."""
 
     boot: int
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class ChainBroken:
     """Something about the journal keeps a part of the shift from being accounted for.
 
     Attributes:
@@ -38,7 +38,7 @@ class Broken:
     sentence: str
 
 
-Item = Begun | Line | Broken
+Item = BootBegun | Line | ChainBroken
 
 
 def journal_lines(tree: Tree, folder: str) -> Iterator[Item]:
@@ -61,14 +61,16 @@ def journal_lines(tree: Tree, folder: str) -> Iterator[Item]:
         raise EvidenceError(f"expected a journal in {path}, found none: nothing tells what the camera did")
     reader = _Reader(tree, _anchor(tree, folder))
     if reader.head is None:
-        yield Broken("chain_broken", 0, "the device certificate is missing: what the first line follows can't be told")
+        yield ChainBroken(
+            "chain_broken", 0, "the device certificate is missing: what the first line follows can't be told"
+        )
     expected = 1
     for boot in sorted(boots):
         if boot > expected:
             reader.head = None
             which = f"boot {expected}" if boot == expected + 1 else f"boots {expected} to {boot - 1}"
-            yield Broken("journal_missing", expected, f"the journal of {which} is missing, and all that it told")
-        yield Begun(boot)
+            yield ChainBroken("journal_missing", expected, f"the journal of {which} is missing, and all that it told")
+        yield BootBegun(boot)
         yield from reader.read(boot, boots[boot])
         expected = boot + 1
 
@@ -88,7 +90,7 @@ class _Reader:
         self.head = head
         self._number = 0
 
-    def read(self, boot: int, path: str) -> Iterator[Line | Broken]:
+    def read(self, boot: int, path: str) -> Iterator[Line | ChainBroken]:
         """One boot's file."""
         try:
             with self._tree.open(path) as stream:
@@ -97,23 +99,23 @@ class _Reader:
                         yield from self._line(boot, item.raw)
                     elif isinstance(item, Torn):
                         said = f"boot {boot}'s journal ends within a line: {item.size} bytes of it are there"
-                        yield Broken("torn", boot, said)
+                        yield ChainBroken("torn", boot, said)
                     else:
                         yield self._unreadable(boot, item)
         except StorageError as error:
             self.head = None
-            yield Broken("unreadable", boot, f"boot {boot}'s journal can't be read on: {error.strerror}")
+            yield ChainBroken("unreadable", boot, f"boot {boot}'s journal can't be read on: {error.strerror}")
 
-    def _unreadable(self, boot: int, item: TooLong) -> Broken:
+    def _unreadable(self, boot: int, item: TooLong) -> ChainBroken:
         self.head = None
-        return Broken("unreadable", boot, f"{item.size} bytes after line {self._number} are no line of a journal")
+        return ChainBroken("unreadable", boot, f"{item.size} bytes after line {self._number} are no line of a journal")
 
-    def _line(self, boot: int, raw: bytes) -> Iterator[Line | Broken]:
+    def _line(self, boot: int, raw: bytes) -> Iterator[Line | ChainBroken]:
         if self.head is not None:
             try:
                 line = next(follow([raw], self.head, self._number))
             except EvidenceError as error:
-                yield Broken("chain_broken", boot, str(error))
+                yield ChainBroken("chain_broken", boot, str(error))
             else:
                 yield self._stands(line)
                 return
@@ -121,7 +123,7 @@ class _Reader:
             yield self._stands(parse_line(raw))
         except EvidenceError as error:
             self.head = None
-            yield Broken("unreadable", boot, f"what follows line {self._number} is no line of a journal: {error}")
+            yield ChainBroken("unreadable", boot, f"what follows line {self._number} is no line of a journal: {error}")
 
     def _stands(self, line: Line) -> Line:
         self.head, self._number = line.hash, line.n

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.audit.attested_lines import attested_only
-from agent.audit.journal_lines import Begun, Broken, journal_lines
+from agent.audit.journal_lines import BootBegun, ChainBroken, journal_lines
 from agent.audit.rows import Event, Request, Rows
 from agent.audit.timekeeping import POST_ROLL, Span, State, Timekeeper
 from agent.clock import utc_text_or_empty
@@ -104,7 +104,7 @@ class Ledger:
     spans: Sequence[Span]
     requests: Sequence[Request]
     events: Sequence[Event]
-    unaccounted: Sequence[Broken]
+    unaccounted: Sequence[ChainBroken]
     sealed: int
     opened: int
     problem: str
@@ -204,7 +204,7 @@ def read_ledger(tree: Tree, folder: str, key: RecipientKey | None = None) -> Led
     Raises:
         EvidenceError: There is no journal, or no line in it.
     """
-    clerk = _Clerk(key)
+    clerk = _LedgerBuilder(key)
     for item in attested_only(journal_lines(tree, folder)):
         clerk.take(item)
     return clerk.finish(*_names(tree, folder))
@@ -229,14 +229,14 @@ def details_key(entry: entries.Boot, key: RecipientKey) -> DetailsKey:
     return DetailsKey(open_bytes(unb64(str(said.get("details_key", ""))), [key])[1])
 
 
-class _Clerk:
+class _LedgerBuilder:
     """Puts the account together, line by line."""
 
     def __init__(self, key: RecipientKey | None) -> None:
         self._key = key
         self._time = Timekeeper()
         self._rows = Rows()
-        self._broken: list[Broken] = []
+        self._broken: list[ChainBroken] = []
         self._first: Moment | None = None
         self._boot = 0
         self._begun = False
@@ -246,14 +246,14 @@ class _Clerk:
         self._docked_us = 0
         self._problem = ""
 
-    def take(self, item: Begun | Line | Broken) -> None:
+    def take(self, item: BootBegun | Line | ChainBroken) -> None:
         """The next line, or what stands between two."""
         match item:
-            case Begun():
+            case BootBegun():
                 self._close_boot()
                 self._boot, self._begun = item.boot, True
                 self._time.begin(item.boot)
-            case Broken():
+            case ChainBroken():
                 self._broken.append(item)
             case Line():
                 self._line(item)
@@ -300,13 +300,13 @@ class _Clerk:
                 f"{number(self._time.beyond, 'line')} of boot {self._boot} say that more than a day passed without a "
                 "line, which no recorder lets pass: that time is not counted"
             )
-            self._broken.append(Broken("time_beyond", self._boot, said))
+            self._broken.append(ChainBroken("time_beyond", self._boot, said))
         if self._unsigned:
             said = f"{number(self._unsigned, 'line')} after boot {self._boot}'s last checkpoint: chained, not signed"
-            self._broken.append(Broken("unsigned", self._boot, said))
+            self._broken.append(ChainBroken("unsigned", self._boot, said))
         if not self._ended:
             said = f"boot {self._boot} did not end in order: what it did after its last line, nobody knows"
-            self._broken.append(Broken("open_end", self._boot, said))
+            self._broken.append(ChainBroken("open_end", self._boot, said))
         self._unsigned = 0
 
     def finish(self, agency: str, device: str) -> Ledger:
@@ -318,12 +318,12 @@ class _Clerk:
         for span in spans:
             if not span.known:
                 said = f"how long it was off before boot {span.boot}, no clock tells"
-                self._broken.append(Broken("dark_unknown", span.boot, said))
+                self._broken.append(ChainBroken("dark_unknown", span.boot, said))
         for event in self._rows.events:
             self._missing(event)
         if self._rows.left_out:
             said = f"{number(self._rows.left_out, 'event')} more are left out here: read the journal itself"
-            self._broken.append(Broken("left_out", 0, said))
+            self._broken.append(ChainBroken("left_out", 0, said))
         return Ledger(
             agency=agency,
             device=device,
@@ -345,4 +345,4 @@ class _Clerk:
         if event.from_us is None or event.kind not in {"source_gap", "packets_lost"}:
             return
         seconds = (event.at_us - event.from_us) / 1_000_000
-        self._broken.append(Broken(event.kind, event.boot, f"{seconds:.3f} s: {event.text}"))
+        self._broken.append(ChainBroken(event.kind, event.boot, f"{seconds:.3f} s: {event.text}"))

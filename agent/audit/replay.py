@@ -18,14 +18,12 @@ from typing import Any
 import msgspec
 
 from agent.audit import replay_older as older
-from agent.audit.journal_lines import Begun, Broken, journal_lines
+from agent.audit.journal_lines import BootBegun, ChainBroken, journal_lines
 from agent.audit.ledger import details_key
-from agent.audit.replay_events import Told, attested, decided, from_the_core, leading_to
-from agent.core.recording import commands as do
-from agent.core.recording import events as on
-from agent.core.recording import machine
+from agent.audit.replay_events import CoreInput, attested, decided, from_the_core, leading_to
+from agent.core.recording import commands, events, machine
 from agent.core.recording.state import State
-from agent.domain.policy_settings import Setup
+from agent.domain.policy_settings import PolicySettings
 from agent.encoding.strict_json import encode_json, strict_json
 from agent.errors import EvidenceError, PolicyError
 from agent.evidence.details import Details, DetailsKey
@@ -35,7 +33,7 @@ from agent.policy.request import from_record
 from agent.seal.recipients import RecipientKey
 from agent.verify.tree import Tree
 
-Decider = Callable[[do.Decide], on.Decided]
+Decider = Callable[[commands.Decide], events.Decided]
 Policies = Callable[[str], Decider | None]
 """What decides by the policy of that digest; None if it is not at hand."""
 
@@ -96,12 +94,12 @@ def replay(tree: Tree, folder: str, key: RecipientKey, policies: Policies) -> Re
     boot = _Boot(0, key, into)
     for item in journal_lines(tree, folder):
         match item:
-            case Begun():
+            case BootBegun():
                 boot.replay(policies)
                 boot = _Boot(item.boot, key, into)
             case Line():
                 boot.take(item)
-            case Broken():
+            case ChainBroken():
                 continue  # the ledger and the verifier name it; what stands there is replayed
     boot.replay(policies)
     return into
@@ -115,7 +113,7 @@ class _Boot:
         self._recipient = key
         self._into = into
         self._key: DetailsKey | None = None
-        self._lines: list[Told] = []
+        self._lines: list[CoreInput] = []
         self._bad = False
 
     def take(self, line: Line) -> None:
@@ -130,7 +128,7 @@ class _Boot:
             self._bad = True
             self._into.differences.append(Difference(self._number, line.n, f"not replayed: {error}"))
             return
-        self._lines.append(Told(line, details))
+        self._lines.append(CoreInput(line, details))
 
     def _opened(self, entry: entries.AnyEntry) -> DetailsKey:
         if not isinstance(entry, entries.Boot):
@@ -146,7 +144,7 @@ class _Boot:
 class _PartError(Exception):
     """The replay and the journal part at `told`."""
 
-    def __init__(self, told: Told, text: str) -> None:
+    def __init__(self, told: CoreInput, text: str) -> None:
         super().__init__(text)
         self.told = told
         self.text = text
@@ -156,7 +154,7 @@ class _EndError(Exception):
     """The journal ends here: the boot went dark before the core's next line was written."""
 
 
-def replay_boot(lines: Sequence[Told], policies: Policies, into: Replay) -> None:
+def replay_boot(lines: Sequence[CoreInput], policies: Policies, into: Replay) -> None:
     """Replay the journal of one boot.
 
     Args:
@@ -185,13 +183,13 @@ def replay_boot(lines: Sequence[Told], policies: Policies, into: Replay) -> None
 class _Run:
     """One boot, line by line; `at` is the number of the line it has come to."""
 
-    def __init__(self, boot: entries.Boot, lines: list[Told], policies: Policies, into: Replay) -> None:
+    def __init__(self, boot: entries.Boot, lines: list[CoreInput], policies: Policies, into: Replay) -> None:
         self._boot = boot
         self._left = deque(lines)
         self._policies = policies
         self._into = into
         self._state = State(setup=_setup(lines), tag=boot.tag)
-        self._facts: dict[int, Told] = {}
+        self._facts: dict[int, CoreInput] = {}
         self._older = older.is_older(lines)
         self.at = lines[0].line.n if lines else 0
 
@@ -231,21 +229,21 @@ class _Run:
                 return
             self._feed(renewal)
 
-    def _feed(self, event: on.Event) -> None:
+    def _feed(self, event: events.Event) -> None:
         """As the control loop does it: commands in order, and what they lead to at once."""
-        self._state, commands = machine.step(self._state, event)
-        for command in commands:
+        self._state, issued = machine.step(self._state, event)
+        for command in issued:
             match command:
-                case do.Journal() if from_the_core(command.entry):
+                case commands.AppendEntry() if from_the_core(command.entry):
                     self._compare(command)
-                case do.OpenRecording():
+                case commands.OpenRecording():
                     self._feed(self._opened(command))
-                case do.Decide():
+                case commands.Decide():
                     self._decide(command)
                 case _:
                     continue
 
-    def _compare(self, command: do.Journal) -> None:
+    def _compare(self, command: commands.AppendEntry) -> None:
         if not self._left:
             raise _EndError
         told = self._left.popleft()
@@ -262,7 +260,7 @@ class _Run:
             self._facts[told.entry.request] = told
         self._into.lines += 1
 
-    def _opened(self, command: do.OpenRecording) -> on.RecordingOpened:
+    def _opened(self, command: commands.OpenRecording) -> events.RecordingOpened:
         """The ring's answer, which the line of the start has."""
         if not self._left:
             raise _EndError
@@ -270,7 +268,7 @@ class _Run:
         entry = told.entry
         if not isinstance(entry, entries.RecordingStarted):
             raise _PartError(told, f"a recording should start here by {command.cause}, but {_said(entry)}")
-        return on.RecordingOpened(
+        return events.RecordingOpened(
             command.at_ns,
             command.recording,
             command.cause,
@@ -280,7 +278,7 @@ class _Run:
             entry.pre_event_short,
         )
 
-    def _decide(self, command: do.Decide) -> None:
+    def _decide(self, command: commands.Decide) -> None:
         """The policy's answer, as the line says and as the policy says again."""
         if not self._left:
             raise _EndError
@@ -294,7 +292,7 @@ class _Run:
         self._decide_anew(command, told, entry)
         self._feed(decided(told))
 
-    def _decide_anew(self, command: do.Decide, told: Told, entry: entries.Decided) -> None:
+    def _decide_anew(self, command: commands.Decide, told: CoreInput, entry: entries.Decided) -> None:
         decider = self._policies(entry.policy)
         if decider is None:
             self._into.unknown[entry.policy] += 1
@@ -308,7 +306,7 @@ class _Run:
             raise _PartError(asked, f"request {command.number} can't be read back: {error}") from error
         if self._older:
             request = older.request_as_it_was(request)
-        again = decider(do.Decide(command.number, request, command.at_ns))
+        again = decider(commands.Decide(command.number, request, command.at_ns))
         journalled = decided(told)
         names: tuple[str, ...] = (*_OUTCOME, "rules", "obligations", "missing", "unknown")
         if self._older:
@@ -326,15 +324,15 @@ def _decides(entry: entries.AnyEntry, request: int) -> bool:
     return isinstance(entry, entries.Decided) and entry.request == request
 
 
-def _setup(lines: Sequence[Told]) -> Setup:
+def _setup(lines: Sequence[CoreInput]) -> PolicySettings:
     """What was in force when the boot began: the first line about the policy says it."""
     for told in lines:
         if isinstance(told.entry, entries.PolicyChanged):
             try:
-                return msgspec.convert(told.details.get("before"), Setup)
+                return msgspec.convert(told.details.get("before"), PolicySettings)
             except msgspec.ValidationError as error:
                 raise EvidenceError(f"line {told.line.n}: expected the limits in force before: {error}") from error
-    return Setup()
+    return PolicySettings()
 
 
 def _plain(details: Details) -> dict[str, Any]:
@@ -360,7 +358,7 @@ def _unlike(journalled: entries.AnyEntry, core: entries.Entry) -> str:
     return f"{was['kind']}: {_first_unlike(was, now)}"
 
 
-def _unlike_details(told: Told, expected: Mapping[str, Any]) -> str:
+def _unlike_details(told: CoreInput, expected: Mapping[str, Any]) -> str:
     kind = msgspec.to_builtins(told.entry)["kind"]
     if not told.details:
         return f"{kind}: its sealed details are missing"

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from agent.clock import NS
-from agent.core.recording import events as on
+from agent.core.recording import events
 from agent.core.recording.docking import SPOOF_NS
 from agent.core.recording.state import State
 from agent.core.recording.suppression import KINDS
-from agent.domain.policy_settings import Setup
+from agent.domain.policy_settings import PolicySettings
 from agent.errors import EvidenceError
 from agent.journal import entries
 from agent.journal.format import Line
@@ -26,12 +26,12 @@ from agent.policy.schema import ATTRIBUTES, Kind, Provenance
 
 US = 1000
 _START = "start by "
-Lines = deque["Told"]
+Lines = deque["CoreInput"]
 NO_ANSWER = "the policy did not answer"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CoreInput:
     """A line with its details opened."""
 
     line: Line
@@ -64,7 +64,7 @@ def from_the_core(entry: entries.Entry) -> bool:
     )
 
 
-def leading_to(lines: Lines, state: State, boot: entries.Boot) -> on.Event | None:
+def leading_to(lines: Lines, state: State, boot: entries.Boot) -> events.Event | None:
     """The event that led to the first of these lines; None if nothing that the core can be told leads to it.
 
     Args:
@@ -82,29 +82,29 @@ def leading_to(lines: Lines, state: State, boot: entries.Boot) -> on.Event | Non
         raise EvidenceError(f"line {told.line.n}: its details are not what they should be: {error!r:.200}") from error
 
 
-def _leading_to(told: Told, lines: Lines, state: State, boot: entries.Boot) -> on.Event | None:
+def _leading_to(told: CoreInput, lines: Lines, state: State, boot: entries.Boot) -> events.Event | None:
     match told.entry:
         case entries.RecordingStarted(cause="recovery") as entry if state.recording:
-            return on.RecordingBlocked(entry.at_us * US, state.recording)
+            return events.RecordingBlocked(entry.at_us * US, state.recording)
         case entries.RecordingStarted(cause="recovery") as entry:
-            return on.Booted(entry.at_us * US, entry.recording, boot.carried)
+            return events.Booted(entry.at_us * US, entry.recording, boot.carried)
         case entries.RecordingStarted() as entry:
-            return on.StartAsked(entry.at_us * US, on.Cause(entry.cause))
+            return events.StartRequested(entry.at_us * US, events.Cause(entry.cause))
         case entries.StandbyEntered() | entries.StorageRead() as entry:
-            return on.Booted(entry.at_us * US, "", boot.carried)
+            return events.Booted(entry.at_us * US, "", boot.carried)
         case entries.Continued() as entry:
-            return on.Booted(entry.at_us * US, entry.recording, boot.carried)
+            return events.Booted(entry.at_us * US, entry.recording, boot.carried)
         case entries.Marked() as entry:
-            return on.MarkAsked(entry.at_us * US)
+            return events.MarkRequested(entry.at_us * US)
         case entries.StealthSet():
-            return on.StealthAsked(state.now_ns)
+            return events.StealthRequested(state.now_ns)
         case entries.Interrupted():
-            return on.Told(state.now_ns)
+            return events.TerminationRequested(state.now_ns)
         case entries.PowerFailing() as entry:
-            return on.PowerFailing(entry.at_us * US, entry.left)
+            return events.PowerFailing(entry.at_us * US, entry.left)
         case entries.PolicyChanged() as entry:
-            setup = msgspec.convert(told.details["setup"], Setup)
-            return on.PolicyChanged(entry.at_us * US, entry.what, entry.version, entry.policy, setup, entry.why)
+            setup = msgspec.convert(told.details["setup"], PolicySettings)
+            return events.PolicyChanged(entry.at_us * US, entry.what, entry.version, entry.policy, setup, entry.why)
         case (
             entries.Requested()
             | entries.Decided()
@@ -121,50 +121,50 @@ def _leading_to(told: Told, lines: Lines, state: State, boot: entries.Boot) -> o
             return _of_the_situation(told, lines, state)
 
 
-def _of_a_request(told: Told, lines: Lines, state: State) -> on.Event | None:
+def _of_a_request(told: CoreInput, lines: Lines, state: State) -> events.Event | None:
     match told.entry:
         case entries.Requested(again=again) as entry if again:
-            principal = on.Principal(told.details["principal"])
-            return on.Asked(entry.at_us * US, on.Action(entry.action), principal)
+            principal = events.Principal(told.details["principal"])
+            return events.ActionRequested(entry.at_us * US, events.Action(entry.action), principal)
         case entries.Decided() as entry:
             if not entry.policy and told.details.get("error") == NO_ANSWER:
-                return on.Tick(entry.at_us * US)
+                return events.Tick(entry.at_us * US)
             return decided(told)
         case entries.Voided() as entry:
             at_ns = entry.at_us * US
             if entry.why == "late":
-                return on.Tick(at_ns)
-            return _start(at_ns, entry.why) or on.Durable(at_ns, entry.request)
+                return events.Tick(at_ns)
+            return _start(at_ns, entry.why) or events.Durable(at_ns, entry.request)
         case entries.PostRollBegan() as entry:
-            return on.Durable(entry.until_us * US - state.setup.limits.post_roll_s * NS, entry.request)
+            return events.Durable(entry.until_us * US - state.setup.limits.post_roll_s * NS, entry.request)
         case entries.PoweringOff() as entry:
-            return on.Durable(entry.at_us * US, entry.request)
+            return events.Durable(entry.at_us * US, entry.request)
         case entries.Withheld() as entry:
-            return on.Durable(entry.from_us * US, entry.request)
+            return events.Durable(entry.from_us * US, entry.request)
         case entries.StopTakenBack() as entry:
             return _start(entry.at_us * US, str(told.details.get("why", "")))
         case entries.RecordingEnded() as entry:
             at_ns = entry.at_us * US
             rolling = state.post_roll
             due = rolling is not None and rolling.request == entry.request
-            return on.Tick(at_ns) if due else on.Durable(at_ns, entry.request)
+            return events.Tick(at_ns) if due else events.Durable(at_ns, entry.request)
         case entries.Released() as entry:
             return _released(entry, lines, state)
         case _:
             return None
 
 
-def _start(at_ns: int, why: str) -> on.Event | None:
+def _start(at_ns: int, why: str) -> events.Event | None:
     """A start, if that is why; a trigger's has a line of its own before."""
     if not why.startswith(_START):
         return None
-    return on.StartAsked(at_ns, on.Cause(why.removeprefix(_START)))
+    return events.StartRequested(at_ns, events.Cause(why.removeprefix(_START)))
 
 
-def _released(entry: entries.Released, lines: Lines, state: State) -> on.Event | None:
+def _released(entry: entries.Released, lines: Lines, state: State) -> events.Event | None:
     at_ns = entry.to_us * US
     if entry.why == "limit":
-        return on.Tick(at_ns)
+        return events.Tick(at_ns)
     if entry.why in {"replaced", "stop"}:
         granted = (entries.Withheld, entries.PostRollBegan, entries.RecordingEnded)
         following = next((told.entry.request for told in lines if isinstance(told.entry, granted)), None)
@@ -172,15 +172,15 @@ def _released(entry: entries.Released, lines: Lines, state: State) -> on.Event |
         withholds = entry.why == "replaced"
         waiting = (n for n, asked in state.pending.items() if (asked.asked.action in KINDS) == withholds)
         number = following if following is not None else min(waiting, default=None)
-        return None if number is None else on.Durable(at_ns, number)
+        return None if number is None else events.Durable(at_ns, number)
     return _start(at_ns, entry.why)
 
 
-def decided(told: Told) -> on.Decided:
+def decided(told: CoreInput) -> events.Decided:
     """The policy's answer as its line has it."""
     entry, details = told.entry, told.details
     assert isinstance(entry, entries.Decided)
-    return on.Decided(
+    return events.Decided(
         at_ns=entry.at_us * US,
         request=entry.request,
         allowed=entry.allowed,
@@ -194,41 +194,41 @@ def decided(told: Told) -> on.Decided:
     )
 
 
-def _of_the_situation(told: Told, lines: Lines, state: State) -> on.Event | None:
+def _of_the_situation(told: CoreInput, lines: Lines, state: State) -> events.Event | None:
     details = told.details
     match told.entry:
         case entries.TriggerRaised() as entry:
-            return on.TriggerRose(entry.at_us * US, entry.name)
+            return events.TriggerActivated(entry.at_us * US, entry.name)
         case entries.TriggerLevel() as entry:
-            return on.TriggerLevel(entry.at_us * US, entry.name, entry.raised)
+            return events.TriggerLevel(entry.at_us * US, entry.name, entry.raised)
         case entries.Declared() as entry:
-            return on.Declared(entry.at_us * US, {name: _value(name, value) for name, value in details.items()})
+            return events.Declared(entry.at_us * US, {name: _value(name, value) for name, value in details.items()})
         case entries.Measured() as entry:
             facts = {
                 name: Fact(_value(name, said["value"]), Provenance(said["provenance"]))
                 for name, said in details.items()
             }
-            return on.Measured(entry.at_us * US, facts)
+            return events.Measured(entry.at_us * US, facts)
         case entries.SpeechMeasured() as entry:
-            return on.SpeechMeasured(entry.at_us * US, state.prompted_ns, entry.heard, entry.confidence_pct / 100)
+            return events.SpeechMeasured(entry.at_us * US, state.prompted_ns, entry.heard, entry.confidence_pct / 100)
         case entries.Authorised() as entry:
             leave = msgspec.convert(details["authorization"], Authorization)
-            return on.Authorised(entry.at_us * US, entry.action, str(details["recording"]), leave, details["who"])
+            return events.Authorised(entry.at_us * US, entry.action, str(details["recording"]), leave, details["who"])
         case entries.Classified() as entry:
-            return on.Classified(entry.at_us * US, str(details["classification"]))
+            return events.Classified(entry.at_us * US, str(details["classification"]))
         case entries.KeySwitched() as entry:
-            return on.KeySwitched(entry.at_us * US, entry.on)
+            return events.KeySwitched(entry.at_us * US, entry.on)
         case entries.DockContact() as entry:
-            return on.DockContact(entry.at_us * US, entry.closed)
+            return events.DockContact(entry.at_us * US, entry.closed)
         case entries.Docked(docked=True) as entry:
             return attested(entry.at_us * US, entry.station, islice(lines, 1, None))
         case entries.Docked() as entry:
-            return on.Tick(entry.at_us * US)
+            return events.Tick(entry.at_us * US)
         case _:
             return _of_what_happened(told, state)
 
 
-def attested(at_ns: int, station: str, lines: Iterable[Told]) -> on.Attested:
+def attested(at_ns: int, station: str, lines: Iterable[CoreInput]) -> events.Attested:
     """An attestation. Those that only renew one leave no line: this one ends when the journal says that it did."""
     until_ns = at_ns + SPOOF_NS
     for told in lines:
@@ -237,32 +237,32 @@ def attested(at_ns: int, station: str, lines: Iterable[Told]) -> on.Attested:
         if isinstance(told.entry, entries.Docked):
             until_ns = min(until_ns, told.entry.at_us * US)
             break
-    return on.Attested(at_ns, until_ns, station)
+    return events.Attested(at_ns, until_ns, station)
 
 
-def _of_what_happened(told: Told, state: State) -> on.Event | None:
+def _of_what_happened(told: CoreInput, state: State) -> events.Event | None:
     match told.entry:
         case entries.Tampered(what="dock_without_station") as entry if not told.details:
-            return on.Tick(entry.at_us * US)
+            return events.Tick(entry.at_us * US)
         case entries.Tampered() as entry:
-            return on.Tampered(entry.at_us * US, entry.what, str(told.details.get("detail", "")), entry.ended)
+            return events.Tampered(entry.at_us * US, entry.what, str(told.details.get("detail", "")), entry.ended)
         case entries.SourceFailed() as entry:
-            return on.SourceFailed(entry.at_us * US, entry.track, entry.problem)
+            return events.SourceFailed(entry.at_us * US, entry.track, entry.problem)
         case entries.SourceGap() as entry:
-            return on.SourceBack(entry.to_us * US, entry.track, entry.from_us * US)
+            return events.SourceRecovered(entry.to_us * US, entry.track, entry.from_us * US)
         case entries.StorageFailed() as entry:
-            return on.StorageRefused(entry.at_us * US, entry.problem)
+            return events.StorageFailed(entry.at_us * US, entry.problem)
         case entries.StorageBack() as entry:
-            return on.StorageTakes(state.now_ns, entry.outage_ms * 1_000_000)
+            return events.StorageRecovered(state.now_ns, entry.outage_ms * 1_000_000)
         case entries.InputFault() as entry:
-            return on.LineFaulty(state.now_ns, entry.line, entry.fault)
+            return events.LineFaulty(state.now_ns, entry.line, entry.fault)
         case entries.InputRecovered() as entry:
-            return on.LineGood(state.now_ns, entry.line, entry.presses)
+            return events.LineRecovered(state.now_ns, entry.line, entry.presses)
         case entries.RunningLow() as entry:
-            return on.RunningLow(entry.at_us * US, entry.what, entry.left)
+            return events.RunningLow(entry.at_us * US, entry.what, entry.left)
         case entries.SelfTested() as entry:
             failed = {name: str(told.details.get(name, "")) for name in entry.failed}
-            return on.SelfTested(state.now_ns, tuple(entry.passed), failed)
+            return events.SelfTested(state.now_ns, tuple(entry.passed), failed)
         case _:
             return None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from agent.audit.replay_events import Told
+from agent.audit.replay_events import CoreInput
 from agent.journal import entries
 from agent.policy.request import Fact, Request
 from agent.policy.schema import Provenance
@@ -20,7 +20,7 @@ _NEW_FACTS = ("trigger_line_raised", "conclusion_declared")
 _LIMIT = "declared_stops_per_hour"
 
 
-def is_older(lines: Iterable[Told]) -> bool:
+def is_older(lines: Iterable[CoreInput]) -> bool:
     """True of a boot's lines that were written before."""
     for told in lines:
         match told.entry:
@@ -46,7 +46,7 @@ def entry_as_it_was(entry: entries.Entry) -> entries.Entry:
             return entry
 
 
-def details_as_they_were(entry: entries.Entry, details: dict[str, Any], told: Told) -> dict[str, Any]:
+def details_as_they_were(entry: entries.Entry, details: dict[str, Any], told: CoreInput) -> dict[str, Any]:
     """The same of an entry's details."""
     match entry:
         case entries.Decided():

@@ -10,14 +10,20 @@ from pathlib import Path
 from agent.brokers import rabbitmq
 from agent.errors import ConfigError
 from agent.keys import files
-from agent.trust.tls import Authority
+from agent.trust.tls import CertificateAuthority
 
 HOME = "/etc/rabbitmq"
 _FEWEST = 3
 
 
 def make_cluster(
-    folder: Path, authority: Authority, *, agency: str, hosts: Sequence[str], devices: Sequence[str], port: int
+    folder: Path,
+    authority: CertificateAuthority,
+    *,
+    agency: str,
+    hosts: Sequence[str],
+    devices: Sequence[str],
+    port: int,
 ) -> list[Path]:
     """Make a folder for each node, named after its host, in a new folder.
 

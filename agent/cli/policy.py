@@ -216,7 +216,7 @@ def publish(
     from agent.errors import ConfigError
     from agent.keys.files import read_token
     from agent.station.config import PublisherConfig, pinned_trust
-    from agent.station.publisher import Handed, check_bundle, hand_over
+    from agent.station.publisher import Published, check_bundle, hand_over
 
     try:
         msgspec.convert(device or "any", Name)
@@ -227,13 +227,13 @@ def publish(
     trust = pinned_trust(config, settings.publisher)
     checked = check_bundle(read_token(bundle), trust, clocks.wall().utc_ns)
     handed = hand_over(checked, resolved(config, settings.broker), device=device or None, clocks=clocks)
-    unread = handed is Handed.UNREAD and bool(device)
+    unread = handed is Published.UNREAD and bool(device)
     what = f"version {checked.version} ({checked.pack.name})"
     if as_json:
         told = {"agency": checked.agency, "device": device or None, "version": checked.version}
-        known = None if handed is Handed.UNKNOWN else not unread
+        known = None if handed is Published.UNKNOWN else not unread
         output.line(json.dumps({**told, "bundle": checked.digest, "delivered": known}))
-    elif handed is Handed.UNKNOWN:
+    elif handed is Published.UNKNOWN:
         to = device or f"all cameras of {checked.agency}"
         output.line(f"{what} is with the broker, for {to}; over MQTT 3.1.1 it does not say whether it passes it on")
     elif unread:

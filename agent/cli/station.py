@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.simulator.shift_change import Progress
     from agent.station.fleet import Row
     from agent.station.store import Store
-    from agent.trust.tls import Authority
+    from agent.trust.tls import CertificateAuthority
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The station's configuration file.", show_default=False)]
 
@@ -326,16 +326,16 @@ def rabbitmq(
     output.line(f"[broker] of docks and stations: host = {json.dumps(nodes[0])}, others = {json.dumps(nodes[1:])}")
 
 
-def _authority(path: Path, agency: str, *, days: int) -> "Authority":
+def _authority(path: Path, agency: str, *, days: int) -> "CertificateAuthority":
     """The agency's CA, from its key."""
     from agent.clock import NS, SystemClocks
     from agent.keys import files
     from agent.trust.records import Validity
-    from agent.trust.tls import Authority
+    from agent.trust.tls import CertificateAuthority
 
     secret = output.ask_secret("Passphrase") if files.needs_passphrase(path) else None
     now = SystemClocks().wall().utc_ns
-    return Authority(
+    return CertificateAuthority(
         agency, Validity(now - 3600 * NS, now + days * 86_400 * NS), files.load_tls_authority(path, secret)
     )
 

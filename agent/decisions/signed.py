@@ -8,8 +8,8 @@ from agent.core.recording.events import Decided
 from agent.decisions.answer import answer
 from agent.domain.layout import Layout
 from agent.domain.limits import Limits
-from agent.domain.policy_settings import Setup
-from agent.policy.store import Event, Happening, Keeper, offered_digest
+from agent.domain.policy_settings import PolicySettings
+from agent.policy.store import PolicyEvent, PolicyEventKind, PolicyStore, offered_digest
 from agent.policy.terms import Terms
 
 
@@ -26,7 +26,7 @@ class SignedPolicy:
     """
 
     def __init__(
-        self, make: Callable[[int], Keeper], clocks: Clocks, *, pre_event_s: float, pre_event_audio: bool
+        self, make: Callable[[int], PolicyStore], clocks: Clocks, *, pre_event_s: float, pre_event_audio: bool
     ) -> None:
         self._make = make
         self._keeper = make(0)
@@ -35,7 +35,7 @@ class SignedPolicy:
         self._pre_event_s = int(pre_event_s)
         self._pre_event_audio = pre_event_audio
 
-    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
         """Put the newest good bundle in force; what happened, for the journal."""
         keeper = self._make(seen_version)
         events = keeper.load(self._clocks.wall(), seen_digest, passed_ns)
@@ -49,17 +49,17 @@ class SignedPolicy:
         bundle = self._keeper.bundle
         return None if bundle is None else bundle.gestures
 
-    def offer(self, token: str) -> Event:
+    def offer(self, token: str) -> PolicyEvent:
         """Take a new bundle, or say why not.
 
         Not before `load`: until the journal was read nobody knows which version is the newest that was ever in force.
         """
         if not self._loaded:
             why = "storage has not been read yet, so that it can't be kept; try again"
-            return Event(Happening.REFUSED, 0, offered_digest(token), why)
+            return PolicyEvent(PolicyEventKind.REFUSED, 0, offered_digest(token), why)
         return self._keeper.offer(token, self._clocks.wall())
 
-    def check(self) -> Event | None:
+    def check(self) -> PolicyEvent | None:
         """The event that the bundle has expired, the first time that it surely has."""
         return self._keeper.check(self._clocks.wall())
 
@@ -87,11 +87,11 @@ class SignedPolicy:
         return False
 
     @property
-    def setup(self) -> Setup:
+    def setup(self) -> PolicySettings:
         """What it says once and for all."""
         bundle = self._keeper.bundle
         parameters = self._keeper.engine.pack.parameters
-        return Setup(
+        return PolicySettings(
             limits=bundle.limits if bundle is not None else Limits(),
             trigger_hold_ns=_seconds(parameters["trigger_hold_s"]),
             announce_window_ns=_seconds(parameters["announce_window_s"]),

@@ -17,11 +17,11 @@ from agent.core.recording.commands import Decide
 from agent.core.recording.events import Decided
 from agent.domain.layout import Layout
 from agent.domain.limits import Limits
-from agent.domain.policy_settings import Setup
+from agent.domain.policy_settings import PolicySettings
 from agent.encoding.strict_json import sha256_hex
 from agent.policy.obligations import FLAG_FOR_REVIEW
 from agent.policy.schema import standard
-from agent.policy.store import Event, Happening, offered_digest
+from agent.policy.store import PolicyEvent, PolicyEventKind, offered_digest
 from agent.policy.terms import Terms
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class UnsafePermitEverything:
     digest = DIGEST
     unsafe = True
 
-    def __init__(self, setup: Setup | None = None) -> None:
-        self.setup = setup or Setup(Limits(post_roll_s=0))
+    def __init__(self, setup: PolicySettings | None = None) -> None:
+        self.setup = setup or PolicySettings(Limits(post_roll_s=0))
 
     @property
     def layout(self) -> None:
@@ -74,16 +74,16 @@ class UnsafePermitEverything:
         """There is no bundle."""
         return 0
 
-    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
         """Nothing to load; but the journal is to say what decides."""
         assert seen_version >= 0
         assert seen_digest is not None
         assert passed_ns >= 0
-        return [Event(Happening.UNSAFE, 0, DIGEST, NAME)]
+        return [PolicyEvent(PolicyEventKind.UNSAFE, 0, DIGEST, NAME)]
 
-    def offer(self, token: str) -> Event:
+    def offer(self, token: str) -> PolicyEvent:
         """Refuse a bundle: this policy is not to be taken for a real one."""
-        return Event(Happening.REFUSED, 0, offered_digest(token), f"{NAME} takes no bundles")
+        return PolicyEvent(PolicyEventKind.REFUSED, 0, offered_digest(token), f"{NAME} takes no bundles")
 
     def check(self) -> None:
         """It never expires."""
@@ -133,7 +133,7 @@ class UnsafeUntilSigned:
         return self._in_force.version
 
     @property
-    def setup(self) -> Setup:
+    def setup(self) -> PolicySettings:
         """Of what is in force."""
         return self._in_force.setup
 
@@ -157,7 +157,7 @@ class UnsafeUntilSigned:
         """True while everything is permitted."""
         return self._in_force.unsafe
 
-    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
+    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
         """Put the unsafe policy in force, unless a signed bundle ever was."""
         events = self._signed.load(seen_version, seen_digest, passed_ns)
         if seen_version > 0 or self._signed_ever():
@@ -167,14 +167,14 @@ class UnsafeUntilSigned:
         self._in_force = self._unsafe
         return self._unsafe.load(seen_version)
 
-    def offer(self, token: str) -> Event:
+    def offer(self, token: str) -> PolicyEvent:
         """Take a signed bundle, which ends the unsafe policy; or say why not."""
         event = self._signed.offer(token)
-        if event.kind is Happening.IN_FORCE:
+        if event.kind is PolicyEventKind.IN_FORCE:
             self._in_force = self._signed
         return event
 
-    def check(self) -> Event | None:
+    def check(self) -> PolicyEvent | None:
         """As what is in force."""
         return self._in_force.check()
 

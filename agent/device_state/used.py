@@ -6,7 +6,7 @@ from agent.errors import EvidenceError, StorageError
 from agent.trust.replay_guard import UsedTokens
 
 
-class UsedInState:
+class UsedTokensInState:
     """`agent.trust.replay_guard.UsedRecord` over the device state.
 
     Args:

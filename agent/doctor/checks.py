@@ -255,10 +255,10 @@ def _tracks(source: Source) -> str:
 
 
 def _keys(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:
-    from agent.recorder.identity import load_owner
+    from agent.recorder.identity import load_device_identity
     from agent.trust.certificates import verify_device
 
-    owner = load_owner(config, config_file)
+    owner = load_device_identity(config, config_file)
     wall = clocks.wall()
     now_ns = wall.utc_ns if wall.trusted else None
     verify_device(owner.certificate.decode("ascii"), owner.trust, now_ns)
@@ -277,23 +277,23 @@ def _key_file(config: Config, config_file: Path) -> tuple[str, str]:
 
 def _policy(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:
     from agent.evidence import layout
-    from agent.journal.boot_recovery import left_behind, read_tail
-    from agent.policy.store import Happening, Keeper, StorageShelf
-    from agent.recorder.identity import load_owner
+    from agent.journal.boot_recovery import read_recovery_state, read_tail
+    from agent.policy.store import BundleFiles, PolicyEventKind, PolicyStore
+    from agent.recorder.identity import load_device_identity
     from agent.recorder.service import state_store
 
     if config.policy.unsafe_permit_everything:
         return "permits whatever is asked: UNSAFE, for development only", "unsafe_permit_everything = false in [policy]"
-    owner = load_owner(config, config_file)
+    owner = load_device_identity(config, config_file)
     storage = DiskStorage(resolve(config_file, config.storage.path))
-    seen = left_behind(storage, read_tail(storage)).carried.policy_version
+    seen = read_recovery_state(storage, read_tail(storage)).carried.policy_version
     known = state_store(config, config_file, owner).load().state
     digest = known.policy_digest if known is not None and known.policy_version >= seen else ""
     seen = max(seen, known.policy_version) if known is not None else seen
-    keeper = Keeper(StorageShelf(storage, layout.POLICY), owner.trust.keys_of("policy"), owner.agency, seen)
+    keeper = PolicyStore(BundleFiles(storage, layout.POLICY), owner.trust.keys_of("policy"), owner.agency, seen)
     happened = keeper.load(clocks.wall(), digest)
     expired = keeper.check(clocks.wall())
-    bad = {Happening.DAMAGED, Happening.ROLLED_BACK, Happening.REFUSED}
+    bad = {PolicyEventKind.DAMAGED, PolicyEventKind.ROLLED_BACK, PolicyEventKind.REFUSED}
     wrong = [event for event in happened if event.kind in bad]
     wrong += [expired] if expired is not None else []
     pack = keeper.engine.pack.name
@@ -317,13 +317,13 @@ def _run_directory(path: Path) -> tuple[str, str]:
 
 
 def _controls(config: Config, clocks: Clocks, running: dict[str, Any] | None) -> tuple[str, str]:
-    from agent.gpio.controls import Hands
+    from agent.gpio.controls import HardwareControls
 
     if running is not None:
         faulty = running["faulty_lines"]
         said = f"the running recorder trusts {'all of its inputs' if not faulty else 'not: ' + ', '.join(faulty)}"
         return said, "" if not faulty else "let go of the button, or check its wires"
-    hands = Hands(config.controls, clocks)
+    hands = HardwareControls(config.controls, clocks)
     try:
         wrong = "; ".join(f"{line}: {problem}" for line, problem in hands.problems.items())
         if wrong:

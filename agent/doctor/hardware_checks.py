@@ -20,7 +20,7 @@ from agent.doctor.camera_checks import Listed, check_camera, listed_by_libcamera
 from agent.doctor.checks import Check, Finding, storage_speed
 from agent.doctor.machine_checks import machine_checks
 from agent.errors import DeviceError
-from agent.gpio.controls import Hands
+from agent.gpio.controls import HardwareControls
 from agent.gpio.pins import PinFactory
 from agent.power import files
 from agent.provisioning.adoption import is_adopted
@@ -36,7 +36,7 @@ _MEND_SUPPLY = "a supply and a cable that hold 5 V under load"
 _MEND_WATCHDOG = "RuntimeWatchdogSec=14s in /etc/systemd/system.conf.d/50-bwc.conf, which the package installs"
 
 
-class Pilot(Protocol):
+class Operator(Protocol):
     """A person with eyes and fingers. Both methods raise `EOFError` if nobody is there any more."""
 
     def tell(self, text: str) -> None:
@@ -63,7 +63,7 @@ class Bench:
     config: Config
     config_file: Path
     clocks: Clocks
-    pilot: Pilot | None = None
+    pilot: Operator | None = None
     root: Path = field(default_factory=lambda: Path("/"))
     pin_factory: PinFactory = None
     sleep: Callable[[float], None] = time.sleep
@@ -138,14 +138,14 @@ def lines(bench: Bench) -> Iterator[Finding]:
         said = 'simulated (pin_factory = "mock"): buttons and lights that are wired were not tested'
         yield Finding("pins", said, 'pin_factory = "lgpio" in [controls]')
         return
-    hands = Hands(bench.config.controls, bench.clocks, bench.pin_factory)
+    hands = HardwareControls(bench.config.controls, bench.clocks, bench.pin_factory)
     try:
         yield from _lines(bench, hands)
     finally:
         hands.close()
 
 
-def _lines(bench: Bench, hands: Hands) -> Iterator[Finding]:
+def _lines(bench: Bench, hands: HardwareControls) -> Iterator[Finding]:
     controls = bench.config.controls
     buttons = {button.name for button in controls.buttons}
     edges: list[Edge] = []
@@ -168,7 +168,7 @@ def _lines(bench: Bench, hands: Hands) -> Iterator[Finding]:
     yield Finding("pilot", "nobody is there to press buttons and to look at lights: what needs that is left out")
 
 
-def _with_pilot(bench: Bench, pilot: Pilot, hands: Hands, edges: list[Edge]) -> Iterator[Finding]:
+def _with_pilot(bench: Bench, pilot: Operator, hands: HardwareControls, edges: list[Edge]) -> Iterator[Finding]:
     """What needs a person. Raises EOFError once nobody is there any more."""
     controls = bench.config.controls
     for config in controls.inputs:
@@ -191,7 +191,7 @@ def _with_pilot(bench: Bench, pilot: Pilot, hands: Hands, edges: list[Edge]) -> 
         )
 
 
-def _worked(bench: Bench, pilot: Pilot, hands: Hands, name: str, edges: list[Edge]) -> Finding:
+def _worked(bench: Bench, pilot: Operator, hands: HardwareControls, name: str, edges: list[Edge]) -> Finding:
     """Wait for a line to become active and to be let go again; another that moves instead is named."""
     edges.clear()
     pilot.tell(f"Press {name} now, and let go (or switch it on, and off).")

@@ -53,7 +53,7 @@ def device_state(config: Config, config_file: Path, running: dict[str, Any] | No
 
 
 def _load(config: Config, config_file: Path) -> Loaded:
-    from agent.recorder.identity import load_owner
+    from agent.recorder.identity import load_device_identity
     from agent.recorder.service import state_store
 
-    return state_store(config, config_file, load_owner(config, config_file)).load()
+    return state_store(config, config_file, load_device_identity(config, config_file)).load()

@@ -7,7 +7,7 @@ from agent.domain.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class PolicySettings:
     """What the policy in force and the device say once and for all.
 
     Attributes:

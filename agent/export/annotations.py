@@ -17,7 +17,7 @@ from agent.verify.tree import Kind, below
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class OpenedAnnotation:
     """One annotation.
 
     Attributes:
@@ -29,7 +29,7 @@ class Said:
     content: Content | None
 
 
-def annotations(place: Place, key: RecipientKey) -> list[Said]:
+def annotations(place: Place, key: RecipientKey) -> list[OpenedAnnotation]:
     """All annotations of a recording, in their order. One that does not open says why."""
     folder = below(place.folder, layout.ANNOTATIONS)
     entries = place.tree.entries(folder)
@@ -37,7 +37,7 @@ def annotations(place: Place, key: RecipientKey) -> list[Said]:
     return list(_read(place, folder, sorted(number for number in numbers if number is not None), key))
 
 
-def _read(place: Place, folder: str, numbers: Sequence[int], key: RecipientKey) -> Iterator[Said]:
+def _read(place: Place, folder: str, numbers: Sequence[int], key: RecipientKey) -> Iterator[OpenedAnnotation]:
     for number in numbers:
         text = f"annotation {number}"
         try:
@@ -45,23 +45,23 @@ def _read(place: Place, folder: str, numbers: Sequence[int], key: RecipientKey) 
             annotation = read_unchecked(raw.decode("ascii").removesuffix("\n"))
             utc = utc_text(annotation.time.utc_ns)
         except (EvidenceError, StorageError, UnicodeDecodeError) as error:
-            yield Said(OpenedEvent("", text, {}, f"can't be read: {error}"), None)
+            yield OpenedAnnotation(OpenedEvent("", text, {}, f"can't be read: {error}"), None)
             continue
         if annotation.subject.recording != place.recording:
-            yield Said(OpenedEvent(utc, text, {}, f"it is one of {annotation.subject.recording}"), None)
+            yield OpenedAnnotation(OpenedEvent(utc, text, {}, f"it is one of {annotation.subject.recording}"), None)
             continue
         try:
             content = annotation.content([key])
         except EvidenceError:
-            yield Said(OpenedEvent(utc, text, {}, "what it says is sealed to others than this key"), None)
+            yield OpenedAnnotation(OpenedEvent(utc, text, {}, "what it says is sealed to others than this key"), None)
             continue
         details = {"classification": content.classification, "author": content.author, "note": content.note}
         when = "" if annotation.time.trusted else ", by a clock that nobody vouched for"
         event = OpenedEvent(utc, f"{text}, made {utc[:10]}{when}: {content.classification}", details, "")
-        yield Said(event, content)
+        yield OpenedAnnotation(event, content)
 
 
-def caption(said: Sequence[Said]) -> str:
+def caption(said: Sequence[OpenedAnnotation]) -> str:
     """What stands in the text track all along: the newest classification that opens holds; empty for none."""
     newest = next((one.content for one in reversed(said) if one.content is not None), None)
     if newest is not None:

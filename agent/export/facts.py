@@ -6,7 +6,7 @@ from typing import BinaryIO
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import DetailsKey
-from agent.export.journalled import Span, Told, merged, withheld_text
+from agent.export.journalled import RecordingEvents, Span, merged, withheld_text
 from agent.export.placing import BootClock, Timeline
 from agent.export.recorded import BootFacts, Place, Recorded, SegmentStatements
 from agent.output import escaped
@@ -62,7 +62,7 @@ def details_keys(boots: Mapping[int, BootFacts], key: RecipientKey) -> dict[int,
     return keys
 
 
-def timeline(recorded: Recorded, told: Told) -> Timeline:
+def timeline(recorded: Recorded, told: RecordingEvents) -> Timeline:
     """The line of a recording, with all that statements and journals know of its boots' clocks."""
     readings = merged([recorded.readings(), told.readings])
     kernels = {boot: facts.kernel for boot, facts in recorded.boots.items()}

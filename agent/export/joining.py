@@ -81,7 +81,7 @@ class Filling:
         self._left_ns[kind] = max(0, self._left_ns[kind] - ns)
 
 
-class Line:
+class TimeLine:
     """The time line of one file. Its zero is such that every track's time is whole ticks from it.
 
     Args:
@@ -278,7 +278,7 @@ class Join:
     """
 
     def __init__(
-        self, parameters: Sequence[StreamParameters], line: Line, sink: Sink, filling: Filling | None = None
+        self, parameters: Sequence[StreamParameters], line: TimeLine, sink: Sink, filling: Filling | None = None
     ) -> None:
         self.line = line
         filling = filling or Filling()

@@ -62,7 +62,7 @@ class Mode:
 
 
 @dataclass(slots=True)
-class Told:
+class RecordingEvents:
     """What the journals tell.
 
     Attributes:
@@ -88,7 +88,7 @@ class Told:
 
 def read_journals(
     tree: Tree, device: str | None, recording: str, boots: Iterable[int], keys: Mapping[int, DetailsKey]
-) -> Told:
+) -> RecordingEvents:
     """What the journals of some boots tell about a recording.
 
     Args:
@@ -101,7 +101,7 @@ def read_journals(
     Raises:
         StorageError: A journal can't be read on.
     """
-    told = Told()
+    told = RecordingEvents()
     for boot in sorted(boots):
         path = below(device or "", layout.journal(boot))
         if device is None or tree.size(path) is None:
@@ -114,7 +114,7 @@ def read_journals(
 class _Reader:
     """Reads one boot's journal."""
 
-    def __init__(self, told: Told, boot: int, recording: str, key: DetailsKey | None) -> None:
+    def __init__(self, told: RecordingEvents, boot: int, recording: str, key: DetailsKey | None) -> None:
         self._told = told
         self._boot = boot
         self._recording = recording

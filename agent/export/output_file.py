@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.clock import NS
-from agent.export.joining import Filling, Gap, Join, Line
-from agent.export.journalled import Told
+from agent.export.joining import Filling, Gap, Join, TimeLine
+from agent.export.journalled import RecordingEvents
 from agent.export.new_file import NewFile
 from agent.export.opened import OpenedFile, OpenedGap
 from agent.export.placing import Placement, Timeline
@@ -31,7 +31,7 @@ class Story:
     """
 
     timeline: Timeline
-    told: Told
+    told: RecordingEvents
     caption: str
     started_ns: int | None
 
@@ -53,7 +53,7 @@ class Break:
     known: bool
 
 
-class Film:
+class OutputFile:
     """A file in the making. Begin a segment, add its samples, and so on; then finish.
 
     Args:
@@ -75,7 +75,7 @@ class Film:
         self,
         file: NewFile,
         parameters: Sequence[StreamParameters],
-        line: Line,
+        line: TimeLine,
         story: Story,
         *,
         silent_head: bool,

@@ -51,7 +51,7 @@ class BootClock:
 
 
 @dataclass(frozen=True, slots=True)
-class Dark:
+class Downtime:
     """The time between what was recorded in two boots.
 
     Attributes:
@@ -79,7 +79,7 @@ class Placement:
     start_ns: int
     epochs_ns: Mapping[Kind, int]
     base_ticks: Mapping[Kind, int]
-    dark: Dark | None
+    dark: Downtime | None
 
 
 @dataclass(slots=True)
@@ -139,7 +139,7 @@ class Timeline:
         base_ticks = {track.kind: track.base_ticks for track in opening.tracks}
         return Placement(opening.start.mono_us * 1000 + shift_ns, epochs, base_ticks, dark)
 
-    def _place_boot(self, opening: Opening, after_ns: int | None) -> Dark | None:
+    def _place_boot(self, opening: Opening, after_ns: int | None) -> Downtime | None:
         start_ns = opening.start.mono_us * 1000
         if not self._placed or after_ns is None:
             self._placed.append(_Placed(opening.boot, start_ns, 0))
@@ -149,7 +149,7 @@ class Timeline:
             shift_ns = after_ns + UNKNOWN_NS - start_ns
         shift_ns = max(shift_ns, after_ns - start_ns)
         self._placed.append(_Placed(opening.boot, start_ns + shift_ns, shift_ns))
-        return Dark(start_ns + shift_ns - after_ns, basis, within_ms)
+        return Downtime(start_ns + shift_ns - after_ns, basis, within_ms)
 
     def _shift(self, before: _Placed, boot: int) -> tuple[int | None, Basis, int | None]:
         earlier, later = self._clocks.get(before.boot), self._clocks.get(boot)

@@ -6,7 +6,7 @@ from agent.errors import EvidenceError
 from agent.evidence.details import DetailsKey
 from agent.evidence.manifest import Manifest
 from agent.evidence.segment import manifest_details
-from agent.export.journalled import Told
+from agent.export.journalled import RecordingEvents
 from agent.export.opened import OpenedEvent, OpenedFile
 from agent.export.placing import Timeline
 from agent.export.recorded import Recorded
@@ -15,7 +15,7 @@ from agent.verify.findings import number
 
 
 def opened_events(
-    recorded: Recorded, told: Told, timeline: Timeline, keys: Mapping[int, DetailsKey]
+    recorded: Recorded, told: RecordingEvents, timeline: Timeline, keys: Mapping[int, DetailsKey]
 ) -> list[OpenedEvent]:
     """What journals and manifests tell, with what was sealed of it.
 
@@ -45,7 +45,7 @@ def _of_manifest(said: Manifest, key: DetailsKey | None) -> OpenedEvent:
         return OpenedEvent(utc, text, {}, str(error))
 
 
-def remarks(recorded: Recorded, told: Told, files: Sequence[OpenedFile]) -> list[str]:
+def remarks(recorded: Recorded, told: RecordingEvents, files: Sequence[OpenedFile]) -> list[str]:
     """What whoever looks at the files should know of them."""
     said = []
     if told.missing:

@@ -16,11 +16,11 @@ from agent.evidence.manifest import Opening, track
 from agent.export.annotations import annotations
 from agent.export.annotations import caption as annotated_as
 from agent.export.facts import details_keys, refuse_others, repeats_from, timeline, torn_from, whole_bytes, withheld
-from agent.export.joining import MOST_FILLED_NS, MOST_HELD_NS, Filling, Line
+from agent.export.joining import MOST_FILLED_NS, MOST_HELD_NS, Filling, TimeLine
 from agent.export.journalled import read_journals
 from agent.export.new_file import NewFile
 from agent.export.opened import Opened, OpenedFile, OpenedSegment, cut_sentence, segments_text
-from agent.export.output_file import Break, Film, Story
+from agent.export.output_file import Break, OutputFile, Story
 from agent.export.placing import Placement
 from agent.export.recorded import Recorded, SegmentStatements, segment_path
 from agent.export.report import opened_events, remarks
@@ -101,7 +101,7 @@ class Run:
         self._repeats = repeats_from(recorded.segments)
         self._filling = Filling()
         self._after_gaps = 0
-        self._film: Film | None = None
+        self._film: OutputFile | None = None
         self._films: list[tuple[NewFile, OpenedFile]] = []
         self._files: list[NewFile] = []
         self._segments: list[OpenedSegment] = []
@@ -192,7 +192,7 @@ class Run:
     ) -> None:
         """Put a segment's samples where they belong. A file is begun only when there is a sample for it."""
         counts: Counter[Kind] = Counter()
-        film: Film | None = None
+        film: OutputFile | None = None
         placement: Placement | None = None
         take: Mapping[Kind, Callable[[Sample], bool]] = {}
         try:
@@ -247,14 +247,14 @@ class Run:
 
     def _begin(
         self, index: int, opening: Opening, parameters: Sequence[StreamParameters], placement: Placement
-    ) -> Film:
+    ) -> OutputFile:
         """The file that a segment goes into, ready for its samples."""
         after = self._break(opening, placement)
         film = self._film
         too_far = film is not None and placement.start_ns - film.end_ns > MOST_HELD_NS
         if film is None or too_far or self._options.apart or film.parameters != tuple(parameters):
             film = self._new_film(
-                index, opening, parameters, Line(opening.tracks, placement, placement.base_ticks), after
+                index, opening, parameters, TimeLine(opening.tracks, placement, placement.base_ticks), after
             )
         repeats_us = self._repeats[index]
         remember_from_ns = None if repeats_us is None else self._timeline.line_ns(opening.boot, repeats_us)
@@ -270,7 +270,7 @@ class Run:
         parameters: Sequence[StreamParameters],
         placement: Placement,
         sample: Sample,
-    ) -> Film:
+    ) -> OutputFile:
         """Another file, for a sample that is too far off, and what follows it.
 
         Raises:
@@ -282,7 +282,7 @@ class Run:
         # Of the other track there may be samples from just before this one.
         declared = next(said for said in opening.tracks if said.kind is sample.kind)
         begins = {sample.kind: declared.base_ticks + sample.ticks - declared.timescale // 4}
-        film = self._new_film(index, opening, parameters, Line(opening.tracks, placement, begins), None)
+        film = self._new_film(index, opening, parameters, TimeLine(opening.tracks, placement, begins), None)
         film.begin_segment(opening.segment, placement, overlaps=False, remember_from_ns=None, after=None)
         return film
 
@@ -291,9 +291,9 @@ class Run:
         index: int,
         opening: Opening,
         parameters: Sequence[StreamParameters],
-        line: Line,
+        line: TimeLine,
         after: Break | None,
-    ) -> Film:
+    ) -> OutputFile:
         before = self._film
         if before is not None:
             dark_ns = line.zero_ns - before.end_ns
@@ -310,7 +310,7 @@ class Run:
         self._files.append(file)
         segments = self._recorded.segments[index : index + 1 if self._options.apart else None]
         silent = opening.pre_event is not None and opening.pre_event.silent
-        self._film = Film(
+        self._film = OutputFile(
             file,
             parameters,
             line,

@@ -21,7 +21,7 @@ from typing import Any
 
 from agent.clock import NS
 from agent.errors import DeviceError
-from agent.gpio.edges import Waiting
+from agent.gpio.edges import EdgeListeners
 from agent.gpio.lines import ChipInfo, LineInfo, choose_chip, offset_of
 
 DEVICES = Path("/dev")
@@ -87,7 +87,7 @@ def _rouse() -> None:
                 break
 
 
-_WAITING = Waiting(_rouse)
+_WAITING = EdgeListeners(_rouse)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,21 +11,21 @@ from agent.clock import NS, Clocks
 from agent.core.indicator.indicator import Indicator
 from agent.core.indicator.signals import Background, Output, Signal
 from agent.core.inputs.lines import Edge, Line
-from agent.core.recording.events import LineFaulty, LineGood
+from agent.core.recording.events import LineFaulty, LineRecovered
 from agent.domain.layout import Layout
 from agent.gpio.config import ControlsConfig
 from agent.gpio.outputs import Outputs
-from agent.gpio.pins import Controls, PinFactory, make_pin_factory
-from agent.gpio.press import Bench
+from agent.gpio.pins import InputPins, PinFactory, make_pin_factory
+from agent.gpio.press import SimulatedPresses
 
 CHECK_NS = NS
 """How often the pins are read again."""
 
-Put = Callable[[Edge | LineFaulty | LineGood | Callable[[], None]], None]
+Put = Callable[[Edge | LineFaulty | LineRecovered | Callable[[], None]], None]
 """Enqueues for the control thread; from any thread, never blocks."""
 
 
-class Hands:
+class HardwareControls:
     """The controls of one device.
 
     Args:
@@ -55,8 +55,8 @@ class Hands:
         self._next_check_ns = 0
         self._told_faulty: set[Output] = set()
         self._indicator = Indicator()
-        self._bench = Bench(config.inputs, pin_factory, clocks)
-        self._controls = Controls(config.inputs, pin_factory, clocks)
+        self._bench = SimulatedPresses(config.inputs, pin_factory, clocks)
+        self._controls = InputPins(config.inputs, pin_factory, clocks)
         try:
             self._outputs = Outputs(config.outputs, pin_factory)
         except BaseException:
@@ -143,5 +143,5 @@ class Hands:
         for output in sorted(faulty - self._told_faulty):
             self._put(LineFaulty(now_ns, f"output {output}", f"lost: {self._outputs.faulty[output]}"))
         for output in sorted(self._told_faulty - faulty):
-            self._put(LineGood(now_ns, f"output {output}"))
+            self._put(LineRecovered(now_ns, f"output {output}"))
         self._told_faulty = faulty

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 
-class Waiting:
+class EdgeListeners:
     """The lines of this process that wait for edges.
 
     Args:

@@ -154,7 +154,7 @@ class _Pin:
         self._on_change(self, bool(state) == self._config.high_is_active, ticks)
 
 
-class Controls:
+class InputPins:
     """The input lines of a device.
 
     Args:

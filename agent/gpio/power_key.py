@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.clock import NS, Monotonic
-from agent.core.recording.events import Action, Asked, LineFaulty, LineGood
+from agent.core.recording.events import Action, ActionRequested, LineFaulty, LineRecovered
 
 LINE = "power_key"
 AGAIN_S = 1.0
@@ -23,7 +23,7 @@ _EVENT = struct.Struct("llHHi")
 """input_event (linux/input.h): time in seconds and microseconds, type, code, value."""
 _EV_KEY, _KEY_POWER, _PRESSED = 1, 116, 1
 
-Put = Callable[[Asked | LineFaulty | LineGood], None]
+Put = Callable[[ActionRequested | LineFaulty | LineRecovered], None]
 
 
 class PowerKey:
@@ -67,7 +67,7 @@ class PowerKey:
         try:
             if self._faulty:
                 self._faulty = False
-                self._put(LineGood(self._monotonic(), LINE))
+                self._put(LineRecovered(self._monotonic(), LINE))
             while data := os.read(handle, _EVENT.size):
                 self._heard(data)
             return "it ended"
@@ -84,4 +84,4 @@ class PowerKey:
         pressed = (kind, code, value) == (_EV_KEY, _KEY_POWER, _PRESSED)
         if pressed and (self._asked_ns is None or now_ns - self._asked_ns >= SPACING_NS):
             self._asked_ns = now_ns
-            self._put(Asked(now_ns, Action.POWER_OFF))
+            self._put(ActionRequested(now_ns, Action.POWER_OFF))

@@ -74,7 +74,7 @@ def plan_moves(line: str, times: int, *, on: bool) -> list[Step]:
     ]
 
 
-class Bench:
+class SimulatedPresses:
     """Hands for a recorder without any.
 
     `press` may be called from any thread; `tick` belongs to the thread that reads the inputs' clock.

@@ -20,10 +20,10 @@ from agent.errors import EvidenceError
 from agent.evidence.manifest import Span
 from agent.journal import entries
 from agent.journal.attested import BootJournal, read_boot
-from agent.journal.entries import Carried
+from agent.journal.entries import PersistedState
 from agent.journal.format import CHECKPOINT_TYPE, Line, checkpoint_payload
 from agent.journal.grants import Grants
-from agent.journal.persisted_state import Carry
+from agent.journal.persisted_state import PersistedStateBuilder
 from agent.keys import jws
 from agent.media.packet import Kind
 from agent.storage.interface import Storage
@@ -65,7 +65,7 @@ class Account:
     ended: set[str] = field(default_factory=set)
     attested: dict[tuple[str, int], int] = field(default_factory=dict)
     storage_full: bool = False
-    carried: Carried = field(default_factory=Carried)
+    carried: PersistedState = field(default_factory=PersistedState)
     keys: list[PublicKey] = field(default_factory=list)
     silent: list[int] = field(default_factory=list)
     spans: dict[tuple[int, str], list[Span]] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def read_account(
         StorageError: Storage can't be read.
     """
     account = Account()
-    carry = Carry()
+    carry = PersistedStateBuilder()
     told = 0
     for boot in boots:
         journal = known if known is not None and known.boot == boot else read_boot(storage, boot, identity)
@@ -135,8 +135,8 @@ def account_of(journal: BootJournal) -> Account:
     return _told(journal)[0]
 
 
-def _told(journal: BootJournal) -> tuple[Account, Carry]:
-    teller, carry = _Teller(journal.boot), Carry()
+def _told(journal: BootJournal) -> tuple[Account, PersistedStateBuilder]:
+    teller, carry = _AccountBuilder(journal.boot), PersistedStateBuilder()
     account = teller.account
     account.keys.append(journal.key)
     if journal.last is None:
@@ -151,7 +151,7 @@ def _told(journal: BootJournal) -> tuple[Account, Carry]:
     return account, carry
 
 
-class _Teller:
+class _AccountBuilder:
     """Follows the attested lines of one boot."""
 
     def __init__(self, boot: int) -> None:

@@ -23,7 +23,7 @@ from agent.evidence.numbering import highest
 from agent.journal import entries
 from agent.journal.account import Account, account_of, read_account
 from agent.journal.attested import TAIL, BootJournal, is_ours, read_boot
-from agent.journal.entries import Carried
+from agent.journal.entries import PersistedState
 from agent.journal.format import HELD, MAX_LINE, Line, parse_line, split_lines
 from agent.keys import jws
 from agent.storage.interface import MOST_NAMES, Storage
@@ -48,7 +48,7 @@ PLAUSIBLE_US = 120_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class JournalTail:
     """Where the journal stands.
 
     Attributes:
@@ -132,7 +132,7 @@ class Unfinished:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class RecoveryState:
     """What an earlier boot left behind.
 
     Attributes:
@@ -146,12 +146,12 @@ class Left:
     running: Progress | None = None
     unfinished: tuple[Unfinished, ...] = ()
     storage_full: bool = False
-    carried: Carried = field(default_factory=Carried)
+    carried: PersistedState = field(default_factory=PersistedState)
     refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Dark:
+class Downtime:
     """How long nothing was journalled: in milliseconds, with the bound on its error and what it rests on."""
 
     ms: int | None
@@ -159,7 +159,7 @@ class Dark:
     basis: str
 
 
-def read_tail(storage: Storage, identity: PublicKey | None = None, *, known: int = 0) -> Tail:
+def read_tail(storage: Storage, identity: PublicKey | None = None, *, known: int = 0) -> JournalTail:
     """The end of the newest journal that has a whole line.
 
     Args:
@@ -178,7 +178,7 @@ def read_tail(storage: Storage, identity: PublicKey | None = None, *, known: int
     looked_at = [boot for boot in _looked_at(ours, newest) if storage.size(layout.journal(boot)) is not None]
     journal, most_n = _attested_end(storage, looked_at, ours, identity)
     attested = journal.last if journal is not None else None
-    found = Tail(newest, ours, strange=strange, attested=attested, journal=journal)
+    found = JournalTail(newest, ours, strange=strange, attested=attested, journal=journal)
     torn = 0
     for boot in looked_at:
         if identity is not None and (boot > ours or not is_ours(storage, boot, identity)):
@@ -264,7 +264,7 @@ def _last_lines(storage: Storage, path: str) -> tuple[list[bytes], bytes]:
     return (lines[1:] if start else lines), rest
 
 
-def dark(tail: Tail, now: WallReading, mono_us: int, boot_id: str) -> Dark:
+def downtime(tail: JournalTail, now: WallReading, mono_us: int, boot_id: str) -> Downtime:
     """How long it was dark between the last line and now, as far as a clock can tell.
 
     The monotonic clock tells exactly if the kernel did not boot in between; else the wall clock does, if it was
@@ -272,18 +272,18 @@ def dark(tail: Tail, now: WallReading, mono_us: int, boot_id: str) -> Dark:
     """
     line = tail.timed
     if line is None:
-        return Dark(None, None, "first_boot" if not tail.boot else "unknown")
+        return Downtime(None, None, "first_boot" if not tail.boot else "unknown")
     same_boot = tail.journal is not None and tail.journal.boot == tail.line_boot
     if same_boot and tail.boot_id and tail.boot_id == boot_id and mono_us >= line.mono_us:
-        return Dark((mono_us - line.mono_us) // 1000, 1, "same_kernel")
+        return Downtime((mono_us - line.mono_us) // 1000, 1, "same_kernel")
     before = line.wall
     if now.uncertainty_s is None or before.uncertainty_s is None or before.source == HELD:
-        return Dark(None, None, "unknown")
+        return Downtime(None, None, "unknown")
     elapsed_ms = max(0, (now.utc_ns - before.utc_ns) // 10**6)
-    return Dark(elapsed_ms, int((now.uncertainty_s + before.uncertainty_s) * 1000) + 1, "trusted_clock")
+    return Downtime(elapsed_ms, int((now.uncertainty_s + before.uncertainty_s) * 1000) + 1, "trusted_clock")
 
 
-def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None) -> Left:
+def read_recovery_state(storage: Storage, tail: JournalTail, identity: PublicKey | None = None) -> RecoveryState:
     """What the newest boots left unfinished.
 
     Whoever has the card can chain lines on that nobody signed, and lay files into folders. So a recording counts as
@@ -297,7 +297,7 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
         StorageError: Storage can't be read.
     """
     if not tail.boot:
-        return Left()
+        return RecoveryState()
     account = read_account(storage, _looked_at(tail.ours, tail.boot), identity, tail.journal)
     running: Progress | None = None
     unfinished: list[Unfinished] = []
@@ -330,7 +330,7 @@ def left_behind(storage: Storage, tail: Tail, identity: PublicKey | None = None)
         new = [name for name in account.claimed if name not in account.begun and name.startswith(tuple(account.tags))]
         running = Progress(new[-1]) if new else None
     refused = _refused(tail.journal) if tail.journal is not None else ()
-    return Left(running, tuple(unfinished[-MOST_UNFINISHED:]), account.storage_full, account.carried, refused)
+    return RecoveryState(running, tuple(unfinished[-MOST_UNFINISHED:]), account.storage_full, account.carried, refused)
 
 
 def attested(

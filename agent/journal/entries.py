@@ -17,7 +17,7 @@ class Entry(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields
     """What all entries have in common: they are immutable, and named by `kind`."""
 
 
-class Carried(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PersistedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What must not be forgotten by going dark: it stands in the boot line itself, so that no cut falls between.
 
     Attributes:
@@ -86,7 +86,7 @@ class Boot(Entry, tag="boot", frozen=True):
     dark_uncertainty_ms: int | None
     dark_basis: str
     interrupted: NoRecording
-    carried: Carried = Carried()
+    carried: PersistedState = PersistedState()
     configuration: str = ""
     unfinished: list[RecordingId] = []
     continuity: Continuity | None = None

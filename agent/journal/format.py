@@ -28,7 +28,7 @@ from agent.errors import EvidenceError
 from agent.evidence.details import Details, DetailsKey
 from agent.evidence.names import NoRecording
 from agent.journal.entries import AnyEntry, Checkpoint, ClockTakenBack, Entry
-from agent.journal.time_lower_bound import SureTime
+from agent.journal.time_lower_bound import TimeLowerBound
 from agent.keys import jws
 from agent.keys.signer import Signer
 
@@ -205,7 +205,7 @@ class Journal:
         self._number = number
         self._floor = floor.utc_ns if floor is not None else 0
         self._floor_sure = floor is None or floor.trusted
-        self._sure = SureTime(sure_utc_ns, clocks.monotonic_ns())
+        self._sure = TimeLowerBound(sure_utc_ns, clocks.monotonic_ns())
         self._newest = Signed()
 
     @property
@@ -227,7 +227,7 @@ class Journal:
         """The wall clock, held at the last journalled time if it lies before that (rule 5)."""
         reading = self._clocks.wall()
         takes_back = reading.trusted and not self._floor_sure
-        if reading.trusted and self._sure.denies(reading, self._clocks.monotonic_ns()):
+        if reading.trusted and self._sure.contradicts(reading, self._clocks.monotonic_ns()):
             return WallReading(max(self._floor, reading.utc_ns), HELD, None)
         if reading.utc_ns < self._floor and not takes_back:
             return WallReading(self._floor, HELD, None)

@@ -1,8 +1,8 @@
 """What a boot must take over from those before it, gathered from their journals' lines.
 
 A loss of power must not release a critical incident, end a trigger's hold time, refill what a privacy pause may use, or
-let an older policy in. Each boot line says what was known by then (`entries.Carried`), so only the newest journal whose
-boot line is attested needs to be read, and what stands unattested behind it.
+admit an older policy. Each boot line states what was known by then (`entries.PersistedState`), so only the newest
+journal whose boot line is attested needs to be read, and the unattested lines after it.
 
 The rules, in order:
 1. Attested lines are believed for all that they say.
@@ -15,9 +15,9 @@ The rules, in order:
 from collections.abc import Mapping
 
 from agent.journal import entries
-from agent.journal.entries import Carried
+from agent.journal.entries import PersistedState
 from agent.journal.format import Line
-from agent.journal.time_lower_bound import SureTime
+from agent.journal.time_lower_bound import TimeLowerBound
 
 MOST_TRIGGERS = 64
 MOST_INVENTED = 16
@@ -76,7 +76,7 @@ class _Added:
             to[action] = min(most, to.get(action, 0) + more)
 
 
-class Carry:
+class PersistedStateBuilder:
     """Follows the lines of one boot's journal from its boot line on, and what is unattested behind them.
 
     Attributes:
@@ -85,7 +85,7 @@ class Carry:
     """
 
     def __init__(self) -> None:
-        self._base = Carried()
+        self._base = PersistedState()
         self._interrupted = False
         self._latched = False
         self._policy_version = 0
@@ -95,11 +95,11 @@ class Carry:
         self._classified = False
         self._withheld: tuple[str, int, int] | None = None
         self._last_us = 0
-        self._sure = SureTime()
+        self._sure = TimeLowerBound()
         self.added = _Added()
         self.begun = False
 
-    def and_then(self, later: "Carry") -> "Carry":
+    def and_then(self, later: "PersistedStateBuilder") -> "PersistedStateBuilder":
         """This boot's, and then that of the next one: an attested boot line holds all that was known before it."""
         if later.begun:
             return later
@@ -149,7 +149,7 @@ class Carry:
         self._base = carried
         self._interrupted = bool(entry.interrupted)
         self._last_us = line.mono_us
-        self._sure = SureTime(carried.passed_us * 1000, line.mono_us * 1000)
+        self._sure = TimeLowerBound(carried.passed_us * 1000, line.mono_us * 1000)
         self._sure.learn(line.wall, line.mono_us * 1000)
         self._latched = carried.latched
         self._policy_version = carried.policy_version
@@ -165,7 +165,7 @@ class Carry:
     def _forget_recording(self) -> None:
         self._used_us, self._asked, self._classified, self._withheld = {}, {}, False, None
 
-    def _add(self, carried: Carried) -> None:
+    def _add(self, carried: PersistedState) -> None:
         """The recording that was running before goes on in this one."""
         for action, ms in carried.withheld_ms.items():
             self._used_us[action] = self._used_us.get(action, 0) + ms * 1000
@@ -180,7 +180,7 @@ class Carry:
             self._withheld = None
 
     @property
-    def carried(self) -> Carried:
+    def carried(self) -> PersistedState:
         """What the next boot has to know.
 
         Nobody can tell how much of a span that was on when it went dark had passed: all of it counts as used.
@@ -190,7 +190,7 @@ class Carry:
             action, from_us, until_us = self._withheld
             used[action] = used.get(action, 0) + max(0, until_us - from_us)
         added = self.added
-        return Carried(
+        return PersistedState(
             latched=self._latched or added.latched,
             policy_version=self._policy_version,
             triggers=self._triggers(),

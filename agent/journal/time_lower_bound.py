@@ -13,7 +13,7 @@ SLACK = 1000
 
 
 @dataclass(slots=True)
-class SureTime:
+class TimeLowerBound:
     """A moment that has surely passed, at a time of the monotonic clock.
 
     Attributes:
@@ -29,7 +29,7 @@ class SureTime:
         elapsed = max(0, mono_ns - self.mono_ns)
         return self.utc_ns + elapsed - elapsed // SLACK if self.utc_ns else 0
 
-    def denies(self, reading: WallReading, mono_ns: int) -> bool:
+    def contradicts(self, reading: WallReading, mono_ns: int) -> bool:
         """True if a reading, its error considered, lies before what has surely passed."""
         return latest_ns(reading) < self.at(mono_ns)
 

@@ -29,7 +29,7 @@ GAP_NS = NS // 2
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostPackets:
     """Packets that fell out of the ring before they were written.
 
     Attributes:
@@ -80,8 +80,8 @@ class Cursor:
     written: int
     pre_event: PreEvent
     taken: int = 0
-    lost: list[Lost] = field(default_factory=list)
-    at_risk: list[Lost] = field(default_factory=list)
+    lost: list[LostPackets] = field(default_factory=list)
+    at_risk: list[LostPackets] = field(default_factory=list)
     durable: int = 0
     taken_lost: int = 0
 
@@ -180,7 +180,7 @@ class Ring:
         elif video:
             if self._last_key < self._first:
                 for cursor in self._cursors:
-                    cursor.lost.append(Lost(1, len(packet.data), packet.time_ns, packet.time_ns))
+                    cursor.lost.append(LostPackets(1, len(packet.data), packet.time_ns, packet.time_ns))
                 return False
             while self._cuts[-1] > self._last_key:
                 self._cuts.pop()  # the camera only stalled: what came meanwhile belongs to its group again
@@ -246,11 +246,11 @@ class Ring:
         while self._cuts and self._cuts[0] < number:
             self._cuts.popleft()
 
-    def _note(self, losses: list[Lost], number: int, end: int) -> None:
+    def _note(self, losses: list[LostPackets], number: int, end: int) -> None:
         gone = list(islice(self._packets, number - self._first, end - self._first))
         if gone:
             size = sum(len(packet.data) for packet in gone)
-            losses.append(Lost(len(gone), size, gone[0].time_ns, gone[-1].time_ns))
+            losses.append(LostPackets(len(gone), size, gone[0].time_ns, gone[-1].time_ns))
 
     def start(self, at_ns: int, *, pre_event: bool = True) -> Cursor:
         """Begin a recording at `at_ns`: a cursor at the newest cut point that gives the configured length.
@@ -307,7 +307,7 @@ class Ring:
         cursor.taken = 0
         return self.group_start(cursor.written)
 
-    def take_lost(self, cursor: Cursor) -> list[Lost]:
+    def take_lost(self, cursor: Cursor) -> list[LostPackets]:
         """What fell out unwritten since the last call."""
         lost, cursor.lost = cursor.lost, []
         cursor.taken_lost += sum(gone.packets for gone in lost)

@@ -35,7 +35,7 @@ MOST_TRIED = 64
 _NAME = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})\.jws", re.ASCII)
 
 
-class Shelf(Protocol):
+class BundleStore(Protocol):
     """Where bundles are kept."""
 
     def kept(self, seen_version: int = 0) -> Iterator[tuple[int, str]]:
@@ -55,7 +55,7 @@ class Shelf(Protocol):
         """
 
 
-class StorageShelf:
+class BundleFiles:
     """Bundles as files `NNNNNNNN.jws` in a folder; none is ever overwritten.
 
     Args:
@@ -100,7 +100,7 @@ class StorageShelf:
             return ""
 
 
-class Happening(StrEnum):
+class PolicyEventKind(StrEnum):
     """What can happen to the policy in force; each is a line in the journal."""
 
     IN_FORCE = "policy_in_force"
@@ -114,7 +114,7 @@ class Happening(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class PolicyEvent:
     """Something that happened to the policy.
 
     Attributes:
@@ -124,7 +124,7 @@ class Event:
         detail: Why, in words; empty for what is in force.
     """
 
-    kind: Happening
+    kind: PolicyEventKind
     version: int
     digest: str
     detail: str = ""
@@ -138,7 +138,7 @@ def offered_digest(token: str) -> str:
         return sha256(token.encode("utf-8", "surrogatepass")).hex()
 
 
-class Keeper:
+class PolicyStore:
     """The policy in force.
 
     Args:
@@ -149,7 +149,7 @@ class Keeper:
     """
 
     def __init__(
-        self, shelf: Shelf, keys: Sequence[ec.EllipticCurvePublicKey], agency: str, seen_version: int = 0
+        self, shelf: BundleStore, keys: Sequence[ec.EllipticCurvePublicKey], agency: str, seen_version: int = 0
     ) -> None:
         self._shelf = shelf
         self._keys = tuple(keys)
@@ -175,7 +175,7 @@ class Keeper:
         """Lower-case hex SHA-256 that names the policy in force."""
         return self._engine.pack.digest if self._bundle is None else self._bundle.digest
 
-    def load(self, now: WallReading, seen_digest: str = "", passed_ns: int = 0) -> list[Event]:
+    def load(self, now: WallReading, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
         """Puts the newest good bundle in force, by the rules at the top of this module. Never raises.
 
         Args:
@@ -188,28 +188,30 @@ class Keeper:
             kept = self._shelf.kept(self._seen_version)
         except StorageError as error:
             kept = iter(())
-            events.append(Event(Happening.DAMAGED, 0, "", f"the kept bundles can't be listed: {error}"))
+            events.append(PolicyEvent(PolicyEventKind.DAMAGED, 0, "", f"the kept bundles can't be listed: {error}"))
         for version, token in kept:
             try:
                 bundle = self._read(version, token)
             except PolicyError as error:
-                events.append(Event(Happening.DAMAGED, version, offered_digest(token) if token else "", str(error)))
+                events.append(
+                    PolicyEvent(PolicyEventKind.DAMAGED, version, offered_digest(token) if token else "", str(error))
+                )
                 continue
             if bundle.digest != seen_digest and (problem := self._foreign(bundle, now, seen_digest, passed_ns)):
-                events.append(Event(Happening.REFUSED, bundle.version, bundle.digest, problem))
+                events.append(PolicyEvent(PolicyEventKind.REFUSED, bundle.version, bundle.digest, problem))
                 continue
             if bundle.version < self._seen_version:
                 detail = f"version {self._seen_version} was seen before and is not there"
-                events.append(Event(Happening.ROLLED_BACK, bundle.version, bundle.digest, detail))
+                events.append(PolicyEvent(PolicyEventKind.ROLLED_BACK, bundle.version, bundle.digest, detail))
             else:
                 self._put_in_force(bundle)
-                events.append(Event(Happening.IN_FORCE, bundle.version, self.digest))
+                events.append(PolicyEvent(PolicyEventKind.IN_FORCE, bundle.version, self.digest))
             break
         if self._bundle is None:
-            events.append(Event(Happening.BUILT_IN, 0, self.digest))
+            events.append(PolicyEvent(PolicyEventKind.BUILT_IN, 0, self.digest))
         return events
 
-    def offer(self, token: str, now: WallReading) -> Event:
+    def offer(self, token: str, now: WallReading) -> PolicyEvent:
         """Takes a new bundle, or says why not. Never raises."""
         version = 0
         try:
@@ -218,17 +220,17 @@ class Keeper:
             admit(bundle, now, self._seen_version, self._seen_digest)
             self._shelf.keep(version, bundle.token)
         except (PolicyError, StorageError) as error:
-            return Event(Happening.REFUSED, version, offered_digest(token), str(error))
+            return PolicyEvent(PolicyEventKind.REFUSED, version, offered_digest(token), str(error))
         self._put_in_force(bundle)
-        return Event(Happening.IN_FORCE, version, self.digest)
+        return PolicyEvent(PolicyEventKind.IN_FORCE, version, self.digest)
 
-    def check(self, now: WallReading) -> Event | None:
+    def check(self, now: WallReading) -> PolicyEvent | None:
         """The event that the bundle in force has expired, the first time that it surely has; None otherwise."""
         if self._bundle is None or self._told_expired or not self._bundle.surely_expired(now):
             return None
         self._told_expired = True
         detail = f"expired {utc_text(self._bundle.expires_ns)}; it stays in force until a newer one comes"
-        return Event(Happening.EXPIRED, self._bundle.version, self._bundle.digest, detail)
+        return PolicyEvent(PolicyEventKind.EXPIRED, self._bundle.version, self._bundle.digest, detail)
 
     def _foreign(self, bundle: Bundle, now: WallReading, seen_digest: str, passed_ns: int) -> str:
         """Why a kept bundle that was not the newest one in force may not be now; empty if it may."""

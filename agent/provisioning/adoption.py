@@ -59,7 +59,7 @@ _VALUE = re.compile(r"""\s*(?P<key>[\w-]+)\s*=\s*(?:"[^"\\]*(?:\\.[^"\\]*)*"|'[^
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class FileOwner:
     """Whose the evidence is: user and group id."""
 
     user: int
@@ -96,7 +96,7 @@ def with_values(text: str, values: Values) -> str:
     return "\n".join(lines) + "\n"
 
 
-def adopt(folder: Path, root: Path, owner: Owner, *, pin_factory: str = "") -> list[Path]:
+def adopt(folder: Path, root: Path, owner: FileOwner, *, pin_factory: str = "") -> list[Path]:
     """Make the machine whose file system is at `root` the camera that was provisioned in `folder`.
 
     Args:
@@ -148,7 +148,7 @@ def is_adopted(config_file: Path, root: Path = Path("/")) -> bool:
     return config_file.absolute() == root / ETC[1:] / CONFIG
 
 
-def _make_folder(path: Path, mode: int, owner: Owner | None) -> None:
+def _make_folder(path: Path, mode: int, owner: FileOwner | None) -> None:
     """A folder with this mode and owner, where there is none yet."""
     if path.is_dir():
         return

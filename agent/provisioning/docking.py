@@ -22,7 +22,7 @@ from agent.provisioning.agency import DEFAULT_LIFETIME_DAYS
 from agent.station.revocation import register
 from agent.trust.document import read_unpinned
 from agent.trust.records import Validity
-from agent.trust.tls import CA_CERTIFICATE, REVOKED, Authority
+from agent.trust.tls import CA_CERTIFICATE, REVOKED, CertificateAuthority
 
 PORT = 8883
 _DAY_NS = 86_400 * NS
@@ -102,7 +102,7 @@ def make_broker(
         ProvisioningError: Something is there already.
         OSError: The file system's own.
     """
-    authority = Authority(agency, Validity(now_ns - _DAY_NS, now_ns + DEFAULT_LIFETIME_DAYS * _DAY_NS))
+    authority = CertificateAuthority(agency, Validity(now_ns - _DAY_NS, now_ns + DEFAULT_LIFETIME_DAYS * _DAY_NS))
     offices = folder / "agency"
     broker = offices / "broker"
     ca = offices / "broker-ca"

@@ -8,7 +8,7 @@ from agent.evidence import layout
 from agent.keys.files import load_signer
 from agent.policy.bundle import sign_bundle
 from agent.policy.packs import shipped
-from agent.policy.store import StorageShelf
+from agent.policy.store import BundleFiles
 from agent.policy.terms import Terms
 from agent.storage.disk import DiskStorage
 
@@ -39,4 +39,4 @@ def sign_first_bundle(folder: Path, agency: str, pack: str, clocks: Clocks, pass
     )
     evidence = folder / "device" / "evidence"
     evidence.mkdir(mode=0o700)
-    StorageShelf(DiskStorage(evidence), layout.POLICY).keep(1, token)
+    BundleFiles(DiskStorage(evidence), layout.POLICY).keep(1, token)

@@ -37,7 +37,7 @@ from agent.device_state.configuration import FILE, LIMIT, LastConfiguration
 from agent.encoding.strict_json import sha256_hex
 from agent.errors import BwcError, ConfigError, EvidenceError, KeyFileError
 from agent.provisioning.adoption import DOCK_USER, EVIDENCE, RECORDER, RUN, is_adopted
-from agent.recorder.boot import Owner
+from agent.recorder.boot import DeviceIdentity
 from agent.recorder.identity import load_identity
 from agent.storage.disk import WholeFile
 
@@ -161,7 +161,7 @@ def store(file: Path) -> LastGood:
     return kept_in(configuration.resolve(file, device.state), owner)
 
 
-def kept_in(folder: Path, owner: Owner) -> LastGood:
+def kept_in(folder: Path, owner: DeviceIdentity) -> LastGood:
     """The same, in a state folder that is known."""
     return LastConfiguration(WholeFile(folder / FILE, LIMIT), owner.signer, owner.agency, owner.device)
 
@@ -197,7 +197,7 @@ def _guarded(config: Config) -> Config:
 # -- what can be had of a file that is wrong --------------------------------------------------------------------------
 
 
-def _identity(file: Path, tables: Mapping[str, Any]) -> tuple[Device, Owner]:
+def _identity(file: Path, tables: Mapping[str, Any]) -> tuple[Device, DeviceIdentity]:
     """The first table [device] with which the identity can be read: the file's, or that of the known places.
 
     Raises:

@@ -5,11 +5,10 @@ from typing import Protocol
 
 from agent.clock import NS
 from agent.core.indicator.signals import Background, Signal
-from agent.core.recording import commands as do
-from agent.core.recording import events as on
+from agent.core.recording import commands, events
 from agent.domain.layout import Layout
-from agent.domain.policy_settings import Setup
-from agent.policy.store import Event as PolicyEvent
+from agent.domain.policy_settings import PolicySettings
+from agent.policy.store import PolicyEvent
 from agent.policy.terms import Configured, Terms
 from agent.recorder.writing.job import Settings
 
@@ -30,7 +29,7 @@ class Policy(Protocol):
         """Of its bundle; 0 where there is none."""
 
     @property
-    def setup(self) -> Setup:
+    def setup(self) -> PolicySettings:
         """What it says once and for all."""
 
     @property
@@ -58,7 +57,7 @@ class Policy(Protocol):
     def check(self) -> PolicyEvent | None:
         """The event that the bundle has expired, once."""
 
-    def decide(self, command: do.Decide) -> on.Decided:
+    def decide(self, command: commands.Decide) -> events.Decided:
         """The decision. Never raises."""
 
 

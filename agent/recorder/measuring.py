@@ -8,7 +8,7 @@ from agent.monitoring.microphone import MicrophoneState
 _VIEWS = {View.COVERED: "lens_covered", View.FROZEN: "picture_frozen"}
 
 
-class Reporter:
+class MeasurementReporter:
     """Turns facts of the measurer into events. An end names what has ended."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.clock import NS, Clocks
-from agent.dock.journal import Read, parse
+from agent.dock.journal import JournalEvent, parse
 from agent.dock.messages import Checkpoint, Clock, Confirmed, Evidence, Policy, SinceDock, Status, Storage, Topics
 from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError
@@ -132,7 +132,7 @@ class SimulatedRecorder:
         )
 
     def _hash_of(self, number: int) -> str | None:
-        found: Read | None = self.lines[number - 1] if 0 < number <= len(self.lines) else None
+        found: JournalEvent | None = self.lines[number - 1] if 0 < number <= len(self.lines) else None
         return None if found is None else found.hash
 
 

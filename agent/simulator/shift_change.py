@@ -33,7 +33,7 @@ from agent.process.descriptors import raise_limit
 from agent.simulator.recorder import Office, SimulatedRecorder
 from agent.simulator.report import Measured
 from agent.trust import tls
-from agent.trust.tls import Authority
+from agent.trust.tls import CertificateAuthority
 
 DROPPING = 0.2
 """So many of the devices lose their connection once, in the middle."""
@@ -65,7 +65,7 @@ class Plan:
     """
 
     agency: str
-    authority: Authority
+    authority: CertificateAuthority
     office: Office | None
     brokers: Sequence[tuple[str, int]]
     devices: int

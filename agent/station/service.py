@@ -46,7 +46,7 @@ from agent.errors import EvidenceError, StorageError
 from agent.keys.signer import Signer
 from agent.output import escaped
 from agent.station.history import Checks, Verdict, judge
-from agent.station.quota import Over, Quota, Rates, room
+from agent.station.quota import Quota, QuotaExceeded, Rates, room
 from agent.station.review import of_event, of_status
 from agent.station.store import Store
 from agent.trust.attestation import attest
@@ -214,7 +214,7 @@ class Station:
             case "event":
                 self._event(device, message, received, answers)
 
-    def _over(self, device: str, over: Over, received: str) -> None:
+    def _over(self, device: str, over: QuotaExceeded, received: str) -> None:
         sentence = over.sentence(self._quota)
         if self._store.put_alarm(device, "over_quota", sentence, received):
             self._say(f"ALARM {device}: {sentence}")

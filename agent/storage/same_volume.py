@@ -12,7 +12,7 @@ from agent.errors import StorageError
 from agent.storage.interface import GrowingFile, Storage
 
 
-class AnchoredStorage:
+class SameVolumeStorage:
     """Makes new files only beside its anchor; all else is as the storage below has it.
 
     Args:

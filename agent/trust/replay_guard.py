@@ -47,7 +47,7 @@ class UsedTokens(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class UsedRecord(Protocol):
-    """Where the record is kept: `agent.device_state.used.UsedInState`."""
+    """Where the record is kept: `agent.device_state.used.UsedTokensInState`."""
 
     def load(self) -> UsedTokens | None:
         """What was saved last; None if nothing ever was, or it is gone.

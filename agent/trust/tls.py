@@ -63,14 +63,14 @@ def _alternative(host: str) -> x509.GeneralName:
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class IssuedCertificate:
     """A certificate and its key, PEM."""
 
     certificate: bytes
     key: bytes
     serial: int
 
-    def save(self, folder: Path, authority: "Authority") -> None:
+    def save(self, folder: Path, authority: "CertificateAuthority") -> None:
         """Writes `tls.crt`, `tls.key` and `ca.crt` into a folder.
 
         Raises:
@@ -83,7 +83,7 @@ class Issued:
         files.write_new(folder / CA_CERTIFICATE, authority.pem, _PUBLIC)
 
 
-class Authority:
+class CertificateAuthority:
     """An agency's certificate authority for its brokers.
 
     Args:
@@ -130,7 +130,7 @@ class Authority:
         purpose: Sequence[x509.ObjectIdentifier],
         hosts: Sequence[str] = (),
         validity: Validity | None = None,
-    ) -> Issued:
+    ) -> IssuedCertificate:
         key = ec.generate_private_key(ec.SECP256R1())
         authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._identifier)
         builder = (
@@ -148,18 +148,18 @@ class Authority:
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        return Issued(certificate.public_bytes(serialization.Encoding.PEM), pem, certificate.serial_number)
+        return IssuedCertificate(certificate.public_bytes(serialization.Encoding.PEM), pem, certificate.serial_number)
 
-    def broker(self, hosts: Sequence[str], validity: Validity | None = None) -> Issued:
+    def broker(self, hosts: Sequence[str], validity: Validity | None = None) -> IssuedCertificate:
         """A certificate of a broker that is reached under these names or addresses."""
         return self._issue(hosts[0], _SERVER, hosts, validity)
 
-    def client(self, name: str, validity: Validity | None = None) -> Issued:
+    def client(self, name: str, validity: Validity | None = None) -> IssuedCertificate:
         """A certificate of one that connects to a broker."""
         return self._issue(name, _CLIENT, (), validity)
 
     @classmethod
-    def load(cls, certificate: bytes, key: ec.EllipticCurvePrivateKey) -> "Authority":
+    def load(cls, certificate: bytes, key: ec.EllipticCurvePrivateKey) -> "CertificateAuthority":
         """The authority of a certificate and its key.
 
         Raises:

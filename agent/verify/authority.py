@@ -27,7 +27,7 @@ _ALWAYS = Validity(-(1 << 100), 1 << 100)
 
 
 @dataclass(slots=True)
-class Authority:
+class TrustChain:
     """Who signs for one device.
 
     Attributes:
@@ -212,7 +212,7 @@ def _device(raw: bytes, trust: TrustDocument) -> tuple[DeviceCertificate, bytes]
     return verify_device(token, trust, utc_ns(claimed) if isinstance(claimed, str) else None), raw
 
 
-def check_validity(authority: Authority, subject: str, findings: Findings) -> None:
+def check_validity(authority: TrustChain, subject: str, findings: Findings) -> None:
     """Rule 4."""
     device = authority.device
     following_ns: int | None = None

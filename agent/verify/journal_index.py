@@ -57,7 +57,7 @@ class Attestations:
 
 
 @dataclass(slots=True)
-class SegmentStory:
+class SegmentIndex:
     """What the journal says of a segment.
 
     Attributes:
@@ -73,7 +73,7 @@ class SegmentStory:
 
 
 @dataclass(slots=True)
-class RecordingStory:
+class RecordingIndex:
     """What the journal says of a recording.
 
     Attributes:
@@ -89,15 +89,15 @@ class RecordingStory:
     ended_line: int = 0
     ended_boot: int = 0
     continued_by: str = ""
-    segments: dict[int, SegmentStory] = field(default_factory=dict)
+    segments: dict[int, SegmentIndex] = field(default_factory=dict)
 
-    def segment(self, number: int) -> SegmentStory:
+    def segment(self, number: int) -> SegmentIndex:
         """Of that segment, begun if it is new."""
-        return self.segments.setdefault(number, SegmentStory())
+        return self.segments.setdefault(number, SegmentIndex())
 
 
 @dataclass(slots=True)
-class BootStory:
+class BootIndex:
     """What the journal of one boot says.
 
     Attributes:
@@ -138,7 +138,7 @@ class BootStory:
     worst_within_s: float = 0.0
 
 
-class JournalStory:
+class JournalIndex:
     """What all journals of a device say.
 
     Attributes:
@@ -149,14 +149,14 @@ class JournalStory:
 
     def __init__(self) -> None:
         self.policies: dict[str, tuple[int, int]] = {}
-        self.boots: dict[int, BootStory] = {}
-        self.recordings: dict[str, RecordingStory] = {}
+        self.boots: dict[int, BootIndex] = {}
+        self.recordings: dict[str, RecordingIndex] = {}
         self._heads = array("Q")
         self._sorted = True
 
-    def recording(self, recording: str, line: int) -> RecordingStory:
+    def recording(self, recording: str, line: int) -> RecordingIndex:
         """Of that recording, which line number `line` names."""
-        story = self.recordings.setdefault(recording, RecordingStory())
+        story = self.recordings.setdefault(recording, RecordingIndex())
         story.last_line = max(story.last_line, line)
         return story
 

@@ -35,9 +35,9 @@ from agent.journal.belief import needs_signature
 from agent.journal.format import CHECKPOINT_TYPE, HELD, CheckpointPayload, Line, checkpoint_payload, parse_line
 from agent.journal.time_lower_bound import latest_ns
 from agent.keys import jws
-from agent.verify.authority import Authority
+from agent.verify.authority import TrustChain
 from agent.verify.findings import Code, Findings, number, short
-from agent.verify.journal_index import Attestation, BootStory, JournalStory
+from agent.verify.journal_index import Attestation, BootIndex, JournalIndex
 from agent.verify.raw_lines import Torn, Whole, raw_lines
 from agent.verify.stalls import Stall, Stalls
 from agent.verify.tree import Kind, Tree, below
@@ -58,7 +58,7 @@ MOST_PENDING = 1 << 16
 """Lines that may wait for a checkpoint: more than a recorder writes in many minutes. Beyond that none is believed."""
 
 
-def verify_journals(tree: Tree, folder: str, authority: Authority, findings: Findings) -> JournalStory:
+def verify_journals(tree: Tree, folder: str, authority: TrustChain, findings: Findings) -> JournalIndex:
     """All journals of a device's folder.
 
     Args:
@@ -101,8 +101,8 @@ class _Reader:
     nobody can tell what the next line follows. `_loose` counts bytes after that line that are no line.
     """
 
-    def __init__(self, tree: Tree, authority: Authority, findings: Findings) -> None:
-        self.story = JournalStory()
+    def __init__(self, tree: Tree, authority: TrustChain, findings: Findings) -> None:
+        self.story = JournalIndex()
         self._tree = tree
         self._authority = authority
         self._findings = findings
@@ -114,7 +114,7 @@ class _Reader:
         self._utc_ns = self._sure_utc_ns = -(1 << 100)
         self._attested_times = (self._utc_ns, self._sure_utc_ns)
         self._mono_us = 0
-        self._boot = BootStory(0)
+        self._boot = BootIndex(0)
         self._path = ""
         self._pending: list[tuple[int, entries.Entry]] = []
         self._stalls = Stalls()
@@ -135,7 +135,7 @@ class _Reader:
 
     def read(self, boot: int, path: str, *, newest: bool) -> None:
         """One boot's file."""
-        self._boot = self.story.boots[boot] = BootStory(boot)
+        self._boot = self.story.boots[boot] = BootIndex(boot)
         self._path = path
         self._mono_us = 0
         self._utc_ns, self._sure_utc_ns = self._attested_times
@@ -575,20 +575,20 @@ def _dark(entry: entries.Boot) -> str:
     return f"dark before it for {entry.dark_ms / 1000:.1f} s (by {basis}, within {entry.dark_uncertainty_ms} ms); "
 
 
-def _unsigned(boot: BootStory, *, newest: bool) -> str:
+def _unsigned(boot: BootIndex, *, newest: bool) -> str:
     what = f"{number(boot.unsigned, 'line')} after the last checkpoint of boot {boot.boot}"
     if newest:
         return f"{what}: chained, but not signed by anybody"
     return f"{what}: this boot never signed them, the next one signs how it found them"
 
 
-def _untrusted(boot: BootStory) -> str:
+def _untrusted(boot: BootIndex) -> str:
     sources = ", ".join(f"{count:,} {source}" for source, count in sorted(boot.clocks.items()))
     said = f"no clock vouches for the time of {boot.untrusted:,} of {number(boot.lines, 'line')} ({sources})"
     return f"{said}; held lines repeat the last journalled time" if boot.clocks[HELD] else said
 
 
-def _intact(boot: BootStory) -> str:
+def _intact(boot: BootIndex) -> str:
     time = f"{boot.first_utc} to {boot.last_utc}"
     if boot.untrusted < boot.lines:
         time += f", where trusted within {boot.worst_within_s:.3f} s"

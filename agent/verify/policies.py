@@ -18,7 +18,7 @@ from agent.keys import jws
 from agent.trust.document import TrustDocument
 from agent.verify.authority import text
 from agent.verify.findings import Code, Findings, short
-from agent.verify.journal_index import JournalStory
+from agent.verify.journal_index import JournalIndex
 from agent.verify.tree import Kind, Tree, below
 
 POLICY_TYPE = "bwc-policy+jws"
@@ -28,7 +28,7 @@ _NAME = re.compile(r"(\d{8,16})\.jws", re.ASCII)
 
 
 def verify_policies(
-    tree: Tree, folder: str, trust: TrustDocument, journal: JournalStory | None, findings: Findings
+    tree: Tree, folder: str, trust: TrustDocument, journal: JournalIndex | None, findings: Findings
 ) -> None:
     """The policies in a device's folder.
 

@@ -23,9 +23,9 @@ from agent.journal.entries import SegmentRecovered
 from agent.trust.records import utc_ns
 from agent.verify.annotations import verify_annotations
 from agent.verify.findings import Code, number
-from agent.verify.journal_index import BootStory, SegmentStory
+from agent.verify.journal_index import BootIndex, SegmentIndex
 from agent.verify.segments import Statements, verify_sealed
-from agent.verify.statements import MANIFEST, OPENING, Scope, Signed, read_statement
+from agent.verify.statements import MANIFEST, OPENING, Scope, SignedStatement, read_statement
 from agent.verify.tree import Kind
 
 _BOOT_COPY = re.compile(r"boot-(\d{8})\.jws", re.ASCII)
@@ -72,7 +72,7 @@ class _Recording:
         self._device_copy = ""
         self._previous: str | None = ""
         self._opening_before: str | None = ""
-        self._openings: dict[int, Signed[Opening] | None] = {}
+        self._openings: dict[int, SignedStatement[Opening] | None] = {}
         self._boots: set[int] = set()
         self._manifests: set[str] = set()
         self._annotated = False
@@ -198,7 +198,7 @@ class _Recording:
             self._boots.add(opening.value.boot)
             self._vouch(opening.path, opening.value)
 
-    def _opening(self, segment: int) -> Signed[Opening] | None:
+    def _opening(self, segment: int) -> SignedStatement[Opening] | None:
         """A segment's opening statement; None if there is none that can be read, which is told once."""
         if segment not in self._openings:
             name = self._parts.get(segment, {}).get(_OPENING)
@@ -219,11 +219,11 @@ class _Recording:
         if opening.start.within_ms is not None:
             self._scope.authority.vouched(opening.boot, at_ns)
 
-    def _story(self, segment: int) -> SegmentStory:
+    def _story(self, segment: int) -> SegmentIndex:
         recording = self._scope.story
-        return (recording.segments.get(segment) if recording else None) or SegmentStory()
+        return (recording.segments.get(segment) if recording else None) or SegmentIndex()
 
-    def _check_presence(self, segment: int, path: str, story: SegmentStory, *, last: bool) -> bool:
+    def _check_presence(self, segment: int, path: str, story: SegmentIndex, *, last: bool) -> bool:
         """What is missing of a segment; True if it was closed, so that it can't be unfinished."""
         scope, names = self._scope, self._parts[segment]
         closed = _MANIFEST in names or story.closed is not None or not (last or self._left_open(segment))
@@ -242,7 +242,7 @@ class _Recording:
         return closed
 
     def _check_statements(
-        self, segment: int, opening: Signed[Opening] | None, manifest: Signed[Manifest] | None
+        self, segment: int, opening: SignedStatement[Opening] | None, manifest: SignedStatement[Manifest] | None
     ) -> None:
         scope = self._scope
         for signed in (opening, manifest):
@@ -262,7 +262,7 @@ class _Recording:
         if said.final:
             self._final = segment
 
-    def _check_previous(self, segment: int, signed: Signed[Opening] | Signed[Manifest]) -> None:
+    def _check_previous(self, segment: int, signed: SignedStatement[Opening] | SignedStatement[Manifest]) -> None:
         assert signed.value is not None
         interrupted = signed.value.interrupted
         expected = self._opening_before if interrupted else self._previous
@@ -287,7 +287,11 @@ class _Recording:
     # -- rule 4 -------------------------------------------------------------------------------------------------------
 
     def _check_journal(
-        self, segment: int, story: SegmentStory, opening: Signed[Opening] | None, manifest: Signed[Manifest] | None
+        self,
+        segment: int,
+        story: SegmentIndex,
+        opening: SignedStatement[Opening] | None,
+        manifest: SignedStatement[Manifest] | None,
     ) -> None:
         if self._scope.journal is None:
             return
@@ -297,7 +301,11 @@ class _Recording:
             self._check_closed(segment, manifest, manifest.value, story)
 
     def _check_opened(
-        self, opening: Signed[Opening], value: Opening, story: SegmentStory, manifest: Signed[Manifest] | None
+        self,
+        opening: SignedStatement[Opening],
+        value: Opening,
+        story: SegmentIndex,
+        manifest: SignedStatement[Manifest] | None,
     ) -> None:
         if story.opened is None:
             own = manifest is not None and manifest.value is not None and manifest.value.boot == value.boot
@@ -307,7 +315,9 @@ class _Recording:
             said = "the journal names another opening statement for this segment"
             self._scope.say(Code.JOURNAL_CONTRADICTS, opening.path, said)
 
-    def _check_closed(self, segment: int, manifest: Signed[Manifest], value: Manifest, story: SegmentStory) -> None:
+    def _check_closed(
+        self, segment: int, manifest: SignedStatement[Manifest], value: Manifest, story: SegmentIndex
+    ) -> None:
         closed = story.closed
         if closed is None:
             if not value.recovered:
@@ -434,7 +444,7 @@ class _Recording:
             said = f"nothing ends it, and boot {passed} did not go on with it: segments or journal lines are missing"
             scope.say(Code.RECORDING_NOT_FINAL, path, said)
             return
-        elif last.ended in _CUT_OFF or not scope.journal.boots.get(last.boot, BootStory(0)).shut_down:
+        elif last.ended in _CUT_OFF or not scope.journal.boots.get(last.boot, BootIndex(0)).shut_down:
             why = (
                 f"no stop ends it yet: it was last heard of at line {story.last_line}, and goes on with the next start"
             )
@@ -444,7 +454,7 @@ class _Recording:
             return
         scope.say(Code.RECORDING_OPEN_END, path, f"has no final segment: {why}")
 
-    def _passed_over(self, last: Manifest, boots: dict[int, BootStory]) -> int:
+    def _passed_over(self, last: Manifest, boots: dict[int, BootIndex]) -> int:
         """A later boot that ended in order and had nothing to do with this recording; 0 if there is none."""
         story = self._scope.story
         went_on = set(story.boots) if story else set()

@@ -8,9 +8,9 @@ from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError, StorageError
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Manifest, Opening, manifest, opening
 from agent.keys import jws
-from agent.verify.authority import Authority
+from agent.verify.authority import TrustChain
 from agent.verify.findings import Code, Findings
-from agent.verify.journal_index import JournalStory, RecordingStory
+from agent.verify.journal_index import JournalIndex, RecordingIndex
 from agent.verify.tree import Tree, below
 
 S = TypeVar("S", Opening, Manifest)
@@ -30,7 +30,7 @@ MANIFEST: Form[Manifest] = Form(MANIFEST_TYPE, manifest, "manifest")
 
 
 @dataclass(frozen=True, slots=True)
-class Signed(Generic[S]):
+class SignedStatement(Generic[S]):
     """A statement that is there.
 
     Attributes:
@@ -59,12 +59,12 @@ class Scope:
     tree: Tree
     folder: str
     recording: str
-    authority: Authority
-    journal: JournalStory | None
+    authority: TrustChain
+    journal: JournalIndex | None
     findings: Findings
 
     @property
-    def story(self) -> RecordingStory | None:
+    def story(self) -> RecordingIndex | None:
         """What the journal says of this recording."""
         return self.journal.recordings.get(self.recording) if self.journal else None
 
@@ -77,7 +77,7 @@ class Scope:
         return below(self.folder, name)
 
 
-def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> Signed[S] | None:
+def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> SignedStatement[S] | None:
     """A statement about a segment, signed by the key of the boot that it names; None if it can't be read at all."""
     path = scope.path(name)
     try:
@@ -94,7 +94,7 @@ def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> Sign
         scope.say(Code.STATEMENT_ALTERED, path, f"the {form.name} was altered: {error}")
     if value is not None and not _in_place(scope, path, form, value, segment):
         value = None
-    return Signed(path, sha256_hex(raw), value)
+    return SignedStatement(path, sha256_hex(raw), value)
 
 
 def _believed(scope: Scope, path: str, token: str, form: Form[S], boot: object) -> S | None:

@@ -21,9 +21,9 @@ from agent.evidence.manifest import OPENING_TYPE
 from agent.keys import jws
 from agent.storage.interface import Storage
 from agent.trust.document import TrustDocument
-from agent.verify.authority import Authority, check_validity, find_device, find_trust, text
+from agent.verify.authority import TrustChain, check_validity, find_device, find_trust, text
 from agent.verify.findings import Anchor, Code, Counts, Findings, Report, number
-from agent.verify.journal_index import JournalStory
+from agent.verify.journal_index import JournalIndex
 from agent.verify.journals import verify_journals
 from agent.verify.policies import verify_policies
 from agent.verify.recordings import Lag, verify_recording
@@ -149,7 +149,7 @@ class _Checker:
                 if tree.size(path) is not None:
                     yield tree.read(path)
 
-        authority = Authority(trust, *found, copies)
+        authority = TrustChain(trust, *found, copies)
         self._certified(authority, place.path)
         journal = self._journal(place, authority)
         lag = Lag()
@@ -199,12 +199,12 @@ class _Checker:
         said = "nothing here was checked further: no device certificate is there that the trust document's root signed"
         self._findings.add(Code.CERTIFICATE_REFUSED, path, said)
 
-    def _certified(self, authority: Authority, path: str) -> None:
+    def _certified(self, authority: TrustChain, path: str) -> None:
         device = authority.device
         said = f"{device.device} of {device.agency}, certified by the root key: identity key {device.kid}"
         self._findings.add(Code.DEVICE_CERTIFIED, path, said)
 
-    def _journal(self, place: DevicePlace, authority: Authority) -> JournalStory | None:
+    def _journal(self, place: DevicePlace, authority: TrustChain) -> JournalIndex | None:
         path = below(place.path, layout.JOURNAL)
         entries = self.tree.entries(path)
         if not any(layout.journal_boot(entry.name) and entry.kind is Kind.FILE for entry in entries):
@@ -217,7 +217,7 @@ class _Checker:
         self._lines += sum(boot.lines for boot in story.boots.values())
         return story
 
-    def _missing(self, place: DevicePlace, journal: JournalStory, folders: list[str]) -> None:
+    def _missing(self, place: DevicePlace, journal: JournalIndex, folders: list[str]) -> None:
         """Recordings that the journal names and the folder lacks."""
         present = set(folders)
         for recording, story in journal.recordings.items():
@@ -231,7 +231,7 @@ class _Checker:
                 said = "begun, but nothing of it reached storage"
                 self._findings.add(Code.RECORDING_EMPTY, path, said, recording=recording)
 
-    def _open_end(self, place: DevicePlace, journal: JournalStory) -> None:
+    def _open_end(self, place: DevicePlace, journal: JournalIndex) -> None:
         """The newest boot did not end in order: what it did last may be missing, and nobody can tell."""
         newest = journal.boots[max(journal.boots)]
         ended = place.only and journal.recordings.get(place.only)
@@ -275,7 +275,7 @@ class _Checker:
             if tree.size(path) is not None:
                 yield tree.read(path)
 
-        authority = Authority(trust, *found, copies)
+        authority = TrustChain(trust, *found, copies)
         self._certified(authority, folder)
         findings.add(Code.JOURNAL_UNAVAILABLE, folder, _WITHOUT)
         self._recording(Scope(tree, folder, self._name_of(folder), authority, None, findings), Lag())

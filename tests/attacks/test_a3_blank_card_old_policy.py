@@ -6,7 +6,7 @@ It used to put the expired bundle in force, forgot the latched incident and the 
 import pytest
 
 from agent.clock import NS
-from agent.core.recording import events as on
+from agent.core.recording import events
 from agent.domain.layout import TWO_BUTTONS
 from agent.journal.entries import PolicyChanged, Tampered
 from agent.keys import files
@@ -54,7 +54,7 @@ def test_old_and_expired_bundles_on_a_blank_card_come_into_no_force_and_nothing_
     device.press("record", times=2)
     running = device.recording
     device.run(2)
-    device.recorder.control.put(on.TriggerRose(clocks.now_ns, "critical_incident"))
+    device.recorder.control.put(events.TriggerActivated(clocks.now_ns, "critical_incident"))
     device.settle()
     device.run(2)
     assert device.recorder.control.state.latched

@@ -14,7 +14,7 @@ import pytest
 
 from agent.encoding.strict_json import encode_json
 from agent.journal import belief, entries
-from agent.journal.entries import AnyEntry, Boot, Carried, Entry
+from agent.journal.entries import AnyEntry, Boot, Entry, PersistedState
 from agent.journal.format import Line, split_lines
 from agent.verify.findings import Code, Verdict
 from tests.support.cards import (
@@ -94,7 +94,7 @@ def test_boot_line_that_stands_behind_the_first_line_resets_nothing(state: str) 
     journal = of.files[path]
     real = next(e for e in (last_line(raw + b"\n").entry for raw in split_lines(journal)[0]) if isinstance(e, Boot))
     before = seen(storage_with(of, {}))
-    for entry in (real, msgspec.structs.replace(real, carried=Carried(), interrupted="")):
+    for entry in (real, msgspec.structs.replace(real, carried=PersistedState(), interrupted="")):
         after = seen(storage_with(of, {path: journal + chained(last_line(journal), entry)}))
         assert not more_permissive(after, before)
         assert not claimed(after, before, added_lines=1)

@@ -8,7 +8,7 @@ import pytest
 
 from agent.audit.ledger import Ledger, read_ledger
 from agent.audit.timekeeping import State
-from agent.core.recording import events as on
+from agent.core.recording import events
 from agent.errors import EvidenceError
 from agent.evidence import layout
 from agent.journal.entries import AnyEntry, Continued, RecordingEnded, Released, ShutDown
@@ -27,7 +27,7 @@ from tests.support.storage import MemoryStorage
 def _acted_out() -> Files:
     device = under_signed_policy()
     act_out(device)
-    device.recorder.control.handle(on.Told(device.clocks.now_ns))
+    device.recorder.control.handle(events.TerminationRequested(device.clocks.now_ns))
     device.recorder.close()
     return files_of(device.storage)  # type: ignore[arg-type]
 
@@ -74,7 +74,9 @@ def test_stop_in_standby_is_void_in_the_list_and_in_the_count() -> None:
     device = Device()
     device.boot()
     now_ns = device.clocks.now_ns
-    device.recorder.control.handle(on.Asked(now_ns, on.Action.STOP_RECORDING, on.Principal.WEARER))
+    device.recorder.control.handle(
+        events.ActionRequested(now_ns, events.Action.STOP_RECORDING, events.Principal.WEARER)
+    )
     device.settle()
     device.recorder.close()
     ledger = ledger_of(files_of(device.storage))  # type: ignore[arg-type]

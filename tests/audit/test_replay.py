@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audit.replay import Replay, replay, replay_boot
-from agent.audit.replay_events import Told
+from agent.audit.replay_events import CoreInput
 from agent.audit.replay_policies import policies_at_hand
 from agent.clock import NS
-from agent.core.recording import events as on
+from agent.core.recording import events
 from agent.core.recording.events import Action
 from agent.domain.limits import Limits
-from agent.domain.policy_settings import Setup
+from agent.domain.policy_settings import PolicySettings
 from agent.evidence import layout
 from agent.journal import entries
-from agent.journal.entries import Carried
+from agent.journal.entries import PersistedState
 from agent.policy.request import Authorization, Fact
 from agent.policy.schema import Provenance
 from agent.verify.tree import StorageTree
@@ -27,90 +27,92 @@ from tests.support.device import Device
 from tests.support.shifts import Desk, custodian, decide, signed_policy, under_signed_policy
 from tests.support.storage import MemoryStorage
 
-SETUP = Setup(
+SETUP = PolicySettings(
     Limits(post_roll_s=3, pause_s=8, pause_total_s=12, mute_s=5, mute_total_s=7, reminder_s=10, stealth=True),
     trigger_hold_ns=4 * NS,
 )
-NONE = Setup(Limits(post_roll_s=0, pause_s=2, pause_total_s=2, mute_s=2, mute_total_s=2, reminder_s=10))
+NONE = PolicySettings(Limits(post_roll_s=0, pause_s=2, pause_total_s=2, mute_s=2, mute_total_s=2, reminder_s=10))
 LEAVE = Authorization("supervisor_onscene", "sergeant", signed=True, expires_in_s=20)
-BEFORE = Carried(latched=True, triggers={"impact": 2000}, withheld_ms={"PrivacyPause": 3000}, asked={"Mute": 2})
+BEFORE = PersistedState(latched=True, triggers={"impact": 2000}, withheld_ms={"PrivacyPause": 3000}, asked={"Mute": 2})
 
 Act = Callable[[Desk], None]
 
 
-def _send(make: Callable[[int], on.Event]) -> Act:
+def _send(make: Callable[[int], events.Event]) -> Act:
     return lambda desk: desk.send(make(desk.clocks.now_ns))
 
 
-def _ask(action: Action, principal: on.Principal = on.Principal.WEARER) -> Act:
-    return _send(lambda now: on.Asked(now, action, principal))
+def _ask(action: Action, principal: events.Principal = events.Principal.WEARER) -> Act:
+    return _send(lambda now: events.ActionRequested(now, action, principal))
 
 
 def _authorise(desk: Desk) -> None:
     recording = desk.state.recording
-    desk.send(on.Authorised(desk.clocks.now_ns, "PrivacyPause", recording, LEAVE, {"authoriser": "A. Smith"}))
+    desk.send(events.Authorised(desk.clocks.now_ns, "PrivacyPause", recording, LEAVE, {"authoriser": "A. Smith"}))
 
 
 def _speak(desk: Desk) -> None:
-    desk.send(on.SpeechMeasured(desk.clocks.now_ns, desk.state.prompted_ns, heard=True, confidence=0.876))
+    desk.send(events.SpeechMeasured(desk.clocks.now_ns, desk.state.prompted_ns, heard=True, confidence=0.876))
 
 
 def _attest(desk: Desk) -> None:
-    desk.send(on.Attested(desk.clocks.now_ns, desk.clocks.now_ns + 45 * NS, "station-1"))
+    desk.send(events.Attested(desk.clocks.now_ns, desk.clocks.now_ns + 45 * NS, "station-1"))
 
 
 ACTS: dict[str, Act] = {
     "wait": lambda desk: desk.wait(1_500_000_000),
     "wait longer": lambda desk: desk.wait(33 * NS),
     "sync": Desk.sync,
-    "start": _send(lambda now: on.StartAsked(now - 300_000_123, on.Cause.BUTTON)),
-    "trigger": _send(lambda now: on.TriggerRose(now, "siren")),
+    "start": _send(lambda now: events.StartRequested(now - 300_000_123, events.Cause.BUTTON)),
+    "trigger": _send(lambda now: events.TriggerActivated(now, "siren")),
     "level": lambda desk: desk.send(
-        on.TriggerLevel(desk.clocks.now_ns, "siren", raised="siren" not in desk.state.lines_raised)
+        events.TriggerLevel(desk.clocks.now_ns, "siren", raised="siren" not in desk.state.lines_raised)
     ),
-    "critical": _send(lambda now: on.TriggerRose(now, "critical_incident")),
+    "critical": _send(lambda now: events.TriggerActivated(now, "critical_incident")),
     "stop": _ask(Action.STOP_RECORDING),
     "pause": _ask(Action.PRIVACY_PAUSE),
-    "mute": _ask(Action.MUTE, on.Principal.SUPERVISOR),
+    "mute": _ask(Action.MUTE, events.Principal.SUPERVISOR),
     "power off": _ask(Action.POWER_OFF),
     "resume": _ask(Action.RESUME_RECORDING),
-    "mark": _send(on.MarkAsked),
-    "conclude": _send(lambda now: on.Declared(now, {"encounter_state": "concluded", "enforcement_mode": "none"})),
-    "minor": _send(lambda now: on.Declared(now, {"person_class": frozenset({"minor"})})),
-    "counsel": _send(lambda now: on.Declared(now, {"person_class": frozenset({"privileged_counsel"})})),
+    "mark": _send(events.MarkRequested),
+    "conclude": _send(lambda now: events.Declared(now, {"encounter_state": "concluded", "enforcement_mode": "none"})),
+    "minor": _send(lambda now: events.Declared(now, {"person_class": frozenset({"minor"})})),
+    "counsel": _send(lambda now: events.Declared(now, {"person_class": frozenset({"privileged_counsel"})})),
     "battery": lambda desk: desk.send(
-        on.Measured(desk.clocks.now_ns, {"battery_pct": Fact(desk.clocks.now_ns % 100, Provenance.MEASURED)})
+        events.Measured(desk.clocks.now_ns, {"battery_pct": Fact(desk.clocks.now_ns % 100, Provenance.MEASURED)})
     ),
     "authorise": _authorise,
     "release": lambda desk: desk.send(
-        on.Authorised(desk.clocks.now_ns, "ReleaseCriticalIncident", desk.state.recording, LEAVE)
+        events.Authorised(desk.clocks.now_ns, "ReleaseCriticalIncident", desk.state.recording, LEAVE)
     ),
     "speak": _speak,
-    "key": lambda desk: desk.send(on.KeySwitched(desk.clocks.now_ns, not desk.state.key_switch)),
-    "dock": lambda desk: desk.send(on.DockContact(desk.clocks.now_ns, not desk.state.contact)),
+    "key": lambda desk: desk.send(events.KeySwitched(desk.clocks.now_ns, not desk.state.key_switch)),
+    "dock": lambda desk: desk.send(events.DockContact(desk.clocks.now_ns, not desk.state.contact)),
     "attest": _attest,
-    "stealth": _send(on.StealthAsked),
-    "classify": _send(lambda now: on.Classified(now, "medical")),
+    "stealth": _send(events.StealthRequested),
+    "classify": _send(lambda now: events.Classified(now, "medical")),
     "policy": lambda desk: desk.send(
-        on.PolicyChanged(desk.clocks.now_ns, "policy_in_force", 2, "p", NONE if desk.state.setup == SETUP else SETUP)
+        events.PolicyChanged(
+            desk.clocks.now_ns, "policy_in_force", 2, "p", NONE if desk.state.setup == SETUP else SETUP
+        )
     ),
-    "refused": _send(lambda now: on.Unheard(now, "socket", "not the wearer")),
-    "source": _send(lambda now: on.SourceFailed(now, "video", "gone")),
-    "source back": _send(lambda now: on.SourceBack(now, "video", now - NS)),
-    "storage": _send(lambda now: on.StorageRefused(now, "EIO")),
-    "storage back": _send(lambda now: on.StorageTakes(now, 2 * NS)),
-    "line": _send(lambda now: on.LineFaulty(now, "record", "stuck")),
-    "line back": _send(lambda now: on.LineGood(now, "record", 3)),
-    "tampered": _send(lambda now: on.Tampered(now, "lens_covered", "0.02 of the light")),
-    "low": _send(lambda now: on.RunningLow(now, "battery", "9 %")),
-    "tested": _send(lambda now: on.SelfTested(now, ("clock",), {"camera": "no picture"})),
-    "told": _send(on.Told),
-    "failing": _send(lambda now: on.PowerFailing(now, "2 %")),
+    "refused": _send(lambda now: events.MessageRejected(now, "socket", "not the wearer")),
+    "source": _send(lambda now: events.SourceFailed(now, "video", "gone")),
+    "source back": _send(lambda now: events.SourceRecovered(now, "video", now - NS)),
+    "storage": _send(lambda now: events.StorageFailed(now, "EIO")),
+    "storage back": _send(lambda now: events.StorageRecovered(now, 2 * NS)),
+    "line": _send(lambda now: events.LineFaulty(now, "record", "stuck")),
+    "line back": _send(lambda now: events.LineRecovered(now, "record", 3)),
+    "tampered": _send(lambda now: events.Tampered(now, "lens_covered", "0.02 of the light")),
+    "low": _send(lambda now: events.RunningLow(now, "battery", "9 %")),
+    "tested": _send(lambda now: events.SelfTested(now, ("clock",), {"camera": "no picture"})),
+    "told": _send(events.TerminationRequested),
+    "failing": _send(lambda now: events.PowerFailing(now, "2 %")),
 }
 _LIKELY = ["start", "pause", "stop", "mute", "sync", "sync", "wait", "conclude", "speak", "trigger", "attest", "dock"]
 
 
-def replayed(lines: list[Told]) -> Replay:
+def replayed(lines: list[CoreInput]) -> Replay:
     into = Replay()
     replay_boot(lines, lambda digest: decide if digest == "p" else None, into)
     return into
@@ -121,9 +123,11 @@ def replayed(lines: list[Told]) -> Replay:
     st.lists(st.sampled_from([*ACTS, *_LIKELY, *_LIKELY]), min_size=30, max_size=60),
     st.lists(st.sampled_from(["start", "trigger", "stop", "mark"]), max_size=3),
     st.sampled_from(["", "old-0007"]),
-    st.sampled_from([Carried(), BEFORE]),
+    st.sampled_from([PersistedState(), BEFORE]),
 )
-def test_any_shift_replays_to_itself(acts: list[str], before: list[str], interrupted: str, carried: Carried) -> None:
+def test_any_shift_replays_to_itself(
+    acts: list[str], before: list[str], interrupted: str, carried: PersistedState
+) -> None:
     desk = Desk(SETUP, carried)
     for act in before:  # storage was not read yet
         ACTS[act](desk)
@@ -152,7 +156,7 @@ def test_journal_that_a_power_cut_ends_anywhere_replays_to_there(acts: list[str]
 
 
 @pytest.fixture
-def shift() -> list[Told]:
+def shift() -> list[CoreInput]:
     """Two requests of each kind, some granted, some refused, with a trigger between."""
     desk = Desk(SETUP)
     desk.boot("")
@@ -174,12 +178,12 @@ def shift() -> list[Told]:
     return desk.lines
 
 
-def forged(told: Told, **changes: object) -> Told:
+def forged(told: CoreInput, **changes: object) -> CoreInput:
     """The line with another entry; whoever does this has all keys."""
     return replace(told, line=replace(told.line, entry=msgspec.structs.replace(told.entry, **changes)))
 
 
-def position(lines: list[Told], kind: type[entries.Entry], **fields: object) -> int:
+def position(lines: list[CoreInput], kind: type[entries.Entry], **fields: object) -> int:
     return next(
         n
         for n, told in enumerate(lines)
@@ -187,14 +191,14 @@ def position(lines: list[Told], kind: type[entries.Entry], **fields: object) -> 
     )
 
 
-def the_difference(lines: list[Told]) -> tuple[int, str]:
+def the_difference(lines: list[CoreInput]) -> tuple[int, str]:
     found = replayed(lines).differences
     assert len(found) == 1
     return found[0].line, found[0].text
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_altered_decision_is_found(shift: list[Told], allowed: bool) -> None:
+def test_altered_decision_is_found(shift: list[CoreInput], allowed: bool) -> None:
     at = position(shift, entries.Decided, allowed=allowed)
     shift[at] = forged(shift[at], allowed=not allowed)
     line, text = the_difference(shift)
@@ -202,7 +206,7 @@ def test_altered_decision_is_found(shift: list[Told], allowed: bool) -> None:
     assert f"was decided with allowed {not allowed}; by its policy it is {allowed}" in text
 
 
-def test_altered_reasons_of_a_decision_are_found(shift: list[Told]) -> None:
+def test_altered_reasons_of_a_decision_are_found(shift: list[CoreInput]) -> None:
     at = position(shift, entries.Decided, allowed=True)
     shift[at] = replace(shift[at], details={**shift[at].details, "rules": ["rule.9"]})
     line, text = the_difference(shift)
@@ -210,7 +214,7 @@ def test_altered_reasons_of_a_decision_are_found(shift: list[Told]) -> None:
     assert "rules" in text
 
 
-def test_fact_that_nobody_declared_is_found(shift: list[Told]) -> None:
+def test_fact_that_nobody_declared_is_found(shift: list[CoreInput]) -> None:
     at = position(shift, entries.Requested, action="StopRecording")
     facts = {**shift[at].details["facts"], "left_scene": {"value": True, "provenance": "measured"}}
     shift[at] = replace(shift[at], details={**shift[at].details, "facts": facts})
@@ -219,24 +223,24 @@ def test_fact_that_nobody_declared_is_found(shift: list[Told]) -> None:
     assert text.startswith("requested: of its facts, left_scene is")
 
 
-def test_trigger_that_was_taken_out_is_found(shift: list[Told]) -> None:
+def test_trigger_that_was_taken_out_is_found(shift: list[CoreInput]) -> None:
     at = position(shift, entries.TriggerRaised)
     assert the_difference(shift[:at] + shift[at + 1 :])[0] > shift[at].line.n
 
 
-def test_refusal_that_was_taken_out_is_found(shift: list[Told]) -> None:
+def test_refusal_that_was_taken_out_is_found(shift: list[CoreInput]) -> None:
     at = position(shift, entries.Decided, allowed=False)
     assert the_difference(shift[: at - 1] + shift[at + 1 :])[0] > shift[at].line.n
 
 
-def test_stop_that_nobody_granted_is_found(shift: list[Told]) -> None:
+def test_stop_that_nobody_granted_is_found(shift: list[CoreInput]) -> None:
     started, ended = position(shift, entries.RecordingStarted), position(shift, entries.RecordingEnded)
     line, text = the_difference([*shift[: started + 1], shift[ended]])
     assert line == shift[ended].line.n
     assert "the core would not do this: recording_ended" in text
 
 
-def test_longer_pause_than_the_limits_allow_is_found(shift: list[Told]) -> None:
+def test_longer_pause_than_the_limits_allow_is_found(shift: list[CoreInput]) -> None:
     at = position(shift, entries.Withheld)
     entry = shift[at].entry
     assert isinstance(entry, entries.Withheld)
@@ -246,7 +250,7 @@ def test_longer_pause_than_the_limits_allow_is_found(shift: list[Told]) -> None:
     assert "until_us" in text
 
 
-def test_every_single_line_counts(shift: list[Told]) -> None:
+def test_every_single_line_counts(shift: list[CoreInput]) -> None:
     """Whichever of the core's lines is taken out, the rest no longer follows; marks and failures change nothing."""
     idle = (entries.Boot, entries.PolicyChanged, entries.StandbyEntered)
     for at, told in enumerate(shift[:-2]):
@@ -254,7 +258,7 @@ def test_every_single_line_counts(shift: list[Told]) -> None:
             assert replayed(shift[:at] + shift[at + 1 :]).differences, told.entry
 
 
-def test_details_of_another_form_are_told_and_not_raised(shift: list[Told]) -> None:
+def test_details_of_another_form_are_told_and_not_raised(shift: list[CoreInput]) -> None:
     at = position(shift, entries.Requested, action="StopRecording")
     for details in ({}, {"principal": 7}, {"principal": "wearer", "facts": 3}):
         broken = [*shift[:at], replace(shift[at], details=details), *shift[at + 1 :]]

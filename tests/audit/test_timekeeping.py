@@ -9,20 +9,22 @@ from hypothesis import strategies as st
 
 from agent.audit.timekeeping import POST_ROLL, Span, State, Timekeeper
 from agent.clock import NS, WallReading
-from agent.core.recording import events as on
+from agent.core.recording import events
 from agent.core.recording.state import Mode
 from agent.domain.limits import Limits
-from agent.domain.policy_settings import Setup
+from agent.domain.policy_settings import PolicySettings
 from agent.evidence.details import DetailsKey
 from agent.journal import entries
-from agent.journal.entries import Carried
+from agent.journal.entries import PersistedState
 from agent.journal.format import Journal, Line, parse_line
 from agent.keys.signer import KeySigner
 from tests.audit.test_replay import ACTS
 from tests.support.clocks import FakeClocks
 from tests.support.shifts import Desk
 
-SETUP = Setup(Limits(post_roll_s=3, pause_s=8, pause_total_s=20, mute_s=5, mute_total_s=9), trigger_hold_ns=4 * NS)
+SETUP = PolicySettings(
+    Limits(post_roll_s=3, pause_s=8, pause_total_s=20, mute_s=5, mute_total_s=9), trigger_hold_ns=4 * NS
+)
 _STATES = {
     Mode.STANDBY: (State.STANDBY, ""),
     Mode.RECORDING: (State.RECORDING, ""),
@@ -66,7 +68,7 @@ def test_ledger_says_of_every_moment_what_the_recorder_was_doing(acts: list[str]
     desk.boot("")
     for act in acts:
         if act == "start":
-            desk.send(on.StartAsked(desk.clocks.now_ns, on.Cause.BUTTON))
+            desk.send(events.StartRequested(desk.clocks.now_ns, events.Cause.BUTTON))
         else:
             ACTS[act](desk)
         desk.wait(40_000_000)
@@ -127,7 +129,7 @@ def journal_of(clocks: FakeClocks, number: int = 0, floor_utc_ns: int = 0) -> Jo
 def boot(
     number: int = 1, dark_ms: int | None = None, within_ms: int | None = None, basis: str = "first_boot"
 ) -> entries.Boot:
-    return entries.Boot(number, "tag", "", "0", 0, dark_ms, within_ms, basis, "", Carried())
+    return entries.Boot(number, "tag", "", "0", 0, dark_ms, within_ms, basis, "", PersistedState())
 
 
 # -- between boots ----------------------------------------------------------------------------------------------------

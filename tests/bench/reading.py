@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.clock import NS
-from agent.core.recording import events as on
+from agent.core.recording import events
 from agent.export.recorded import recordings
 from agent.export.recording import open_recording
 from agent.keys import files
@@ -45,7 +45,7 @@ def make_evidence(root: Path, clip: Path, seconds: float) -> None:
     device = Device(storage=DiskStorage(root))
     source = opened(clip)
     device.recorder.feed.declare(*source.streams)
-    device.recorder.control.put(on.StartAsked(device.clocks.now_ns, on.Cause.SOCKET))
+    device.recorder.control.put(events.StartRequested(device.clocks.now_ns, events.Cause.SOCKET))
     device.settle()
     device.play(takewhile(lambda packet: packet.time_ns < seconds * NS, source))
     source.close()

@@ -19,7 +19,7 @@ from agent.policy.bundle import digest_of, sign_bundle
 from agent.policy.packs import BUILT_IN, shipped
 from agent.policy.request import Fact, Request
 from agent.policy.schema import Provenance
-from agent.policy.store import Happening, Keeper, StorageShelf
+from agent.policy.store import BundleFiles, PolicyEventKind, PolicyStore
 from agent.policy.terms import Terms
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, trust
@@ -51,8 +51,8 @@ class Bench:
     clocks: FakeClocks = field(default_factory=FakeClocks)
 
     def policy(self) -> SignedPolicy:
-        def make(seen_version: int) -> Keeper:
-            return Keeper(StorageShelf(self.storage, layout.POLICY), [KEY.public_key], "city", seen_version)
+        def make(seen_version: int) -> PolicyStore:
+            return PolicyStore(BundleFiles(self.storage, layout.POLICY), [KEY.public_key], "city", seen_version)
 
         return SignedPolicy(make, self.clocks, pre_event_s=5.0, pre_event_audio=False)
 
@@ -66,14 +66,14 @@ def stop(number: int = 1) -> Decide:
 
 def test_policy_is_the_strictest_until_storage_was_read_and_where_there_is_no_bundle() -> None:
     bench = Bench()
-    StorageShelf(bench.storage, layout.POLICY).keep(1, made(1))
+    BundleFiles(bench.storage, layout.POLICY).keep(1, made(1))
     policy = bench.policy()
     assert policy.name == f"{BUILT_IN} (built in)"
     assert policy.layout is None
     assert not policy.decide(stop()).allowed
-    assert [event.kind for event in policy.load(0)] == [Happening.IN_FORCE]
+    assert [event.kind for event in policy.load(0)] == [PolicyEventKind.IN_FORCE]
     assert policy.name == "us-il, version 1"
-    assert [event.kind for event in Bench().policy().load(0)] == [Happening.BUILT_IN]
+    assert [event.kind for event in Bench().policy().load(0)] == [PolicyEventKind.BUILT_IN]
 
 
 def test_bundle_in_force_gives_gestures_limits_and_parameters() -> None:
@@ -81,7 +81,7 @@ def test_bundle_in_force_gives_gestures_limits_and_parameters() -> None:
     policy = bench.policy()
     policy.load(0)
     token = made(1)
-    assert policy.offer(token).kind is Happening.IN_FORCE
+    assert policy.offer(token).kind is PolicyEventKind.IN_FORCE
     assert policy.layout == TWO_BUTTONS
     setup = policy.setup
     assert setup.limits == Limits()
@@ -124,12 +124,12 @@ def test_bundle_is_not_taken_before_storage_was_read_lest_an_older_one_come_into
     bench = Bench()
     policy = bench.policy()
     refused = policy.offer(made(1))
-    assert refused.kind is Happening.REFUSED
+    assert refused.kind is PolicyEventKind.REFUSED
     assert "try again" in refused.detail
     assert bench.storage.files == {}
     policy.load(5)
-    assert policy.offer(made(4)).kind is Happening.REFUSED
-    assert policy.offer(made(5)).kind is Happening.IN_FORCE
+    assert policy.offer(made(4)).kind is PolicyEventKind.REFUSED
+    assert policy.offer(made(5)).kind is PolicyEventKind.IN_FORCE
 
 
 def test_unsigned_foreign_older_and_altered_bundles_leave_the_one_in_force() -> None:
@@ -139,7 +139,7 @@ def test_unsigned_foreign_older_and_altered_bundles_leave_the_one_in_force() -> 
     policy.offer(made(3))
     for offer in (made(2), made(4, key=KeySigner.generate()), made(4)[:-6] + "AAAAAA", "", "x.y.z", "\udcff"):
         event = policy.offer(offer)
-        assert event.kind is Happening.REFUSED
+        assert event.kind is PolicyEventKind.REFUSED
         assert event.digest not in {"", policy.digest}
         assert policy.name == "us-il, version 3"
 
@@ -153,7 +153,7 @@ def test_bundle_that_expires_stays_in_force_and_that_is_told_once() -> None:
     bench.clocks.advance(2 * 86_400)
     event = policy.check()
     assert event is not None
-    assert event.kind is Happening.EXPIRED
+    assert event.kind is PolicyEventKind.EXPIRED
     assert policy.check() is None
     assert policy.name == "us-il, version 1"
 
@@ -163,7 +163,7 @@ def test_storage_that_refuses_a_bundle_lets_it_not_come_into_force() -> None:
     policy = bench.policy()
     policy.load(0)
     bench.storage.fault = failing({"publish"}, errno.ENOSPC)
-    assert policy.offer(made(1)).kind is Happening.REFUSED
+    assert policy.offer(made(1)).kind is PolicyEventKind.REFUSED
     assert policy.name == f"{BUILT_IN} (built in)"
 
 
@@ -195,7 +195,7 @@ def test_policy_rolled_back_between_boots_is_named_and_the_strictest_is_in_force
     assert ("policy_built_in", 0) in said(device, 2)
     assert device.recorder.status().policy == f"{BUILT_IN} (built in)"
     event = device.recorder.policy.offer(made(1))
-    assert event.kind is Happening.REFUSED
+    assert event.kind is PolicyEventKind.REFUSED
 
 
 def test_altered_bundle_is_named_and_passed_over() -> None:
@@ -343,7 +343,7 @@ def test_signed_bundle_ends_the_unsafe_policy() -> None:
     unsafe = Unsafe()
     device = Device(clocks=unsafe.bench.clocks, storage=unsafe.bench.storage, policy=unsafe.policy())
     device.run(1)
-    assert device.recorder.policy.offer(made(2)[:-8] + "AAAAAAAA").kind is Happening.REFUSED
+    assert device.recorder.policy.offer(made(2)[:-8] + "AAAAAAAA").kind is PolicyEventKind.REFUSED
     assert device.recorder.status().policy_unsafe
     device.recorder.policy.offer(made(2))
     device.run(1)

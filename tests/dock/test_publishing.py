@@ -19,7 +19,7 @@ from agent.keys import files
 from agent.keys.signer import KeySigner, Signer
 from agent.policy.bundle import digest_of, sign_bundle
 from agent.policy.packs import shipped
-from agent.policy.store import Keeper, StorageShelf
+from agent.policy.store import BundleFiles, PolicyStore
 from agent.storage.disk import DiskStorage
 from tests.support.broker import AGENCY
 from tests.support.clocks import FakeClocks
@@ -60,12 +60,12 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         storage = DiskStorage(folder / "evidence")
-        shelf = StorageShelf(storage, layout.POLICY)
+        shelf = BundleFiles(storage, layout.POLICY)
         shelf.keep(2, bundle(2))
         self.clocks = FakeClocks()
         self.clocks.utc_offset_ns = time.time_ns()
         policy = SignedPolicy(
-            lambda seen: Keeper(shelf, trust().keys_of("policy"), AGENCY, seen),
+            lambda seen: PolicyStore(shelf, trust().keys_of("policy"), AGENCY, seen),
             self.clocks,
             pre_event_s=5.0,
             pre_event_audio=True,

@@ -19,7 +19,7 @@ from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import ANSWER_S, Connection, tls_context
 from agent.dock.service import Service
 from agent.errors import ConfigError
-from agent.trust.tls import Authority
+from agent.trust.tls import CertificateAuthority
 from tests.support.broker import AGENCY, Broker, free_port, validity
 from tests.support.connections import connection, turned
 
@@ -96,7 +96,7 @@ def test_device_with_an_expired_certificate_is_refused(broker: Broker) -> None:
 
 
 def test_device_of_another_agencys_authority_is_refused(broker: Broker) -> None:
-    foreign = Authority("other", validity()).client("cam-1")
+    foreign = CertificateAuthority("other", validity()).client("cam-1")
     assert refused(broker.client("cam-1", issued=foreign))
 
 

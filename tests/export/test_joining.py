@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent.clock import NS
 from agent.evidence.manifest import Track
-from agent.export.joining import MOST_HELD_NS, Filling, Gap, Join, JoinedTrack, Line
+from agent.export.joining import MOST_HELD_NS, Filling, Gap, Join, JoinedTrack, TimeLine
 from agent.export.placing import Placement
 from agent.media.fmp4_reader import Sample
 from agent.media.mp4 import MOST_TICKS
@@ -209,7 +209,7 @@ def test_tracks_of_a_file_are_whole_ticks_from_its_zero_and_stay_in_step(
         Track(kind, "", timescale, base_ticks[kind], "", 0, 0, 0, 0)
         for kind, timescale in zip(kinds, timescales, strict=True)
     ]
-    line = Line(tracks, Placement(0, epochs, base_ticks, None), base_ticks)
+    line = TimeLine(tracks, Placement(0, epochs, base_ticks, None), base_ticks)
     firsts = {}
     for track in tracks:
         at = track.base_ticks + line.offset(epochs[track.kind], track.timescale)
@@ -228,7 +228,7 @@ def test_tracks_of_a_file_are_whole_ticks_from_its_zero_and_stay_in_step(
 def test_track_that_never_comes_is_a_gap_from_end_to_end() -> None:
     sheet = Sheet()
     placement = Placement(0, dict.fromkeys(Kind, 0), dict.fromkeys(Kind, 0), None)
-    line = Line([track_of(VIDEO), track_of(AUDIO)], placement, placement.base_ticks)
+    line = TimeLine([track_of(VIDEO), track_of(AUDIO)], placement, placement.base_ticks)
     join = Join([VIDEO, AUDIO], line, sheet)
     join.begin_segment(placement, overlaps=False, remember_from_ns=None)
     join.tracks[Kind.VIDEO].add(picture(0))

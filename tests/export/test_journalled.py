@@ -1,7 +1,7 @@
 from agent.clock import NS
 from agent.evidence import layout
 from agent.evidence.details import DetailsKey
-from agent.export.journalled import Told, merged, read_journals
+from agent.export.journalled import RecordingEvents, merged, read_journals
 from agent.export.placing import Reading
 from agent.journal.entries import (
     ClockChanged,
@@ -26,7 +26,7 @@ from tests.support.storage import MemoryStorage
 KEY = DetailsKey(bytes(32))
 
 
-def told(entries: list[Entry | bytes], *, key: DetailsKey | None = KEY, device: str | None = "") -> Told:
+def told(entries: list[Entry | bytes], *, key: DetailsKey | None = KEY, device: str | None = "") -> RecordingEvents:
     """What a journal with these entries, one a second, tells of recording r1; bytes stand as they are."""
     clocks = FakeClocks()
     journal = Journal(device="cam", boot=1, signer=KeySigner.generate(), details=KEY, clocks=clocks, head="00" * 32)
@@ -44,7 +44,7 @@ def started(recording: str = "r1") -> RecordingStarted:
     return RecordingStarted(recording, "button", 500_000, 5000, 5000, 0, "")
 
 
-def texts(story: Told) -> list[str]:
+def texts(story: RecordingEvents) -> list[str]:
     return [event.text for event in story.events]
 
 

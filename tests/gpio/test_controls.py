@@ -8,10 +8,10 @@ import pytest
 from agent.clock import NS
 from agent.core.indicator.signals import CUES, Background, Signal
 from agent.core.inputs.inputs import Edge, Gesture, InputEvent, Inputs, LineFault
-from agent.core.recording.events import LineFaulty, LineGood
+from agent.core.recording.events import LineFaulty, LineRecovered
 from agent.errors import ConfigError, ControlError
 from agent.gpio.config import ControlsConfig
-from agent.gpio.controls import Hands
+from agent.gpio.controls import HardwareControls
 from tests.gpio.pins import BUZZER, GREEN, HAPTIC, MARK, RECORD, RED, SIREN, simulated
 from tests.support.clocks import FakeClocks
 
@@ -27,11 +27,11 @@ class Rig:
     def __init__(self, factory: Any) -> None:
         self.factory = factory
         self.clocks = FakeClocks(monotonic_ns=NS)
-        self.hands = Hands(CONFIG, self.clocks, factory)
+        self.hands = HardwareControls(CONFIG, self.clocks, factory)
         self.inputs = Inputs(self.hands.lines, self.hands.layout.patterns)
-        self.items: list[Edge | LineFaulty | LineGood | Callable[[], None]] = []
+        self.items: list[Edge | LineFaulty | LineRecovered | Callable[[], None]] = []
         self.told: list[InputEvent] = []
-        self.reports: list[LineFaulty | LineGood] = []
+        self.reports: list[LineFaulty | LineRecovered] = []
         self.hands.open(self.items.append)
 
     def run(self, seconds: float) -> None:
@@ -130,7 +130,7 @@ def test_output_lost_while_running_is_reported_once_each_way(rig: Rig) -> None:
     rig.run(4)
     assert [(type(report), report.line) for report in rig.reports] == [
         (LineFaulty, "output haptic"),
-        (LineGood, "output haptic"),
+        (LineRecovered, "output haptic"),
     ]
 
 
@@ -151,12 +151,12 @@ def test_wrong_output_gives_the_inputs_back() -> None:
     with simulated() as factory:
         wrong = ControlsConfig(pin_factory="mock", buttons=(RECORD, MARK), outputs=(RED.__class__(name="red", pin=17),))
         with pytest.raises(ConfigError, match="'red'"):
-            Hands(wrong, FakeClocks(), factory)
-        Hands(CONFIG, FakeClocks(), factory).close()
+            HardwareControls(wrong, FakeClocks(), factory)
+        HardwareControls(CONFIG, FakeClocks(), factory).close()
 
 
 def test_device_without_controls_needs_no_pins_at_all() -> None:
-    hands = Hands(ControlsConfig(), FakeClocks())
+    hands = HardwareControls(ControlsConfig(), FakeClocks())
     hands.open(lambda _item: None)
     hands.show(Signal.STARTED, 0)
     assert hands.turn(0) >= 0

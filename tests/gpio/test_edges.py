@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.gpio.edges import Waiting
+from agent.gpio.edges import EdgeListeners
 
 
 class Thread:
@@ -40,7 +40,7 @@ class Thread:
 
 def test_thread_is_roused_when_the_newest_line_is_given_back() -> None:
     thread = Thread()
-    waiting = Waiting(thread.rouse)
+    waiting = EdgeListeners(thread.rouse)
     for line in ("record", "mark"):
         thread.add(line)
         waiting.add(line)
@@ -52,7 +52,7 @@ def test_thread_is_roused_when_the_newest_line_is_given_back() -> None:
 
 def test_thread_is_left_alone_where_that_does_no_harm() -> None:
     thread = Thread()
-    waiting = Waiting(thread.rouse)
+    waiting = EdgeListeners(thread.rouse)
     for line in ("record", "mark"):
         thread.add(line)
         waiting.add(line)
@@ -65,7 +65,7 @@ def test_thread_is_left_alone_where_that_does_no_harm() -> None:
 @given(st.lists(st.one_of(st.integers(0, 5), st.sets(st.integers(0, 5), min_size=1)), max_size=30))
 def test_whatever_is_given_back_the_lines_that_are_left_are_heard(steps: list[int | set[int]]) -> None:
     thread = Thread()
-    waiting = Waiting(thread.rouse)
+    waiting = EdgeListeners(thread.rouse)
     left: set[int] = set()
     for step in steps:
         if isinstance(step, int):

@@ -9,7 +9,7 @@ from gpiozero import Device
 from agent.core.inputs.lines import Edge
 from agent.errors import ConfigError
 from agent.gpio.config import ButtonConfig
-from agent.gpio.pins import MAX_EDGES_PER_S, Controls, make_pin_factory
+from agent.gpio.pins import MAX_EDGES_PER_S, InputPins, make_pin_factory
 from tests.gpio.pins import ALL_INPUTS, FLOATING, MARK, NORMALLY_CLOSED, RECORD, SIREN, simulated
 from tests.support.clocks import FakeClocks
 
@@ -20,10 +20,10 @@ def factory() -> Iterator[Any]:
         yield pins
 
 
-def opened(factory: Any, *inputs: Any) -> tuple[Controls, list[Edge], FakeClocks]:
+def opened(factory: Any, *inputs: Any) -> tuple[InputPins, list[Edge], FakeClocks]:
     clocks = FakeClocks(monotonic_ns=1000)
     edges: list[Edge] = []
-    controls = Controls(inputs, factory, clocks)
+    controls = InputPins(inputs, factory, clocks)
     controls.start(edges.append)
     return controls, edges, clocks
 
@@ -61,7 +61,7 @@ def test_edges_are_handed_on_with_polarity_and_time(factory: Any, config: Any, p
 
 def test_nothing_is_handed_on_before_the_start_and_after_the_end(factory: Any) -> None:
     edges: list[Edge] = []
-    controls = Controls([RECORD], factory, FakeClocks())
+    controls = InputPins([RECORD], factory, FakeClocks())
     factory.pin(17).drive_low()
     controls.start(edges.append)
     assert edges == [Edge("record", True, 0, initial=True)]
@@ -78,7 +78,7 @@ def test_press_between_the_first_reading_and_the_listening_is_not_lost(factory: 
         if edge.initial:
             factory.pin(17).drive_low()
 
-    controls = Controls([RECORD], factory, FakeClocks())
+    controls = InputPins([RECORD], factory, FakeClocks())
     controls.start(take)
     assert edges == [Edge("record", False, 0, initial=True), Edge("record", True, 0)]
     controls.close()
@@ -115,7 +115,7 @@ def test_pin_that_goes_away_is_reported_once_and_comes_back_without_an_edge(fact
 
 def test_pin_that_can_not_be_read_at_the_start_is_an_event(factory: Any) -> None:
     edges: list[Edge] = []
-    controls = Controls([RECORD], factory, FakeClocks())
+    controls = InputPins([RECORD], factory, FakeClocks())
     factory.pin(17).broken = True
     controls.start(edges.append)
     assert [edge.problem != "" for edge in edges] == [True]
@@ -140,27 +140,27 @@ def test_storm_of_edges_does_not_flood_the_control_thread(factory: Any) -> None:
 @pytest.mark.parametrize("pin", [99, "GPIO99", "BOARD1", "nonsense"])
 def test_pin_that_is_not_there_is_refused_by_name(factory: Any, pin: int | str) -> None:
     with pytest.raises(ConfigError, match="'mend'") as refusal:
-        Controls([RECORD, ButtonConfig(name="mend", pin=pin)], factory, FakeClocks())
+        InputPins([RECORD, ButtonConfig(name="mend", pin=pin)], factory, FakeClocks())
     assert repr(pin) in str(refusal.value)
     # What was opened before was given back.
-    Controls([RECORD], factory, FakeClocks()).close()
+    InputPins([RECORD], factory, FakeClocks()).close()
 
 
 def test_pin_that_is_taken_is_refused(factory: Any) -> None:
-    controls = Controls([RECORD], factory, FakeClocks())
+    controls = InputPins([RECORD], factory, FakeClocks())
     with pytest.raises(ConfigError, match="can't use pin 17 for input 'other'"):
-        Controls([ButtonConfig(name="other", pin=17)], factory, FakeClocks())
+        InputPins([ButtonConfig(name="other", pin=17)], factory, FakeClocks())
     controls.close()
 
 
 def test_pin_with_a_pull_resistor_on_the_board_can_not_be_pulled_the_other_way(factory: Any) -> None:
     with pytest.raises(ConfigError, match="pull"):
-        Controls([ButtonConfig(name="record", pin=2, pull="down")], factory, FakeClocks())
+        InputPins([ButtonConfig(name="record", pin=2, pull="down")], factory, FakeClocks())
 
 
 def test_same_pin_given_twice_is_refused(factory: Any) -> None:
     with pytest.raises(ConfigError, match="'mark'"):
-        Controls([RECORD, ButtonConfig(name="mark", pin="GPIO17")], factory, FakeClocks())
+        InputPins([RECORD, ButtonConfig(name="mark", pin="GPIO17")], factory, FakeClocks())
 
 
 def test_global_pin_factory_is_left_alone() -> None:

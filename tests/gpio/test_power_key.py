@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.recording.events import Action, Asked, LineFaulty, LineGood
+from agent.core.recording.events import Action, ActionRequested, LineFaulty, LineRecovered
 from agent.gpio.power_key import LINE, PowerKey
 from tests.support.clocks import FakeClocks
 
@@ -24,7 +24,7 @@ class Reading:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.clocks = FakeClocks()
-        self.heard: list[Asked | LineFaulty | LineGood] = []
+        self.heard: list[ActionRequested | LineFaulty | LineRecovered] = []
         self.key = PowerKey(path, self.clocks.monotonic_ns, self.heard.append)
 
     def hear(self, said: bytes) -> None:
@@ -38,7 +38,7 @@ class Reading:
 
     @property
     def asked(self) -> list[Action]:
-        return [event.action for event in self.heard if isinstance(event, Asked)]
+        return [event.action for event in self.heard if isinstance(event, ActionRequested)]
 
 
 @pytest.fixture
@@ -75,4 +75,4 @@ def test_key_that_goes_away_is_told_once_and_when_it_is_back(reading: Reading) -
     reading.clocks.advance(2)
     reading.hear(PRESS)
     kinds = [type(event) for event in reading.heard[1:]]
-    assert kinds == [Asked, LineFaulty, LineGood, Asked, LineFaulty]
+    assert kinds == [ActionRequested, LineFaulty, LineRecovered, ActionRequested, LineFaulty]

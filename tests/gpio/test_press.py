@@ -18,8 +18,8 @@ from agent.core.inputs.inputs import (
 )
 from agent.domain.layout import TWO_BUTTONS
 from agent.errors import ControlError
-from agent.gpio.pins import Controls
-from agent.gpio.press import Bench, plan_moves, plan_presses
+from agent.gpio.pins import InputPins
+from agent.gpio.press import SimulatedPresses, plan_moves, plan_presses
 from tests.gpio.pins import ALL_INPUTS, MARK, RECORD, SIREN, SLIDE, simulated
 from tests.support.clocks import FakeClocks
 from tests.support.hands import run
@@ -31,9 +31,9 @@ class Rig:
     def __init__(self, factory: Any) -> None:
         self.clocks = FakeClocks(monotonic_ns=NS)
         self.edges: list[Edge] = []
-        self.controls = Controls([RECORD, MARK, SLIDE, SIREN], factory, self.clocks)
+        self.controls = InputPins([RECORD, MARK, SLIDE, SIREN], factory, self.clocks)
         self.controls.start(self.edges.append)
-        self.bench = Bench([RECORD, MARK, SLIDE, SIREN], factory, self.clocks)
+        self.bench = SimulatedPresses([RECORD, MARK, SLIDE, SIREN], factory, self.clocks)
 
     def work(self, *, late_ns: int = 0) -> None:
         """Lets time pass until all is done, each turn as late as the machine is busy."""
@@ -159,7 +159,7 @@ class RealPins:
 
 @pytest.mark.parametrize("factory", [RealPins(), None])
 def test_press_on_real_pins_is_refused(factory: object) -> None:
-    bench = Bench(ALL_INPUTS, factory, FakeClocks())
+    bench = SimulatedPresses(ALL_INPUTS, factory, FakeClocks())
     with pytest.raises(ControlError, match='pin_factory = "mock"'):
         bench.press("record")
     assert bench.next_deadline_ns() is None

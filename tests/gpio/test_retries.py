@@ -7,10 +7,10 @@ import pytest
 from agent.clock import NS
 from agent.core.indicator.signals import Background
 from agent.core.inputs.lines import Edge
-from agent.core.recording.events import LineFaulty, LineGood
+from agent.core.recording.events import LineFaulty, LineRecovered
 from agent.gpio.config import ControlsConfig
-from agent.gpio.controls import Hands
-from agent.gpio.pins import OLDEST_NS, Controls
+from agent.gpio.controls import HardwareControls
+from agent.gpio.pins import OLDEST_NS, InputPins
 from tests.gpio.pins import GREEN, MARK, RECORD, RED, ShyFactory
 from tests.support.clocks import FakeClocks
 
@@ -29,7 +29,7 @@ def factory() -> Iterator[ShyFactory]:
 def test_busy_line_is_reported_with_its_holder_while_the_others_work(factory: ShyFactory) -> None:
     factory.busy = {17}
     edges: list[Edge] = []
-    controls = Controls([RECORD, MARK], factory, FakeClocks(monotonic_ns=1000))
+    controls = InputPins([RECORD, MARK], factory, FakeClocks(monotonic_ns=1000))
     assert controls.problems == {"record": "line 17 is busy: held by 'somebody'"}
     controls.start(edges.append)
     assert edges == [
@@ -44,7 +44,7 @@ def test_busy_line_is_reported_with_its_holder_while_the_others_work(factory: Sh
 def test_line_that_was_busy_is_taken_once_it_is_free_and_listened_to(factory: ShyFactory) -> None:
     factory.busy = {17}
     edges: list[Edge] = []
-    controls = Controls([RECORD], factory, FakeClocks(monotonic_ns=1000))
+    controls = InputPins([RECORD], factory, FakeClocks(monotonic_ns=1000))
     controls.start(edges.append)
     controls.check()
     controls.check()
@@ -61,7 +61,7 @@ def test_line_that_was_busy_is_taken_once_it_is_free_and_listened_to(factory: Sh
 def test_recorder_without_its_chip_begins_all_the_same(factory: ShyFactory) -> None:
     factory.gone = True
     clocks = FakeClocks(monotonic_ns=NS)
-    hands = Hands(CONFIG, clocks, factory)
+    hands = HardwareControls(CONFIG, clocks, factory)
     told: list[object] = []
     hands.open(told.append)
     hands.background(Background.RECORDING, clocks.now_ns)
@@ -75,7 +75,7 @@ def test_recorder_without_its_chip_begins_all_the_same(factory: ShyFactory) -> N
     assert hands.problems == {}
     assert hands.levels() == {"record": False, "mark": False}
     hands.turn(clocks.now_ns)
-    assert {each.line for each in told if isinstance(each, LineGood)} == {"output green", "output red"}
+    assert {each.line for each in told if isinstance(each, LineRecovered)} == {"output green", "output red"}
     assert factory.pin(5).state == 1  # it shows what it should have shown before
     hands.close()
 
@@ -94,7 +94,7 @@ def test_edge_bears_the_time_of_the_kernel_if_it_can_be_that(
     factory: ShyFactory, ticks_ns: int, stamped_ns: int
 ) -> None:
     edges: list[Edge] = []
-    controls = Controls([RECORD], factory, FakeClocks(monotonic_ns=100 * NS))
+    controls = InputPins([RECORD], factory, FakeClocks(monotonic_ns=100 * NS))
     controls.start(edges.append)
     factory.pin(17).when_changed(ticks_ns / NS, 0)
     assert edges[-1] == Edge("record", True, stamped_ns)

@@ -8,20 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.clock import NS
-from agent.core.recording import commands as do
-from agent.core.recording import events as on
-from agent.core.recording import machine
+from agent.core.recording import commands, events, machine
 from agent.core.recording.events import Action
 from agent.core.recording.state import Mode, State
 from agent.domain.limits import Limits
-from agent.domain.policy_settings import Setup
+from agent.domain.policy_settings import PolicySettings
 from agent.evidence import layout
 from agent.evidence.details import KEY_BYTES, DetailsKey
 from agent.evidence.manifest import MANIFEST_TYPE, manifest
 from agent.journal import entries
-from agent.journal.entries import Carried
+from agent.journal.entries import PersistedState
 from agent.journal.format import Journal, Line, parse_line
-from agent.journal.persisted_state import Carry
+from agent.journal.persisted_state import PersistedStateBuilder
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy.request import Authorization
@@ -46,7 +44,7 @@ def modes(device: Device) -> list[Mode]:
 
 
 def recording() -> Device:
-    device = Device(policy=GrantsAll(Setup(LIMITS)))
+    device = Device(policy=GrantsAll(PolicySettings(LIMITS)))
     device.run(6)
     device.press("record", times=2)
     return device
@@ -74,7 +72,7 @@ def test_pulled_battery_does_not_refill_what_a_privacy_pause_may_use() -> None:
 
 def test_battery_pulled_again_before_anything_was_journalled_releases_no_critical_incident() -> None:
     device = recording()
-    device.recorder.control.handle(on.TriggerRose(device.clocks.now_ns, "critical_incident"))
+    device.recorder.control.handle(events.TriggerActivated(device.clocks.now_ns, "critical_incident"))
     device.settle()
     cut(device, times=3)
     assert device.recorder.control.state.latched
@@ -93,13 +91,13 @@ def test_new_recording_begins_with_all_of_its_limits() -> None:
     cut(device)
     boot = device.entries(entries.Boot, boot=2)[0]
     assert isinstance(boot, entries.Boot)
-    assert msgspec.structs.replace(boot.carried, passed_us=0) == Carried()
+    assert msgspec.structs.replace(boot.carried, passed_us=0) == PersistedState()
 
 
 def test_rolled_back_policy_stays_rolled_back_over_a_boot_that_recorded() -> None:
-    first, second = Carry(), Carry()
+    first, second = PersistedStateBuilder(), PersistedStateBuilder()
     journal = _Journal()
-    lines: list[entries.Entry] = [_boot(Carried()), entries.PolicyChanged("policy_in_force", 5, "digest")]
+    lines: list[entries.Entry] = [_boot(PersistedState()), entries.PolicyChanged("policy_in_force", 5, "digest")]
     for entry in lines:
         first.attested(journal.line(entry))
     assert first.carried.policy_version == 5
@@ -122,7 +120,7 @@ class _Journal:
         return parse_line(self._journal.line(entry).rstrip(b"\n"))
 
 
-def _boot(carried: Carried, interrupted: str = "") -> entries.Boot:
+def _boot(carried: PersistedState, interrupted: str = "") -> entries.Boot:
     return entries.Boot(1, "tag", "", "0", 0, None, None, "first_boot", interrupted, carried)
 
 
@@ -136,24 +134,24 @@ _WORDS = (
 @given(st.lists(st.sampled_from(_WORDS), max_size=25), st.booleans())
 def test_lines_carry_over_what_the_core_knew(words: list[str], interrupted: bool) -> None:
     """A boot that went dark after any of these, and the next one: what counted still counts."""
-    before = Carried(withheld_ms={"PrivacyPause": 3000}, asked={"Mute": 2}, triggers={"impact": 1000})
-    state = State(setup=Setup(LIMITS), tag="tag")
-    journal, carry = _Journal(), Carry()
+    before = PersistedState(withheld_ms={"PrivacyPause": 3000}, asked={"Mute": 2}, triggers={"impact": 1000})
+    state = State(setup=PolicySettings(LIMITS), tag="tag")
+    journal, carry = _Journal(), PersistedStateBuilder()
     carry.attested(journal.line(_boot(before, "old" if interrupted else "")))
     for word in ["boot", *words]:
         waiting = [_event(word, state, journal.clocks.now_ns, before, interrupted)]
         while waiting:
-            state, commands = machine.step(state, waiting.pop(0))
-            for command in commands:
+            state, issued = machine.step(state, waiting.pop(0))
+            for command in issued:
                 match command:
-                    case do.Journal():
+                    case commands.AppendEntry():
                         carry.attested(journal.line(command.entry))
                         if command.token:
-                            waiting.append(on.Durable(state.now_ns, command.token))
-                    case do.Decide():
-                        waiting.append(on.Decided(state.now_ns, command.number, True, "p"))
-                    case do.OpenRecording():
-                        opened = on.RecordingOpened(state.now_ns, command.recording, command.cause, 0, 0, 0, "")
+                            waiting.append(events.Durable(state.now_ns, command.token))
+                    case commands.Decide():
+                        waiting.append(events.Decided(state.now_ns, command.number, True, "p"))
+                    case commands.OpenRecording():
+                        opened = events.RecordingOpened(state.now_ns, command.recording, command.cause, 0, 0, 0, "")
                         waiting.insert(0, opened)
                     case _:
                         pass
@@ -174,26 +172,26 @@ def test_lines_carry_over_what_the_core_knew(words: list[str], interrupted: bool
         assert carried.classified == bool(state.classification)
 
 
-def _event(word: str, state: State, now_ns: int, before: Carried, interrupted: bool) -> on.Event:
+def _event(word: str, state: State, now_ns: int, before: PersistedState, interrupted: bool) -> events.Event:
     asks = {"pause": Action.PRIVACY_PAUSE, "mute": Action.MUTE, "stop": Action.STOP_RECORDING}
     asks["resume"] = Action.RESUME_RECORDING
     if word in asks:
-        return on.Asked(now_ns, asks[word])
+        return events.ActionRequested(now_ns, asks[word])
     match word:
         case "boot":
-            return on.Booted(now_ns, "old" if interrupted else "", before)
+            return events.Booted(now_ns, "old" if interrupted else "", before)
         case "start":
-            return on.StartAsked(now_ns, on.Cause.BUTTON)
+            return events.StartRequested(now_ns, events.Cause.BUTTON)
         case "classify":
-            return on.Classified(now_ns, "restricted")
+            return events.Classified(now_ns, "restricted")
         case "release":
-            return on.Authorised(now_ns, "ReleaseCriticalIncident", state.recording, Authorization())
+            return events.Authorised(now_ns, "ReleaseCriticalIncident", state.recording, Authorization())
         case "release too late":
-            return on.Authorised(now_ns, "ReleaseCriticalIncident", "another-0001", Authorization())
+            return events.Authorised(now_ns, "ReleaseCriticalIncident", "another-0001", Authorization())
         case "wait":
-            return on.Tick(now_ns + 4 * NS)
+            return events.Tick(now_ns + 4 * NS)
         case _:
-            return on.TriggerRose(now_ns, word)
+            return events.TriggerActivated(now_ns, word)
 
 
 def withheld_of(device: Device, segment: int) -> list[tuple[str, bool]]:

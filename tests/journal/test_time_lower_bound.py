@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import NS, WallReading
-from agent.journal.time_lower_bound import SureTime
+from agent.journal.time_lower_bound import TimeLowerBound
 
 T0 = 1_795_000_000 * NS
 
@@ -12,18 +12,18 @@ def vouched(utc_ns: int, uncertainty_s: float = 0.01) -> WallReading:
 
 
 def test_nothing_is_denied_before_a_clock_was_vouched_for() -> None:
-    sure = SureTime()
+    sure = TimeLowerBound()
     sure.learn(WallReading(T0 + 10**18, "unsynchronised", None), 0)
     assert sure.at(10**15) == 0
-    assert not sure.denies(vouched(1), 10**15)
+    assert not sure.contradicts(vouched(1), 10**15)
 
 
 def test_time_that_has_passed_since_counts() -> None:
-    sure = SureTime()
+    sure = TimeLowerBound()
     sure.learn(vouched(T0), 0)
-    assert sure.denies(vouched(T0 + 3000 * NS), 3600 * NS)
-    assert not sure.denies(vouched(T0 + 3600 * NS), 3600 * NS)
-    assert not sure.denies(vouched(T0 + 3600 * NS - 2 * NS), 3600 * NS)  # slewed, and a crystal that runs fast
+    assert sure.contradicts(vouched(T0 + 3000 * NS), 3600 * NS)
+    assert not sure.contradicts(vouched(T0 + 3600 * NS), 3600 * NS)
+    assert not sure.contradicts(vouched(T0 + 3600 * NS - 2 * NS), 3600 * NS)  # slewed, and a crystal that runs fast
 
 
 @given(
@@ -32,7 +32,7 @@ def test_time_that_has_passed_since_counts() -> None:
     )
 )
 def test_it_never_goes_back_whatever_a_clock_shows(steps: list[tuple[int, int, float | None]]) -> None:
-    sure = SureTime()
+    sure = TimeLowerBound()
     mono = before = 0
     for elapsed, offset, uncertainty_s in steps:
         mono += elapsed

@@ -7,10 +7,10 @@ import pytest
 from agent.config import recorder as configuration
 from agent.dock.config import DockConfig, load
 from agent.errors import ConfigError, ProvisioningError
-from agent.provisioning.adoption import CONFIG, DEVICE_STATE, DOCK_CONFIG, ETC, EVIDENCE, Owner, adopt, with_values
+from agent.provisioning.adoption import CONFIG, DEVICE_STATE, DOCK_CONFIG, ETC, EVIDENCE, FileOwner, adopt, with_values
 from tests.support.running import command
 
-ME = Owner(os.getuid(), os.getgid())
+ME = FileOwner(os.getuid(), os.getgid())
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_only_a_packet_of_the_time_waited_for_wakes_the_writer() -> None:
 def test_bell_wakes_the_writer_whatever_it_waits_for() -> None:
     sleeper = Sleeper()
     sleeper.sleep(until_ns=NEVER_NS)
-    sleeper.feed.ring_bell()
+    sleeper.feed.wake_writer()
     assert sleeper.wakes()
 
 

@@ -30,8 +30,8 @@ from agent.monitoring.measurer import Measurer
 from agent.provisioning.agency import provision as make_agency
 from agent.recorder import service as recorder_service
 from agent.recorder.hardening import Hardening
-from agent.recorder.identity import load_owner
-from agent.recorder.ipc.flag import Flag
+from agent.recorder.identity import load_device_identity
+from agent.recorder.ipc.flag import RecordingFlag
 from agent.recorder.ipc.local_socket import ask
 from agent.recorder.launch import UNUSABLE
 from agent.recorder.recorder import Recorder
@@ -349,7 +349,7 @@ def test_folder_whose_permissions_were_taken_away_is_storage_that_refuses(pilot:
 
 def refused(config: Path) -> str:
     with pytest.raises((KeyFileError, EvidenceError)) as why:
-        load_owner(configuration.load(config), config)
+        load_device_identity(configuration.load(config), config)
     return str(why.value)
 
 
@@ -384,7 +384,7 @@ def test_recorder_keeps_nothing_in_memory_that_only_command_lines_need(pilot: Pa
 
 
 def test_owner_is_who_the_certificate_names(pilot: Path) -> None:
-    owner = load_owner(configuration.load(pilot), pilot)
+    owner = load_device_identity(configuration.load(pilot), pilot)
     assert (owner.agency, owner.device) == ("city", "cam-1")
 
 
@@ -483,7 +483,7 @@ def test_machine_is_kept_up_while_it_records_whether_or_not_the_camera_delivers(
 ) -> None:
     device = Device()
     service = Service.__new__(Service)
-    service.recorder, service._flag = device.recorder, Flag(tmp_path)
+    service.recorder, service._flag = device.recorder, RecordingFlag(tmp_path)
     monkeypatch.setattr(Recorder, "standing_by", property(lambda _recorder: delivers))
     device.run(6)
     device.press("record", times=2)

@@ -7,7 +7,7 @@ import pytest
 
 from agent.clock import NS
 from agent.core.indicator.signals import Background, Signal
-from agent.core.recording.events import Event, SourceBack, SourceFailed
+from agent.core.recording.events import Event, SourceFailed, SourceRecovered
 from agent.errors import SourceError
 from agent.journal import entries
 from agent.media.packet import Kind, Packet, Stream
@@ -200,8 +200,8 @@ class Bench:
     def failures(self) -> list[SourceFailed]:
         return [event for event in self.told if isinstance(event, SourceFailed)]
 
-    def gaps(self) -> list[SourceBack]:
-        return [event for event in self.told if isinstance(event, SourceBack)]
+    def gaps(self) -> list[SourceRecovered]:
+        return [event for event in self.told if isinstance(event, SourceRecovered)]
 
 
 ENDS: list[BaseException | None] = [

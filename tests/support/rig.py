@@ -19,7 +19,7 @@ from agent.media.packet import Kind, Packet, Stream
 from agent.media.ring import Ring
 from agent.recorder.feed import Feed
 from agent.recorder.writing.job import Job, Settings, WriterEvent
-from agent.recorder.writing.journal_writer import Keeper
+from agent.recorder.writing.journal_writer import JournalWriter
 from agent.recorder.writing.writer import Writer
 from agent.seal.reader import open_message
 from agent.seal.recipients import HpkeRecipientKey
@@ -62,7 +62,7 @@ class Rig:
             device="cam-1", boot=1, signer=self.signer, details=self.details, clocks=self.clocks, head="00" * 32
         )
         file = self.storage.create(layout.journal(1))
-        self.keeper = Keeper(lambda: (journal, file, b""), self.clocks, failed=self.journal_faults.append)
+        self.keeper = JournalWriter(lambda: (journal, file, b""), self.clocks, failed=self.journal_faults.append)
         self.feed = Feed(Ring(round(self.pre_event_s * NS), self.max_bytes), silent_pre_event=self.silent)
         self.writer = Writer(
             feed=self.feed,

@@ -8,7 +8,7 @@ from agent.encoding.strict_json import sha256_hex
 from agent.evidence import layout
 from agent.evidence.closing import close_unfinished, place_of
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE
-from agent.journal.boot_recovery import left_behind, read_tail
+from agent.journal.boot_recovery import read_recovery_state, read_tail
 from agent.keys.signer import KeySigner
 from agent.verify.findings import Code, Severity, Verdict
 from tests.support.evidence import (
@@ -311,7 +311,7 @@ def test_later_boot_that_closes_a_segment_as_its_own_is_named() -> None:
     """A recorder whose program was changed has a true key, and says that an earlier boot's segment is its own."""
     device = resumed(crashed())
     storage = memory(device)
-    left = left_behind(storage_of(crashed()), read_tail(storage_of(crashed()))).running
+    left = read_recovery_state(storage_of(crashed()), read_tail(storage_of(crashed()))).running
     assert left is not None
     identity = device.recorder._boot.ready().identity("default", "0" * 64)
     place = place_of(storage, left.recording, left.segment)

@@ -7,7 +7,7 @@ for too long to be news is dropped.
 
 from dataclasses import dataclass, field
 
-from agent.core.indicator.signals import BACKGROUNDS, CUES, Background, Cue, Output, Signal, Steps
+from agent.core.indicator.signals import BACKGROUNDS, CUES, Background, Output, Signal, SignalPattern, Steps
 
 MS = 1_000_000
 _PAUSE_NS = 250 * MS
@@ -123,7 +123,7 @@ class Indicator:
         if self._stealth and output in _SILENT_IN_STEALTH:
             return 0, None
         if self._playing is not None and now_ns >= self._began_ns:
-            cue: Cue = CUES[self._playing.signal]
+            cue: SignalPattern = CUES[self._playing.signal]
             steps = cue.steps.get(output)
             if steps is not None:
                 return _at(steps, now_ns - self._began_ns, now_ns)

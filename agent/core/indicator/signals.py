@@ -106,7 +106,7 @@ Steps = tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Cue:
+class SignalPattern:
     """How a signal is told, on each output from its beginning.
 
     Attributes:
@@ -162,7 +162,7 @@ def _rhythm(code: str, lengths_ms: Mapping[str, int], gap_ms: int, level: int) -
     return tuple(step for pulse in pulses for step in (Step(gap_ms, 0), pulse))[1:]
 
 
-def _cue(code: str, mood: _Mood, priority: Priority, stale_ms: int | None = None) -> Cue:
+def _cue(code: str, mood: _Mood, priority: Priority, stale_ms: int | None = None) -> SignalPattern:
     light = (
         Step(_LIGHT_MARGIN_MS, 0),
         *_rhythm(code, _LIGHT_MS, _LIGHT_GAP_MS, 1),
@@ -175,10 +175,10 @@ def _cue(code: str, mood: _Mood, priority: Priority, stale_ms: int | None = None
         Output.TONE: _rhythm(code, _HAPTIC_MS, _HAPTIC_GAP_MS, _TONE_HZ[mood]),
         Output.HAPTIC: _rhythm(code, _HAPTIC_MS, _HAPTIC_GAP_MS, 1),
     }
-    return Cue(MappingProxyType(steps), priority, _STALE_MS[priority] if stale_ms is None else stale_ms)
+    return SignalPattern(MappingProxyType(steps), priority, _STALE_MS[priority] if stale_ms is None else stale_ms)
 
 
-CUES: Mapping[Signal, Cue] = MappingProxyType(
+CUES: Mapping[Signal, SignalPattern] = MappingProxyType(
     {
         # What hands get back at once. Shortest for what happens most.
         Signal.HOLD_REACHED: _cue(".", _Mood.NEUTRAL, Priority.ANSWER, stale_ms=300),

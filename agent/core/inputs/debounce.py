@@ -18,7 +18,7 @@ _ENDS_WITH_RELEASE = (Fault.STUCK, Fault.HELD_AT_BOOT)
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class LevelChanged:
     """A debounced change of a line that is to be believed.
 
     Attributes:
@@ -32,7 +32,7 @@ class Changed:
     decided_ns: int
 
 
-Verdict = Changed | LineFault | LineRecovered
+Verdict = LevelChanged | LineFault | LineRecovered
 
 
 class _Rate:
@@ -51,7 +51,7 @@ class _Rate:
         self._times.clear()
 
 
-class Contact:
+class DebouncedLine:
     """The state of one line. Methods return what it has to say, in order; none of them raises.
 
     Attributes:
@@ -185,7 +185,7 @@ class Contact:
             verdicts = self.fail(Fault.FLOOD, at_ns)
             self._faulty_rises = 1
             return verdicts
-        return [Changed(self.active, changed_ns, at_ns)]
+        return [LevelChanged(self.active, changed_ns, at_ns)]
 
     def _recover(self, at_ns: int) -> list[Verdict]:
         assert self.fault is not None

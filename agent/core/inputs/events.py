@@ -29,7 +29,7 @@ class Fault(StrEnum):
     """An edge came from a line that is not configured; reported once for each name."""
 
 
-class Why(StrEnum):
+class UnmatchedReason(StrEnum):
     """Why presses were no gesture."""
 
     NO_PATTERN = "no_pattern"
@@ -98,7 +98,7 @@ class Unmatched:
     began_ns: int
     at_ns: int
     held_s: float
-    why: Why
+    why: UnmatchedReason
 
 
 @dataclass(frozen=True, slots=True)

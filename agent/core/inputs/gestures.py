@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.clock import NS
-from agent.core.inputs.debounce import Changed, Contact
-from agent.core.inputs.events import Gesture, HoldReached, Unmatched, Why
+from agent.core.inputs.debounce import DebouncedLine, LevelChanged
+from agent.core.inputs.events import Gesture, HoldReached, Unmatched, UnmatchedReason
 from agent.core.inputs.lines import MS, Timing
 from agent.domain.patterns import Kind, Pattern
 
@@ -26,7 +26,7 @@ class _Button:
     """A button and the short presses on it that are not told yet."""
 
     name: str
-    contact: Contact
+    contact: DebouncedLine
     presses: Mapping[int, Pattern]
     count: int = 0
     first_ns: int = 0
@@ -46,7 +46,7 @@ class _Grip:
     lines: tuple[str, ...] = field(default=())
 
 
-class Recogniser:
+class GestureRecogniser:
     """The presses of all buttons, read by one set of patterns.
 
     Args:
@@ -55,7 +55,7 @@ class Recogniser:
         timing: By which times.
     """
 
-    def __init__(self, contacts: Mapping[str, Contact], patterns: Collection[Pattern], timing: Timing) -> None:
+    def __init__(self, contacts: Mapping[str, DebouncedLine], patterns: Collection[Pattern], timing: Timing) -> None:
         self._gap_ns = timing.gap_ms * MS
         self._chord_ns = timing.chord_ms * MS
         self._short_ns = timing.short_ms * MS
@@ -73,7 +73,7 @@ class Recogniser:
         self._chords = [frozenset(pattern.lines) for pattern in patterns if pattern.chord]
         self._buttons = {name: _Button(name, contact, presses.get((name,), {})) for name, contact in contacts.items()}
 
-    def pressed(self, name: str, change: Changed) -> list[Told]:
+    def pressed(self, name: str, change: LevelChanged) -> list[Told]:
         """A button went down."""
         button = self._buttons[name]
         told: list[Told] = []
@@ -91,7 +91,7 @@ class Recogniser:
         button.grip = grip
         return told
 
-    def released(self, name: str, change: Changed) -> list[Told]:
+    def released(self, name: str, change: LevelChanged) -> list[Told]:
         """A button was let go."""
         button = self._buttons[name]
         grip = button.grip
@@ -112,14 +112,14 @@ class Recogniser:
             if hold is not None and held_ns >= hold.hold_ms * MS:
                 told.append(Gesture(hold, began_ns, at_ns, held_ns / NS))
             else:
-                why = Why.INTERRUPTED if lost_ns > self._break_ns else Why.LET_GO_EARLY
+                why = UnmatchedReason.INTERRUPTED if lost_ns > self._break_ns else UnmatchedReason.LET_GO_EARLY
                 told.append(Unmatched(grip.lines, len(grip.lines), began_ns, at_ns, held_ns / NS, why))
             return told
         if len(grip.lines) > 1:
             chord = self._chord_presses.get(grip.lines)
             if chord is not None:
                 return [Gesture(chord, began_ns, at_ns, held_ns / NS)]
-            return [Unmatched(grip.lines, len(grip.lines), began_ns, at_ns, held_ns / NS, Why.NO_PATTERN)]
+            return [Unmatched(grip.lines, len(grip.lines), began_ns, at_ns, held_ns / NS, UnmatchedReason.NO_PATTERN)]
         if not button.count:
             button.first_ns = began_ns
         button.count += 1
@@ -136,12 +136,12 @@ class Recogniser:
             if not count:
                 return []
             held_s = button.held_ns / NS
-            return [Unmatched((name,), count, button.first_ns, at_ns, held_s, Why.FAULT)]
+            return [Unmatched((name,), count, button.first_ns, at_ns, held_s, UnmatchedReason.FAULT)]
         self._let_go(grip)
         began_ns = button.first_ns if count else max(grip.began_ns.values())
-        return [Unmatched(grip.lines, count + len(grip.lines), began_ns, at_ns, 0.0, Why.FAULT)]
+        return [Unmatched(grip.lines, count + len(grip.lines), began_ns, at_ns, 0.0, UnmatchedReason.FAULT)]
 
-    def twin(self, name: str, change: Changed) -> str | None:
+    def twin(self, name: str, change: LevelChanged) -> str | None:
         """Another button that went down and up at the very instants at which `name` did, which is now going up."""
         grip = self._buttons[name].grip
         if grip is None:
@@ -213,7 +213,7 @@ class Recogniser:
         pattern = button.presses.get(count)
         held_s = button.held_ns / NS
         if pattern is None:
-            return [Unmatched((button.name,), count, button.first_ns, at_ns, held_s, Why.NO_PATTERN)]
+            return [Unmatched((button.name,), count, button.first_ns, at_ns, held_s, UnmatchedReason.NO_PATTERN)]
         return [Gesture(pattern, button.first_ns, at_ns, held_s)]
 
     @staticmethod

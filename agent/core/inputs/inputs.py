@@ -13,7 +13,7 @@ The rules, in order of importance:
 
 from collections.abc import Collection, Iterable, Sequence
 
-from agent.core.inputs.debounce import Changed, Contact, Verdict
+from agent.core.inputs.debounce import DebouncedLine, LevelChanged, Verdict
 from agent.core.inputs.events import (
     Fault,
     Gesture,
@@ -25,9 +25,9 @@ from agent.core.inputs.events import (
     TriggerLowered,
     TriggerRaised,
     Unmatched,
-    Why,
+    UnmatchedReason,
 )
-from agent.core.inputs.gestures import Recogniser
+from agent.core.inputs.gestures import GestureRecogniser
 from agent.core.inputs.lines import (
     MS,
     ButtonLine,
@@ -63,7 +63,7 @@ __all__ = [
     "TriggerMode",
     "TriggerRaised",
     "Unmatched",
-    "Why",
+    "UnmatchedReason",
     "check_patterns",
     "parse_pattern",
 ]
@@ -116,7 +116,7 @@ class Inputs:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(f"expected a name of its own for each input line, got {', '.join(twice)} more than once")
-        self._contacts = {line.name: Contact(line, self._timing) for line in self._lines}
+        self._contacts = {line.name: DebouncedLine(line, self._timing) for line in self._lines}
         self._unknown: set[str] = set()
         self._raised: dict[str, int] = {}
         self._adopt(patterns)
@@ -184,7 +184,7 @@ class Inputs:
     def _adopt(self, patterns: Collection[Pattern]) -> None:
         check_patterns(self._lines, patterns, self._timing)
         self._buttons = {line.name: self._contacts[line.name] for line in self._lines if isinstance(line, ButtonLine)}
-        self._recogniser = Recogniser(self._buttons, patterns, self._timing)
+        self._recogniser = GestureRecogniser(self._buttons, patterns, self._timing)
         self._switch_patterns = {
             (pattern.lines[0], pattern.kind is Kind.SWITCH_ON): pattern
             for pattern in patterns
@@ -205,7 +205,7 @@ class Inputs:
                 events += self._recogniser.fire(at_ns)
         return events
 
-    def _take(self, contact: Contact, verdicts: Iterable[Verdict]) -> list[InputEvent]:
+    def _take(self, contact: DebouncedLine, verdicts: Iterable[Verdict]) -> list[InputEvent]:
         """What a contact's verdicts mean."""
         events: list[InputEvent] = []
         name = contact.line.name
@@ -220,11 +220,11 @@ class Inputs:
                     events.append(verdict)
                     if isinstance(contact.line, SwitchLine):
                         events.append(SwitchMoved(name, contact.active, contact.since_ns, found=True))
-                case Changed():
+                case LevelChanged():
                     events += self._changed(contact, verdict)
         return events
 
-    def _changed(self, contact: Contact, change: Changed) -> list[InputEvent]:
+    def _changed(self, contact: DebouncedLine, change: LevelChanged) -> list[InputEvent]:
         name = contact.line.name
         match contact.line:
             case ButtonLine():
@@ -248,11 +248,11 @@ class Inputs:
             case TriggerLine():
                 return []  # a pulse was told at its first rise
 
-    def _shorted(self, one: Contact, other: Contact, at_ns: int) -> list[InputEvent]:
+    def _shorted(self, one: DebouncedLine, other: DebouncedLine, at_ns: int) -> list[InputEvent]:
         events = self._take(one, one.fail(Fault.SHORTED, at_ns, partner=other.line.name))
         return events + self._take(other, other.fail(Fault.SHORTED, at_ns, partner=one.line.name))
 
-    def _pulse(self, contact: Contact, at_ns: int) -> list[InputEvent]:
+    def _pulse(self, contact: DebouncedLine, at_ns: int) -> list[InputEvent]:
         line = contact.line
         if contact.fault is not None or not isinstance(line, TriggerLine) or line.mode is not TriggerMode.EDGE:
             return []
@@ -262,7 +262,7 @@ class Inputs:
         self._raised[line.name] = at_ns
         return [TriggerRaised(line.name, at_ns)]
 
-    def _found(self, contact: Contact, edge: Edge) -> list[InputEvent]:
+    def _found(self, contact: DebouncedLine, edge: Edge) -> list[InputEvent]:
         name = contact.line.name
         events: list[InputEvent] = []
         if name in self._buttons:

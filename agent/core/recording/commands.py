@@ -38,7 +38,7 @@ class CloseRecording:
 
 
 @dataclass(frozen=True, slots=True)
-class Withhold:
+class Suppress:
     """Let nothing of these kinds into memory from now on, for request `request`."""
 
     recording: str
@@ -48,7 +48,7 @@ class Withhold:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class EndSuppression:
     """Let these kinds in again, pictures from the next IDR picture on."""
 
     recording: str
@@ -67,7 +67,7 @@ class Decide:
 
 
 @dataclass(frozen=True, slots=True)
-class Journal:
+class AppendEntry:
     """Journal an entry. A `token` other than 0 is answered with `events.Durable` once the line is on storage."""
 
     entry: Entry
@@ -76,7 +76,7 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
+class MeasureSpeech:
     """Measure speech for `window_ns` from `prompt_ns` on, and answer with `events.SpeechMeasured`."""
 
     prompt_ns: int
@@ -92,14 +92,14 @@ class Reclassify:
 
 
 @dataclass(frozen=True, slots=True)
-class Stealth:
+class SetStealth:
     """Lights and tone off, or on again."""
 
     on: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Show:
+class ShowSignal:
     """Let the wearer see, hear and feel a signal."""
 
     signal: Signal
@@ -116,13 +116,13 @@ Command = (
     OpenRecording
     | MoveRecording
     | CloseRecording
-    | Withhold
-    | Release
+    | Suppress
+    | EndSuppression
     | Decide
-    | Journal
-    | Listen
+    | AppendEntry
+    | MeasureSpeech
     | Reclassify
-    | Stealth
-    | Show
+    | SetStealth
+    | ShowSignal
     | ShutDown
 )

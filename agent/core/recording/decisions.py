@@ -1,6 +1,6 @@
 """How a policy's decision stands in the journal. The rules are those of `agent.core.recording.machine`."""
 
-from agent.core.recording import events as on
+from agent.core.recording import events
 from agent.evidence.details import Details
 from agent.journal import entries
 from agent.policy.obligations import FLAG_FOR_REVIEW
@@ -8,7 +8,7 @@ from agent.policy.obligations import FLAG_FOR_REVIEW
 US = 1000
 
 
-def decision_entry(action: on.Action, event: on.Decided) -> entries.Decided:
+def decision_entry(action: events.Action, event: events.Decided) -> entries.Decided:
     """The public part of a decision on a request for `action`."""
     return entries.Decided(
         event.request,
@@ -21,7 +21,7 @@ def decision_entry(action: on.Action, event: on.Decided) -> entries.Decided:
     )
 
 
-def decision_details(event: on.Decided) -> Details:
+def decision_details(event: events.Decided) -> Details:
     """The sealed part: what made the decision, what it demands and what it lacked."""
     return {
         "rules": list(event.rules),

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from agent.clock import NS
 from agent.core.indicator.signals import Signal
-from agent.core.recording import commands as do
-from agent.core.recording import events as on
+from agent.core.recording import commands, events
 from agent.core.recording.commands import Command
 from agent.core.recording.state import State
 from agent.journal import entries
@@ -20,19 +19,19 @@ SPOOF_NS = 60 * NS
 Change = tuple[State, list[Command]]
 
 
-def contact(state: State, event: on.DockContact) -> Change:
+def contact(state: State, event: events.DockContact) -> Change:
     """The contact has moved. Opening it ends any attestation at once."""
     if event.closed == state.contact:
         return state, []
-    entry = do.Journal(entries.DockContact(event.closed, event.at_ns // US))
+    entry = commands.AppendEntry(entries.DockContact(event.closed, event.at_ns // US))
     state = replace(state, contact=event.closed, contact_ns=event.at_ns, spoof_told=False)
     if not event.closed:
         state = replace(state, attested_until_ns=0)
-    state, commands = settle(state, event.at_ns)
-    return state, [entry, *commands]
+    state, issued = settle(state, event.at_ns)
+    return state, [entry, *issued]
 
 
-def attested(state: State, event: on.Attested) -> Change:
+def attested(state: State, event: events.Attested) -> Change:
     """A station has attested this device; with the contact open, that is somebody else's word for it.
 
     So it is over a nonce from before the contact last moved: the attestation was checked while the contact was still
@@ -40,26 +39,26 @@ def attested(state: State, event: on.Attested) -> Change:
     """
     if not state.contact:
         why = "an attestation came while the dock contact is open"
-        return state, [do.Journal(entries.Refused("attestation", why))]
+        return state, [commands.AppendEntry(entries.Refused("attestation", why))]
     if event.nonce_ns is not None and event.nonce_ns < state.contact_ns:
         why = "an attestation came over a nonce from before the dock contact last moved"
-        return state, [do.Journal(entries.Refused("attestation", why))]
+        return state, [commands.AppendEntry(entries.Refused("attestation", why))]
     until_ns = max(state.attested_until_ns, min(event.until_ns // US * US, event.at_ns + SPOOF_NS))
     return settle(replace(state, attested_until_ns=until_ns, station=event.station), event.at_ns)
 
 
 def settle(state: State, now_ns: int) -> Change:
     """Say what has become of the dock by now, once."""
-    commands: list[Command] = []
+    issued: list[Command] = []
     docked = state.docked(now_ns)
     if docked != state.docked_told:
         state = replace(state, docked_told=docked)
-        commands.append(do.Journal(entries.Docked(docked, state.station, now_ns // US)))
-        commands.append(do.Show(Signal.DOCKED if docked else Signal.UNDOCKED))
+        issued.append(commands.AppendEntry(entries.Docked(docked, state.station, now_ns // US)))
+        issued.append(commands.ShowSignal(Signal.DOCKED if docked else Signal.UNDOCKED))
     if state.contact and not docked and not state.spoof_told and now_ns - state.contact_ns >= SPOOF_NS:
         state = replace(state, spoof_told=True)
-        commands.append(do.Journal(entries.Tampered("dock_without_station", now_ns // US)))
-    return state, commands
+        issued.append(commands.AppendEntry(entries.Tampered("dock_without_station", now_ns // US)))
+    return state, issued
 
 
 def next_deadline_ns(state: State) -> int | None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from agent.domain.policy_settings import Setup
-from agent.journal.entries import Carried
+from agent.domain.policy_settings import PolicySettings
+from agent.journal.entries import PersistedState
 from agent.policy.request import Authorization, Fact
 
 
@@ -47,7 +47,7 @@ class Booted:
 
     at_ns: int
     interrupted: str = ""
-    carried: Carried = field(default_factory=Carried)
+    carried: PersistedState = field(default_factory=PersistedState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class StartAsked:
+class StartRequested:
     """Somebody or something wants a recording. Never refused."""
 
     at_ns: int
@@ -66,7 +66,7 @@ class StartAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class TriggerRose:
+class TriggerActivated:
     """The rising edge of a trigger line. It starts a recording, and is live for its hold time."""
 
     at_ns: int
@@ -83,7 +83,7 @@ class TriggerLevel:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ActionRequested:
     """Somebody asks for what the policy decides."""
 
     at_ns: int
@@ -127,7 +127,7 @@ class Durable:
 
 
 @dataclass(frozen=True, slots=True)
-class MarkAsked:
+class MarkRequested:
     """The wearer, or a tool, marks this moment."""
 
     at_ns: int
@@ -190,7 +190,7 @@ class Classified:
 
 
 @dataclass(frozen=True, slots=True)
-class StealthAsked:
+class StealthRequested:
     """The wearer wants lights and tone off, or on again."""
 
     at_ns: int
@@ -219,7 +219,7 @@ class SourceFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceBack:
+class SourceRecovered:
     """A source delivers again; nothing came from `from_ns` on."""
 
     at_ns: int
@@ -228,7 +228,7 @@ class SourceBack:
 
 
 @dataclass(frozen=True, slots=True)
-class StorageRefused:
+class StorageFailed:
     """Storage does not take what it is given. `problem` is the error's name, such as `ENOSPC`."""
 
     at_ns: int
@@ -236,7 +236,7 @@ class StorageRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class StorageTakes:
+class StorageRecovered:
     """Storage takes bytes again."""
 
     at_ns: int
@@ -261,7 +261,7 @@ class LineFaulty:
 
 
 @dataclass(frozen=True, slots=True)
-class LineGood:
+class LineRecovered:
     """An input line is to be trusted again; `presses` were not read as anything meanwhile."""
 
     at_ns: int
@@ -331,7 +331,7 @@ class Tampered:
 
 
 @dataclass(frozen=True, slots=True)
-class Unheard:
+class MessageRejected:
     """A message from outside was refused before any rule looked at it."""
 
     at_ns: int
@@ -354,7 +354,7 @@ class PolicyChanged:
     what: str
     version: int
     policy: str
-    setup: Setup
+    setup: PolicySettings
     why: str = ""
 
 
@@ -368,7 +368,7 @@ class SelfTested:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TerminationRequested:
     """The process was told to end (SIGTERM)."""
 
     at_ns: int
@@ -377,35 +377,35 @@ class Told:
 Event = (
     Booted
     | Tick
-    | StartAsked
-    | TriggerRose
+    | StartRequested
+    | TriggerActivated
     | TriggerLevel
-    | Asked
+    | ActionRequested
     | Decided
     | Durable
-    | MarkAsked
+    | MarkRequested
     | Declared
     | Measured
     | SpeechMeasured
     | Authorised
     | Classified
-    | StealthAsked
+    | StealthRequested
     | RecordingOpened
     | SourceFailed
-    | SourceBack
-    | StorageRefused
-    | StorageTakes
+    | SourceRecovered
+    | StorageFailed
+    | StorageRecovered
     | RecordingBlocked
     | LineFaulty
-    | LineGood
+    | LineRecovered
     | KeySwitched
     | DockContact
     | Attested
     | RunningLow
     | PowerFailing
     | Tampered
-    | Unheard
+    | MessageRejected
     | PolicyChanged
     | SelfTested
-    | Told
+    | TerminationRequested
 )

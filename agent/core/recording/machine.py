@@ -33,14 +33,12 @@ from msgspec import to_builtins
 
 from agent.clock import NS
 from agent.core.indicator.signals import Signal
-from agent.core.recording import commands as do
-from agent.core.recording import docking, requests
-from agent.core.recording import events as on
+from agent.core.recording import commands, docking, events, requests
 from agent.core.recording import suppression as withholding
 from agent.core.recording.commands import Command
 from agent.core.recording.events import Event
 from agent.core.recording.observations import observed
-from agent.core.recording.start import begin, blocked, booted
+from agent.core.recording.start import blocked, start_recording, take_over
 from agent.core.recording.state import State, frozen
 from agent.journal import entries
 
@@ -59,116 +57,118 @@ def step(state: State, event: Event) -> Step:
         event = replace(event, at_ns=at_ns)
     if at_ns != state.now_ns:
         state = replace(state, now_ns=at_ns)
-    state, due = _due(state, at_ns)
-    state, commands = _handled(state, event)
-    return state, [*due, *commands] if due else commands
+    state, due = _handle_due(state, at_ns)
+    state, issued = _handle(state, event)
+    return state, [*due, *issued] if due else issued
 
 
-def _handled(state: State, event: Event) -> Step:
+def _handle(state: State, event: Event) -> Step:
     match event:
-        case on.Booted():
-            return booted(state, event)
-        case on.RecordingBlocked():
+        case events.Booted():
+            return take_over(state, event)
+        case events.RecordingBlocked():
             return blocked(state, event)
-        case on.StartAsked():
+        case events.StartRequested():
             return _start(state, event.at_ns, event.cause)
-        case on.TriggerRose():
+        case events.TriggerActivated():
             return _trigger(state, event)
-        case on.TriggerLevel():
-            return _level(state, event)
-        case on.Asked(action=on.Action.RESUME_RECORDING):
+        case events.TriggerLevel():
+            return _trigger_level(state, event)
+        case events.ActionRequested(action=events.Action.RESUME_RECORDING):
             return _resume(state, event)
-        case on.Asked():
-            return requests.ask(state, event)
-        case on.Decided():
-            return requests.decided(state, event)
-        case on.Durable():
-            return requests.durable(state, event)
-        case on.MarkAsked():
+        case events.ActionRequested():
+            return requests.request_action(state, event)
+        case events.Decided():
+            return requests.decision_made(state, event)
+        case events.Durable():
+            return requests.grant_stored(state, event)
+        case events.MarkRequested():
             return _mark(state, event)
-        case on.Declared() | on.Measured() | on.SpeechMeasured() | on.Authorised() | on.KeySwitched():
-            return requests.told(state, event)
-        case on.DockContact():
+        case (
+            events.Declared() | events.Measured() | events.SpeechMeasured() | events.Authorised() | events.KeySwitched()
+        ):
+            return requests.situation_changed(state, event)
+        case events.DockContact():
             return _docking(state, docking.contact(state, event), event.at_ns)
-        case on.Attested():
+        case events.Attested():
             return _docking(state, docking.attested(state, event), event.at_ns)
-        case on.Classified():
+        case events.Classified():
             return _classified(state, event)
-        case on.StealthAsked():
+        case events.StealthRequested():
             return _stealth(state)
-        case on.PolicyChanged():
+        case events.PolicyChanged():
             return _policy(state, event)
-        case on.RecordingOpened():
-            return state, [_started(event)]
-        case on.Told():
-            return _told(state)
-        case on.PowerFailing():
+        case events.RecordingOpened():
+            return state, [_start_entry(event)]
+        case events.TerminationRequested():
+            return _terminate(state)
+        case events.PowerFailing():
             return _power_failing(state, event)
         case _:
             return observed(state, event)
 
 
-def _start(state: State, at_ns: int, cause: on.Cause) -> Step:
+def _start(state: State, at_ns: int, cause: events.Cause) -> Step:
     if state.recording:
-        return requests.go_on(state, at_ns, f"start by {cause}")
+        return requests.cancel_pending(state, at_ns, f"start by {cause}")
     number = state.recordings + 1
-    return begin(replace(state, recordings=number), f"{state.tag}-{number:04d}", at_ns, cause)
+    return start_recording(replace(state, recordings=number), f"{state.tag}-{number:04d}", at_ns, cause)
 
 
-def _trigger(state: State, event: on.TriggerRose) -> Step:
+def _trigger(state: State, event: events.TriggerActivated) -> Step:
     raised = {name: at for name, at in state.raised.items() if name != event.name}
     if len(raised) >= MOST_TRIGGERS:
         del raised[min(raised, key=lambda name: raised[name])]
     state = replace(state, raised=frozen({**raised, event.name: event.at_ns}), context=state.context + 1)
     if event.name == "critical_incident":
         state = replace(state, latched=True)
-    entry = do.Journal(entries.TriggerRaised(event.name, event.at_ns // US))
-    state, commands = _start(state, event.at_ns, on.Cause.TRIGGER)
-    return state, [entry, *commands]
+    entry = commands.AppendEntry(entries.TriggerRaised(event.name, event.at_ns // US))
+    state, issued = _start(state, event.at_ns, events.Cause.TRIGGER)
+    return state, [entry, *issued]
 
 
-def _level(state: State, event: on.TriggerLevel) -> Step:
+def _trigger_level(state: State, event: events.TriggerLevel) -> Step:
     if (event.name in state.lines_raised) is event.raised:
         return state, []
     if event.raised and len(state.lines_raised) >= MOST_TRIGGERS:
         return state, []  # as many as this are raised: one more changes no fact
-    entry = do.Journal(entries.TriggerLevel(event.name, event.raised, event.at_ns // US))
+    entry = commands.AppendEntry(entries.TriggerLevel(event.name, event.raised, event.at_ns // US))
     if event.raised:
         state = replace(state, lines_raised=state.lines_raised | {event.name})
         return requests.context_changed(state, [entry], event.at_ns)
     return replace(state, lines_raised=state.lines_raised - {event.name}), [entry]
 
 
-def _resume(state: State, event: on.Asked) -> Step:
+def _resume(state: State, event: events.ActionRequested) -> Step:
     number = state.requests + 1
     state = replace(state, requests=number)
     entry = entries.Requested(number, event.action, event.at_ns // US, again=1)
-    asked = do.Journal(entry, {"principal": event.principal})
-    state, commands = requests.go_on(state, event.at_ns, "resumed")
-    return state, [asked, *commands]
+    asked = commands.AppendEntry(entry, {"principal": event.principal})
+    state, issued = requests.cancel_pending(state, event.at_ns, "resumed")
+    return state, [asked, *issued]
 
 
-def _due(state: State, now_ns: int) -> Step:
+def _handle_due(state: State, now_ns: int) -> Step:
     """Whatever is due: the end of a post-roll, of what is withheld, of what waits for too long; reminders."""
-    state, commands = requests.lapse(state, now_ns)
+    state, issued = requests.expire_pending(state, now_ns)
     if state.post_roll is not None and now_ns >= state.post_roll.until_ns:
-        state, more = requests.stop(state)
-        commands += more
+        state, more = requests.end_recording(state)
+        issued += more
     if state.withheld is not None and now_ns >= state.withheld.until_ns:
-        state, more = withholding.release(state, now_ns, "limit")
-        commands += more
+        state, more = withholding.end(state, now_ns, "limit")
+        issued += more
     state, more = _docking(state, docking.settle(state, now_ns), now_ns)
-    commands += more
+    issued += more
     every_ns = state.setup.limits.reminder_s * NS
     if state.recording and now_ns - state.reminded_ns >= every_ns:
         state = replace(state, reminded_ns=now_ns)
-        commands.append(do.Show(Signal.WITHHELD if state.withheld is not None else Signal.REMINDER))
-    return state, commands
+        issued.append(commands.ShowSignal(Signal.WITHHELD if state.withheld is not None else Signal.REMINDER))
+    return state, issued
 
 
 def next_deadline_ns(state: State) -> int | None:
     """When the core next wants a tick; None if nothing is due by itself."""
-    due = [pending.asked.at_ns + requests.GRANT_NS for pending in state.pending.values()]
+    due = [pending.asked.at_ns + requests.GRANT_VALID_NS for pending in state.pending.values()]
     if state.post_roll is not None:
         due.append(state.post_roll.until_ns)
     if state.withheld is not None:
@@ -181,8 +181,8 @@ def next_deadline_ns(state: State) -> int | None:
     return min(due, default=None)
 
 
-def _started(event: on.RecordingOpened) -> Command:
-    return do.Journal(
+def _start_entry(event: events.RecordingOpened) -> Command:
+    return commands.AppendEntry(
         entries.RecordingStarted(
             recording=event.recording,
             cause=event.cause,
@@ -195,35 +195,41 @@ def _started(event: on.RecordingOpened) -> Command:
     )
 
 
-def _mark(state: State, event: on.MarkAsked) -> Step:
+def _mark(state: State, event: events.MarkRequested) -> Step:
     if not state.recording:
-        return state, [do.Show(Signal.STANDBY)]
-    return state, [do.Journal(entries.Marked(state.recording, event.at_ns // US)), do.Show(Signal.MARKED)]
+        return state, [commands.ShowSignal(Signal.STANDBY)]
+    return state, [
+        commands.AppendEntry(entries.Marked(state.recording, event.at_ns // US)),
+        commands.ShowSignal(Signal.MARKED),
+    ]
 
 
 def _docking(before: State, change: Step, at_ns: int) -> Step:
     """Docked or no longer docked is a change of what requests are decided by."""
-    state, commands = change
+    state, issued = change
     if state.docked_told == before.docked_told:
-        return state, commands
-    return requests.context_changed(state, commands, at_ns)
+        return state, issued
+    return requests.context_changed(state, issued, at_ns)
 
 
-def _classified(state: State, event: on.Classified) -> Step:
+def _classified(state: State, event: events.Classified) -> Step:
     if not state.recording:
-        return state, [do.Show(Signal.STANDBY)]
-    state, commands = requests.classify(state, event.classification, event.at_ns)
-    return state, [*commands, do.Show(Signal.MARKED)]
+        return state, [commands.ShowSignal(Signal.STANDBY)]
+    state, issued = requests.classify(state, event.classification, event.at_ns)
+    return state, [*issued, commands.ShowSignal(Signal.MARKED)]
 
 
 def _stealth(state: State) -> Step:
     if not state.setup.limits.stealth:
-        return state, [do.Show(Signal.REFUSED)]
+        return state, [commands.ShowSignal(Signal.REFUSED)]
     on_now = not state.stealth
-    return replace(state, stealth=on_now), [do.Journal(entries.StealthSet(on_now)), do.Stealth(on_now)]
+    return replace(state, stealth=on_now), [
+        commands.AppendEntry(entries.StealthSet(on_now)),
+        commands.SetStealth(on_now),
+    ]
 
 
-def _policy(state: State, event: on.PolicyChanged) -> Step:
+def _policy(state: State, event: events.PolicyChanged) -> Step:
     """Another policy is another context: what the one before granted is void, and what lasts is asked anew."""
     entry = entries.PolicyChanged(
         event.what,
@@ -234,25 +240,29 @@ def _policy(state: State, event: on.PolicyChanged) -> Step:
         event.setup.limits.declared_stops_per_hour,
     )
     details = {"setup": to_builtins(event.setup), "before": to_builtins(state.setup)}
-    journalled: list[Command] = [do.Journal(entry, details)]
+    journalled: list[Command] = [commands.AppendEntry(entry, details)]
     if event.setup == state.setup and event.what in _POLICY_STAYS:
         return state, journalled
-    state, ended = withholding.shorten(replace(state, setup=event.setup), event.at_ns)
+    state, ended = withholding.apply_limits(replace(state, setup=event.setup), event.at_ns)
     return requests.context_changed(state, [*journalled, *ended], event.at_ns)
 
 
-def _power_failing(state: State, event: on.PowerFailing) -> Step:
+def _power_failing(state: State, event: events.PowerFailing) -> Step:
     """As if told to end, and said why; what is granted and pending ends nothing more."""
     if state.ending:
         return state, []
-    said: list[Command] = [do.Journal(entries.PowerFailing(event.left, event.at_ns // US))]
+    said: list[Command] = [commands.AppendEntry(entries.PowerFailing(event.left, event.at_ns // US))]
     if state.recording:
-        said.append(do.Journal(entries.Interrupted(state.recording)))
-    return replace(state, ending=True), [*said, do.Show(Signal.BATTERY_LOW), do.ShutDown(power_off=True)]
+        said.append(commands.AppendEntry(entries.Interrupted(state.recording)))
+    return replace(state, ending=True), [
+        *said,
+        commands.ShowSignal(Signal.BATTERY_LOW),
+        commands.ShutDown(power_off=True),
+    ]
 
 
-def _told(state: State) -> Step:
+def _terminate(state: State) -> Step:
     if state.ending:
         return state, []
-    said: list[Command] = [do.Journal(entries.Interrupted(state.recording))] if state.recording else []
-    return replace(state, ending=True), [*said, do.ShutDown()]
+    said: list[Command] = [commands.AppendEntry(entries.Interrupted(state.recording))] if state.recording else []
+    return replace(state, ending=True), [*said, commands.ShutDown()]

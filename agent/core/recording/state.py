@@ -8,8 +8,8 @@ from typing import Any
 
 from agent.clock import NS
 from agent.core.indicator.signals import Background
-from agent.core.recording import events as on
-from agent.domain.policy_settings import Setup
+from agent.core.recording import events
+from agent.domain.policy_settings import PolicySettings
 from agent.media.packet import Kind
 from agent.policy.request import Authorization, Fact
 from agent.policy.schema import Provenance
@@ -42,11 +42,11 @@ class Pending:
         context: `State.context` when it was asked: a grant for a context that has since changed is void.
     """
 
-    asked: on.Asked
+    asked: events.ActionRequested
     facts: Mapping[str, Fact]
     recording: str
     context: int
-    decided: on.Decided | None = None
+    decided: events.Decided | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,13 @@ class PostRoll:
     """A granted stop that takes effect at `until_ns`."""
 
     request: int
-    decided: on.Decided
-    principal: on.Principal
+    decided: events.Decided
+    principal: events.Principal
     until_ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class Withheld:
+class Suppression:
     """A granted privacy pause or mute.
 
     Attributes:
@@ -72,8 +72,8 @@ class Withheld:
     """
 
     request: int
-    asked: on.Asked
-    decided: on.Decided
+    asked: events.ActionRequested
+    decided: events.Decided
     kinds: frozenset[Kind]
     since_ns: int
     until_ns: int
@@ -118,7 +118,7 @@ class State:
         now_ns: Time of the newest event; time never goes back.
     """
 
-    setup: Setup = field(default_factory=Setup)
+    setup: PolicySettings = field(default_factory=PolicySettings)
     tag: str = ""
     recording: str = ""
     started_ns: int = 0
@@ -126,9 +126,9 @@ class State:
     requests: int = 0
     pending: Mapping[int, Pending] = field(default_factory=_nothing)
     post_roll: PostRoll | None = None
-    withheld: Withheld | None = None
-    used_ns: Mapping[on.Action, int] = field(default_factory=_nothing)
-    asked_again: Mapping[on.Action, int] = field(default_factory=_nothing)
+    withheld: Suppression | None = None
+    used_ns: Mapping[events.Action, int] = field(default_factory=_nothing)
+    asked_again: Mapping[events.Action, int] = field(default_factory=_nothing)
     declared: Mapping[str, object] = field(default_factory=_nothing)
     measured: Mapping[str, Fact] = field(default_factory=_nothing)
     raised: Mapping[str, int] = field(default_factory=_nothing)
@@ -192,7 +192,7 @@ SPOKEN_FOR_NS = 120 * NS
 """For how long a reason that was heard counts as said."""
 
 
-def facts(state: State, now_ns: int, action: on.Action) -> Mapping[str, Fact]:
+def facts(state: State, now_ns: int, action: events.Action) -> Mapping[str, Fact]:
     """What a request for `action` is decided by: what was declared, measured and signed, and nothing that was not.
 
     Attributes that nobody spoke of are left out: on the device silence is not a fact.
@@ -225,7 +225,7 @@ def says_concluded(declared: Mapping[str, object]) -> bool:
 _PRESENT = Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=KEY_SWITCH_S)
 
 
-def _authorization(state: State, now_ns: int, action: on.Action) -> Authorization:
+def _authorization(state: State, now_ns: int, action: events.Action) -> Authorization:
     """The leave that was given for this very action; else what a turned key switch counts as."""
     left_s = (state.authorized_until_ns - now_ns) // NS
     if state.authorization is None or state.authorized_for != action or left_s <= 0:

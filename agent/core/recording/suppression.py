@@ -5,25 +5,24 @@ from dataclasses import replace
 
 from agent.clock import NS
 from agent.core.indicator.signals import Signal
-from agent.core.recording import commands as do
-from agent.core.recording import events as on
+from agent.core.recording import commands, events
 from agent.core.recording.commands import Command
 from agent.core.recording.decisions import decision_details, decision_entry
-from agent.core.recording.state import Pending, State, Withheld, facts, frozen
+from agent.core.recording.state import Pending, State, Suppression, facts, frozen
 from agent.journal import entries
 from agent.media.packet import Kind
 from agent.policy.request import Authorization, Fact, Request
 
 US = 1000
 KINDS = {
-    on.Action.PRIVACY_PAUSE: frozenset({Kind.VIDEO, Kind.AUDIO}),
-    on.Action.MUTE: frozenset({Kind.AUDIO}),
+    events.Action.PRIVACY_PAUSE: frozenset({Kind.VIDEO, Kind.AUDIO}),
+    events.Action.MUTE: frozenset({Kind.AUDIO}),
 }
 
 Step = tuple[State, list[Command]]
 
 
-def left_ns(state: State, action: on.Action, running_ns: int = 0) -> int:
+def remaining_ns(state: State, action: events.Action, running_ns: int = 0) -> int:
     """For how long an action may withhold something; 0 or less if its limit is used up.
 
     Args:
@@ -32,40 +31,40 @@ def left_ns(state: State, action: on.Action, running_ns: int = 0) -> int:
         running_ns: How much it has used since it last began, which `State.used_ns` does not count yet.
     """
     limits = state.setup.limits
-    pause = action is on.Action.PRIVACY_PAUSE
+    pause = action is events.Action.PRIVACY_PAUSE
     once_s, total_s = (limits.pause_s, limits.pause_total_s) if pause else (limits.mute_s, limits.mute_total_s)
     return min(once_s * NS, total_s * NS - state.used_ns.get(action, 0) - running_ns)
 
 
-def used_up(state: State, action: on.Action) -> bool:
+def is_exhausted(state: State, action: events.Action) -> bool:
     """True if an action may withhold nothing any more in this recording."""
     withheld = state.withheld
     running_ns = state.now_ns - withheld.since_ns if withheld is not None and withheld.asked.action is action else 0
-    return left_ns(state, action, running_ns) <= 0
+    return remaining_ns(state, action, running_ns) <= 0
 
 
-def withhold(state: State, request: int, granted: Pending, at_ns: int) -> Step:
+def start(state: State, request: int, granted: Pending, at_ns: int) -> Step:
     """Begin to withhold what was granted, for as long as is left of it."""
     asked, decided = granted.asked, granted.decided
     assert decided is not None
-    pause = asked.action is on.Action.PRIVACY_PAUSE
-    state, commands = release(state, at_ns, "replaced")
-    until_ns = at_ns + left_ns(state, asked.action)
+    pause = asked.action is events.Action.PRIVACY_PAUSE
+    state, issued = end(state, at_ns, "replaced")
+    until_ns = at_ns + remaining_ns(state, asked.action)
     kinds = KINDS[asked.action]
-    withheld = Withheld(request, asked, decided, kinds, at_ns, until_ns, _done(granted.facts))
+    withheld = Suppression(request, asked, decided, kinds, at_ns, until_ns, _lasting_facts(granted.facts))
     state = replace(state, withheld=withheld, reminded_ns=at_ns)
     details = {"principal": asked.principal, "rules": list(decided.rules), "obligations": list(decided.obligations)}
     entry = entries.Withheld(state.recording, request, _names(kinds), at_ns // US, until_ns // US)
     return state, [
-        *commands,
-        do.Withhold(state.recording, kinds, request, at_ns),
-        do.Journal(entry, details),
-        do.Show(Signal.GRANTED),
-        do.Show(Signal.PRIVACY if pause else Signal.MUTED),
+        *issued,
+        commands.Suppress(state.recording, kinds, request, at_ns),
+        commands.AppendEntry(entry, details),
+        commands.ShowSignal(Signal.GRANTED),
+        commands.ShowSignal(Signal.PRIVACY if pause else Signal.MUTED),
     ]
 
 
-def release(state: State, at_ns: int, why: str) -> Step:
+def end(state: State, at_ns: int, why: str) -> Step:
     """End what is withheld."""
     withheld = state.withheld
     if withheld is None:
@@ -75,24 +74,24 @@ def release(state: State, at_ns: int, why: str) -> Step:
     state = replace(state, withheld=None, used_ns=frozen({**state.used_ns, action: used}), reminded_ns=at_ns)
     entry = entries.Released(state.recording, withheld.request, _names(withheld.kinds), at_ns // US, why)
     return state, [
-        do.Release(state.recording, withheld.kinds, withheld.request, at_ns),
-        do.Journal(entry),
-        do.Show(Signal.RESUMED),
+        commands.EndSuppression(state.recording, withheld.kinds, withheld.request, at_ns),
+        commands.AppendEntry(entry),
+        commands.ShowSignal(Signal.RESUMED),
     ]
 
 
-def shorten(state: State, now_ns: int) -> Step:
+def apply_limits(state: State, now_ns: int) -> Step:
     """What is withheld ends no later than the limits now in force say, whatever they were when it began."""
     withheld = state.withheld
     if withheld is None:
         return state, []
-    until_ns = min(withheld.until_ns, withheld.since_ns + left_ns(state, withheld.asked.action))
+    until_ns = min(withheld.until_ns, withheld.since_ns + remaining_ns(state, withheld.asked.action))
     if until_ns <= now_ns:
-        return release(state, now_ns, "limit")
+        return end(state, now_ns, "limit")
     return replace(state, withheld=replace(withheld, until_ns=until_ns)), []
 
 
-def recheck(state: State, at_ns: int) -> Step:
+def reevaluate(state: State, at_ns: int) -> Step:
     """Ask the policy whether what is withheld would still be granted, now that something has changed."""
     withheld = state.withheld
     if withheld is None:
@@ -102,21 +101,21 @@ def recheck(state: State, at_ns: int) -> Step:
     request = Request(withheld.asked.principal, withheld.asked.action, frozen(known))
     state = replace(state, requests=number, withheld=replace(withheld, rechecking=number))
     entry = entries.Requested(number, withheld.asked.action, at_ns // US, again=0)
-    return state, [do.Journal(entry, request.record()), do.Decide(number, request, at_ns)]
+    return state, [commands.AppendEntry(entry, request.record()), commands.Decide(number, request, at_ns)]
 
 
-def rechecked(state: State, event: on.Decided) -> Step:
+def reevaluated(state: State, event: events.Decided) -> Step:
     """The exception goes on, or has ended."""
     withheld = state.withheld
     assert withheld is not None
-    entry = do.Journal(decision_entry(withheld.asked.action, event), decision_details(event))
+    entry = commands.AppendEntry(decision_entry(withheld.asked.action, event), decision_details(event))
     if event.allowed:
         return replace(state, withheld=replace(withheld, rechecking=0)), [entry]
-    state, commands = release(state, event.at_ns, "exception ended")
-    return state, [entry, *commands]
+    state, issued = end(state, event.at_ns, "exception ended")
+    return state, [entry, *issued]
 
 
-def _done(known: Mapping[str, Fact]) -> Mapping[str, Fact]:
+def _lasting_facts(known: Mapping[str, Fact]) -> Mapping[str, Fact]:
     """What was said and signed for a request: it stays true of it. A key switch is no signature and may be turned."""
     done = {}
     if known["reason_spoken"].value is True:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 
 from agent.clock import NS, Clocks
-from agent.core.recording import events as on
+from agent.core.recording import events
 from agent.errors import EvidenceError
 from agent.keys import jws
 from agent.policy import bundle
@@ -53,7 +53,7 @@ class Deliveries:
         trust: TrustDocument,
         clocks: Clocks,
         random_bytes: RandomBytes,
-        put: Callable[[on.Event], None],
+        put: Callable[[events.Event], None],
         offer_policy: Callable[[str], object],
         in_force: Callable[[], str],
     ) -> None:
@@ -110,7 +110,7 @@ class Deliveries:
             if given.until_ns <= self._until_ns:
                 return
             self._until_ns = given.until_ns
-            self._put(on.Attested(now, given.until_ns, given.station, given.nonce_ns))
+            self._put(events.Attested(now, given.until_ns, given.station, given.nonce_ns))
 
     def _policy(self, token: str) -> None:
         if bundle.digest_of(token) == self._in_force():
@@ -125,7 +125,7 @@ class Deliveries:
             return
         unsaid, self._unsaid = self._unsaid, 0
         more = f" ({unsaid} more were refused before and are not listed)" if unsaid else ""
-        self._put(on.Unheard(now, "delivery", why[:_WHY] + more))
+        self._put(events.MessageRejected(now, "delivery", why[:_WHY] + more))
 
     def _room(self, now: int) -> bool:
         while self._refusals and now - self._refusals[0] >= REFUSALS_NS:

@@ -9,7 +9,7 @@ from pathlib import Path
 NAME = "recording"
 
 
-class Flag:
+class RecordingFlag:
     """The file; it holds nothing.
 
     Args:

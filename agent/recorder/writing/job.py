@@ -14,7 +14,7 @@ from agent.media.packet import Kind
 from agent.media.ring import Cursor
 
 
-class Ledger(Protocol):
+class JournalSink(Protocol):
     """What the writer needs of the journal's keeper."""
 
     @property
@@ -52,14 +52,14 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class StorageRefused:
+class StorageFailed:
     """Storage does not take what it is given; recording goes on in memory."""
 
     error: StorageError
 
 
 @dataclass(frozen=True, slots=True)
-class StorageTakes:
+class StorageRecovered:
     """Storage takes bytes again after `outage_ns`."""
 
     outage_ns: int
@@ -73,7 +73,7 @@ class RecordingClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked:
+class RecordingBlocked:
     """Nothing can be stored in a recording's folder, although storage takes all else."""
 
     recording: str
@@ -94,7 +94,7 @@ class WriterFault:
     problem: str
 
 
-WriterEvent = StorageRefused | StorageTakes | RecordingClosed | Blocked | FirstStored | WriterFault
+WriterEvent = StorageFailed | StorageRecovered | RecordingClosed | RecordingBlocked | FirstStored | WriterFault
 Notify = Callable[[WriterEvent], None]
 """Told what happens, in the writer's thread."""
 

@@ -41,7 +41,7 @@ class _Post:
     synced: Callable[[], None] | None = None
 
 
-class Keeper:
+class JournalWriter:
     """Keeps one boot's journal.
 
     Args:

@@ -10,7 +10,7 @@ from agent.evidence.manifest import moment_at
 from agent.evidence.segment import FRAGMENT_NS, Identity, Place, SegmentBuilder, Streams
 from agent.media.packet import Kind, Packet
 from agent.recorder.feed import Feed
-from agent.recorder.writing.job import Job, Ledger
+from agent.recorder.writing.job import Job, JournalSink
 from agent.seal.writer import RandomBytes
 from agent.storage.interface import GrowingFile, Storage
 
@@ -37,7 +37,7 @@ class SegmentMaker:
         *,
         feed: Feed,
         storage: Storage,
-        ledger: Ledger,
+        ledger: JournalSink,
         identity: Callable[[str], Identity],
         certify: Callable[[str], None],
         clocks: Clocks,

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from agent.clock import Clocks
-from agent.core.recording import events as on
+from agent.core.recording import events
 from agent.errors import StorageError
 
 
@@ -17,7 +17,7 @@ class Outages:
         put: Told when storage begins to refuse, and when all takes again.
     """
 
-    def __init__(self, clocks: Clocks, put: Callable[[on.Event], None]) -> None:
+    def __init__(self, clocks: Clocks, put: Callable[[events.Event], None]) -> None:
         self._clocks = clocks
         self._put = put
         self._lock = threading.Lock()
@@ -35,9 +35,9 @@ class Outages:
                 self._refusing.discard(part)
             if error is not None and not before:
                 self._refused_ns = now
-                self._put(on.StorageRefused(now, _name(error)))
+                self._put(events.StorageFailed(now, _name(error)))
             elif before and not self._refusing:
-                self._put(on.StorageTakes(now, now - self._refused_ns))
+                self._put(events.StorageRecovered(now, now - self._refused_ns))
 
 
 def _name(error: StorageError) -> str:

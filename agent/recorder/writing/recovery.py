@@ -26,8 +26,8 @@ from agent.evidence.manifest import Ended
 from agent.evidence.segment import Identity
 from agent.journal.boot_recovery import Progress, Unfinished
 from agent.journal.entries import Entry, SegmentRecovered
-from agent.recorder.boot import ThisBoot
-from agent.recorder.writing.job import Job, Ledger
+from agent.recorder.boot import CurrentBoot
+from agent.recorder.writing.job import Job, JournalSink
 from agent.recorder.writing.retries import MOST_TRIES, NO_ROOM
 
 PATIENCE_NS = 10 * NS
@@ -56,9 +56,9 @@ class Recovery:
     def __init__(
         self,
         *,
-        boot: ThisBoot,
+        boot: CurrentBoot,
         identity: Callable[[str], Identity],
-        ledger: Ledger,
+        ledger: JournalSink,
         clocks: Clocks,
         may_begin: Callable[[], bool],
         given_up: Callable[[str], None],

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from agent.clock import Clocks
 from agent.errors import StorageError
-from agent.recorder.writing.job import Ledger, Notify, Settings, StorageRefused, StorageTakes, WriterFault
+from agent.recorder.writing.job import JournalSink, Notify, Settings, StorageFailed, StorageRecovered, WriterFault
 
 MOST_TRIES = 6
 """So often storage is asked for what no new packet needs, while it takes all else; then that is given up, and said."""
@@ -28,7 +28,7 @@ class Retries:
         due_ns: Nothing is tried before the monotonic clock shows that.
     """
 
-    def __init__(self, clocks: Clocks, ledger: Ledger, notify: Notify, settings: Settings) -> None:
+    def __init__(self, clocks: Clocks, ledger: JournalSink, notify: Notify, settings: Settings) -> None:
         self._clocks = clocks
         self._ledger = ledger
         self._notify = notify
@@ -57,7 +57,7 @@ class Retries:
             self._in_vain = min(self._in_vain + 1, MOST_DOUBLINGS)
         if self._failed_ns is None:
             self._failed_ns = now
-            self._notify(StorageRefused(error))
+            self._notify(StorageFailed(error))
 
     def wrote(self) -> None:
         """A segment's bytes are durable: the next file, if one must be begun, is not begun in vain so far."""
@@ -69,9 +69,9 @@ class Retries:
         if self._failed_ns is not None:
             outage = self._clocks.monotonic_ns() - self._failed_ns
             self._failed_ns = None
-            self._notify(StorageTakes(outage))
+            self._notify(StorageRecovered(outage))
 
-    def unless_hopeless(self, what: str, work: Callable[[], object]) -> None:
+    def retry_limited(self, what: str, work: Callable[[], object]) -> None:
         """Do what bears on the past alone: a bad block in an old file must not keep new ones from being written."""
         try:
             work()

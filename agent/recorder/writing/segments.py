@@ -18,14 +18,14 @@ from agent.evidence.segment import Identity, SegmentBuilder
 from agent.journal.entries import PacketsLost, SegmentClosed, SegmentOpened, SlowSync
 from agent.journal.format import OpenSegment
 from agent.media.packet import Packet
-from agent.media.ring import Lost
+from agent.media.ring import LostPackets
 from agent.recorder.feed import Feed
 from agent.recorder.writing.job import (
-    Blocked,
     FirstStored,
     Job,
-    Ledger,
+    JournalSink,
     Notify,
+    RecordingBlocked,
     RecordingClosed,
     Settings,
     WriterFault,
@@ -97,7 +97,7 @@ class Segments:
         maker: SegmentMaker,
         feed: Feed,
         storage: Storage,
-        ledger: Ledger,
+        ledger: JournalSink,
         identity: Callable[[str], Identity],
         clocks: Clocks,
         retries: Retries,
@@ -136,7 +136,7 @@ class Segments:
         except StorageError as error:
             if error.errno in BLOCKED and job.blocked != job.recording and job.moves < MOST_MOVES:
                 job.blocked = job.recording
-                self._notify(Blocked(job.recording))
+                self._notify(RecordingBlocked(job.recording))
             raise
         self.open = Open(builder, file, first_new=job.cursor.written, unsynced_to=job.cursor.written)
         self.open.unsynced.append(builder.prologue)
@@ -156,7 +156,7 @@ class Segments:
             self._notify(WriterFault(str(error)))
             size = sum(len(packet.data) for packet in batch)
             job.lost += len(batch)
-            self._count_lost(job, [Lost(len(batch), size, batch[0].time_ns, batch[-1].time_ns)])
+            self._count_lost(job, [LostPackets(len(batch), size, batch[0].time_ns, batch[-1].time_ns)])
         open_.unsynced_to = job.position
         self._count_lost(job, self._feed.taken(job.cursor, job.position))
         if not backlog or sum(map(len, open_.unsynced)) > MOST_UNSYNCED:
@@ -207,7 +207,7 @@ class Segments:
     def _let_go(self, job: Job, number: int) -> None:
         self._count_lost(job, self._feed.written(job.cursor, number))
 
-    def _count_lost(self, job: Job, losses: list[Lost]) -> None:
+    def _count_lost(self, job: Job, losses: list[LostPackets]) -> None:
         for gone in losses:
             self._ledger.post(
                 PacketsLost(job.recording, gone.packets, gone.bytes, gone.from_ns // 1000, gone.to_ns // 1000)
@@ -291,7 +291,7 @@ class Segments:
             self._closed(job, closed.manifest, closed.ended, lost)
 
         place = abandoned.builder.place
-        self._retries.unless_hopeless(f"closing of {place.recording}, segment {place.segment:04d},", close)
+        self._retries.retry_limited(f"closing of {place.recording}, segment {place.segment:04d},", close)
         self._abandoned = None
 
     def _closed(self, job: Job, manifest: bytes, ended: Ended, lost: int) -> None:

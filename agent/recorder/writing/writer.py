@@ -28,7 +28,7 @@ from agent.evidence.manifest import Span
 from agent.evidence.segment import Identity
 from agent.media.packet import Kind, Packet
 from agent.recorder.feed import Feed
-from agent.recorder.writing.job import Job, Ledger, Notify, Settings, WriterFault
+from agent.recorder.writing.job import Job, JournalSink, Notify, Settings, WriterFault
 from agent.recorder.writing.new_segment import SegmentMaker
 from agent.recorder.writing.plan import STALE_NS, Frame, Plan, Step, plan
 from agent.recorder.writing.retries import NO_ROOM, Retries
@@ -75,7 +75,7 @@ class Writer:
         *,
         feed: Feed,
         storage: Storage,
-        ledger: Ledger,
+        ledger: JournalSink,
         identity: Callable[[str], Identity],
         certify: Callable[[str], None],
         clocks: Clocks,
@@ -119,7 +119,7 @@ class Writer:
         """Write a recording from its cursor on."""
         job.position = job.cursor.written
         self._jobs.append(job)
-        self._feed.ring_bell()
+        self._feed.wake_writer()
 
     def end(self, recording: str, end_ns: int, details: Details | None) -> None:
         """End a recording: what lies before `end_ns` is still written; `details` say who permitted that."""
@@ -127,13 +127,13 @@ class Writer:
             if job.end_ns is None:
                 job.end_details = details
                 job.end_ns = end_ns
-        self._feed.ring_bell()
+        self._feed.wake_writer()
 
     def move(self, recording: str, by: str) -> None:
         """Write a recording as another one from its next segment on."""
         for job in self._named(recording):
             job.successor = by
-        self._feed.ring_bell()
+        self._feed.wake_writer()
 
     def roll(self, recording: str) -> None:
         """Begin a new segment at the next IDR picture: from there on others may open it."""
@@ -202,7 +202,7 @@ class Writer:
             False if storage takes so long that the thread still works: it may sign something more.
         """
         self._closing = True
-        self._feed.ring_bell()
+        self._feed.wake_writer()
         if self._thread is None:
             self.step()
             return True
@@ -226,7 +226,7 @@ class Writer:
         except StorageError as error:
             self._refused(error)
         except Exception as error:  # noqa: BLE001 - rule 6: no error, not even a mistake of ours, may end a recording
-            self._stumbled(error)
+            self._report_internal_error(error)
         if self._closing and self._retries.failing:
             self._jobs.clear()
         wait_ns = self._retries.due_ns - self._clocks.monotonic_ns()
@@ -242,7 +242,7 @@ class Writer:
         if open_ is not None and in_vain:
             self._abandon(open_)
 
-    def _stumbled(self, error: Exception) -> None:
+    def _report_internal_error(self, error: Exception) -> None:
         """Something else went wrong: begin a new segment a little later."""
         self._retries.put_off()
         self._notify(WriterFault(f"{type(error).__name__}: {error}"))

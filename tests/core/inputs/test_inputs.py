@@ -18,7 +18,7 @@ from agent.core.inputs.inputs import (
     TriggerMode,
     TriggerRaised,
     Unmatched,
-    Why,
+    UnmatchedReason,
     parse_pattern,
 )
 from agent.domain.layout import THREE_BUTTONS, TWO_BUTTONS
@@ -69,7 +69,7 @@ def test_more_presses_than_a_double_still_start() -> None:
 
 def test_number_of_presses_that_means_nothing_is_told_as_such() -> None:
     (event,) = run(inputs_for("triple:mark"), press("mark", 1000, 100) + press("mark", 1200, 100))
-    assert event == Unmatched(("mark",), 2, 1000 * MS, 1700 * MS, 0.1, Why.NO_PATTERN)
+    assert event == Unmatched(("mark",), 2, 1000 * MS, 1700 * MS, 0.1, UnmatchedReason.NO_PATTERN)
 
 
 def test_hold_is_felt_when_reached_and_told_when_let_go() -> None:
@@ -92,7 +92,9 @@ def test_longest_hold_that_was_reached_counts_alone() -> None:
 @pytest.mark.parametrize("held_ms", [801, 1500, 2999, 3000])
 def test_hold_let_go_too_early_is_neither_a_hold_nor_a_press(held_ms: int) -> None:
     (event,) = run(two_buttons(), press("record", 1000, held_ms))
-    assert event == Unmatched(("record",), 1, 1000 * MS, (1030 + held_ms) * MS, held_ms / 1000, Why.LET_GO_EARLY)
+    assert event == Unmatched(
+        ("record",), 1, 1000 * MS, (1030 + held_ms) * MS, held_ms / 1000, UnmatchedReason.LET_GO_EARLY
+    )
 
 
 def test_long_press_is_a_press_where_there_is_no_hold() -> None:
@@ -109,7 +111,7 @@ def test_release_that_was_delivered_late_does_not_lengthen_a_hold() -> None:
     inputs.edge(Edge("record", True, 1000 * MS))
     inputs.tick(5000 * MS)
     events = run(inputs, [Edge("record", False, 3900 * MS)])
-    assert [event.why for event in events if isinstance(event, Unmatched)] == [Why.LET_GO_EARLY]
+    assert [event.why for event in events if isinstance(event, Unmatched)] == [UnmatchedReason.LET_GO_EARLY]
     assert told(events) == []
 
 
@@ -131,7 +133,7 @@ def test_chord_hold_counts_from_the_last_finger_to_the_first_let_go() -> None:
 def test_chord_hold_let_go_early_is_no_press_of_either() -> None:
     events = run(two_buttons(), press("record", 1000, 1500) + press("mark", 1100, 1800))
     assert [(event.lines, event.presses, event.why) for event in events if isinstance(event, Unmatched)] == [
-        (("mark", "record"), 2, Why.LET_GO_EARLY)
+        (("mark", "record"), 2, UnmatchedReason.LET_GO_EARLY)
     ]
     assert told(events) == []
 
@@ -190,7 +192,7 @@ def test_two_of_a_chord_of_three_are_told_as_nothing_known() -> None:
     inputs = inputs_for("chord:mark+privacy+record", "short:record", "short:mark")
     events = run(inputs, press("mark", 1000, 200) + press("record", 1040, 200))
     assert [(event.lines, event.why) for event in events if isinstance(event, Unmatched)] == [
-        (("mark", "record"), Why.NO_PATTERN)
+        (("mark", "record"), UnmatchedReason.NO_PATTERN)
     ]
 
 
@@ -233,7 +235,9 @@ def test_new_layout_ends_what_hands_are_in_the_middle_of() -> None:
     inputs.edge(Edge("record", True, 1000 * MS))
     inputs.tick(1100 * MS)
     patterns = [parse_pattern("short:record"), parse_pattern("hold 2s:record")]
-    assert inputs.relayout(patterns, 2000 * MS) == [Unmatched(("record",), 1, 1000 * MS, 2000 * MS, 0.0, Why.FAULT)]
+    assert inputs.relayout(patterns, 2000 * MS) == [
+        Unmatched(("record",), 1, 1000 * MS, 2000 * MS, 0.0, UnmatchedReason.FAULT)
+    ]
     events = run(inputs, [Edge("record", False, 4000 * MS), *press("record", 6000, 100)])
     assert told(events) == ["short:record"]
 

@@ -18,7 +18,7 @@ from agent.core.inputs.inputs import (
     TriggerMode,
     TriggerRaised,
     Unmatched,
-    Why,
+    UnmatchedReason,
     parse_pattern,
 )
 from agent.domain.layout import TWO_BUTTONS
@@ -76,7 +76,7 @@ def test_stuck_button_never_asks_for_a_stop() -> None:
     events = run(device(), [Edge("record", True, 1000 * MS)], until_ms=3_600_000)
     assert [type(event) for event in events] == [HoldReached, HoldReached, LineFault, Unmatched]
     assert events[2] == LineFault("record", Fault.STUCK, 31_000 * MS)
-    assert events[3] == Unmatched(("record",), 1, 1000 * MS, 31_000 * MS, 0.0, Why.FAULT)
+    assert events[3] == Unmatched(("record",), 1, 1000 * MS, 31_000 * MS, 0.0, UnmatchedReason.FAULT)
 
 
 def test_stuck_button_that_comes_loose_is_a_button_again() -> None:
@@ -132,13 +132,13 @@ def test_contact_that_breaks_again_and_again_in_a_hold_asks_for_nothing() -> Non
     events = run(device(), [*edges, Edge("record", False, 6000 * MS)])
     assert [type(event) for event in events] == [Unmatched]
     assert isinstance(events[0], Unmatched)
-    assert events[0].why is Why.INTERRUPTED
+    assert events[0].why is UnmatchedReason.INTERRUPTED
 
 
 def test_hold_that_begins_with_chatter_asks_for_nothing() -> None:
     edges = [Edge("record", number % 2 == 0, (1000 + 20 * number) * MS) for number in range(11)]
     events = run(device(), [*edges, Edge("record", False, 6000 * MS)])
-    assert [event.why for event in events if isinstance(event, Unmatched)] == [Why.INTERRUPTED]
+    assert [event.why for event in events if isinstance(event, Unmatched)] == [UnmatchedReason.INTERRUPTED]
     assert gestures(events) == []
 
 
@@ -196,7 +196,7 @@ def test_two_buttons_on_one_wire_are_told_as_shorted_and_not_as_a_chord() -> Non
     }
     assert {fault for _, fault in recoveries(events)} == {Fault.SHORTED}
     (dropped,) = [event for event in events if isinstance(event, Unmatched)]
-    assert (dropped.presses, dropped.why) == (2, Why.FAULT)
+    assert (dropped.presses, dropped.why) == (2, UnmatchedReason.FAULT)
 
 
 def test_fingers_that_only_land_together_are_a_chord() -> None:
@@ -211,7 +211,7 @@ def test_lost_pin_is_told_once_and_comes_back_without_a_request() -> None:
     inputs.tick(1100 * MS)
     assert inputs.edge(Edge("record", False, 1200 * MS, problem="bad handle")) == [
         LineFault("record", Fault.LOST, 1200 * MS, detail="bad handle"),
-        Unmatched(("record",), 1, 1000 * MS, 1200 * MS, 0.0, Why.FAULT),
+        Unmatched(("record",), 1, 1000 * MS, 1200 * MS, 0.0, UnmatchedReason.FAULT),
     ]
     assert inputs.edge(Edge("record", False, 1300 * MS, problem="bad handle")) == []
     assert run(inputs, [Edge("record", False, 2000 * MS), *press("record", 3000, 100)]) == []

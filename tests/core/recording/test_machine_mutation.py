@@ -5,9 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.recording import commands as do
-from agent.core.recording import events as on
-from agent.core.recording import machine, requests
+from agent.core.recording import commands, events, machine, requests
 from agent.core.recording import suppression as withholding
 from agent.core.recording.commands import Command
 from agent.core.recording.state import Pending, State, frozen
@@ -18,8 +16,13 @@ from tests.support.search import search
 Step = tuple[State, list[Command]]
 Patch = Callable[[pytest.MonkeyPatch], None]
 
-_DURABLE, _DECIDED, _BEGIN, _STOP = requests.durable, requests.decided, requests._begin_post_roll, requests.stop
-_RELEASE = withholding.release
+_DURABLE, _DECIDED, _BEGIN, _STOP = (
+    requests.grant_stored,
+    requests.decision_made,
+    requests._begin_post_roll,
+    requests.end_recording,
+)
+_RELEASE = withholding.end
 
 
 def _grant_in_any_context(patch: pytest.MonkeyPatch) -> None:
@@ -27,10 +30,10 @@ def _grant_in_any_context(patch: pytest.MonkeyPatch) -> None:
 
 
 def _act_before_the_line_is_durable(patch: pytest.MonkeyPatch) -> None:
-    def decided(state: State, event: on.Decided) -> Step:
-        state, commands = _DECIDED(state, event)
-        state, more = _DURABLE(state, on.Durable(event.at_ns, event.request))
-        return state, [*commands, *more]
+    def decided(state: State, event: events.Decided) -> Step:
+        state, issued = _DECIDED(state, event)
+        state, more = _DURABLE(state, events.Durable(event.at_ns, event.request))
+        return state, [*issued, *more]
 
     patch.setattr(requests, "decided", decided)
 
@@ -41,15 +44,15 @@ def _withhold_without_limit(patch: pytest.MonkeyPatch) -> None:
 
 def _forget_what_was_used(patch: pytest.MonkeyPatch) -> None:
     def release(state: State, at_ns: int, why: str) -> Step:
-        state, commands = _RELEASE(state, at_ns, why)
-        return replace(state, used_ns=frozen({})), commands
+        state, issued = _RELEASE(state, at_ns, why)
+        return replace(state, used_ns=frozen({})), issued
 
     patch.setattr(withholding, "release", release)
 
 
 def _mute_the_picture_too(patch: pytest.MonkeyPatch) -> None:
     both = frozenset({Kind.VIDEO, Kind.AUDIO})
-    patch.setattr(withholding, "KINDS", {on.Action.PRIVACY_PAUSE: both, on.Action.MUTE: both})
+    patch.setattr(withholding, "KINDS", {events.Action.PRIVACY_PAUSE: both, events.Action.MUTE: both})
 
 
 def _refusals_are_grants(patch: pytest.MonkeyPatch) -> None:
@@ -65,10 +68,10 @@ def _exception_never_ends(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_post_roll(patch: pytest.MonkeyPatch) -> None:
-    def begin(state: State, granted: Pending, event: on.Durable) -> Step:
-        state, commands = _BEGIN(state, granted, event)
+    def begin(state: State, granted: Pending, event: events.Durable) -> Step:
+        state, issued = _BEGIN(state, granted, event)
         state, more = _STOP(state)
-        return state, [*commands, *more]
+        return state, [*issued, *more]
 
     patch.setattr(requests, "_begin_post_roll", begin)
 
@@ -78,19 +81,19 @@ def _grants_keep_for_ever(patch: pytest.MonkeyPatch) -> None:
 
 
 def _sigterm_says_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(machine, "_told", lambda state: (replace(state, ending=True), [do.ShutDown()]))
+    patch.setattr(machine, "_told", lambda state: (replace(state, ending=True), [commands.ShutDown()]))
 
 
 def _end_under_another_number(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(requests, "durable", lambda state, event: _end_now(*_DURABLE(state, event)))
 
 
-def _end_now(state: State, commands: list[Command]) -> Step:
+def _end_now(state: State, issued: list[Command]) -> Step:
     """A stop that closes the recording under another request's number."""
     if state.recording and state.post_roll is not None:
         state = replace(state, recording="", post_roll=None)
-        return state, [*commands, do.CloseRecording("t-0001", 99, state.now_ns)]
-    return state, commands
+        return state, [*issued, commands.CloseRecording("t-0001", 99, state.now_ns)]
+    return state, issued
 
 
 MUTANTS: dict[str, tuple[Patch, str]] = {
@@ -120,7 +123,7 @@ def test_broken_rule_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 def _hunt() -> None:
     """Searches from everywhere, a little further each time."""
     for depth in (1, 2, 3):
-        for events in STARTS.values():
-            search(*after(*events), everything, depth)
-    for events in STARTS.values():
-        search(*after(*events), what_can_end_something, 4)
+        for sequence in STARTS.values():
+            search(*after(*sequence), everything, depth)
+    for sequence in STARTS.values():
+        search(*after(*sequence), what_can_end_something, 4)

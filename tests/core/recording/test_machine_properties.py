@@ -11,19 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.clock import NS
-from agent.core.recording import commands as do
-from agent.core.recording import events as on
-from agent.core.recording import machine
+from agent.core.recording import commands, events, machine
 from agent.core.recording.requests import MOST_PENDING
 from agent.core.recording.state import State
 from agent.domain.limits import Limits
-from agent.domain.policy_settings import Setup
-from agent.journal.entries import Carried
+from agent.domain.policy_settings import PolicySettings
+from agent.journal.entries import PersistedState
 from agent.policy.request import Authorization, Fact
 from agent.policy.schema import Provenance
 from tests.support.oracle import Judge
 
-Action = on.Action
+Action = events.Action
 
 limits = st.builds(
     Limits,
@@ -35,11 +33,13 @@ limits = st.builds(
     reminder_s=st.integers(10, 60),
     stealth=st.booleans(),
 )
-setups = st.builds(Setup, limits=limits, trigger_hold_ns=st.integers(0, 40 * NS), announce_window_ns=st.just(10 * NS))
+setups = st.builds(
+    PolicySettings, limits=limits, trigger_hold_ns=st.integers(0, 40 * NS), announce_window_ns=st.just(10 * NS)
+)
 words = st.sampled_from(["", "siren", "holster", "critical_incident", "video", "audio", "both", "record"])
 truths = st.booleans()
 carried = st.builds(
-    Carried,
+    PersistedState,
     latched=truths,
     triggers=st.dictionaries(st.sampled_from(["siren", "impact"]), st.integers(0, 60_000), max_size=2),
     withheld_ms=st.dictionaries(st.sampled_from(["PrivacyPause", "Mute"]), st.integers(0, 50_000)),
@@ -68,21 +68,21 @@ leaves = st.builds(
     st.integers(0, 600),
 )
 observations = st.one_of(
-    st.builds(on.SourceFailed, st.just(0), words, words),
-    st.builds(on.SourceBack, st.just(0), words, st.integers(0, NS)),
-    st.builds(on.StorageRefused, st.just(0), words),
-    st.builds(on.StorageTakes, st.just(0), st.integers(0, NS)),
-    st.builds(on.LineFaulty, st.just(0), words, words),
-    st.builds(on.LineGood, st.just(0), words, st.integers(0, 9)),
-    st.builds(on.Tampered, st.just(0), words, words),
-    st.builds(on.Unheard, st.just(0), words, words),
-    st.builds(on.RunningLow, st.just(0), words, words),
-    st.builds(on.PowerFailing, st.just(0), words),
-    st.builds(on.SelfTested, st.just(0), st.just(("clock",)), st.dictionaries(words, words, max_size=2)),
-    st.builds(on.MarkAsked, st.just(0)),
-    st.builds(on.StealthAsked, st.just(0)),
-    st.builds(on.Classified, st.just(0), words),
-    st.builds(on.RecordingOpened, st.just(0), words, st.sampled_from(list(on.Cause)), *[st.just(0)] * 3, words),
+    st.builds(events.SourceFailed, st.just(0), words, words),
+    st.builds(events.SourceRecovered, st.just(0), words, st.integers(0, NS)),
+    st.builds(events.StorageFailed, st.just(0), words),
+    st.builds(events.StorageRecovered, st.just(0), st.integers(0, NS)),
+    st.builds(events.LineFaulty, st.just(0), words, words),
+    st.builds(events.LineRecovered, st.just(0), words, st.integers(0, 9)),
+    st.builds(events.Tampered, st.just(0), words, words),
+    st.builds(events.MessageRejected, st.just(0), words, words),
+    st.builds(events.RunningLow, st.just(0), words, words),
+    st.builds(events.PowerFailing, st.just(0), words),
+    st.builds(events.SelfTested, st.just(0), st.just(("clock",)), st.dictionaries(words, words, max_size=2)),
+    st.builds(events.MarkRequested, st.just(0)),
+    st.builds(events.StealthRequested, st.just(0)),
+    st.builds(events.Classified, st.just(0), words),
+    st.builds(events.RecordingOpened, st.just(0), words, st.sampled_from(list(events.Cause)), *[st.just(0)] * 3, words),
 )
 
 
@@ -90,19 +90,19 @@ class AnyEvents(RuleBasedStateMachine):
     """What a broken shell, a hostile policy and an impatient wearer might send."""
 
     @initialize(setup=setups, start_ns=st.integers(0, 10 * NS))
-    def begin(self, setup: Setup, start_ns: int) -> None:
+    def begin(self, setup: PolicySettings, start_ns: int) -> None:
         self.state = State(setup=setup, tag="tag", now_ns=start_ns // 1000 * 1000)
         self.judge = Judge(setup, punctual=True, now_ns=self.state.now_ns)
         self.now_ns = self.state.now_ns
 
-    def send(self, event: on.Event) -> None:
+    def send(self, event: events.Event) -> None:
         again = machine.step(self.state, event)
         before = repr(self.state)
-        self.state, commands = machine.step(self.state, event)
-        assert (self.state, commands) == again, "the same event in the same state did something else"
-        assert len(commands) < 40
-        assert before != repr(self.state) or not any(isinstance(each, do.CloseRecording) for each in commands)
-        self.judge = self.judge.saw(event, commands)
+        self.state, issued = machine.step(self.state, event)
+        assert (self.state, issued) == again, "the same event in the same state did something else"
+        assert len(issued) < 40
+        assert before != repr(self.state) or not any(isinstance(each, commands.CloseRecording) for each in issued)
+        self.judge = self.judge.saw(event, issued)
 
     # -- time, as the control loop brings it: no deadline is passed over ---------------------------------------------
 
@@ -114,49 +114,49 @@ class AnyEvents(RuleBasedStateMachine):
             if due_ns is None or due_ns > until_ns:
                 break
             self.now_ns = max(self.now_ns, due_ns)
-            self.send(on.Tick(self.now_ns))
+            self.send(events.Tick(self.now_ns))
             next_ns = machine.next_deadline_ns(self.state)
             assert next_ns is None or next_ns > self.now_ns, "a deadline that a tick does not settle"
         self.now_ns = max(self.now_ns, until_ns)
-        self.send(on.Tick(self.now_ns))
+        self.send(events.Tick(self.now_ns))
 
     @rule(ns=st.integers(1, 100 * NS))
     def clock_goes_back(self, ns: int) -> None:
-        self.send(on.Tick(self.now_ns - ns))
+        self.send(events.Tick(self.now_ns - ns))
 
     # -- people and things -------------------------------------------------------------------------------------------
 
-    @rule(cause=st.sampled_from(list(on.Cause)), late_ns=st.integers(0, 2 * NS))
-    def start(self, cause: on.Cause, late_ns: int) -> None:
-        self.send(on.StartAsked(self.now_ns - late_ns, cause))
+    @rule(cause=st.sampled_from(list(events.Cause)), late_ns=st.integers(0, 2 * NS))
+    def start(self, cause: events.Cause, late_ns: int) -> None:
+        self.send(events.StartRequested(self.now_ns - late_ns, cause))
 
     @rule(name=words)
     def trigger(self, name: str) -> None:
-        self.send(on.TriggerRose(self.now_ns, name))
+        self.send(events.TriggerActivated(self.now_ns, name))
 
-    @rule(action=st.sampled_from(list(Action)), principal=st.sampled_from(list(on.Principal)))
-    def ask(self, action: Action, principal: on.Principal) -> None:
-        self.send(on.Asked(self.now_ns, action, principal))
+    @rule(action=st.sampled_from(list(Action)), principal=st.sampled_from(list(events.Principal)))
+    def ask(self, action: Action, principal: events.Principal) -> None:
+        self.send(events.ActionRequested(self.now_ns, action, principal))
 
     @rule(values=declarations)
     def declare(self, values: Mapping[str, object]) -> None:
-        self.send(on.Declared(self.now_ns, values))
+        self.send(events.Declared(self.now_ns, values))
 
     @rule(facts=measurements)
     def measure(self, facts: Mapping[str, Fact]) -> None:
-        self.send(on.Measured(self.now_ns, facts))
+        self.send(events.Measured(self.now_ns, facts))
 
     @rule(on_=truths)
     def turn_the_key(self, on_: bool) -> None:
-        self.send(on.KeySwitched(self.now_ns, on_))
+        self.send(events.KeySwitched(self.now_ns, on_))
 
     @rule(closed=truths)
     def dock(self, closed: bool) -> None:
-        self.send(on.DockContact(self.now_ns, closed))
+        self.send(events.DockContact(self.now_ns, closed))
 
     @rule(for_ns=st.integers(-NS, 100 * NS))
     def attest(self, for_ns: int) -> None:
-        self.send(on.Attested(self.now_ns, self.now_ns + for_ns, "station"))
+        self.send(events.Attested(self.now_ns, self.now_ns + for_ns, "station"))
 
     @rule(
         action=st.sampled_from([*Action, "ReleaseCriticalIncident", "LatchCriticalIncident", "Other"]),
@@ -165,31 +165,31 @@ class AnyEvents(RuleBasedStateMachine):
     )
     def authorise(self, action: str, leave: Authorization, running: bool) -> None:
         recording = self.judge.running if running else "another"
-        self.send(on.Authorised(self.now_ns, str(action), recording, leave, {"authoriser": "x"}))
+        self.send(events.Authorised(self.now_ns, str(action), recording, leave, {"authoriser": "x"}))
 
     @rule(late=truths, heard=truths, confidence=st.sampled_from([0.0, 0.7, 1.0, math.nan, math.inf, -1.0]))
     def hear(self, late: bool, heard: bool, confidence: float) -> None:
         prompt_ns = -1 if late else self.state.prompted_ns
-        self.send(on.SpeechMeasured(self.now_ns, prompt_ns, heard, confidence))
+        self.send(events.SpeechMeasured(self.now_ns, prompt_ns, heard, confidence))
 
     @rule(event=observations)
-    def observe(self, event: on.Event) -> None:
+    def observe(self, event: events.Event) -> None:
         self.send(event)
 
     @rule(action=st.sampled_from(["StopRecording", "PrivacyPause", "PrivacyPause", "Mute", "PowerOff"]))
     def be_granted(self, action: str) -> None:
         """What seldom happens by chance alone: a request that is granted and carried out."""
         if not self.judge.running:
-            self.send(on.StartAsked(self.now_ns, on.Cause.BUTTON))
-        self.send(on.Asked(self.now_ns, Action(action)))
-        self.send(on.Decided(self.now_ns, self.state.requests, True, "p"))
-        self.send(on.Durable(self.now_ns, self.state.requests))
+            self.send(events.StartRequested(self.now_ns, events.Cause.BUTTON))
+        self.send(events.ActionRequested(self.now_ns, Action(action)))
+        self.send(events.Decided(self.now_ns, self.state.requests, True, "p"))
+        self.send(events.Durable(self.now_ns, self.state.requests))
 
     @precondition(lambda self: self.judge.dark is not None)
     @rule(values=declarations, allowed=truths)
     def situation_changes_while_something_is_withheld(self, values: Mapping[str, object], allowed: bool) -> None:
-        self.send(on.Declared(self.now_ns, values))
-        self.send(on.Decided(self.now_ns, self.state.requests, allowed, "p"))
+        self.send(events.Declared(self.now_ns, values))
+        self.send(events.Decided(self.now_ns, self.state.requests, allowed, "p"))
 
     # -- policy and storage: any answer, any time, any number of times -----------------------------------------------
 
@@ -199,34 +199,34 @@ class AnyEvents(RuleBasedStateMachine):
         if self.judge.dark is not None:
             waiting.append(self.judge.dark.rechecking)
         number = waiting[pick % len(waiting)] if waiting else pick
-        self.send(on.Decided(self.now_ns, number, allowed, "p", missing=missing))
+        self.send(events.Decided(self.now_ns, number, allowed, "p", missing=missing))
 
     @rule(number=st.integers(-1, 30), allowed=truths)
     def decide_what_nobody_asked(self, number: int, allowed: bool) -> None:
-        self.send(on.Decided(self.now_ns, number, allowed, "p"))
+        self.send(events.Decided(self.now_ns, number, allowed, "p"))
 
     @precondition(lambda self: any(ask.line_out for ask in self.judge.asks.values()))
     @rule(pick=st.integers(0, 9))
     def become_durable(self, pick: int) -> None:
         waiting = sorted(number for number, ask in self.judge.asks.items() if ask.line_out)
-        self.send(on.Durable(self.now_ns, waiting[pick % len(waiting)]))
+        self.send(events.Durable(self.now_ns, waiting[pick % len(waiting)]))
 
     @rule(token=st.integers(-1, 30))
     def become_durable_unasked(self, token: int) -> None:
-        self.send(on.Durable(self.now_ns, token))
+        self.send(events.Durable(self.now_ns, token))
 
     @rule(setup=setups, what=st.sampled_from(["policy_in_force", "policy_refused", "policy_built_in"]))
-    def change_the_policy(self, setup: Setup, what: str) -> None:
-        self.send(on.PolicyChanged(self.now_ns, what, 3, "digest", setup, "detail"))
+    def change_the_policy(self, setup: PolicySettings, what: str) -> None:
+        self.send(events.PolicyChanged(self.now_ns, what, 3, "digest", setup, "detail"))
 
     @rule(interrupted=st.sampled_from(["", "old-0001"]), before=carried)
-    def boot(self, interrupted: str, before: Carried) -> None:
+    def boot(self, interrupted: str, before: PersistedState) -> None:
         if interrupted != self.judge.running:  # a recording that runs was not left by the boot before
-            self.send(on.Booted(self.now_ns, interrupted, before))
+            self.send(events.Booted(self.now_ns, interrupted, before))
 
     @rule()
     def terminate(self) -> None:
-        self.send(on.Told(self.now_ns))
+        self.send(events.TerminationRequested(self.now_ns))
 
     # -- always ------------------------------------------------------------------------------------------------------
 

@@ -21,13 +21,11 @@ from dataclasses import replace
 import pytest
 
 from agent.clock import NS
-from agent.core.recording import commands as do
-from agent.core.recording import events as on
-from agent.core.recording import machine
+from agent.core.recording import commands, events, machine
 from agent.core.recording.state import State
 from agent.decisions.answer import answer
 from agent.domain.limits import Limits
-from agent.domain.policy_settings import Setup
+from agent.domain.policy_settings import PolicySettings
 from agent.policy.analysis import witness
 from agent.policy.engine import Engine
 from agent.policy.packs import Rule
@@ -40,77 +38,77 @@ from tests.support.search import Found, Moves, answers, search, writable
 
 DEEPER = int(os.environ.get("BWC_SEARCH_DEEPER", "0"))
 SHORT = Limits(post_roll_s=1, pause_s=2, pause_total_s=3, mute_s=1, mute_total_s=2, reminder_s=600)
-SETUP = Setup(SHORT, trigger_hold_ns=2 * NS)
+SETUP = PolicySettings(SHORT, trigger_hold_ns=2 * NS)
 STRICTER = replace(SETUP, limits=Limits(0, 1, 1, 1, 1, reminder_s=600))
 LEAVE = Authorization("supervisor_onscene", "sergeant", signed=True, expires_in_s=20)
 CONCLUDED = {"encounter_state": "concluded"}
-Action = on.Action
+Action = events.Action
 
 Start = tuple[State, Judge]
 
 
-def everything(state: State, judge: Judge) -> Iterator[on.Event]:
+def everything(state: State, judge: Judge) -> Iterator[events.Event]:
     """All that can happen, with any answer of the policy at any time."""
     now = state.now_ns
-    yield on.Tick(now - 5 * NS)
-    yield on.Tick(now + 40 * NS)
-    yield on.Asked(now, Action.MUTE)
-    yield on.StartAsked(now, on.Cause.BUTTON)
-    yield on.Decided(now, state.requests + 1, True, "early")
-    yield on.Durable(now, state.requests + 1)
+    yield events.Tick(now - 5 * NS)
+    yield events.Tick(now + 40 * NS)
+    yield events.ActionRequested(now, Action.MUTE)
+    yield events.StartRequested(now, events.Cause.BUTTON)
+    yield events.Decided(now, state.requests + 1, True, "early")
+    yield events.Durable(now, state.requests + 1)
     if state.pending:
-        yield on.Durable(now, max(state.pending))
-    yield on.Measured(now, {"left_scene": Fact(not judge.measured, Provenance.MEASURED)})
-    yield on.Authorised(now, "StopRecording", state.recording, LEAVE)
-    yield on.PolicyChanged(now, "policy_in_force", 2, "q", STRICTER if state.setup == SETUP else SETUP)
-    yield on.Told(now)
-    yield on.PowerFailing(now, "2 %")
-    yield on.Booted(now, "interrupted")
+        yield events.Durable(now, max(state.pending))
+    yield events.Measured(now, {"left_scene": Fact(not judge.measured, Provenance.MEASURED)})
+    yield events.Authorised(now, "StopRecording", state.recording, LEAVE)
+    yield events.PolicyChanged(now, "policy_in_force", 2, "q", STRICTER if state.setup == SETUP else SETUP)
+    yield events.TerminationRequested(now)
+    yield events.PowerFailing(now, "2 %")
+    yield events.Booted(now, "interrupted")
     yield from what_can_end_something(state, judge)
 
 
-def what_can_end_something(state: State, judge: Judge) -> Iterator[on.Event]:
+def what_can_end_something(state: State, judge: Judge) -> Iterator[events.Event]:
     """Requests, answers, durable lines, time; and of what takes a grant back one of each kind."""
     now = state.now_ns
-    yield on.Tick(now + NS)
-    yield on.TriggerRose(now, "siren")
+    yield events.Tick(now + NS)
+    yield events.TriggerActivated(now, "siren")
     for action in (Action.STOP_RECORDING, Action.PRIVACY_PAUSE, Action.POWER_OFF, Action.RESUME_RECORDING):
-        yield on.Asked(now, action)
+        yield events.ActionRequested(now, action)
     for number, allowed in answers(judge):
-        yield on.Decided(now, number, allowed, "p")
+        yield events.Decided(now, number, allowed, "p")
     for number in writable(judge):
-        yield on.Durable(now, number)
-    yield on.Declared(now, CONCLUDED)
+        yield events.Durable(now, number)
+    yield events.Declared(now, CONCLUDED)
 
 
-def after(*events: Callable[[State], on.Event]) -> Start:
+def after(*sequence: Callable[[State], events.Event]) -> Start:
     """The situation after some events."""
     state, judge = State(setup=SETUP, tag="t"), Judge(SETUP)
-    for make in events:
+    for make in sequence:
         event = make(state)
-        state, commands = machine.step(state, event)
-        judge = judge.saw(event, commands)
+        state, issued = machine.step(state, event)
+        judge = judge.saw(event, issued)
     return state, judge
 
 
-def started(state: State) -> on.Event:
-    return on.StartAsked(state.now_ns, on.Cause.BUTTON)
+def started(state: State) -> events.Event:
+    return events.StartRequested(state.now_ns, events.Cause.BUTTON)
 
 
-def asked(action: Action) -> Callable[[State], on.Event]:
-    return lambda state: on.Asked(state.now_ns, action)
+def asked(action: Action) -> Callable[[State], events.Event]:
+    return lambda state: events.ActionRequested(state.now_ns, action)
 
 
-def granted(state: State) -> on.Event:
-    return on.Decided(state.now_ns, state.requests, True, "p")
+def granted(state: State) -> events.Event:
+    return events.Decided(state.now_ns, state.requests, True, "p")
 
 
-def durable(state: State) -> on.Event:
-    return on.Durable(state.now_ns, state.requests)
+def durable(state: State) -> events.Event:
+    return events.Durable(state.now_ns, state.requests)
 
 
-def two_seconds_later(state: State) -> on.Event:
-    return on.Tick(state.now_ns + 2 * NS)
+def two_seconds_later(state: State) -> events.Event:
+    return events.Tick(state.now_ns + 2 * NS)
 
 
 STOP, PAUSE = asked(Action.STOP_RECORDING), asked(Action.PRIVACY_PAUSE)
@@ -157,9 +155,9 @@ class Remembering:
     def __init__(self, engine_: Engine) -> None:
         self._engine = engine_
         self._reads = frozenset().union(*(reads(rule.condition) for rule in engine_.pack.rules))
-        self._known: dict[object, on.Decided] = {}
+        self._known: dict[object, events.Decided] = {}
 
-    def __call__(self, command: do.Decide) -> on.Decided:
+    def __call__(self, command: commands.Decide) -> events.Decided:
         request = command.request
         facts = frozenset((name, fact) for name, fact in request.facts.items() if name in self._reads)
         key = (request.principal, request.action, facts)
@@ -195,54 +193,54 @@ OF_THE_CORE = frozenset(
 def situation(request: Request, decide: Remembering) -> Start:
     """A recording in which the facts of a request hold, brought about by events alone."""
     state, judge = State(setup=SETUP, tag="t"), Judge(SETUP, base_rules=True)
-    waiting: list[on.Event] = [on.StartAsked(0, on.Cause.BUTTON), *_events(request)]
+    waiting: list[events.Event] = [events.StartRequested(0, events.Cause.BUTTON), *_events(request)]
     while waiting:
         event = waiting.pop(0)
-        state, commands = machine.step(state, event)
-        judge = judge.saw(event, commands)
-        for command in commands:
-            if isinstance(command, do.Decide):
+        state, issued = machine.step(state, event)
+        judge = judge.saw(event, issued)
+        for command in issued:
+            if isinstance(command, commands.Decide):
                 waiting.insert(0, decide(command))
-            if isinstance(command, do.Listen):
-                waiting.append(on.SpeechMeasured(0, command.prompt_ns, heard=True, confidence=0.9))
+            if isinstance(command, commands.MeasureSpeech):
+                waiting.append(events.SpeechMeasured(0, command.prompt_ns, heard=True, confidence=0.9))
     return state, judge
 
 
-def _events(request: Request) -> Iterator[on.Event]:
+def _events(request: Request) -> Iterator[events.Event]:
     values = {name: fact for name, fact in request.facts.items() if name in FACTS and name not in OF_THE_CORE}
     leave = values.pop("authorization", None)
     declared = {name: fact.value for name, fact in values.items() if fact.provenance is Provenance.DECLARED}
     known = {name: fact for name, fact in values.items() if fact.provenance is not Provenance.DECLARED}
-    yield on.Declared(0, declared)
-    yield on.Measured(0, known)
+    yield events.Declared(0, declared)
+    yield events.Measured(0, known)
     if "dock_state" in request.facts and request.facts["dock_state"].value == "docked":
-        yield on.DockContact(0, closed=True)
-        yield on.Attested(0, 3600 * NS, "station-1")
+        yield events.DockContact(0, closed=True)
+        yield events.Attested(0, 3600 * NS, "station-1")
     if leave is not None and isinstance(leave.value, Authorization) and leave.value.type != "none":
-        yield on.Authorised(0, request.action, "t-0001", replace(leave.value, expires_in_s=600))
+        yield events.Authorised(0, request.action, "t-0001", replace(leave.value, expires_in_s=600))
     if "reason_spoken" in request.facts and request.facts["reason_spoken"].value is True:
         # Asked for without a reason said, it is refused, and the wearer is prompted to say it.
-        yield on.Asked(0, Action(request.action), on.Principal(request.principal))
+        yield events.ActionRequested(0, Action(request.action), events.Principal(request.principal))
 
 
 def under_a_pack(request: Request) -> Moves:
     """What may come where a rule permits something: that it is asked for, and what may come between."""
 
-    def moves(state: State, judge: Judge) -> Iterator[on.Event]:
+    def moves(state: State, judge: Judge) -> Iterator[events.Event]:
         now = state.now_ns
         for action in sorted({request.action, "StopRecording", "PrivacyPause", "ResumeRecording"}):
-            yield on.Asked(now, Action(action), on.Principal(request.principal))
+            yield events.ActionRequested(now, Action(action), events.Principal(request.principal))
         for number in writable(judge):
-            yield on.Durable(now, number)
-        yield on.Tick(now + NS)
-        yield on.Tick(now + 40 * NS)
-        yield on.StartAsked(now, on.Cause.BUTTON)
-        yield on.TriggerRose(now, "siren")
-        yield on.TriggerRose(now, "critical_incident")
-        yield on.Authorised(now, "ReleaseCriticalIncident", state.recording, LEAVE)
-        yield on.Declared(now, {"enforcement_mode": "force"})
-        yield on.Declared(now, {"enforcement_mode": "none"})
-        yield on.Told(now)
+            yield events.Durable(now, number)
+        yield events.Tick(now + NS)
+        yield events.Tick(now + 40 * NS)
+        yield events.StartRequested(now, events.Cause.BUTTON)
+        yield events.TriggerActivated(now, "siren")
+        yield events.TriggerActivated(now, "critical_incident")
+        yield events.Authorised(now, "ReleaseCriticalIncident", state.recording, LEAVE)
+        yield events.Declared(now, {"enforcement_mode": "force"})
+        yield events.Declared(now, {"enforcement_mode": "none"})
+        yield events.TerminationRequested(now)
 
     return moves
 

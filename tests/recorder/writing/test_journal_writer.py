@@ -34,7 +34,7 @@ from agent.journal.format import (
 )
 from agent.keys import jws
 from agent.keys.signer import KeySigner
-from agent.recorder.writing.journal_writer import CHECKPOINT_NS, Keeper
+from agent.recorder.writing.journal_writer import CHECKPOINT_NS, JournalWriter
 from agent.storage.interface import GrowingFile
 from tests.support.clocks import FakeClocks
 from tests.support.storage import MemoryStorage, failing
@@ -60,7 +60,7 @@ class Kept:
         self.signer = KeySigner.generate()
         self.told: list[object] = []
         self.prepared = 0
-        self.keeper = Keeper(self._prepare, self.clocks, failed=self.told.append, reopen=self._reopen)
+        self.keeper = JournalWriter(self._prepare, self.clocks, failed=self.told.append, reopen=self._reopen)
 
     def _prepare(self) -> tuple[Journal, GrowingFile, bytes]:
         self.prepared += 1

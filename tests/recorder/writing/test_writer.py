@@ -10,7 +10,7 @@ from agent.evidence import layout
 from agent.journal.entries import PacketsLost, SlowSync
 from agent.journal.format import parse_line, split_lines
 from agent.media.packet import Kind, Packet, Stream
-from agent.recorder.writing.job import FirstStored, RecordingClosed, Settings, StorageRefused, StorageTakes
+from agent.recorder.writing.job import FirstStored, RecordingClosed, Settings, StorageFailed, StorageRecovered
 from tests.support.packets import AUDIO, VIDEO, scene
 from tests.support.rig import Rig, of, plain
 from tests.support.storage import failing
@@ -223,8 +223,8 @@ def test_storage_that_refuses_for_ten_seconds_costs_no_packet(code: int, operati
     rig.play([p for p in packets if p.time_ns >= 20 * NS])
     rig.stop(40)
     rig.settle()
-    assert any(isinstance(event, StorageRefused) for event in rig.events)
-    takes = next(event for event in rig.events if isinstance(event, StorageTakes))
+    assert any(isinstance(event, StorageFailed) for event in rig.events)
+    takes = next(event for event in rig.events if isinstance(event, StorageRecovered))
     assert 9 * NS <= takes.outage_ns <= 11 * NS
     for kind in Kind:
         seen: dict[int, tuple[Kind, int, bool, bytes]] = {}
@@ -277,7 +277,7 @@ def test_room_that_is_reserved_for_the_journal_is_not_used() -> None:
     rig.storage.free = 1 << 20
     rig.start(0)
     rig.play(packets)
-    refused = next(event for event in rig.events if isinstance(event, StorageRefused))
+    refused = next(event for event in rig.events if isinstance(event, StorageFailed))
     assert refused.error.errno == errno.ENOSPC
     rig.storage.free = 1 << 30
     rig.stop(10)
