@@ -84,7 +84,7 @@ class HardwareControls:
         """Presses a simulated button; from any thread. Returns at once, before the presses are done.
 
         Raises:
-            ControlError: See `Bench.press`.
+            ControlError: See `SimulatedPresses.press`.
         """
         planned = self._bench.press(name, hold_s, times)
         put = self._put

@@ -120,7 +120,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Durable:
-    """The journal line that `Journal.token` marked, and all before it, are on storage."""
+    """The journal line that `AppendEntry.token` marked, and all before it, are on storage."""
 
     at_ns: int
     token: int

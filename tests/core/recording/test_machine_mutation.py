@@ -26,7 +26,7 @@ _RELEASE = withholding.end
 
 
 def _grant_in_any_context(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(requests, "_void", lambda _state, _granted: "")
+    patch.setattr(requests, "_void_reason", lambda _state, _granted: "")
 
 
 def _act_before_the_line_is_durable(patch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def _act_before_the_line_is_durable(patch: pytest.MonkeyPatch) -> None:
 
 
 def _withhold_without_limit(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(withholding, "left_ns", lambda *_: 10**15)
+    patch.setattr(withholding, "remaining_ns", lambda *_: 10**15)
 
 
 def _forget_what_was_used(patch: pytest.MonkeyPatch) -> None:
@@ -60,11 +60,11 @@ def _refusals_are_grants(patch: pytest.MonkeyPatch) -> None:
 
 
 def _trigger_leaves_the_stop_to_take_effect(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(requests, "take_back", lambda state, _at_ns, _why: (state, []))
+    patch.setattr(requests, "cancel_stop", lambda state, _at_ns, _why: (state, []))
 
 
 def _exception_never_ends(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(withholding, "rechecked", lambda state, _event: (state, []))
+    patch.setattr(withholding, "reevaluated", lambda state, _event: (state, []))
 
 
 def _no_post_roll(patch: pytest.MonkeyPatch) -> None:
@@ -77,15 +77,15 @@ def _no_post_roll(patch: pytest.MonkeyPatch) -> None:
 
 
 def _grants_keep_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(requests, "lapse", lambda state, _now_ns: (state, []))
+    patch.setattr(requests, "expire_pending", lambda state, _now_ns: (state, []))
 
 
 def _sigterm_says_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(machine, "_told", lambda state: (replace(state, ending=True), [commands.ShutDown()]))
+    patch.setattr(machine, "_terminate", lambda state: (replace(state, ending=True), [commands.ShutDown()]))
 
 
 def _end_under_another_number(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(requests, "durable", lambda state, event: _end_now(*_DURABLE(state, event)))
+    patch.setattr(requests, "grant_stored", lambda state, event: _end_now(*_DURABLE(state, event)))
 
 
 def _end_now(state: State, issued: list[Command]) -> Step:

@@ -135,7 +135,7 @@ def test_nothing_ends_a_recording_without_a_permit_whatever_happens(capsys: pyte
     found = run(after(), everything, 5)
     report("standby", found, capsys)
     assert found.total > 10_000
-    assert {"CloseRecording", "Withhold", "Release", "StopTakenBack", "Voided", "Interrupted"} <= found.kinds
+    assert {"CloseRecording", "Suppress", "EndSuppression", "StopTakenBack", "Voided", "Interrupted"} <= found.kinds
 
 
 @pytest.mark.parametrize("name", STARTS)
@@ -143,7 +143,7 @@ def test_nothing_ends_a_recording_without_a_permit_from(name: str, capsys: pytes
     found = run(after(*STARTS[name]), what_can_end_something, 6)
     report(name, found, capsys)
     assert found.total > 10_000
-    assert {"CloseRecording", "Withhold", "Release", "StopTakenBack", "Voided"} <= found.kinds
+    assert {"CloseRecording", "Suppress", "EndSuppression", "StopTakenBack", "Voided"} <= found.kinds
 
 
 # -- the packs' own engines -------------------------------------------------------------------------------------------
@@ -253,6 +253,6 @@ def test_nothing_ends_a_recording_without_a_permit_of_the_pack(pack: str, capsys
         one = search(*situation(request, decide), under_a_pack(request), 4 + DEEPER, decide)
         found.states.append(one.total)
         found.steps += one.steps
-        assert one.kinds & {"CloseRecording", "Withhold", "ShutDown"}, f"nothing is ever granted: {request}"
+        assert one.kinds & {"CloseRecording", "Suppress", "ShutDown"}, f"nothing is ever granted: {request}"
     with capsys.disabled():
         print(f"\n  {pack}: {len(found.states)} situations to begin with, {found.total:,} situations", end="")
