@@ -66,10 +66,11 @@ test-hardware: $(STAMP) ## the real stack: camera, GPIO, systemd, power cuts, ar
 corpus: $(STAMP) ## write down anew what the tools say of tests/corpus (ARGS=make for new folders)
 	$(BIN)/python -m tests.corpus $(or $(ARGS),expect)
 
-lint: $(STAMP) ## ruff and mypy --strict
+lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --verbose >$(VENV)/imports.log 2>&1 || { cat $(VENV)/imports.log; exit 1; }
 
 bench-tools: $(STAMP)
 	@tools/need ffmpeg=ffmpeg age=age
