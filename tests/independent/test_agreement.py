@@ -12,9 +12,9 @@ import pytest
 
 from agent.errors import EvidenceError
 from agent.evidence import layout
-from agent.keys.trust import TrustDocument
-from agent.verification.findings import Code, Report
-from agent.verification.verify import verify
+from agent.trust.document import TrustDocument
+from agent.verify.findings import Code, Report
+from agent.verify.verifier import verify
 from tests.corpus import agency as corpus
 from tests.corpus.storing import attacks, evidence, stories
 from tests.independent.changes import CHANGES, changed
