@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check --require-
 export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: help demo deb test test-fresh test-kill test-card test-dock test-fleet test-cluster test-hardware test-tools \
-  cluster-tools bench bench-tools lint lock corpus clean
+  cluster-tools bench bench-tools lint lock corpus screenshot clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ test-hardware: $(STAMP) ## the real stack: camera, GPIO, systemd, power cuts, ar
 
 corpus: $(STAMP) ## write down anew what the tools say of tests/corpus (ARGS=make for new folders)
 	$(BIN)/python -m tests.corpus $(or $(ARGS),expect)
+
+screenshot: $(STAMP) ## draw docs/images/demo.svg anew, from a real run of make demo
+	$(BIN)/python -m tests.docs.screenshot
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
