@@ -25,7 +25,7 @@ class Policy(Protocol):
         """Of its bundle; 0 where there is none."""
 
     @property
-    def setup(self) -> PolicySettings:
+    def settings(self) -> PolicySettings:
         """What it says once and for all."""
 
     @property

@@ -87,7 +87,7 @@ class SignedPolicy:
         return False
 
     @property
-    def setup(self) -> PolicySettings:
+    def settings(self) -> PolicySettings:
         """What it says once and for all."""
         bundle = self._keeper.bundle
         parameters = self._keeper.engine.pack.parameters

@@ -52,8 +52,8 @@ class UnsafePermitEverything:
     digest = DIGEST
     unsafe = True
 
-    def __init__(self, setup: PolicySettings | None = None) -> None:
-        self.setup = setup or PolicySettings(Limits(post_roll_s=0))
+    def __init__(self, settings: PolicySettings | None = None) -> None:
+        self.settings = settings or PolicySettings(Limits(post_roll_s=0))
 
     @property
     def layout(self) -> None:
@@ -133,9 +133,9 @@ class UnsafeUntilSigned:
         return self._in_force.version
 
     @property
-    def setup(self) -> PolicySettings:
+    def settings(self) -> PolicySettings:
         """Of what is in force."""
-        return self._in_force.setup
+        return self._in_force.settings
 
     @property
     def layout(self) -> Layout | None:
