@@ -69,10 +69,11 @@ corpus: $(STAMP) ## write down anew what the tools say of tests/corpus (ARGS=mak
 screenshot: $(STAMP) ## draw docs/images/demo.svg anew, from a real run of make demo
 	$(BIN)/python -m tests.docs.screenshot
 
-lint: $(STAMP) ## ruff and mypy --strict
+lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --verbose >$(VENV)/imports.log 2>&1 || { cat $(VENV)/imports.log; exit 1; }
 
 bench-tools: $(STAMP)
 	@tools/need ffmpeg=ffmpeg age=age
