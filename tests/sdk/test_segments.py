@@ -1,6 +1,6 @@
 """Sealed segments, opened by the unmodified Encryption SDKs for Python and JavaScript with an RSA recipient's key.
 
-What docs/evidence-format.md says of them in section 8.7 is what is shown here.
+What docs/evidence-format.md says of them in section 8.8 is what is shown here.
 """
 
 import random
