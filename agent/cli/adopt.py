@@ -24,12 +24,12 @@ def adopt_command(
     import grp
     import pwd
 
-    from agent import config as configuration
-    from agent.adoption import CONFIG, ETC, Owner, adopt
+    from agent.config import recorder as configuration
     from agent.errors import ProvisioningError
+    from agent.provisioning.adoption import CONFIG, ETC, FileOwner, adopt
 
     try:
-        owner = Owner(pwd.getpwnam("bwc-recorder").pw_uid, grp.getgrnam("bwc-exchange").gr_gid)
+        owner = FileOwner(pwd.getpwnam("bwc-recorder").pw_uid, grp.getgrnam("bwc-exchange").gr_gid)
     except KeyError as error:
         raise ProvisioningError("expected the user bwc-recorder and its group: install the Debian package") from error
     made = adopt(folder, Path("/"), owner, pin_factory="mock" if mock_pins else "lgpio")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent import output
-from agent.cli.asking import PassphraseFileOption, RecordingOption, choose_recording, login_name, passphrase_of
+from agent.cli.prompts import PassphraseFileOption, RecordingOption, choose_recording, login_name, passphrase_of
 
 if TYPE_CHECKING:
-    from agent.keys.trust import TrustDocument
-    from agent.opening.recorded import Place
+    from agent.export.recorded import Place
+    from agent.trust.document import TrustDocument
 
 
 def annotate_command(
@@ -65,8 +65,8 @@ def annotate_command(
     """
     import os
 
+    from agent.audit.annotating import add_annotation
     from agent.clock import SystemClocks
-    from agent.evidence.annotating import add_annotation
     from agent.evidence.annotation import Content
     from agent.keys.files import load_signer
     from agent.storage.disk import DiskStorage
@@ -105,9 +105,9 @@ def _trust(place: "Place", trust: Path | None) -> "TrustDocument":
     from agent.errors import KeyFileError
     from agent.evidence import layout
     from agent.keys.files import read_token
-    from agent.keys.trust import read_unpinned
-    from agent.verification.authority import text
-    from agent.verification.tree import below
+    from agent.trust.document import read_unpinned
+    from agent.verify.authority import text
+    from agent.verify.tree import below
 
     if trust is not None:
         return read_unpinned(read_token(trust))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent import output
-from agent.cli.asking import PassphraseFileOption, ask_recorder, login_name, passphrase_of
+from agent.cli.prompts import PassphraseFileOption, ask_recorder, login_name, passphrase_of
 
 if TYPE_CHECKING:
-    from agent.keys.trust import TrustDocument
+    from agent.trust.document import TrustDocument
 
 _TRUST = "trust.jws"
 
@@ -97,9 +97,9 @@ def authorize_command(
     import os
 
     from agent.clock import NS, SystemClocks, utc_text
-    from agent.keys import authorization
     from agent.keys.files import load_signer
-    from agent.keys.trust import RANKS
+    from agent.trust import authorization
+    from agent.trust.document import RANKS
 
     _one_of("--action", action, authorization.ACTIONS)
     _one_of("--type", authority, tuple(authorization.OFFICES))
@@ -155,10 +155,10 @@ def _given(option: str, value: str | None) -> str:
 
 def _trust(trust: Path | None, config: Path | None, key: Path) -> "TrustDocument":
     """Not pinned: the camera checks against its own; here it says what the camera would say."""
-    from agent import config as configuration
+    from agent.config import recorder as configuration
     from agent.errors import KeyFileError
     from agent.keys.files import read_token
-    from agent.keys.trust import read_unpinned
+    from agent.trust.document import read_unpinned
 
     if trust is None and config is not None:
         trust = configuration.resolve(config, configuration.load(config).device.trust)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from agent import output
-from agent.cli.asking import ask_recorder
+from agent.cli.prompts import ask_recorder
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", help="The running recorder's configuration file.", show_default=False)

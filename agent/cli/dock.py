@@ -32,6 +32,6 @@ def dock_command(
         raise typer.BadParameter("name a configuration with --config FILE", param_hint="--config")
     from agent.dock.config import DockConfig, load
     from agent.dock.service import Service
-    from agent.ending import until_told
+    from agent.process.termination import until_told
 
     Service(load(config, DockConfig), config, say=output.log).run(until_told())

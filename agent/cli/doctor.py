@@ -39,10 +39,10 @@ def doctor_command(
 
     Example: bwc-agent doctor --config pilot/device/config.toml
     """
-    from agent import config as configuration
     from agent.clock import SystemClocks
+    from agent.config import recorder as configuration
+    from agent.doctor.checks import ask_running, check_all
     from agent.errors import ConfigError
-    from agent.recorder.checks import ask_running, check_all
     from agent.recorder.configuration import replacement
 
     findings = []
@@ -58,7 +58,7 @@ def doctor_command(
         problem = f"{error}; a recorder starts with the {origin} one, and what follows is of that"
     clocks = SystemClocks()
     if hardware:
-        from agent.recorder.hardware_checks import Bench, check_hardware
+        from agent.doctor.hardware_checks import Bench, check_hardware
 
         if ask_running(configuration.resolve(config, loaded.run.directory)) is not None:
             raise ConfigError("a recorder runs with this configuration and holds what is to be tested; end it first")

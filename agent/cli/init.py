@@ -37,12 +37,12 @@ def init_command(
     from urllib.parse import urlsplit
 
     from agent.clock import SystemClocks
-    from agent.config_template import STATE, write_config
-    from agent.controls.config import BENCH_CONTROLS
+    from agent.config.template import STATE, write_config
     from agent.errors import ConfigError
-    from agent.keys.provision import provision
-    from agent.policy.first import sign_first_bundle
-    from agent.station.provision import PORT, make_broker
+    from agent.gpio.config import BENCH_CONTROLS
+    from agent.provisioning.agency import provision
+    from agent.provisioning.docking import PORT, make_broker
+    from agent.provisioning.first_bundle import sign_first_bundle
 
     _check_name("--agency", agency)
     _check_name("--device", device)
@@ -101,7 +101,7 @@ def _check_name(option: str, name: str) -> None:
     import msgspec
 
     from agent.errors import ConfigError
-    from agent.keys.records import Name
+    from agent.trust.records import Name
 
     try:
         msgspec.convert(name, Name)
@@ -118,7 +118,7 @@ def _check_camera(camera: str) -> bool:
     Raises:
         ConfigError: It is none that there is, or its film is not on this machine.
     """
-    from agent.config import SourceSection
+    from agent.config.recorder import SourceSection
     from agent.errors import ConfigError
 
     source = SourceSection(camera=camera)

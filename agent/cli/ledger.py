@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent import output
-from agent.cli.asking import PassphraseFileOption, passphrase_of
+from agent.cli.prompts import PassphraseFileOption, passphrase_of
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from agent.ledger.ledger import Ledger
-    from agent.ledger.replay import Replay
-    from agent.ledger.rows import Event, Request
-    from agent.ledger.timekeeping import Span
+    from agent.audit.ledger import Ledger
+    from agent.audit.replay import Replay
+    from agent.audit.rows import Event, Request
+    from agent.audit.timekeeping import Span
     from agent.seal.recipients import RecipientKey
-    from agent.verification.tree import Tree
+    from agent.verify.tree import Tree
 
 WIDTH = 140
 """Columns where there is no terminal to ask."""
@@ -93,10 +93,10 @@ def ledger_command(
 
     Example: bwc-agent ledger /media/card/evidence --key custodian.pem --replay
     """
+    from agent.audit.ledger import read_ledger
     from agent.errors import EvidenceError
     from agent.keys.files import load_recipient_key
-    from agent.ledger.ledger import read_ledger
-    from agent.verification.tree import find
+    from agent.verify.tree import find
 
     if replay and key is None:
         raise typer.BadParameter("a replay needs the sealed details: give --key", param_hint="--replay")
@@ -153,9 +153,9 @@ def told(ledger: "Ledger", console: "Console", *, opened: bool = False, everythi
 
 
 def _tell_head(ledger: "Ledger", console: "Console") -> None:
-    from agent.ledger.ledger import NOTICE
-    from agent.ledger.timekeeping import POST_ROLL
-    from agent.verification.findings import number
+    from agent.audit.ledger import NOTICE
+    from agent.audit.timekeeping import POST_ROLL
+    from agent.verify.findings import number
 
     first, last = ledger.first, ledger.last
     who = " ".join(filter(None, (ledger.agency, ledger.device))) or "a device without a certificate"
@@ -283,14 +283,14 @@ def _length(us: int) -> str:
 
 
 def _replayed(tree: "Tree", folder: str, key: "RecipientKey") -> "Replay":
-    from agent.ledger.replay import replay
-    from agent.ledger.replay_policies import policies_at_hand
+    from agent.audit.replay import replay
+    from agent.audit.replay_policies import policies_at_hand
 
     return replay(tree, folder, key, policies_at_hand(tree, folder))
 
 
 def _tell_replay(replayed: "Replay", console: "Console") -> None:
-    from agent.verification.findings import number
+    from agent.verify.findings import number
 
     said = (
         f"replayed {number(replayed.lines, 'line')} of {number(replayed.boots, 'boot')} through the core: "

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent import output
-from agent.cli.asking import PassphraseFileOption, RecordingOption, choose_recording, passphrase_of
+from agent.cli.prompts import PassphraseFileOption, RecordingOption, choose_recording, passphrase_of
 
 if TYPE_CHECKING:
-    from agent.keys.trust import TrustDocument
-    from agent.opening.opened import Opened
-    from agent.opening.recorded import Place
-    from agent.verification.findings import Report
+    from agent.export.opened import Opened
+    from agent.export.recorded import Place
+    from agent.trust.document import TrustDocument
+    from agent.verify.findings import Report
 
 MOST_TOLD = 10
 """Findings, gaps and events of a kind that are told one by one; `--json` has them all."""
@@ -63,8 +63,8 @@ def open_command(
 
     Example: bwc-agent open /media/card/evidence --key custodian.pem --trust trust.jws --out stop.mp4
     """
+    from agent.export.recording import check_key, open_recording, refuse_existing
     from agent.keys.files import load_recipient_key
-    from agent.opening.opening import check_key, open_recording, refuse_existing
 
     place = choose_recording(directory, recording)
     refuse_existing(out)
@@ -88,7 +88,7 @@ def open_command(
 
 def told(opened: "Opened", notes: list[str]) -> Iterator[str]:
     """What it came to, in lines."""
-    from agent.opening.opened import event_sentence, file_sentence, gap_sentence
+    from agent.export.opened import event_sentence, file_sentence, gap_sentence
 
     yield from map(file_sentence, opened.files)
     yield from _some([f"gap: {gap_sentence(gap)}" for file in opened.files for gap in file.gaps])
@@ -113,9 +113,9 @@ def _check(place: "Place", trust: Path | None) -> tuple[bool, list[str]]:
     """
     from agent.errors import EvidenceError
     from agent.keys.files import read_token
-    from agent.keys.trust import read_unpinned
-    from agent.verification.findings import Verdict, number
-    from agent.verification.verify import verify
+    from agent.trust.document import read_unpinned
+    from agent.verify.findings import Verdict, number
+    from agent.verify.verifier import verify
 
     given: TrustDocument | None = None if trust is None else read_unpinned(read_token(trust))
     with _progress("checking") as progress:

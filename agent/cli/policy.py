@@ -11,7 +11,7 @@ import typer
 from agent import output
 
 if TYPE_CHECKING:
-    from agent.core.limits import Limits
+    from agent.domain.limits import Limits
     from agent.policy.bundle import Trigger
     from agent.policy.cases import Failure
     from agent.policy.engine import Decision, Engine
@@ -157,7 +157,7 @@ def sign(
     Example: bwc-agent policy sign us-il --key file:policy.pem --agency city-pd --version 4 -o policy-4.jws
     """
     from agent.clock import NS, SystemClocks
-    from agent.core.gestures_layout import DEFAULT_LAYOUTS, parse_layout
+    from agent.domain.layout import DEFAULT_LAYOUTS, parse_layout
     from agent.errors import PolicyError
     from agent.keys.files import load_signer, needs_passphrase, write_new
     from agent.policy.bundle import sign_bundle
@@ -216,7 +216,7 @@ def publish(
     from agent.errors import ConfigError
     from agent.keys.files import read_token
     from agent.station.config import PublisherConfig, pinned_trust
-    from agent.station.publisher import Handed, check_bundle, hand_over
+    from agent.station.publisher import Published, check_bundle, hand_over
 
     try:
         msgspec.convert(device or "any", Name)
@@ -227,13 +227,13 @@ def publish(
     trust = pinned_trust(config, settings.publisher)
     checked = check_bundle(read_token(bundle), trust, clocks.wall().utc_ns)
     handed = hand_over(checked, resolved(config, settings.broker), device=device or None, clocks=clocks)
-    unread = handed is Handed.UNREAD and bool(device)
+    unread = handed is Published.UNREAD and bool(device)
     what = f"version {checked.version} ({checked.pack.name})"
     if as_json:
         told = {"agency": checked.agency, "device": device or None, "version": checked.version}
-        known = None if handed is Handed.UNKNOWN else not unread
+        known = None if handed is Published.UNKNOWN else not unread
         output.line(json.dumps({**told, "bundle": checked.digest, "delivered": known}))
-    elif handed is Handed.UNKNOWN:
+    elif handed is Published.UNKNOWN:
         to = device or f"all cameras of {checked.agency}"
         output.line(f"{what} is with the broker, for {to}; over MQTT 3.1.1 it does not say whether it passes it on")
     elif unread:
@@ -349,9 +349,9 @@ def _engines(pack: str) -> "Callable[[str], Engine]":
 
 def _standard_input() -> "tuple[object, Decision | None]":
     """The JSON object on standard input, or the denial that says what is wrong with it."""
+    from agent.encoding.strict_json import strict_json
     from agent.errors import EvidenceError
     from agent.policy.engine import refused
-    from agent.strict_json import strict_json
 
     try:
         return strict_json(sys.stdin.buffer.read(_MOST_BYTES + 1)), None
@@ -381,7 +381,7 @@ def _settings(path: Path | None) -> "tuple[dict[str, Any], dict[str, Trigger], L
 
     import msgspec
 
-    from agent.core.limits import Limits
+    from agent.domain.limits import Limits
     from agent.errors import PolicyError
     from agent.policy.bundle import Trigger
     from agent.policy.terms import Terms
@@ -405,8 +405,8 @@ def _bundle(path: Path, trust: Path | None) -> "tuple[Pack, dict[str, Any]]":
     from agent.clock import utc_text
     from agent.errors import PolicyError
     from agent.keys.files import read_token
-    from agent.keys.trust import read_unpinned
     from agent.policy.bundle import read_bundle
+    from agent.trust.document import read_unpinned
 
     if trust is None:
         raise PolicyError("expected --trust with the agency's trust document, to check the bundle's signature by")

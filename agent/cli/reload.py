@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from agent import output
-from agent.cli.asking import ask_recorder
+from agent.cli.prompts import ask_recorder
 
 
 def reload_command(

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from agent.keys.tls import Authority
+    from agent.simulator.recorder import Office
+    from agent.simulator.report import Measured
+    from agent.simulator.shift_change import Progress
     from agent.station.fleet import Row
-    from agent.station.measured import Measured
-    from agent.station.simulate import Progress
-    from agent.station.simulated import Office
     from agent.station.store import Store
+    from agent.trust.tls import CertificateAuthority
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The station's configuration file.", show_default=False)]
 
@@ -47,8 +47,8 @@ def station_command(config: ConfigOption) -> None:
     """
     from agent.clock import SystemClocks
     from agent.dock.config import load, resolve, resolved
-    from agent.ending import until_told
     from agent.keys import files
+    from agent.process.termination import until_told
     from agent.station.config import StationConfig, pinned_trust
     from agent.station.service import Station
     from agent.station.store import Store
@@ -273,8 +273,8 @@ def simulate(
     import random
 
     from agent.clock import SystemClocks
-    from agent.station.simulate import Plan
-    from agent.station.simulate import simulate as run
+    from agent.simulator.shift_change import Plan
+    from agent.simulator.shift_change import simulate as run
 
     clocks = SystemClocks()
     plan = Plan(
@@ -317,8 +317,8 @@ def rabbitmq(
     Example: bwc-agent fleet rabbitmq cluster --agency city-pd --authority pilot/agency/broker-ca/broker-ca.pem
     --node broker-1.example --node broker-2.example --node broker-3.example --device camera-7
     """
-    from agent.keys.provision import DEFAULT_LIFETIME_DAYS
-    from agent.station.cluster import make_cluster
+    from agent.brokers.rabbitmq_cluster import make_cluster
+    from agent.provisioning.agency import DEFAULT_LIFETIME_DAYS
 
     made = _authority(authority, agency, days=DEFAULT_LIFETIME_DAYS)
     for place in make_cluster(directory, made, agency=agency, hosts=nodes, devices=devices, port=port):
@@ -326,16 +326,16 @@ def rabbitmq(
     output.line(f"[broker] of docks and stations: host = {json.dumps(nodes[0])}, others = {json.dumps(nodes[1:])}")
 
 
-def _authority(path: Path, agency: str, *, days: int) -> "Authority":
+def _authority(path: Path, agency: str, *, days: int) -> "CertificateAuthority":
     """The agency's CA, from its key."""
     from agent.clock import NS, SystemClocks
     from agent.keys import files
-    from agent.keys.records import Validity
-    from agent.keys.tls import Authority
+    from agent.trust.records import Validity
+    from agent.trust.tls import CertificateAuthority
 
     secret = output.ask_secret("Passphrase") if files.needs_passphrase(path) else None
     now = SystemClocks().wall().utc_ns
-    return Authority(
+    return CertificateAuthority(
         agency, Validity(now - 3600 * NS, now + days * 86_400 * NS), files.load_tls_authority(path, secret)
     )
 
@@ -358,8 +358,8 @@ def _place(url: str) -> tuple[str, int]:
 def _office(root: Path | None, trust: Path | None) -> "Office | None":
     from agent.errors import ConfigError
     from agent.keys import files
-    from agent.keys.trust import read_unpinned
-    from agent.station.simulated import Office
+    from agent.simulator.recorder import Office
+    from agent.trust.document import read_unpinned
 
     if root is None and trust is None:
         return None
@@ -403,10 +403,10 @@ def _watching(devices: int) -> "Iterator[Callable[[Progress], None]]":
 def _measured(measured: "Measured") -> "Table":
     from rich.table import Table
 
-    from agent.station.measured import COUNTED, NAMES, percentiles
+    from agent.simulator.report import COUNTED, NAMES, percentiles
 
     counted = ", ".join(f"{name.replace('_', ' ')} {getattr(measured, name)}" for name in COUNTED)
-    table = Table(title=f"{counted}; {measured.seconds:.1f} s", caption="ms; what each is: agent.station.measured")
+    table = Table(title=f"{counted}; {measured.seconds:.1f} s", caption="ms; what each is: agent.simulator.report")
     for name in ("", "count", "p50", "p95", "p99", "max"):
         table.add_column(name, justify="left" if not name else "right")
     for name in NAMES:

@@ -11,7 +11,7 @@ import typer
 from agent import output
 
 if TYPE_CHECKING:
-    from agent.verification.findings import Finding, Report
+    from agent.verify.findings import Finding, Report
 
 LONG = 64 << 20
 """Bytes from which on a person wants to see how far it came."""
@@ -48,9 +48,9 @@ def verify_command(
     """
     from agent.errors import BwcError
     from agent.keys.files import read_token
-    from agent.keys.trust import read_unpinned
-    from agent.verification.findings import Verdict
-    from agent.verification.verify import verify
+    from agent.trust.document import read_unpinned
+    from agent.verify.findings import Verdict
+    from agent.verify.verifier import verify
 
     try:
         given = None if trust is None else read_unpinned(read_token(trust))
@@ -72,7 +72,7 @@ def verify_command(
 
 def told(report: "Report") -> Iterator[str]:
     """A report in lines, the summary last. Intact segments are told with their recording, not one by one."""
-    from agent.verification.findings import Code
+    from agent.verify.findings import Code
 
     hidden = {Code.SEGMENT_INTACT}
     shown = [finding for finding in report.findings if finding.code not in hidden]

@@ -16,10 +16,10 @@ from agent.demo.sockets import SocketWatch
 from agent.demo.stage import Background, RecorderProcess, Transcript, run_tool, signals_held
 from agent.dock import journal
 from agent.errors import ConfigError
-from agent.keys.tls import CA_CERTIFICATE
 from agent.station.fleet import Row, rows
 from agent.station.store import Store
 from agent.storage.disk import DiskStorage
+from agent.trust.tls import CA_CERTIFICATE
 
 SBIN = "/usr/sbin:/usr/local/sbin"
 CONTACT = "dock_contact"

@@ -18,7 +18,7 @@ from amqtt.broker import Broker
 from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
-from agent.keys.tls import CA_CERTIFICATE, CERTIFICATE, KEY, REVOKED
+from agent.trust.tls import CA_CERTIFICATE, CERTIFICATE, KEY, REVOKED
 
 _LISTENER = "default"
 _CONFIG = {

@@ -14,7 +14,7 @@ from typing import Any, Self
 from agent import output
 from agent.demo.sockets import alone
 from agent.errors import BwcError, ControlError
-from agent.recorder.local_socket import ask
+from agent.recorder.ipc.local_socket import ask
 
 PATIENCE_S = 20.0
 LOOK_S = 0.05

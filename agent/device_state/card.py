@@ -9,12 +9,12 @@ from typing import BinaryIO
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
 from agent.device_state.compare import CardView
-from agent.device_state.record import DeviceState, Mark
+from agent.device_state.record import DeviceState, HighWaterMark
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
-from agent.evidence.attested import read_boot
-from agent.evidence.history import Left, Tail, names_in
-from agent.evidence.journal import MAX_LINE, Line, parse_line, split_lines
+from agent.journal.attested import read_boot
+from agent.journal.boot_recovery import JournalTail, RecoveryState, names_in
+from agent.journal.format import MAX_LINE, Line, parse_line, split_lines
 from agent.storage.interface import Storage
 
 ID_BYTES = 16
@@ -41,7 +41,11 @@ def card_id(storage: Storage) -> str:
 
 
 def view_of(
-    storage: Storage, tail: Tail, left: Left, state: DeviceState | None, identity: PublicKey | None = None
+    storage: Storage,
+    tail: JournalTail,
+    left: RecoveryState,
+    state: DeviceState | None,
+    identity: PublicKey | None = None,
 ) -> CardView:
     """The card as `agent.device_state.compare` wants it.
 
@@ -74,7 +78,7 @@ def view_of(
     )
 
 
-def _mark_hash(storage: Storage, tail: Tail, mark: Mark, identity: PublicKey | None) -> str:
+def _mark_hash(storage: Storage, tail: JournalTail, mark: HighWaterMark, identity: PublicKey | None) -> str:
     """The hash of the line that the mark names, or another text where the chain does not reach it.
 
     A line that is there counts only with all that stands before it in its file: else whoever alters the first line has

@@ -19,9 +19,9 @@ The rules, in order:
 
 from dataclasses import dataclass, field
 
-from agent.device_state.record import Mark, Running
+from agent.device_state.record import HighWaterMark, Running
 from agent.device_state.store import Found, Loaded
-from agent.evidence.entries import Carried
+from agent.journal.entries import PersistedState
 
 CARD_ROLLED_BACK = "card_rolled_back"
 CARD_REPLACED = "card_replaced"
@@ -58,7 +58,7 @@ class CardView:
     own_hash: str = ""
     present: frozenset[str] = frozenset()
     running: str = ""
-    carried: Carried = field(default_factory=Carried)
+    carried: PersistedState = field(default_factory=PersistedState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ class Comparison:
         whole: The card was in use before, and holds all that it then held: lines in between are on other cards.
     """
 
-    carried: Carried
+    carried: PersistedState
     running: Running | None = None
     events: tuple[TamperEvent, ...] = ()
-    goes_on_from: Mark | None = None
+    goes_on_from: HighWaterMark | None = None
     boot: int = 0
     missing_lines: int = 0
     missing_boots: int = 0
@@ -111,7 +111,7 @@ def compare(view: CardView, loaded: Loaded) -> Comparison:
     goes_on_from = None
     if mark is not None and not holds:
         lines, boots = max(0, mark.line - view.line), max(0, mark.boot - view.boot)
-        goes_on_from = Mark(max(mark.boot, view.boot), max(mark.line, view.line), mark.head)
+        goes_on_from = HighWaterMark(max(mark.boot, view.boot), max(mark.line, view.line), mark.head)
         own = None if same_card else state.cards.get(view.card)
         whole = own is not None and own.head == view.own_hash
         put_back = (same_card and not (view.empty and not view.card)) or (own is not None and not whole)
@@ -147,7 +147,7 @@ def _without_state(view: CardView, loaded: Loaded) -> tuple[TamperEvent, ...]:
     return (TamperEvent(STATE_LOST, detail),)
 
 
-def _missing(view: CardView, mark: Mark, lines: int, boots: int) -> str:
+def _missing(view: CardView, mark: HighWaterMark, lines: int, boots: int) -> str:
     there = f"the newest there is line {view.line} of boot {view.boot}" if view.line else "there is none"
     known = f"line {mark.line} of boot {mark.boot} was on storage"
     if view.mark_hash:
@@ -164,7 +164,9 @@ def _missing_recordings(
     return tuple(recording for recording in asked if recording not in view.present)
 
 
-def _stricter(view: CardView, state: Carried, running: Running | None, *, goes_on: Running | None) -> Carried:
+def _stricter(
+    view: CardView, state: PersistedState, running: Running | None, *, goes_on: Running | None
+) -> PersistedState:
     """Rule 3. What belongs to a recording counts from whoever speaks of the one that goes on."""
     card = view.carried
     of_state = running.recording if running is not None else ""
@@ -175,7 +177,7 @@ def _stricter(view: CardView, state: Carried, running: Running | None, *, goes_o
     others = sorted((age, name) for name, age in card.triggers.items() if name not in state.triggers)[-room:]
     known = [(name, age) for name, age in card.triggers.items() if name in state.triggers]
     ages = [*state.triggers.items(), *known, *((name, age) for age, name in others if room)]
-    return Carried(
+    return PersistedState(
         latched=state.latched or card.latched,
         policy_version=max(state.policy_version, card.policy_version),
         triggers={name: min(age for other, age in ages if other == name) for name, _ in ages},

@@ -9,9 +9,9 @@ import msgspec
 
 from agent.errors import EvidenceError
 from agent.keys import jws
-from agent.keys.records import Name, Record, as_record
 from agent.keys.signer import Signer
 from agent.storage.interface import ReplacedFile
+from agent.trust.records import Name, Record, as_record
 
 TYP = "bwc-configuration+jws"
 FILE = "last-configuration.jws"

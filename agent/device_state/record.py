@@ -9,11 +9,11 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from agent.clock import WallReading, parse_utc
+from agent.encoding.strict_json import encode_json, sha256_hex
 from agent.errors import EvidenceError
-from agent.evidence.entries import Carried
-from agent.keys.records import Name, Record, Sha256, TimeRecord
-from agent.keys.replay_guard import UsedTokens
-from agent.strict_json import encode_json, sha256_hex
+from agent.journal.entries import PersistedState
+from agent.trust.records import Name, Record, Sha256, TimeRecord
+from agent.trust.replay_guard import UsedTokens
 
 VERSION: Final = 1
 MOST_RECORDINGS = 32
@@ -35,7 +35,7 @@ _ByTrigger = Annotated[dict[_Known, Count], msgspec.Meta(max_length=MOST_TRIGGER
 _ByAction = Annotated[dict[_Known, Count], msgspec.Meta(max_length=_MOST_ACTIONS)]
 
 
-class Mark(Record, frozen=True, forbid_unknown_fields=True):
+class HighWaterMark(Record, frozen=True, forbid_unknown_fields=True):
     """A journal line that was on storage when the state was saved: the high-water mark.
 
     Attributes:
@@ -92,8 +92,10 @@ class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
     counter: Count = 0
     boot: Count = 0
     card: _CardId = ""
-    mark: Mark | None = None
-    cards: Annotated[dict[_KnownCard, Mark], msgspec.Meta(max_length=MOST_CARDS)] = msgspec.field(default_factory=dict)
+    mark: HighWaterMark | None = None
+    cards: Annotated[dict[_KnownCard, HighWaterMark], msgspec.Meta(max_length=MOST_CARDS)] = msgspec.field(
+        default_factory=dict
+    )
     time: TimeRecord | None = None
     policy_version: Count = 0
     policy_digest: _Digest = ""
@@ -115,9 +117,9 @@ class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
     version: Literal[1] = VERSION
 
     @property
-    def carried(self) -> Carried:
+    def carried(self) -> PersistedState:
         """The part that a boot line states too."""
-        return Carried(
+        return PersistedState(
             latched=self.latched,
             policy_version=self.policy_version,
             triggers=dict(self.triggers),
@@ -137,7 +139,7 @@ class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
         return None if self.time is None else self.time.reading()
 
 
-def with_carried(state: DeviceState, carried: Carried) -> DeviceState:
+def with_carried(state: DeviceState, carried: PersistedState) -> DeviceState:
     """The state with the part that a boot line states too, cut to the state's bounds.
 
     Of more triggers than fit the most recent ones stay. A name too long for the state is cut, not left out: it still

@@ -20,15 +20,15 @@ import msgspec
 
 from agent import output
 from agent.clock import NS, Clocks
-from agent.device_state.record import MOST_RECORDINGS, DeviceState, Mark, Running, with_carried
+from agent.device_state.record import MOST_RECORDINGS, DeviceState, HighWaterMark, Running, with_carried
 from agent.device_state.store import Found, Loaded, StateStore
 from agent.errors import EvidenceError, StorageError
-from agent.evidence import entries
-from agent.evidence.carried import Carry
-from agent.evidence.journal import CHECKPOINT_TYPE, Line, checkpoint_payload, parse_line, split_lines
+from agent.journal import entries
+from agent.journal.format import CHECKPOINT_TYPE, Line, checkpoint_payload, parse_line, split_lines
+from agent.journal.persisted_state import PersistedStateBuilder
 from agent.keys import jws
-from agent.keys.records import TimeRecord
-from agent.keys.replay_guard import UsedTokens
+from agent.trust.records import TimeRecord
+from agent.trust.replay_guard import UsedTokens
 
 SAVE_NS = NS
 """A change is saved within this time, and no more than once in it."""
@@ -82,7 +82,7 @@ class StateUpdater:
         self._recordings: tuple[str, ...] = ()
         self._running: Running | None = None
         self._line: Line | None = None
-        self._carry: Carry | None = None
+        self._carry: PersistedStateBuilder | None = None
         self._used: UsedTokens | None = None
         self._policy = (0, "")
         self._fresh = False
@@ -137,7 +137,7 @@ class StateUpdater:
             self._fresh = fresh
             self._recordings, self._running = state.recordings, state.running
             self._policy = (state.policy_version, state.policy_digest)
-            self._carry = Carry()
+            self._carry = PersistedStateBuilder()
             self._line = None
 
     # -- what the journal tells ---------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class StateUpdater:
                 return
             self._kept = msgspec.structs.replace(
                 state,
-                mark=Mark(state.boot, line.n, line.hash),
+                mark=HighWaterMark(state.boot, line.n, line.hash),
                 time=TimeRecord.of(line.wall),
                 running=self._running,
                 recordings=self._recordings,
@@ -363,7 +363,7 @@ class StateUpdater:
 
 def _stricter(now: DeviceState, before: DeviceState) -> DeviceState:
     """A state of this boot, and one of before that could not be read when it began."""
-    carried = entries.Carried(
+    carried = entries.PersistedState(
         latched=now.latched or before.latched,
         policy_version=max(now.policy_version, before.policy_version),
         triggers={**before.triggers, **now.triggers},

@@ -3,11 +3,11 @@
 from agent.device_state.store import Found
 from agent.device_state.updater import StateUpdater
 from agent.errors import EvidenceError, StorageError
-from agent.keys.replay_guard import UsedTokens
+from agent.trust.replay_guard import UsedTokens
 
 
-class UsedInState:
-    """`agent.keys.replay_guard.UsedRecord` over the device state.
+class UsedTokensInState:
+    """`agent.trust.replay_guard.UsedRecord` over the device state.
 
     Args:
         updater: Keeps the state.

@@ -1,14 +1,14 @@
 """The journal, read from beside it: lines in order, from a place on, no further than what is durable.
 
 The dock hands on what stands there. It judges one thing: a line that the recorder signs in the write that stores it
-(`agent.evidence.belief`), and that no checkpoint signs, is handed on with `unattested`: true in its entry. A line that
+(`agent.journal.belief`), and that no checkpoint signs, is handed on with `unattested`: true in its entry. A line that
 is no line, or has a value that no recorder writes and no event may hold (`agent.dock.messages`), ends a file's reading;
 the next boot's file goes on, as the journal does.
 
-Whoever has the card can lay files with any number in their names beside the journal's. As in `agent.evidence.history` a
-file counts only if its first line bears that very boot's certificate, signed by the device's key: one that is planted
-far ahead would else be read for the newest, and what the recorder writes no more. Whose key that is the device
-certificate beside the journal says. It is taken at its word here, for a station checks it.
+Whoever has the card can lay files with any number in their names beside the journal's. As in
+`agent.journal.boot_recovery` a file counts only if its first line bears that very boot's certificate, signed by the
+device's key: a planted one would otherwise be taken for the newest, and the recorder's own file would not be read.
+Whose key that is, the device certificate beside the journal says, which is not checked here: a station checks it.
 """
 
 import errno
@@ -21,18 +21,18 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
 from agent.dock.messages import MAX_FIELDS, EntryName, Event, EventData, Line, Text, Utc, decode, encode
+from agent.encoding.strict_json import sha256_hex, strict_json
 from agent.errors import EvidenceError, KeyFileError, StorageError
 from agent.evidence import layout
-from agent.evidence.belief import SIGNED_KINDS
+from agent.journal.belief import SIGNED_KINDS
 from agent.keys import jws
 from agent.keys.jwk import public_key
 from agent.storage.interface import Storage
-from agent.strict_json import sha256_hex, strict_json
 
 BOOT_TYP = "bwc-boot+jws"
 DEVICE_TYP = "bwc-device+jws"
 CHECKPOINT_TYPE = "bwc-checkpoint+jws"
-"""As `agent.keys.certificates` and `agent.evidence.journal` have them, which are not imported: they bring along much
+"""As `agent.trust.certificates` and `agent.journal.format` have them, which are not imported: they bring along much
 that the dock has no use for."""
 MAX_LINE = 1 << 16
 _ALWAYS = frozenset(
@@ -95,7 +95,7 @@ class _Fields(msgspec.Struct, frozen=True):
     entry: Annotated[dict[EntryName, Any], msgspec.Meta(max_length=MAX_FIELDS)]
 
 
-class Read(NamedTuple):
+class JournalEvent(NamedTuple):
     """A line of the journal as far as a dock looks at it.
 
     `attested` is false of a line that the recorder would have signed in the write that stored it, and that no
@@ -167,7 +167,7 @@ class Read(NamedTuple):
         return Event(id=self.hash, source=source, type=f"bwc.v1.{self.kind}", time=fields["utc"], data=data)
 
 
-def parse(raw: bytes) -> Read | None:
+def parse(raw: bytes) -> JournalEvent | None:
     """A line, given without its line feed; None if it is none."""
     try:
         fields = strict_json(raw)
@@ -177,7 +177,7 @@ def parse(raw: bytes) -> Read | None:
     kind = line.entry.get("kind")
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         return None
-    return Read(line.n, sha256_hex(raw), fields)
+    return JournalEvent(line.n, sha256_hex(raw), fields)
 
 
 class Reader:
@@ -201,7 +201,7 @@ class Reader:
         self._offset = 0
         self._last = 0
 
-    def lines(self, until: int, most: int) -> Iterator[Read]:
+    def lines(self, until: int, most: int) -> Iterator[JournalEvent]:
         """The next lines, at most `most` of them and none above number `until`.
 
         Raises:
@@ -232,7 +232,7 @@ class Reader:
                 if most <= 0:
                     return
 
-    def _is_attested(self, boot: int, line: Read, following: bytes) -> bool:
+    def _is_attested(self, boot: int, line: JournalEvent, following: bytes) -> bool:
         """False of a line that needs the checkpoint that follows, and has none by this boot's key."""
         refusal = line.kind == "decided" and line.fields["entry"].get("allowed") is False
         if line.kind not in SIGNED_KINDS or refusal:  # a refusal permits nothing, and its signature may come later
@@ -299,7 +299,7 @@ class Reader:
             while (raw := stream.readline(MAX_LINE + 1)).endswith(b"\n"):
                 yield raw[:-1]
 
-    def _first(self, boot: int) -> Read | None:
+    def _first(self, boot: int) -> JournalEvent | None:
         raw = next(self._raw(boot, 0), None)
         return None if raw is None else parse(raw)
 

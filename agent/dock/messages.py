@@ -9,7 +9,7 @@ No message starts, stops, pauses or mutes anything; none holds a position, a per
 
 Each side treats the other as hostile. Every field has a bound that the published schemas state: texts and lists a
 length, integers 2^53 - 1 (RFC 8259, 6: what every JSON reader can hold), and a message of a device or a station is at
-most `MAX_JSON` bytes, nested at most `agent.strict_json.MAX_DEPTH` deep. What is beyond is refused as a whole.
+most `MAX_JSON` bytes, nested at most `agent.encoding.strict_json.MAX_DEPTH` deep. What is beyond is refused as a whole.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from agent.encoding.strict_json import encode_json, strict_json
 from agent.errors import EvidenceError
-from agent.strict_json import encode_json, strict_json
 
 ROOT = "bwc/v1"
 MAX_MESSAGE = (1 << 20) + (1 << 12)
@@ -182,7 +182,7 @@ class Status(Message, frozen=True, kw_only=True):
 
 
 class EventData(Message, frozen=True, kw_only=True):
-    """A journal line's public part: number, hash, time with provenance, and the entry (`agent.evidence.entries`).
+    """A journal line's public part: number, hash, time with provenance, and the entry (`agent.journal.entries`).
 
     A boot's entry comes without its certificate. One with which the event would exceed `MAX_JSON` comes as its kind
     alone, with `left_out` true: the journal itself has it.

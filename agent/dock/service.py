@@ -38,9 +38,9 @@ from agent.dock.messages import (
 )
 from agent.dock.mqtt import Connection, Received
 from agent.dock.session import Cursor, Session
+from agent.encoding.strict_json import strict_json
 from agent.errors import ConfigError, EvidenceError, StorageError
 from agent.storage.disk import DiskStorage, WholeFile
-from agent.strict_json import strict_json
 
 STALE_NS = 10 * NS
 TURN_S = 0.1

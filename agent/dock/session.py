@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import msgspec
 
 from agent.clock import NS
-from agent.dock.journal import Read
+from agent.dock.journal import JournalEvent
 from agent.dock.messages import Ack, Publication, SinceDock, State, Status, Topics, encode
 
 WINDOW = 64
@@ -49,7 +49,7 @@ class Cursor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(slots=True)
 class _Pending:
-    line: Read
+    line: JournalEvent
     payload: bytes
     acknowledged: bool = False
 
@@ -121,7 +121,7 @@ class Session:
         self._unsent = deque(pending for pending in self._pending if not pending.acknowledged)
         self._heard_ns = now_ns
 
-    def take(self, lines: Sequence[Read]) -> None:
+    def take(self, lines: Sequence[JournalEvent]) -> None:
         """Lines that were read: what a station should know of is to be sent, the rest is done with."""
         for line in lines:
             if line.told:
@@ -182,7 +182,7 @@ class Session:
         return [self._state("undocked", self._name)]
 
 
-def _counted(cursor: Cursor, lines: Sequence[Read]) -> dict[str, int]:
+def _counted(cursor: Cursor, lines: Sequence[JournalEvent]) -> dict[str, int]:
     """What was counted up to a cursor, and these lines besides."""
     counts = [line.counts for line in lines]
     return {name: getattr(cursor, name) + sum(name in each for each in counts) for name in SinceDock.__struct_fields__}

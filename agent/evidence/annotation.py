@@ -28,16 +28,16 @@ from typing import Annotated, Any
 import msgspec
 
 from agent.clock import WallReading
+from agent.encoding.strict_json import b64, encode_json, sha256_hex, strict_json, unb64
 from agent.errors import EvidenceError
 from agent.keys import jws
-from agent.keys.records import Label, Name, Record, Sha256, TimeRecord, as_record
 from agent.keys.signer import Signer
-from agent.keys.trust import DEFAULT_SET, Role, TrustDocument
 from agent.seal import message
 from agent.seal.reader import open_bytes
 from agent.seal.recipients import RecipientKey
 from agent.seal.writer import RandomBytes, seal_bytes
-from agent.strict_json import b64, encode_json, sha256_hex, strict_json, unb64
+from agent.trust.document import DEFAULT_SET, Role, TrustDocument
+from agent.trust.records import Label, Name, Record, Sha256, TimeRecord, as_record
 
 TYP = "bwc-annotation+jws"
 FORMAT = "bwc-annotation/1"

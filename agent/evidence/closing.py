@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from agent.digest import Sha256
+from agent.encoding.digest import Sha256
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import Details
@@ -23,7 +24,6 @@ from agent.evidence.segment import Identity, Place, signed_manifest
 from agent.keys import jws
 from agent.seal import message
 from agent.storage.interface import Storage, read_chunks
-from agent.strict_json import sha256_hex
 
 TAIL_BYTES = 256 << 20
 """The most that is read after the last attested byte. While recording, a second's worth follows it, or what was caught
@@ -37,7 +37,7 @@ CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ClosedSegment:
     """A segment that was closed.
 
     Attributes:
@@ -85,7 +85,7 @@ def close_unfinished(
     withheld: Sequence[Span] = (),
     most_bytes: int | None = None,
     pause: Callable[[], None] = lambda: None,
-) -> Closed:
+) -> ClosedSegment:
     """Sign and store the manifest of a segment that has none, by what is on storage.
 
     The sealed file is not touched: a torn end stays, is counted and hashed. What is in the segment the device can't
@@ -149,7 +149,7 @@ def close_unfinished(
     manifest = signed_manifest(identity, statement, details)
     storage.publish(target, manifest)
     torn = found.bytes - found.whole_bytes
-    return Closed(manifest, ended, found.whole_bytes, torn, statement.unread_bytes)
+    return ClosedSegment(manifest, ended, found.whole_bytes, torn, statement.unread_bytes)
 
 
 def readable(attested_bytes: int) -> int:
@@ -217,7 +217,7 @@ def _look(stream: BinaryIO, limit: int, header: str, pause: Callable[[], None]) 
         size += len(chunk)
         pause()
     try:
-        beginning = _Beginning(stream, size)
+        beginning = _Prefix(stream, size)
         beginning.seek(0)
         if header and sha256_hex(message.read_header(beginning).serialize()) != header:
             return _Found(size, digest.hexdigest())
@@ -228,7 +228,7 @@ def _look(stream: BinaryIO, limit: int, header: str, pause: Callable[[], None]) 
     return _Found(size, digest.hexdigest(), scan.whole_frames, scan.whole_bytes)
 
 
-class _Beginning:
+class _Prefix:
     """The first `size` bytes of a stream, as if there were no more."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
@@ -249,7 +249,7 @@ class _Beginning:
         return self._stream.read(left if size < 0 else min(size, left))
 
 
-def _closed_before(storage: Storage, target: str) -> Closed:
+def _closed_before(storage: Storage, target: str) -> ClosedSegment:
     """What an attempt has made that failed only after its manifest had a name: that manifest stands."""
     manifest = storage.read(target, MOST_STATEMENT)
     storage.publish(target, manifest)
@@ -258,4 +258,4 @@ def _closed_before(storage: Storage, target: str) -> Closed:
     except (EvidenceError, UnicodeDecodeError) as error:
         raise StorageError(errno.EEXIST, f"expected no manifest or one of ours at {target}: {error}") from error
     torn = statement.bytes - statement.whole_bytes
-    return Closed(manifest, statement.ended, statement.whole_bytes, torn, statement.unread_bytes)
+    return ClosedSegment(manifest, statement.ended, statement.whole_bytes, torn, statement.unread_bytes)

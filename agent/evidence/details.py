@@ -12,8 +12,8 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from agent.encoding.strict_json import b64, encode_json, strict_json, unb64
 from agent.errors import EvidenceError
-from agent.strict_json import b64, encode_json, strict_json, unb64
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12

@@ -13,6 +13,7 @@ from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError, KeyFileError, StorageError
 from agent.evidence import layout
 from agent.evidence.closing import MOST_STATEMENT, opening_hash
@@ -21,10 +22,9 @@ from agent.evidence.manifest import manifest as typed_manifest
 from agent.evidence.manifest import opening as typed_opening
 from agent.evidence.numbering import MOST_LOOKS, highest
 from agent.keys import jws
-from agent.keys.certificates import BOOT_TYP
 from agent.keys.jwk import public_key, thumbprint
 from agent.storage.interface import Storage
-from agent.strict_json import sha256_hex
+from agent.trust.certificates import BOOT_TYP
 
 MOST_CERTIFICATES = 64
 """Copies of boot certificates in one folder that are looked at, the newest ones."""

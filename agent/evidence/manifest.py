@@ -18,10 +18,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from agent.clock import WallReading, utc_text
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError
 from agent.evidence.names import RecordingId
 from agent.media.packet import Kind, StreamParameters
-from agent.strict_json import sha256_hex
 
 OPENING_TYPE = "bwc-opening+jws"
 MANIFEST_TYPE = "bwc-manifest+jws"

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from agent.buffer.ring import GAP_NS
-from agent.digest import Sha256
+from agent.encoding.digest import Sha256
+from agent.encoding.strict_json import encode_json, sha256_hex
 from agent.evidence.details import Details, DetailsKey
 from agent.evidence.manifest import (
     FORMAT,
@@ -35,9 +35,9 @@ from agent.keys import jws
 from agent.keys.signer import Signer
 from agent.media import fmp4
 from agent.media.packet import NS, Kind, Packet, Stream, StreamParameters
+from agent.media.ring import GAP_NS
 from agent.seal.recipients import Recipient
 from agent.seal.writer import RandomBytes, Sealer
-from agent.strict_json import encode_json, sha256_hex
 
 FRAGMENT_NS = NS // 5
 

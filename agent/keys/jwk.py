@@ -5,8 +5,8 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from agent.encoding.strict_json import b64, encode_json, unb64
 from agent.errors import EvidenceError
-from agent.strict_json import b64, encode_json, unb64
 
 _COORDINATE = 32
 """Bytes of a coordinate on P-256."""

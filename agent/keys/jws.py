@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from agent.encoding.strict_json import MAX_BYTES, b64, encode_json, strict_json, unb64
 from agent.errors import EvidenceError
 from agent.keys.signer import Signer
-from agent.strict_json import MAX_BYTES, b64, encode_json, strict_json, unb64
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _HEADER_NAMES = {"alg", "typ", "kid"}

@@ -24,9 +24,9 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.clock import NS, WallReading, parse_utc, utc_text
-from agent.core.gestures_layout import Layout, Verb, parse_layout
-from agent.core.limits import Limits
-from agent.digest import sha256
+from agent.domain.layout import Layout, Verb, parse_layout
+from agent.domain.limits import Limits
+from agent.encoding.digest import sha256
 from agent.errors import ConfigError, EvidenceError, PolicyError
 from agent.keys import jws
 from agent.keys.jwk import thumbprint

@@ -23,7 +23,7 @@ from typing import Any
 import cedarpy
 import msgspec
 
-from agent.digest import sha256
+from agent.encoding.digest import sha256
 from agent.errors import PolicyError
 from agent.policy import guards, syntax
 from agent.policy.cedar import cedar_schema

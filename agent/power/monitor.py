@@ -11,9 +11,9 @@ import msgspec
 
 from agent import output
 from agent.clock import Clocks
-from agent.core.events import Event, PowerFailing, RunningLow
+from agent.core.recording.events import Event, PowerFailing, RunningLow
 from agent.errors import DeviceError
-from agent.evidence.entries import BitRateSet, Strained
+from agent.journal.entries import BitRateSet, Strained
 from agent.power import files
 from agent.power.config import PowerConfig
 from agent.power.energy import Critical, Energy, Limits, Low, Outcome, Save, Saving, Strain

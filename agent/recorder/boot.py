@@ -16,23 +16,32 @@ from agent.device_state.compare import Comparison, TamperEvent, compare
 from agent.device_state.record import DeviceState
 from agent.device_state.store import Loaded
 from agent.device_state.updater import ANCHOR_FAILING, StateUpdater
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError, StorageError
-from agent.evidence import entries, layout
+from agent.evidence import layout
 from agent.evidence.closing import certify
 from agent.evidence.details import KEY_BYTES, DetailsKey
-from agent.evidence.history import Dark, Left, Tail, attested, dark, left_behind, read_tail
-from agent.evidence.journal import Journal
 from agent.evidence.manifest import Span
 from agent.evidence.segment import Identity
-from agent.keys.certificates import issue_boot
+from agent.journal import entries
+from agent.journal.boot_recovery import (
+    Downtime,
+    JournalTail,
+    RecoveryState,
+    attested,
+    downtime,
+    read_recovery_state,
+    read_tail,
+)
+from agent.journal.format import Journal
 from agent.keys.signer import KeySigner, Signer
-from agent.keys.trust import TrustDocument
 from agent.recorder.takeover import Takeover, state_of, take_over
 from agent.seal.recipients import AnyRecipient
 from agent.seal.writer import RandomBytes, Sealer
-from agent.storage.anchored import AnchoredStorage
 from agent.storage.interface import MOST_NAMES, GrowingFile, Storage
-from agent.strict_json import sha256_hex
+from agent.storage.same_volume import SameVolumeStorage
+from agent.trust.certificates import issue_boot
+from agent.trust.document import TrustDocument
 
 _TRIES = 3
 """To read the device state: without it this boot has the card's word alone for what holds on."""
@@ -41,7 +50,7 @@ MOST_STRANGE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class DeviceIdentity:
     """Who this device is, and whom it trusts.
 
     Attributes:
@@ -58,7 +67,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedBoot:
     """A boot that can write.
 
     Attributes:
@@ -76,7 +85,7 @@ class Prepared:
     journal: Journal
     file: GrowingFile
     first_line: bytes
-    left: Left
+    left: RecoveryState
     takeover: Takeover
     strange: tuple[str, ...]
     identity: Callable[[str, str], Identity]
@@ -85,7 +94,7 @@ class Prepared:
 
 def prepare(
     storage: Storage,
-    owner: Owner,
+    owner: DeviceIdentity,
     clocks: Clocks,
     random_bytes: RandomBytes,
     *,
@@ -93,7 +102,7 @@ def prepare(
     tag: str,
     state: StateUpdater,
     configuration: str = "",
-) -> Prepared:
+) -> PreparedBoot:
     """Read where the journal stands, make this boot's keys, and open its journal.
 
     Args:
@@ -113,7 +122,7 @@ def prepare(
         loaded = state.load()
     known = loaded.state.mark.boot if loaded.state is not None and loaded.state.mark is not None else 0
     tail = read_tail(storage, owner.signer.public_key, known=known)
-    found = left_behind(storage, tail, owner.signer.public_key)
+    found = read_recovery_state(storage, tail, owner.signer.public_key)
     view = view_of(storage, tail, found, loaded.state, owner.signer.public_key)
     comparison = compare(view, loaded)
     takeover, left = take_over(storage, found, comparison)
@@ -151,9 +160,9 @@ def prepare(
         floor=position.floor,
         sure_utc_ns=left.carried.passed_us * 1000,
     )
-    span = dark(tail, reading, clocks.monotonic_ns() // 1000, kernel_boot_id)
+    span = downtime(tail, reading, clocks.monotonic_ns() // 1000, kernel_boot_id)
     if comparison.goes_on_from is not None:
-        span = Dark(None, None, "unknown")  # the card does not hold the line after which it went dark
+        span = Downtime(None, None, "unknown")  # the card does not hold the line after which it went dark
     first = entries.Boot(
         boot=boot,
         tag=tag,
@@ -195,7 +204,7 @@ def prepare(
             policy=policy,
         )
 
-    return Prepared(boot, journal, file, first_line, left, takeover, tail.strange, identity, certificate)
+    return PreparedBoot(boot, journal, file, first_line, left, takeover, tail.strange, identity, certificate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +216,7 @@ class _Position:
     floor: WallReading | None
 
 
-def _position(tail: Tail, comparison: Comparison, loaded: Loaded, owner: Owner) -> _Position:
+def _position(tail: JournalTail, comparison: Comparison, loaded: Loaded, owner: DeviceIdentity) -> _Position:
     """The card's last line; or what the device remembers, so that no number is ever used twice."""
     on_card = tail.timed.wall if tail.timed is not None else None
     mark = comparison.goes_on_from
@@ -280,7 +289,7 @@ def recipients_of(trust: TrustDocument, classification: str, clocks: Clocks) -> 
     raise EvidenceError("every recipient of the trust document was revoked: this device needs a new one")
 
 
-class ThisBoot:
+class CurrentBoot:
     """What one boot writes with, once storage was read; until then who asks for it is told to ask again.
 
     Args:
@@ -302,7 +311,7 @@ class ThisBoot:
     def __init__(
         self,
         *,
-        owner: Owner,
+        owner: DeviceIdentity,
         storage: Storage,
         clocks: Clocks,
         random_bytes: RandomBytes,
@@ -312,18 +321,18 @@ class ThisBoot:
         state: StateUpdater,
     ) -> None:
         self._owner = owner
-        self.storage = AnchoredStorage(storage, self._anchor)
+        self.storage = SameVolumeStorage(storage, self._anchor)
         self._clocks = clocks
         self._random_bytes = random_bytes
         self._kernel_boot_id = kernel_boot_id
         self._tag = tag
         self._configuration = configuration
         self._state = state
-        self.prepared: Prepared | None = None
+        self.prepared: PreparedBoot | None = None
         self._certifying = threading.Lock()
         self.suspect: Callable[[str, str], None] = lambda _kind, _what: None
 
-    def prepare(self) -> Prepared:
+    def prepare(self) -> PreparedBoot:
         """Read where the journal stands, and make this boot's keys and journal; not again once that is done.
 
         Raises:
@@ -341,7 +350,7 @@ class ThisBoot:
         )
         return self.prepared
 
-    def ready(self) -> Prepared:
+    def ready(self) -> PreparedBoot:
         """What was prepared.
 
         Raises:

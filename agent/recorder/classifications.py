@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from agent.evidence.history import Progress
-from agent.keys.trust import TrustDocument
+from agent.journal.boot_recovery import Progress
+from agent.trust.document import TrustDocument
 
 
 class Classifications:

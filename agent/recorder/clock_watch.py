@@ -11,7 +11,7 @@ The rules, in order:
 """
 
 from agent.clock import NS, Clocks, WallReading
-from agent.evidence.entries import ClockChanged
+from agent.journal.entries import ClockChanged
 
 STEP_NS = NS // 2
 PAUSE_NS = NS

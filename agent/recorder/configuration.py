@@ -29,17 +29,17 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agent import config as configuration
-from agent.adoption import DOCK_USER, EVIDENCE, RECORDER, RUN, is_adopted
+from agent.capture.config import Picamera2Config
 from agent.clock import NS
-from agent.config import Config, Device, PolicySection, Run, SourceSection, StorageSection
+from agent.config import recorder as configuration
+from agent.config.recorder import Config, Device, PolicySection, Run, SourceSection, StorageSection
 from agent.device_state.configuration import FILE, LIMIT, LastConfiguration
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import BwcError, ConfigError, EvidenceError, KeyFileError
-from agent.media.sources.config import Picamera2Config
-from agent.recorder.boot import Owner
+from agent.provisioning.adoption import DOCK_USER, EVIDENCE, RECORDER, RUN, is_adopted
+from agent.recorder.boot import DeviceIdentity
 from agent.recorder.identity import load_identity
 from agent.storage.disk import WholeFile
-from agent.strict_json import sha256_hex
 
 PATIENCE_NS = 15 * NS
 """So long a new file's camera and storage have, before the last good one is gone back to."""
@@ -161,7 +161,7 @@ def store(file: Path) -> LastGood:
     return kept_in(configuration.resolve(file, device.state), owner)
 
 
-def kept_in(folder: Path, owner: Owner) -> LastGood:
+def kept_in(folder: Path, owner: DeviceIdentity) -> LastGood:
     """The same, in a state folder that is known."""
     return LastConfiguration(WholeFile(folder / FILE, LIMIT), owner.signer, owner.agency, owner.device)
 
@@ -197,7 +197,7 @@ def _guarded(config: Config) -> Config:
 # -- what can be had of a file that is wrong --------------------------------------------------------------------------
 
 
-def _identity(file: Path, tables: Mapping[str, Any]) -> tuple[Device, Owner]:
+def _identity(file: Path, tables: Mapping[str, Any]) -> tuple[Device, DeviceIdentity]:
     """The first table [device] with which the identity can be read: the file's, or that of the known places.
 
     Raises:

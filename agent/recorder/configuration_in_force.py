@@ -11,15 +11,15 @@ from typing import Any
 
 import msgspec
 
-from agent import config as configuration
 from agent.clock import NS, Clocks
-from agent.config import Config
+from agent.config import recorder as configuration
+from agent.config.recorder import Config
 from agent.errors import BwcError, ConfigError, EvidenceError, StorageError
-from agent.evidence.entries import ConfigurationUsed
+from agent.journal.entries import ConfigurationUsed
 from agent.recorder.configuration import PATIENCE_NS, Chosen, LastGood, Origin, from_file
-from agent.recorder.identity import load_owner
+from agent.recorder.identity import load_device_identity
+from agent.recorder.ipc.status import ConfigurationStatus
 from agent.recorder.sources import sources
-from agent.recorder.status import ConfigurationStatus
 
 LIVE = frozenset(
     {
@@ -171,7 +171,7 @@ class ConfigurationInForce:
         """
         sources(new.config, new.file, self._clocks.monotonic_ns, lambda *_: None)
         if new.config.device != self._chosen.config.device:
-            load_owner(new.config, new.file)
+            load_device_identity(new.config, new.file)
 
     def _say(self, what: str, digest: str, why: str, pending: tuple[str, ...] = ()) -> None:
         at_us = self._clocks.monotonic_ns() // US

@@ -13,12 +13,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from agent.clock import NS, Clocks
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core import machine
-from agent.core.gestures_layout import Intent, Layout, Verb
-from agent.core.inputs import Inputs
-from agent.core.inputs_events import (
+from agent.core.indicator.signals import Signal
+from agent.core.inputs.events import (
     Fault,
     Gesture,
     HoldReached,
@@ -29,9 +25,11 @@ from agent.core.inputs_events import (
     TriggerLowered,
     TriggerRaised,
 )
-from agent.core.inputs_lines import Edge
-from agent.core.signals import Signal
-from agent.core.state import State
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import Edge
+from agent.core.recording import commands, events, machine
+from agent.core.recording.state import State
+from agent.domain.layout import Intent, Layout, Verb
 from agent.policy.request import parse_declarations
 from agent.policy.schema import standard
 
@@ -48,7 +46,7 @@ TURN_S = 0.25
 class Effects(Protocol):
     """What commands do to the world. Each call returns at once."""
 
-    def carry_out(self, command: do.Command, durable: Callable[[], None]) -> on.Event | None:
+    def carry_out(self, command: commands.Command, durable: Callable[[], None]) -> events.Event | None:
         """Do it; what the core is to know of it at once, if anything.
 
         `durable` is to be called, from any thread, once a journal line that has a token is on storage.
@@ -57,11 +55,11 @@ class Effects(Protocol):
     def turned(self, state: State, now_ns: int) -> float:
         """The loop has turned: seconds until it should turn again at the latest."""
 
-    def stumbled(self, problem: str) -> None:
+    def report_internal_error(self, problem: str) -> None:
         """An exception was caught."""
 
 
-Item = on.Event | Edge | Callable[[], None]
+Item = events.Event | Edge | Callable[[], None]
 
 
 class Control:
@@ -146,11 +144,11 @@ class Control:
             self._try(lambda: self._gestures(self._inputs.tick(now - SETTLE_NS)))
         due_ns = machine.next_deadline_ns(self._state)
         if due_ns is not None and now >= due_ns:
-            self._try(lambda: self.handle(on.Tick(now)))
+            self._try(lambda: self.handle(events.Tick(now)))
         try:
             wait = self._effects.turned(self._state, now)
         except Exception as error:  # noqa: BLE001 - as in `_try`
-            self._effects.stumbled(f"{type(error).__name__}: {error}")
+            self._effects.report_internal_error(f"{type(error).__name__}: {error}")
             return TURN_S
         gestures_ns = self._inputs.next_deadline_ns()
         if gestures_ns is not None:
@@ -165,7 +163,7 @@ class Control:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - the control thread outlives every mistake, ours too
-            self._effects.stumbled(f"{type(error).__name__}: {error}")
+            self._effects.report_internal_error(f"{type(error).__name__}: {error}")
 
     def _take(self, item: Item) -> None:
         if isinstance(item, Edge):
@@ -175,51 +173,51 @@ class Control:
         else:
             self.handle(item)
 
-    def handle(self, event: on.Event) -> None:
+    def handle(self, event: events.Event) -> None:
         """Let the core handle an event and carry its commands out, and what follows from them.
 
         An event of the future is one of now: the core's time must never run ahead of the clock.
         """
         event = replace(event, at_ns=min(event.at_ns, self._clocks.monotonic_ns()))
-        self._state, commands = machine.step(self._state, event)
-        for command in commands:
+        self._state, issued = machine.step(self._state, event)
+        for command in issued:
             # The state has changed already: what fails, such as a light, must not keep the rest from being carried out.
             self._try(partial(self._carry_out, command))
 
-    def _carry_out(self, command: do.Command) -> None:
+    def _carry_out(self, command: commands.Command) -> None:
         answer = self._effects.carry_out(command, self._durable(command))
         if answer is not None:
             self.handle(answer)
 
-    def _durable(self, command: do.Command) -> Callable[[], None]:
-        token = command.token if isinstance(command, do.Journal) else 0
-        return lambda: self.put(on.Durable(self._clocks.monotonic_ns(), token))
+    def _durable(self, command: commands.Command) -> Callable[[], None]:
+        token = command.token if isinstance(command, commands.AppendEntry) else 0
+        return lambda: self.put(events.Durable(self._clocks.monotonic_ns(), token))
 
     def _gestures(self, told: list[InputEvent]) -> None:
         for event in told:
             for asked in self._asked(event):
                 self.handle(asked)
 
-    def _asked(self, event: InputEvent) -> list[on.Event]:
+    def _asked(self, event: InputEvent) -> list[events.Event]:
         match event:
             case TriggerRaised():
-                return [on.TriggerRose(event.at_ns, event.line), *self._level(event, raised=True)]
+                return [events.TriggerActivated(event.at_ns, event.line), *self._level(event, raised=True)]
             case TriggerLowered():
                 return self._level(event, raised=False)
             case LineFault():
                 fault = f"{event.fault}: {event.detail}" if event.detail else str(event.fault)
                 # Raised since before this boot: no rising edge was seen, but its level is what it is.
                 level = self._level(event, raised=True) if event.fault is Fault.HELD_AT_BOOT else []
-                return [on.LineFaulty(event.at_ns, event.line, fault), *level]
+                return [events.LineFaulty(event.at_ns, event.line, fault), *level]
             case LineRecovered():
-                good = on.LineGood(event.at_ns, event.line, event.presses)
+                good = events.LineRecovered(event.at_ns, event.line, event.presses)
                 return [good, *self._level(event, raised=False)]
             case SwitchMoved() if event.line == SUPERVISOR_KEY:
-                return [on.KeySwitched(event.at_ns, event.on)]
+                return [events.KeySwitched(event.at_ns, event.on)]
             case SwitchMoved() if event.line == DOCK_CONTACT:
-                return [on.DockContact(event.at_ns, event.on)]
+                return [events.DockContact(event.at_ns, event.on)]
             case HoldReached():
-                self._effects.carry_out(do.Show(Signal.HOLD_REACHED), lambda: None)
+                self._effects.carry_out(commands.ShowSignal(Signal.HOLD_REACHED), lambda: None)
                 return []
             case Gesture():
                 intent = self._layout.intent(event.pattern)
@@ -229,32 +227,32 @@ class Control:
 
     def _level(
         self, event: TriggerRaised | TriggerLowered | LineFault | LineRecovered, *, raised: bool
-    ) -> list[on.Event]:
+    ) -> list[events.Event]:
         """What a trigger line's level says; nothing of a pulse's or of another line's."""
         known = event.line in self._inputs.level_triggers
-        return [on.TriggerLevel(event.at_ns, event.line, raised)] if known else []
+        return [events.TriggerLevel(event.at_ns, event.line, raised)] if known else []
 
 
-def asked_by(intent: Intent, gesture: Gesture) -> list[on.Event]:
+def asked_by(intent: Intent, gesture: Gesture) -> list[events.Event]:
     """The core's events for what a gesture asks."""
     match intent.verb:
         case Verb.START:
-            return [on.StartAsked(gesture.began_ns, on.Cause.BUTTON)]
+            return [events.StartRequested(gesture.began_ns, events.Cause.BUTTON)]
         case Verb.MARK:
-            return [on.MarkAsked(gesture.began_ns)]
+            return [events.MarkRequested(gesture.began_ns)]
         case Verb.ASK_STOP:
-            return [on.Asked(gesture.at_ns, on.Action.STOP_RECORDING)]
+            return [events.ActionRequested(gesture.at_ns, events.Action.STOP_RECORDING)]
         case Verb.ASK_PRIVACY:
-            return [on.Asked(gesture.at_ns, on.Action.PRIVACY_PAUSE)]
+            return [events.ActionRequested(gesture.at_ns, events.Action.PRIVACY_PAUSE)]
         case Verb.ASK_MUTE:
-            return [on.Asked(gesture.at_ns, on.Action.MUTE)]
+            return [events.ActionRequested(gesture.at_ns, events.Action.MUTE)]
         case Verb.ASK_POWER_OFF:
-            return [on.Asked(gesture.at_ns, on.Action.POWER_OFF)]
+            return [events.ActionRequested(gesture.at_ns, events.Action.POWER_OFF)]
         case Verb.RESUME:
-            return [on.Asked(gesture.at_ns, on.Action.RESUME_RECORDING)]
+            return [events.ActionRequested(gesture.at_ns, events.Action.RESUME_RECORDING)]
         case Verb.DECLARE:
-            return [on.Declared(gesture.at_ns, parse_declarations(intent.argument, standard()))]
+            return [events.Declared(gesture.at_ns, parse_declarations(intent.argument, standard()))]
         case Verb.CLASSIFY:
-            return [on.Classified(gesture.at_ns, intent.argument)]
+            return [events.Classified(gesture.at_ns, intent.argument)]
         case Verb.STEALTH:
-            return [on.StealthAsked(gesture.at_ns)]
+            return [events.StealthRequested(gesture.at_ns)]

@@ -6,21 +6,20 @@ All of it in the control thread; only `stumbled` may be called from any.
 from collections.abc import Callable
 
 from agent.clock import Clocks
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core.state import State, background
-from agent.evidence.entries import Decided, DockContact, Entry, Refused, SelfTested, Tampered, Withheld
+from agent.core.recording import commands, events
+from agent.core.recording.state import State, background
 from agent.evidence.manifest import PreEventLength
+from agent.journal.entries import Decided, DockContact, Entry, Refused, SelfTested, Tampered, Withheld
 from agent.media.packet import Kind
-from agent.recorder.boot import ThisBoot
+from agent.recorder.boot import CurrentBoot
 from agent.recorder.classifications import Classifications
 from agent.recorder.feed import Feed
 from agent.recorder.interface import Options, Policy, Signals
-from agent.recorder.job import Job
-from agent.recorder.keeper import Keeper
-from agent.recorder.recovery import Recovery
-from agent.recorder.status import SelfTestStatus
-from agent.recorder.writer import Writer
+from agent.recorder.ipc.status import SelfTestStatus
+from agent.recorder.writing.job import Job
+from agent.recorder.writing.journal_writer import JournalWriter
+from agent.recorder.writing.recovery import Recovery
+from agent.recorder.writing.writer import Writer
 
 MS = 1_000_000
 MOST_STUMBLES = 64
@@ -62,14 +61,14 @@ class RecorderEffects:
         options: Options,
         feed: Feed,
         writer: Writer,
-        keeper: Keeper,
-        boot: ThisBoot,
+        keeper: JournalWriter,
+        boot: CurrentBoot,
         recovery: Recovery,
         classifications: Classifications,
         policy: Policy,
         signals: Signals,
         moved: Callable[[], None],
-        listen: Callable[[do.Listen], None],
+        listen: Callable[[commands.MeasureSpeech], None],
         ended: Callable[[], None],
     ) -> None:
         self._clocks = clocks
@@ -94,50 +93,50 @@ class RecorderEffects:
         self.self_test: SelfTestStatus | None = None
         self.power_off = False
 
-    def carry_out(self, command: do.Command, durable: Callable[[], None]) -> on.Event | None:
+    def carry_out(self, command: commands.Command, durable: Callable[[], None]) -> events.Event | None:
         """Do what the core commands."""
         now = self._clocks.monotonic_ns()
         match command:
-            case do.OpenRecording():
+            case commands.OpenRecording():
                 return self._open(command)
-            case do.MoveRecording():
+            case commands.MoveRecording():
                 self._classifications.classify(command.by, self._classifications.of(command.recording))
                 self._writer.move(command.recording, command.by)
-            case do.CloseRecording():
+            case commands.CloseRecording():
                 self.job = None
                 self._feed.ends(command.end_ns)
                 self._writer.end(command.recording, command.end_ns, command.details)
-            case do.Withhold():
+            case commands.Suppress():
                 self._feed.withhold(command.kinds)
                 self._writer.withhold(command.recording, command.kinds, command.request, command.at_ns)
-            case do.Release():
+            case commands.EndSuppression():
                 self._feed.withhold(frozenset())
                 self._writer.release(command.recording, command.request, command.at_ns)
-            case do.Decide():
+            case commands.Decide():
                 decided = self._policy.decide(command)
                 if not decided.allowed:
                     self.refused += 1
                     self.missing = decided.missing
                 return decided
-            case do.Journal():
+            case commands.AppendEntry():
                 self._count(command.entry)
                 self._keeper.post(command.entry, command.details, synced=self._synced(command, durable))
-            case do.Show():
+            case commands.ShowSignal():
                 self._signals.show(command.signal, now)
-            case do.Stealth():
+            case commands.SetStealth():
                 self._signals.stealth(now, on=command.on)
-            case do.Listen():
+            case commands.MeasureSpeech():
                 self._listen(command)
-            case do.Reclassify():
+            case commands.Reclassify():
                 self._classifications.classify(command.recording, command.classification)
                 self._writer.roll(command.recording)
-            case do.ShutDown():
+            case commands.ShutDown():
                 self.power_off = command.power_off
                 self._ended()
         return None
 
     @staticmethod
-    def _synced(command: do.Journal, durable: Callable[[], None]) -> Callable[[], None] | None:
+    def _synced(command: commands.AppendEntry, durable: Callable[[], None]) -> Callable[[], None] | None:
         """Who is told once the line is durable. A dock's contact is signed at once: a station asks for the newest."""
         if command.token:
             return durable
@@ -159,7 +158,7 @@ class RecorderEffects:
             case SelfTested():
                 self.self_test = SelfTestStatus(entry.passed, entry.failed)
 
-    def _open(self, command: do.OpenRecording) -> on.RecordingOpened:
+    def _open(self, command: commands.OpenRecording) -> events.RecordingOpened:
         """Give a recording its place in the ring and have it written."""
         cursor = self._feed.start(command.at_ns)
         found = cursor.pre_event
@@ -173,14 +172,14 @@ class RecorderEffects:
             silent=not self._options.pre_event_audio,
         )
         job = Job(command.recording, cursor, command.at_ns, length)
-        if command.cause is on.Cause.RECOVERY:
+        if command.cause is events.Cause.RECOVERY:
             progress = self._boot.ready().left.running
             assert progress is not None
             self._classifications.classify(command.recording, self._classifications.found(progress))
             self._recovery.resume(progress, job)
         self.job = job
         self._writer.begin(job)
-        return on.RecordingOpened(
+        return events.RecordingOpened(
             command.at_ns, command.recording, command.cause, asked_ms, kept_ms, gap_ms, found.short
         )
 
@@ -189,7 +188,7 @@ class RecorderEffects:
         self._signals.background(background(state), now_ns)
         return self._signals.turn(now_ns)
 
-    def stumbled(self, problem: str) -> None:
+    def report_internal_error(self, problem: str) -> None:
         """Journal an exception, each kind once: a mistake that repeats must not fill the storage."""
         if problem not in self._stumbles and len(self._stumbles) < MOST_STUMBLES:
             self._stumbles.add(problem)

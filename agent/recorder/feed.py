@@ -2,10 +2,10 @@
 
 import threading
 
-from agent.buffer.interleaver import Interleaver
-from agent.buffer.ring import Cursor, Lost, Ring
 from agent.evidence.segment import Streams
+from agent.media.interleaver import Interleaver
 from agent.media.packet import Kind, Packet, Stream
+from agent.media.ring import Cursor, LostPackets, Ring
 
 
 class Feed:
@@ -81,7 +81,7 @@ class Feed:
         with self._lock:
             return self._ring.lets_in(kind)
 
-    def ring_bell(self) -> None:
+    def wake_writer(self) -> None:
         """Wake the writer."""
         with self._lock:
             self._rung = True
@@ -142,7 +142,7 @@ class Feed:
         with self._lock:
             return bool(cursor.lost)
 
-    def lost(self, cursor: Cursor) -> list[Lost]:
+    def lost(self, cursor: Cursor) -> list[LostPackets]:
         """What fell out unwritten and nobody has counted yet: it is counted by whoever asks."""
         with self._lock:
             return self._ring.take_lost(cursor)
@@ -202,13 +202,13 @@ class Feed:
         with self._lock:
             return max(number, self._ring.end - len(self._ring)), self._ring.read(number, limit)
 
-    def written(self, cursor: Cursor, number: int) -> list[Lost]:
+    def written(self, cursor: Cursor, number: int) -> list[LostPackets]:
         """Say that all before `number` is on storage; gives back what fell out unwritten since the last call."""
         with self._lock:
             self._ring.written(cursor, number)
             return self._ring.take_lost(cursor)
 
-    def taken(self, cursor: Cursor, number: int) -> list[Lost]:
+    def taken(self, cursor: Cursor, number: int) -> list[LostPackets]:
         """Say that all before `number` is held in sealed form; gives back what fell out since the last call."""
         with self._lock:
             cursor.taken = number

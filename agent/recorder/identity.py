@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from agent.config import Config, Device, resolve
+from agent.config.recorder import Config, Device, resolve
 from agent.errors import KeyFileError
 from agent.keys import files
-from agent.keys.certificates import verify_device
-from agent.keys.trust import read_unpinned, verify_trust
-from agent.recorder.boot import Owner
+from agent.recorder.boot import DeviceIdentity
+from agent.trust.certificates import verify_device
+from agent.trust.document import read_unpinned, verify_trust
 
 
-def load_owner(config: Config, config_file: Path) -> Owner:
+def load_device_identity(config: Config, config_file: Path) -> DeviceIdentity:
     """Who this device is, from its key and certificates.
 
     Raises:
@@ -20,7 +20,7 @@ def load_owner(config: Config, config_file: Path) -> Owner:
     return load_identity(config.device, config_file)
 
 
-def load_identity(device: Device, config_file: Path) -> Owner:
+def load_identity(device: Device, config_file: Path) -> DeviceIdentity:
     """The same, from the places that one table of a configuration names; an empty `root` is not compared.
 
     Raises:
@@ -45,4 +45,4 @@ def load_identity(device: Device, config_file: Path) -> Owner:
         raise KeyFileError(
             f"expected the identity key {verified.kid} that the device certificate names, got {signer.kid}"
         )
-    return Owner(verified.agency, verified.device, signer, certificate.encode("ascii"), trust)
+    return DeviceIdentity(verified.agency, verified.device, signer, certificate.encode("ascii"), trust)

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.clock import NS
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core.gestures_layout import Layout
-from agent.core.setup import Setup
-from agent.core.signals import Background, Signal
-from agent.policy.keeper import Event as PolicyEvent
+from agent.core.indicator.signals import Background, Signal
+from agent.core.recording import commands, events
+from agent.domain.layout import Layout
+from agent.domain.policy_settings import PolicySettings
+from agent.policy.store import PolicyEvent
 from agent.policy.terms import Configured, Terms
-from agent.recorder.job import Settings
+from agent.recorder.writing.job import Settings
 
 
 class Policy(Protocol):
@@ -30,12 +29,12 @@ class Policy(Protocol):
         """Of its bundle; 0 where there is none."""
 
     @property
-    def setup(self) -> Setup:
+    def setup(self) -> PolicySettings:
         """What it says once and for all."""
 
     @property
     def unsafe(self) -> bool:
-        """True if it permits whatever is asked for, as on a bench: see `agent.policy_unsafe`."""
+        """True if it permits whatever is asked for, as on a bench: see `agent.decisions.unsafe`."""
 
     @property
     def layout(self) -> Layout | None:
@@ -50,7 +49,7 @@ class Policy(Protocol):
         """Names of triggers that its rules know."""
 
     def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
-        """Put the newest good bundle in force, none older than one that was seen: see `agent.policy.keeper`."""
+        """Put the newest good bundle in force, none older than one that was seen: see `agent.policy.store`."""
 
     def offer(self, token: str) -> PolicyEvent:
         """Take a new bundle, or say why not."""
@@ -58,7 +57,7 @@ class Policy(Protocol):
     def check(self) -> PolicyEvent | None:
         """The event that the bundle has expired, once."""
 
-    def decide(self, command: do.Decide) -> on.Decided:
+    def decide(self, command: commands.Decide) -> events.Decided:
         """The decision. Never raises."""
 
 

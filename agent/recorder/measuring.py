@@ -1,14 +1,14 @@
 """What is measured beside the recording, as the core is told it."""
 
-from agent.core.events import Event, SpeechMeasured, Tampered
-from agent.media.lens import LensState, View
-from agent.media.measurements import Fact, WindowMeasured
-from agent.media.microphone import MicrophoneState
+from agent.core.recording.events import Event, SpeechMeasured, Tampered
+from agent.monitoring.lens import LensState, View
+from agent.monitoring.measurements import Fact, WindowMeasured
+from agent.monitoring.microphone import MicrophoneState
 
 _VIEWS = {View.COVERED: "lens_covered", View.FROZEN: "picture_frozen"}
 
 
-class Reporter:
+class MeasurementReporter:
     """Turns facts of the measurer into events. An end names what has ended."""
 
     def __init__(self) -> None:

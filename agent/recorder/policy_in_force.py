@@ -4,8 +4,8 @@ import threading
 from functools import partial
 
 from agent.clock import NS, Clocks
-from agent.core import events as on
-from agent.policy.keeper import Event as PolicyEvent
+from agent.core.recording import events
+from agent.policy.store import PolicyEvent
 from agent.policy.terms import deviations
 from agent.recorder.control import Control
 from agent.recorder.feed import Feed
@@ -75,7 +75,7 @@ class PolicyInForce:
         if layout is not None:
             self._control.put(partial(self._control.use, layout))
         for event in happened:
-            change = on.PolicyChanged(
+            change = events.PolicyChanged(
                 self._clocks.monotonic_ns(),
                 event.kind,
                 event.version,
@@ -93,4 +93,4 @@ class PolicyInForce:
         weaker = "; ".join(deviations(self._options.configured, terms, self._policy.triggers))
         if weaker != self._weaker:
             self._weaker = weaker
-            self._control.put(on.Tampered(self._clocks.monotonic_ns(), WEAKER, weaker, ended=not weaker))
+            self._control.put(events.Tampered(self._clocks.monotonic_ns(), WEAKER, weaker, ended=not weaker))

@@ -7,52 +7,51 @@ from collections.abc import Callable
 from functools import partial
 
 from agent import __version__
-from agent.buffer.ring import Ring
 from agent.clock import NS, Clocks
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core.gestures_layout import Layout
-from agent.core.inputs import Inputs
-from agent.core.state import State
+from agent.core.inputs.inputs import Inputs
+from agent.core.recording import commands, events
+from agent.core.recording.state import State
 from agent.device_state.store import StateStore
 from agent.device_state.updater import StateUpdater
-from agent.device_state.used import UsedInState
+from agent.device_state.used import UsedTokensInState
+from agent.domain.layout import Layout
 from agent.errors import EvidenceError
-from agent.evidence.entries import Refused, ShutDown
-from agent.evidence.journal import Journal
 from agent.evidence.segment import Identity
-from agent.keys.authorization import check
-from agent.keys.replay_guard import ReplayGuard
+from agent.journal.entries import Refused, ShutDown
+from agent.journal.format import Journal
+from agent.media.ring import Ring
 from agent.policy.request import Authorization
 from agent.power.status import PowerStatus
-from agent.recorder.boot import Owner, ThisBoot
+from agent.recorder.boot import CurrentBoot, DeviceIdentity
 from agent.recorder.classifications import Classifications
 from agent.recorder.clock_watch import ClockWatch
 from agent.recorder.control import Control
-from agent.recorder.deliveries import Deliveries
 from agent.recorder.effects import MS, RecorderEffects
 from agent.recorder.feed import Feed
 from agent.recorder.free_space import FreeSpace
 from agent.recorder.interface import Options, Policy, Signals
-from agent.recorder.job import (
-    Blocked,
+from agent.recorder.ipc.deliveries import Deliveries
+from agent.recorder.ipc.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
+from agent.recorder.policy_in_force import PolicyInForce
+from agent.recorder.storage_watch import StorageWatch
+from agent.recorder.supervisor import Supervisor
+from agent.recorder.writing.job import (
     FirstStored,
+    RecordingBlocked,
     RecordingClosed,
-    StorageRefused,
-    StorageTakes,
+    StorageFailed,
+    StorageRecovered,
     WriterEvent,
     WriterFault,
 )
-from agent.recorder.keeper import Keeper
-from agent.recorder.outages import Outages
-from agent.recorder.policy_in_force import PolicyInForce
-from agent.recorder.recovery import Recovery
-from agent.recorder.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
-from agent.recorder.storage_watch import StorageWatch
-from agent.recorder.supervisor import Supervisor
-from agent.recorder.writer import Writer
+from agent.recorder.writing.journal_writer import JournalWriter
+from agent.recorder.writing.outages import Outages
+from agent.recorder.writing.recovery import Recovery
+from agent.recorder.writing.writer import Writer
 from agent.seal.writer import RandomBytes
 from agent.storage.interface import GrowingFile, Storage
+from agent.trust.authorization import check
+from agent.trust.replay_guard import ReplayGuard
 
 LOW_STORAGE_S = (3600, 1800, 600, 120)
 """The wearer is warned when this many seconds of recording are left."""
@@ -95,7 +94,7 @@ class Recorder:
     def __init__(
         self,
         *,
-        owner: Owner,
+        owner: DeviceIdentity,
         storage: Storage,
         clocks: Clocks,
         random_bytes: RandomBytes,
@@ -107,7 +106,7 @@ class Recorder:
         layout: Layout,
         kernel_boot_id: str,
         ended: Callable[[], None],
-        listen: Callable[[do.Listen], None],
+        listen: Callable[[commands.MeasureSpeech], None],
         state: StateStore,
     ) -> None:
         self._owner = owner
@@ -125,7 +124,7 @@ class Recorder:
         self.configuration: Callable[[], ConfigurationStatus] = ConfigurationStatus
         self.protection: Callable[[], str] = str
         self.state = StateUpdater(state, clocks, self._state_trouble)
-        self._boot = ThisBoot(
+        self._boot = CurrentBoot(
             owner=owner,
             storage=storage,
             clocks=clocks,
@@ -139,7 +138,7 @@ class Recorder:
         self._outages = Outages(clocks, lambda event: self.control.put(event))  # noqa: PLW0108 - control is made last
         ring = Ring(options.pre_event_ns, options.max_bytes, late_ns=LATE_NS)
         self.feed = Feed(ring, silent_pre_event=not options.pre_event_audio, interleave_ns=options.interleave_ns)
-        self.keeper = Keeper(
+        self.keeper = JournalWriter(
             self._prepare,
             clocks,
             failed=partial(self._outages.said, "journal"),
@@ -213,20 +212,22 @@ class Recorder:
             prepared = self._boot.prepare()
             self.recovery.schedule(prepared.left.unfinished)
             for event in self._boot.suspicions():
-                self.control.put(on.Tampered(self._clocks.monotonic_ns(), event.kind, event.detail))
-        guard = ReplayGuard(UsedInState(self.state), fresh=self.state.fresh)
+                self.control.put(events.Tampered(self._clocks.monotonic_ns(), event.kind, event.detail))
+        guard = ReplayGuard(UsedTokensInState(self.state), fresh=self.state.fresh)
         lost = guard.load()
         if lost:
-            self.control.put(on.Unheard(self._clocks.monotonic_ns(), "authorisation", lost))
+            self.control.put(events.MessageRejected(self._clocks.monotonic_ns(), "authorisation", lost))
         self._guard = guard
         running = prepared.left.running
         carried = prepared.left.carried
         self.policy.load(carried.policy_version, self.state.policy_digest, carried.passed_us * 1000)
         self._policy_read = True
         self.control.put(
-            on.Booted(self._clocks.monotonic_ns(), running.recording if running else "", carried=prepared.left.carried)
+            events.Booted(
+                self._clocks.monotonic_ns(), running.recording if running else "", carried=prepared.left.carried
+            )
         )
-        self.feed.ring_bell()
+        self.feed.wake_writer()
         return prepared.journal, prepared.file, prepared.first_line
 
     def _may_repair(self) -> bool:
@@ -235,20 +236,20 @@ class Recorder:
         return not resuming and self.writer.storing
 
     def _suspect(self, kind: str, what: str) -> None:
-        self.control.put(on.Tampered(self._clocks.monotonic_ns(), kind, what))
+        self.control.put(events.Tampered(self._clocks.monotonic_ns(), kind, what))
 
     def _identity(self, recording: str) -> Identity:
         return self._boot.ready().identity(self._classifications.of(recording), self._policy.digest)
 
     def _state_trouble(self, kind: str, detail: str, over: bool) -> None:  # noqa: FBT001 - as `updater.Told` has it
-        self.control.put(on.Tampered(self._clocks.monotonic_ns(), kind, detail, ended=over))
+        self.control.put(events.Tampered(self._clocks.monotonic_ns(), kind, detail, ended=over))
 
     def _observed(self, work: Callable[[], None]) -> None:
         """A mistake in following the journal must not keep the journal from being written."""
         try:
             work()
         except Exception as error:  # noqa: BLE001 - journalled, once each
-            self.effects.stumbled(f"{type(error).__name__}: {error}")
+            self.effects.report_internal_error(f"{type(error).__name__}: {error}")
 
     # -- what other threads ask and tell ------------------------------------------------------------------------------
 
@@ -274,11 +275,11 @@ class Recorder:
                 used=self._guard,
             )
         except EvidenceError as error:
-            self.control.put(on.Unheard(now, "authorisation", str(error)))
+            self.control.put(events.MessageRejected(now, "authorisation", str(error)))
             raise
         given = Authorization(leave.type, leave.rank, signed=True, expires_in_s=leave.remaining_ns // NS)
         who = {"authoriser": leave.authoriser, "office": leave.office, "kid": leave.kid, "jti": leave.jti}
-        self.control.put(on.Authorised(now, leave.action, leave.recording, given, who))
+        self.control.put(events.Authorised(now, leave.action, leave.recording, given, who))
         return leave.action
 
     def warn(self) -> None:
@@ -290,7 +291,9 @@ class Recorder:
         step = min(limit for limit in LOW_STORAGE_S if left_s <= limit)
         if f"{step}" not in self._warned:
             self._warned.add(f"{step}")
-            self.control.put(on.RunningLow(self._clocks.monotonic_ns(), "storage", f"{left_s // 60} min of recording"))
+            self.control.put(
+                events.RunningLow(self._clocks.monotonic_ns(), "storage", f"{left_s // 60} min of recording")
+            )
 
     def set_bit_rate(self, bits_per_second: int) -> bool:
         """Ask all sources for a bit rate of their pictures, 0 for their own; False if none of them can."""
@@ -309,14 +312,14 @@ class Recorder:
 
     def _written(self, event: WriterEvent) -> None:
         match event:
-            case StorageRefused():
+            case StorageFailed():
                 self._outages.said("segments", event.error)
-            case StorageTakes():
+            case StorageRecovered():
                 self._outages.said("segments", None)
             case WriterFault():
                 self.keeper.post(Refused("writer", event.problem[:300]))
-            case Blocked():
-                self.control.put(on.RecordingBlocked(self._clocks.monotonic_ns(), event.recording))
+            case RecordingBlocked():
+                self.control.put(events.RecordingBlocked(self._clocks.monotonic_ns(), event.recording))
             case RecordingClosed():
                 self._classifications.forget(event.recording)
             case FirstStored():

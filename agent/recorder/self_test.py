@@ -3,8 +3,8 @@
 It looks at what the recorder itself sees after it has come up; `bwc-agent doctor` looks deeper, and disturbs more.
 """
 
-from agent.core.events import SelfTested
-from agent.recorder.status import Status
+from agent.core.recording.events import SelfTested
+from agent.recorder.ipc.status import Status
 
 LEAST_FREE_BYTES = 1 << 30
 FRESH_MS = 2000

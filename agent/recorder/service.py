@@ -19,41 +19,41 @@ import sdnotify
 
 from agent import output
 from agent.clock import NS, Clocks, SystemClocks
-from agent.config import Config, resolve
-from agent.controls.power_key import PowerKey
-from agent.controls.shell import Hands
-from agent.core import events as on
-from agent.core.inputs import Inputs
+from agent.config.recorder import Config, resolve
+from agent.core.inputs.inputs import Inputs
+from agent.core.recording import events
+from agent.decisions.signed import SignedPolicy
+from agent.decisions.unsafe import REFUSED_BY_PINS, UNSAFE_REFUSED, WARNING, UnsafeUntilSigned
 from agent.device_state import store
 from agent.device_state.anchor import make_anchor
 from agent.device_state.protection import protection_of
 from agent.device_state.store import Found, SignedStateStore
 from agent.errors import ConfigError, ControlError, StorageError
 from agent.evidence import layout
-from agent.media.measurements import Fact
-from agent.media.measurer import Measurer
+from agent.gpio.controls import HardwareControls
+from agent.gpio.power_key import PowerKey
 from agent.media.packet import Kind
-from agent.policy.keeper import Happening, Keeper, StorageShelf
-from agent.policy_unsafe import REFUSED_BY_PINS, UNSAFE_REFUSED, WARNING, UnsafeUntilSigned
+from agent.monitoring.measurements import Fact
+from agent.monitoring.measurer import Measurer
+from agent.policy.store import BundleFiles, PolicyEventKind, PolicyStore
 from agent.power.monitor import PowerMonitor
-from agent.recorder import inbox
-from agent.recorder.boot import Owner
+from agent.recorder.boot import DeviceIdentity
 from agent.recorder.configuration import Chosen, Origin, kept_in
 from agent.recorder.configuration_in_force import ConfigurationInForce, Seen
-from agent.recorder.flag import Flag
 from agent.recorder.hardening import harden, kernel_boot_id, share_one_heap
 from agent.recorder.heartbeat import Heartbeat
-from agent.recorder.identity import load_owner
+from agent.recorder.identity import load_device_identity
 from agent.recorder.interface import Options, Policy
-from agent.recorder.job import Settings
-from agent.recorder.local_socket import LocalServer
-from agent.recorder.measuring import Reporter
+from agent.recorder.ipc import inbox
+from agent.recorder.ipc.flag import RecordingFlag
+from agent.recorder.ipc.local_socket import LocalServer
+from agent.recorder.ipc.status import write_snapshot
+from agent.recorder.measuring import MeasurementReporter
 from agent.recorder.recorder import Recorder
 from agent.recorder.self_test import self_test
-from agent.recorder.signed_policy import SignedPolicy
 from agent.recorder.sources import INTERLEAVE_NS, sources
-from agent.recorder.status import write_snapshot
 from agent.recorder.supervisor import Supervisor
+from agent.recorder.writing.job import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile, make_folders
 
@@ -64,7 +64,7 @@ SNAPSHOT_EVERY = 10
 ANSWER_S = 2.0
 
 
-def state_store(config: Config, config_file: Path, owner: Owner) -> SignedStateStore:
+def state_store(config: Config, config_file: Path, owner: DeviceIdentity) -> SignedStateStore:
     """Where a device keeps what it must not forget.
 
     Raises:
@@ -104,7 +104,7 @@ class Service:
         self._unsafe_refused = ""
         self._ending = threading.Event()
         self._heart = Heartbeat(self._clocks.monotonic_ns())
-        self._reporter = Reporter()
+        self._reporter = MeasurementReporter()
         self._microphone = config.source.microphone is not None
         small_pictures = config.source.camera == "picamera2"
         self._measurer = Measurer(self._measured, self._clocks.monotonic_ns, decode_pictures=not small_pictures)
@@ -113,12 +113,12 @@ class Service:
         storage_path = resolve(config_file, config.storage.path)
         with contextlib.suppress(OSError):  # a card that is not there yet is reported by the first attempt to use it
             make_folders(storage_path)
-        owner = load_owner(config, config_file)
+        owner = load_device_identity(config, config_file)
         storage = self._disk = DiskStorage(storage_path, group_reads=config.storage.readers == "group")
         policy = self._policy(config, owner, storage)
         named = sources(config, config_file, self._clocks.monotonic_ns, self._look)
         # Last of what may be refused: pins that were taken would have to be given back.
-        self.hands = Hands(config.controls, self._clocks)
+        self.hands = HardwareControls(config.controls, self._clocks)
         self._options = Options(
             pre_event_ns=round(config.buffer.pre_event_s * NS),
             pre_event_audio=config.buffer.pre_event_audio,
@@ -177,17 +177,17 @@ class Service:
             protection_of, storage_path, resolve(config_file, config.device.state), config.device.anchor
         )
         self._server = LocalServer(self._run_directory, self._answer, self._turned_away)
-        self._flag = Flag(self._run_directory)
+        self._flag = RecordingFlag(self._run_directory)
         self._power_key: PowerKey | None = None
         if config.controls.power_key:
             key = Path(config.controls.power_key)
             self._power_key = PowerKey(key, self._clocks.monotonic_ns, self.recorder.control.put)
 
-    def _policy(self, config: Config, owner: Owner, storage: DiskStorage) -> Policy:
+    def _policy(self, config: Config, owner: DeviceIdentity, storage: DiskStorage) -> Policy:
         keys = owner.trust.keys_of("policy")
 
-        def make(seen_version: int) -> Keeper:
-            return Keeper(StorageShelf(storage, layout.POLICY), keys, owner.agency, seen_version)
+        def make(seen_version: int) -> PolicyStore:
+            return PolicyStore(BundleFiles(storage, layout.POLICY), keys, owner.agency, seen_version)
 
         buffer = config.buffer
         signed = SignedPolicy(
@@ -211,7 +211,7 @@ class Service:
     def _report_unsafe_refused(self, why: str) -> None:
         """Say to the core and to who started this that the signed policy decides all the same."""
         output.warn(f"bwc-agent: WARNING: {why}")
-        self.recorder.control.put(on.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, why))
+        self.recorder.control.put(events.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, why))
 
     def _use(self, config: Config) -> None:
         """Have what may change while recording take effect."""
@@ -223,7 +223,7 @@ class Service:
         self._bringers, nobody = _users(config.run.dock_user)
         self.recorder.policy.hold_to_terms()
         if nobody:
-            self.recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "configuration", nobody))
+            self.recorder.control.put(events.MessageRejected(self._clocks.monotonic_ns(), "configuration", nobody))
 
     def claim(self) -> None:
         """Take the run directory and the evidence folder for this process; before that nothing was begun.
@@ -256,9 +256,9 @@ class Service:
         self.claim()
         self._configuration.announce()
         if self._unsafe_refused:
-            recorder.control.put(on.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, self._unsafe_refused))
+            recorder.control.put(events.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, self._unsafe_refused))
         if self._nobody:
-            recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "configuration", self._nobody))
+            recorder.control.put(events.MessageRejected(self._clocks.monotonic_ns(), "configuration", self._nobody))
         threads = [
             threading.Thread(target=self._keep_house, name="housekeeping", daemon=True),
             threading.Thread(target=self._report, name="report", daemon=True),
@@ -277,7 +277,10 @@ class Service:
         if self._power_key is not None:
             self._power_key.start()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: recorder.control.put(on.Told(self._clocks.monotonic_ns())))
+            signal.signal(
+                number,
+                lambda _number, _frame: recorder.control.put(events.TerminationRequested(self._clocks.monotonic_ns())),
+            )
         # SIGHUP must not end a recording when a terminal goes away.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # Python handles signals in this thread, and only once it runs: one that the kernel gives to another thread does
@@ -368,7 +371,7 @@ class Service:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - journalled, once each
-            self.recorder.effects.stumbled(f"{type(error).__name__}: {error}")
+            self.recorder.effects.report_internal_error(f"{type(error).__name__}: {error}")
 
     def _judge_configuration(self) -> None:
         """Keep a configuration that has proved good; end in order, to begin anew, if another one would serve better."""
@@ -376,14 +379,14 @@ class Service:
         recording = bool(recorder.control.state.recording)
         if self._starts_by_itself and (recorder.storage_read or self._heart.ready):
             self._starts_by_itself = False
-            recorder.control.put(on.StartAsked(self._clocks.monotonic_ns(), on.Cause.CONFIGURATION))
+            recorder.control.put(events.StartRequested(self._clocks.monotonic_ns(), events.Cause.CONFIGURATION))
         why = self._configuration.judge(
             Seen(recorder.standing_by, recorder.feed.packets > 0, recorder.storage_read, recording, recorder.has_lost)
         )
         if why and not self._ending.is_set():
             self.recording_goes_on = recording
             self.begin_anew = f"{self._configuration.status.digest} {why}"
-            recorder.control.put(on.Told(self._clocks.monotonic_ns()))
+            recorder.control.put(events.TerminationRequested(self._clocks.monotonic_ns()))
 
     def _test_itself(self) -> None:
         status = self.recorder.status()
@@ -417,7 +420,7 @@ class Service:
             self.recorder.control.put(event)
 
     def _turned_away(self, why: str) -> None:
-        self.recorder.control.put(on.Unheard(self._clocks.monotonic_ns(), "socket", why))
+        self.recorder.control.put(events.MessageRejected(self._clocks.monotonic_ns(), "socket", why))
 
     def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the local socket may ask: start, mark, status, and presses on a bench. There is no stop."""
@@ -427,10 +430,10 @@ class Service:
         now = self._clocks.monotonic_ns()
         match request:
             case {"ask": "start"}:
-                control.put(on.StartAsked(now, on.Cause.SOCKET))
+                control.put(events.StartRequested(now, events.Cause.SOCKET))
                 return control.call(lambda: {"recording": control.state.recording}).result(ANSWER_S)
             case {"ask": "mark"}:
-                control.put(on.MarkAsked(now))
+                control.put(events.MarkRequested(now))
                 return control.call(lambda: {"recording": control.state.recording}).result(ANSWER_S)
             case {"ask": "reload"}:
                 try:
@@ -443,7 +446,7 @@ class Service:
                 return {"action": self.recorder.authorize(token)}
             case {"ask": "policy", "token": str(token)}:
                 event = self.recorder.policy.offer(token)
-                if event.kind is Happening.REFUSED:
+                if event.kind is PolicyEventKind.REFUSED:
                     raise ControlError(1, f"refused: {event.detail}")
                 return {"version": event.version, "policy": self.recorder.status().policy}
             case {"ask": "press", "name": str(name), "hold_s": (int() | float()) as hold_s, "times": int(times)}:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.capture.base import Source, paced, unpaced
+from agent.capture.spec import parse_spec
 from agent.clock import NS, Monotonic
-from agent.config import Config, resolve
-from agent.media.sources.base import Source, paced, unpaced
-from agent.media.sources.spec import parse_spec
+from agent.config.recorder import Config, resolve
 
 INTERLEAVE_NS = 3 * NS // 20
 """How long pictures wait for older sound, and sound for older pictures. Sound is some 65 ms old when it comes
@@ -17,14 +17,16 @@ Look = Callable[[memoryview, int, int, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedSource:
     """A source and what it is to deliver: `video`, `audio` or `both`."""
 
     source: Source
     track: str
 
 
-def sources(config: Config, config_file: Path, monotonic: Monotonic, look: Look, *, live: bool = True) -> list[Named]:
+def sources(
+    config: Config, config_file: Path, monotonic: Monotonic, look: Look, *, live: bool = True
+) -> list[NamedSource]:
     """What the configuration names, the camera first. Nothing is opened.
 
     Args:
@@ -38,19 +40,19 @@ def sources(config: Config, config_file: Path, monotonic: Monotonic, look: Look,
         ConfigError: The camera is none that there is.
     """
     section = config.source
-    named: list[Named] = []
+    named: list[NamedSource] = []
     if section.camera == "picamera2":
-        from agent.media.sources.picamera2 import Picamera2Source
+        from agent.capture.picamera2 import Picamera2Source
 
-        named.append(Named(Picamera2Source(section.picamera2, monotonic, look), "video"))
+        named.append(NamedSource(Picamera2Source(section.picamera2, monotonic, look), "video"))
     else:
         pacing = paced(monotonic) if live else unpaced(monotonic)
         track = "video" if section.microphone is not None else "both"
-        named.append(Named(parse_spec(_spec(section.camera, config_file), pacing), track))
+        named.append(NamedSource(parse_spec(_spec(section.camera, config_file), pacing), track))
     if section.microphone is not None:
-        from agent.media.sources.microphone import MicrophoneSource
+        from agent.capture.microphone import MicrophoneSource
 
-        named.append(Named(MicrophoneSource(section.microphone, monotonic), "audio"))
+        named.append(NamedSource(MicrophoneSource(section.microphone, monotonic), "audio"))
     return named
 
 

@@ -13,13 +13,13 @@ became durable again and less than `CAUGHT_UP_NS` waits, or as little as ever.
 import errno
 from collections.abc import Callable, Sequence
 
-from agent.buffer.ring import Lost
 from agent.clock import NS, Clocks
 from agent.errors import StorageError
-from agent.evidence.entries import PacketsLost
+from agent.journal.entries import PacketsLost
+from agent.media.ring import LostPackets
 from agent.recorder.feed import Feed
-from agent.recorder.job import Job
-from agent.recorder.keeper import Keeper
+from agent.recorder.writing.job import Job
+from agent.recorder.writing.journal_writer import JournalWriter
 
 HANG_NS = 3 * NS
 BEHIND_NS = 5 * NS
@@ -45,7 +45,7 @@ class StorageWatch:
         self,
         *,
         feed: Feed,
-        keeper: Keeper,
+        keeper: JournalWriter,
         jobs: Callable[[], Sequence[Job]],
         clocks: Clocks,
         said: Callable[[str, StorageError | None], None],
@@ -117,11 +117,11 @@ class StorageWatch:
             self._said("progress", None)
 
 
-def merged(losses: Sequence[Lost]) -> Lost | None:
+def merged(losses: Sequence[LostPackets]) -> LostPackets | None:
     """Several losses as one; None if there are none."""
     if not losses:
         return None
-    return Lost(
+    return LostPackets(
         sum(gone.packets for gone in losses),
         sum(gone.bytes for gone in losses),
         min(gone.from_ns for gone in losses),

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent import output
+from agent.capture.base import Adjustable, OpenSource, Source
 from agent.clock import NS, Monotonic
-from agent.core.events import Event, SourceBack, SourceFailed
+from agent.core.recording.events import Event, SourceFailed, SourceRecovered
 from agent.errors import SourceError
 from agent.media.packet import Kind, Packet, Stream
-from agent.media.sources.base import Adjustable, OpenSource, Source
 from agent.recorder.feed import Feed
 
 SILENCE_NS = 1 * NS
@@ -199,7 +199,7 @@ class Supervisor:
         down_ns = self._down_ns.pop(kind, None)
         if down_ns is not None or track.silent:
             track.silent = False
-            self._tell(SourceBack(packet.time_ns, kind, down_ns if down_ns is not None else packet.time_ns))
+            self._tell(SourceRecovered(packet.time_ns, kind, down_ns if down_ns is not None else packet.time_ns))
         if kind is Kind.VIDEO or Kind.VIDEO not in run.tracks:
             self._failed_told = False
             if now - run.opened_ns >= STEADY_NS:

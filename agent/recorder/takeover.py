@@ -8,7 +8,7 @@ from agent.device_state.compare import Comparison, TamperEvent
 from agent.device_state.record import DeviceState, Running, with_card, with_carried
 from agent.errors import StorageError
 from agent.evidence import layout
-from agent.evidence.history import Left, Progress, Unfinished
+from agent.journal.boot_recovery import Progress, RecoveryState, Unfinished
 from agent.storage.interface import Storage
 
 
@@ -25,7 +25,7 @@ class Takeover:
     events: tuple[TamperEvent, ...] = ()
 
 
-def take_over(storage: Storage, left: Left, comparison: Comparison) -> tuple[Takeover, Left]:
+def take_over(storage: Storage, left: RecoveryState, comparison: Comparison) -> tuple[Takeover, RecoveryState]:
     """What was left behind, by both.
 
     Raises:
@@ -68,7 +68,7 @@ def _free_after(storage: Storage, recording: str, segment: int) -> int:
 
 
 def state_of(
-    before: DeviceState, comparison: Comparison, left: Left, takeover: Takeover, *, boot: int, card: str
+    before: DeviceState, comparison: Comparison, left: RecoveryState, takeover: Takeover, *, boot: int, card: str
 ) -> DeviceState:
     """What the device has to remember from this boot's first line on."""
     known = comparison.goes_on_from is None or card == before.card

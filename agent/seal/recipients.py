@@ -25,10 +25,10 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 
-from agent.digest import sha256
+from agent.encoding.digest import sha256
+from agent.encoding.strict_json import b64, unb64
 from agent.errors import EvidenceError
 from agent.seal.message import KEY_LENGTH, SUITE, EncryptedDataKey
-from agent.strict_json import b64, unb64
 
 HPKE = "HPKE-MLKEM1024-P384-HKDF-SHA384-AES-256-GCM"
 """`alg` of a hybrid recipient."""

@@ -8,8 +8,8 @@ from agent.dock.config import BrokerSection, resolve
 from agent.dock.messages import Name
 from agent.errors import KeyFileError
 from agent.keys import files
-from agent.keys.trust import TrustDocument, read_unpinned
 from agent.station.quota import Quota
+from agent.trust.document import TrustDocument, read_unpinned
 
 
 class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -19,16 +19,16 @@ from enum import StrEnum
 
 from agent.clock import WallReading
 from agent.dock.messages import Checkpoint
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError
-from agent.evidence.journal import CHECKPOINT_TYPE, checkpoint_payload
+from agent.journal.format import CHECKPOINT_TYPE, checkpoint_payload
 from agent.keys import jws
-from agent.keys.certificates import BootCertificate, DeviceCertificate, verify_boot, verify_device
-from agent.keys.trust import TrustDocument
-from agent.strict_json import sha256_hex
+from agent.trust.certificates import BootCertificate, DeviceCertificate, verify_boot, verify_device
+from agent.trust.document import TrustDocument
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenJournal:
     """A journal up to a line: its number, its hash, and the boot whose key signed that."""
 
     line: int
@@ -65,9 +65,9 @@ class Checks:
     def __init__(self, trust: TrustDocument) -> None:
         self._trust = trust
         self._certified: dict[str, tuple[str, DeviceCertificate, BootCertificate]] = {}
-        self._seen: dict[str, tuple[str, Seen]] = {}
+        self._seen: dict[str, tuple[str, SeenJournal]] = {}
 
-    def checked(self, checkpoint: Checkpoint, device: str, wall: WallReading) -> Seen:
+    def checked(self, checkpoint: Checkpoint, device: str, wall: WallReading) -> SeenJournal:
         """What a device's checkpoint signs.
 
         Raises:
@@ -95,16 +95,16 @@ def _certified(
     return certificate, verify_boot(checkpoint.boot_certificate, certificate)
 
 
-def _seen(checkpoint: Checkpoint, device: str, boot: BootCertificate) -> Seen:
+def _seen(checkpoint: Checkpoint, device: str, boot: BootCertificate) -> SeenJournal:
     payload = checkpoint_payload(jws.verify(checkpoint.jws, CHECKPOINT_TYPE, boot.key))
     if (payload.device, payload.boot) != (device, boot.boot):
         raise EvidenceError(
             f"expected a checkpoint of boot {boot.boot} of {device}, got one of boot {payload.boot} of {payload.device}"
         )
-    return Seen(payload.n, payload.head, payload.boot)
+    return SeenJournal(payload.n, payload.head, payload.boot)
 
 
-def judge(before: Seen | None, now: Seen, confirmed: Mapping[int, str | None]) -> Verdict:
+def judge(before: SeenJournal | None, now: SeenJournal, confirmed: Mapping[int, str | None]) -> Verdict:
     """What a checkpoint says, given the newest one seen before and what the device confirms."""
     if before is None:
         return Verdict.FIRST

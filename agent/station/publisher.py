@@ -21,15 +21,15 @@ from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import NOBODY_READS, Connection
 from agent.errors import ControlError, EvidenceError, PolicyError
 from agent.keys import jws
-from agent.keys.trust import Role, TrustDocument
 from agent.policy.bundle import TYP, Bundle, read_bundle
+from agent.trust.document import Role, TrustDocument
 
 TURN_S = 0.1
 WITHIN_S = 10.0
 _ROLES: tuple[Role, ...] = ("policy",)
 
 
-class Handed(StrEnum):
+class Published(StrEnum):
     """What became of a bundle at the broker."""
 
     TAKEN = "taken"
@@ -61,7 +61,7 @@ def check_bundle(token: str, trust: TrustDocument, now_ns: int) -> Bundle:
 
 def hand_over(
     bundle: Bundle, broker: BrokerSection, *, device: str | None, clocks: Clocks, within_s: float = WITHIN_S
-) -> Handed:
+) -> Published:
     """Hand a checked bundle to the broker, and wait for its answer.
 
     Args:
@@ -97,7 +97,7 @@ def hand_over(
         if connection.answer.is_failure:
             raise ControlError(errno.EACCES, f"the broker refused it on {topic}: {connection.answer}")
         if connection.version != "5":
-            return Handed.UNKNOWN
-        return Handed.UNREAD if connection.answer.value == NOBODY_READS else Handed.TAKEN
+            return Published.UNKNOWN
+        return Published.UNREAD if connection.answer.value == NOBODY_READS else Published.TAKEN
     finally:
         connection.end()

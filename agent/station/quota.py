@@ -39,7 +39,7 @@ class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     bytes_stored: Annotated[int, msgspec.Meta(ge=1 << 20, le=1 << 50)] = 4 << 30
 
 
-class Over(StrEnum):
+class QuotaExceeded(StrEnum):
     """The bound that a device is beyond, in words."""
 
     MESSAGES = "messages a minute"
@@ -50,10 +50,10 @@ class Over(StrEnum):
     def sentence(self, quota: Quota) -> str:
         """What an alarm says. The same bound has the same sentence."""
         bound = {
-            Over.MESSAGES: quota.messages_a_minute,
-            Over.BYTES: quota.bytes_a_minute,
-            Over.DAY: quota.bytes_a_day,
-            Over.STORED: quota.bytes_stored,
+            QuotaExceeded.MESSAGES: quota.messages_a_minute,
+            QuotaExceeded.BYTES: quota.bytes_a_minute,
+            QuotaExceeded.DAY: quota.bytes_a_day,
+            QuotaExceeded.STORED: quota.bytes_stored,
         }[self]
         return f"it says more than {bound} {self}: what is beyond is not acknowledged, and stays with the device"
 
@@ -77,7 +77,7 @@ class Rates:
         self._quota = quota
         self._minutes: dict[str, _Minute] = {}
 
-    def over(self, device: str, size: int, now_ns: int) -> tuple[Over | None, bool]:
+    def over(self, device: str, size: int, now_ns: int) -> tuple[QuotaExceeded | None, bool]:
         """Count a message. The bound that the device is beyond, and whether it is so for the first time this minute."""
         minute = self._minutes.get(device)
         if minute is None or now_ns - minute.began_ns >= WINDOW_NS:
@@ -90,18 +90,18 @@ class Rates:
         minute.bytes += size
         over = None
         if minute.messages > self._quota.messages_a_minute:
-            over = Over.MESSAGES
+            over = QuotaExceeded.MESSAGES
         elif minute.bytes > self._quota.bytes_a_minute:
-            over = Over.BYTES
+            over = QuotaExceeded.BYTES
         first = over is not None and not minute.over
         minute.over |= over is not None
         return over, first
 
 
-def room(quota: Quota, usage: Usage, size: int, day: str) -> Over | None:
+def room(quota: Quota, usage: Usage, size: int, day: str) -> QuotaExceeded | None:
     """Rule 2: the bound that a device would be beyond with `size` bytes more on this day; None if there is room."""
     if usage.stored + size > quota.bytes_stored:
-        return Over.STORED
+        return QuotaExceeded.STORED
     if (usage.of_day if usage.day == day else 0) + size > quota.bytes_a_day:
-        return Over.DAY
+        return QuotaExceeded.DAY
     return None

@@ -12,14 +12,14 @@ from cryptography import x509
 from agent.dock.mqtt import common_name
 from agent.errors import KeyFileError
 from agent.keys import files
-from agent.keys.tls import CA_CERTIFICATE, Authority, Issued
 from agent.storage.disk import rename_durably
+from agent.trust.tls import CA_CERTIFICATE, CertificateAuthority, IssuedCertificate
 
 ISSUED = "issued"
 _PUBLIC = 0o644
 
 
-def register(folder: Path, name: str, issued: Issued) -> None:
+def register(folder: Path, name: str, issued: IssuedCertificate) -> None:
     """Keep a certificate in the register in `folder`, which holds the authority's key.
 
     Raises:
@@ -60,7 +60,7 @@ def revoke(key_file: Path, passphrase: str | None, name: str, revoked: Path, now
     """
     folder = key_file.parent
     key = files.load_tls_authority(key_file, passphrase)
-    authority = Authority.load((folder / CA_CERTIFICATE).read_bytes(), key)
+    authority = CertificateAuthority.load((folder / CA_CERTIFICATE).read_bytes(), key)
     more, count = authority.longer_list(revoked.read_bytes(), serials_of(folder, name), now_ns)
     if count:
         temporary = revoked.with_name(f".{revoked.name}.{secrets.token_hex(4)}")

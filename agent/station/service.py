@@ -28,17 +28,29 @@ from dataclasses import dataclass, field
 from agent import output
 from agent.clock import Clocks, utc_text
 from agent.dock.config import BrokerSection
-from agent.dock.messages import MAX_ACKS, MAX_JSON, ROOT, Ack, Event, Publication, State, Status, Topics, decode, encode
+from agent.dock.messages import (
+    MAX_ACKS,
+    MAX_JSON,
+    ROOT,
+    Ack,
+    Event,
+    Publication,
+    State,
+    Status,
+    Topics,
+    decode,
+    encode,
+)
 from agent.dock.mqtt import Connection, Limits, Received
 from agent.errors import EvidenceError, StorageError
-from agent.keys.attestation import attest
 from agent.keys.signer import Signer
-from agent.keys.trust import TrustDocument
 from agent.output import escaped
 from agent.station.history import Checks, Verdict, judge
-from agent.station.quota import Over, Quota, Rates, room
+from agent.station.quota import Quota, QuotaExceeded, Rates, room
 from agent.station.review import of_event, of_status
 from agent.station.store import Store
+from agent.trust.attestation import attest
+from agent.trust.document import TrustDocument
 
 TURN_S = 0.1
 LIMITS = Limits(in_flight=256, queued=20_000, at_once=1024, bytes_at_once=8 << 20, message=MAX_JSON)
@@ -202,7 +214,7 @@ class Station:
             case "event":
                 self._event(device, message, received, answers)
 
-    def _over(self, device: str, over: Over, received: str) -> None:
+    def _over(self, device: str, over: QuotaExceeded, received: str) -> None:
         sentence = over.sentence(self._quota)
         if self._store.put_alarm(device, "over_quota", sentence, received):
             self._say(f"ALARM {device}: {sentence}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from agent.errors import EvidenceError, StorageError
-from agent.station.history import Seen
+from agent.station.history import SeenJournal
 
 VERSION = 1
 """Of the tables (`PRAGMA user_version`). 0: an event's id was unique over all devices, and nothing was counted."""
@@ -335,15 +335,15 @@ class Store:
             (device, size, day),
         )
 
-    def seen(self, device: str) -> Seen | None:
+    def seen(self, device: str) -> SeenJournal | None:
         """The newest point of a device's history that was seen; None if none was."""
         with _refusals():
             row = self._database.execute(
                 "SELECT seen_line, seen_hash, seen_boot FROM devices WHERE device=? AND seen_hash<>''", (device,)
             ).fetchone()
-        return Seen(*row) if row else None
+        return SeenJournal(*row) if row else None
 
-    def put_seen(self, device: str, seen: Seen, token: str, received: str) -> None:
+    def put_seen(self, device: str, seen: SeenJournal, token: str, received: str) -> None:
         """Keep a checkpoint, as the newest."""
         self._known(device)
         self._database.execute(

@@ -23,16 +23,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from agent.core import events as on
-from agent.core.setup import Setup
+from agent.core.recording import events
+from agent.decisions.unsafe import UnsafePermitEverything
 from agent.device_state.record import DeviceState
+from agent.domain.policy_settings import PolicySettings
 from agent.evidence import layout
-from agent.evidence.entries import Checkpoint, Tampered
-from agent.evidence.journal import CHECKPOINT_TYPE, parse_line, split_lines
+from agent.journal.entries import Checkpoint, Tampered
+from agent.journal.format import CHECKPOINT_TYPE, parse_line, split_lines
 from agent.keys import jws
 from agent.policy.request import Authorization
-from agent.policy_unsafe import UnsafePermitEverything
-from agent.verification.findings import Verdict
+from agent.verify.findings import Verdict
 from tests.support.cards import (
     KINDS,
     LIMITS,
@@ -108,13 +108,13 @@ def _resume(device: Device) -> None:
 
 
 def _latch(device: Device) -> None:
-    device.recorder.control.put(on.TriggerRose(device.clocks.now_ns, "critical_incident"))
+    device.recorder.control.put(events.TriggerActivated(device.clocks.now_ns, "critical_incident"))
     device.settle()
     device.run(1)
 
 
 def _release(device: Device) -> None:
-    leave = on.Authorised(device.clocks.now_ns, "ReleaseCriticalIncident", device.recording, Authorization())
+    leave = events.Authorised(device.clocks.now_ns, "ReleaseCriticalIncident", device.recording, Authorization())
     device.recorder.control.put(leave)
     device.settle()
     device.run(1)
@@ -126,13 +126,13 @@ def _siren(device: Device) -> None:
 
 
 def _classify(device: Device) -> None:
-    device.recorder.control.put(on.Classified(device.clocks.now_ns, "restricted"))
+    device.recorder.control.put(events.Classified(device.clocks.now_ns, "restricted"))
     device.settle()
     device.run(2)
 
 
 def _policy(device: Device) -> None:
-    changed = on.PolicyChanged(device.clocks.now_ns, "policy_in_force", 5, "ab" * 32, Setup(LIMITS))
+    changed = events.PolicyChanged(device.clocks.now_ns, "policy_in_force", 5, "ab" * 32, PolicySettings(LIMITS))
     device.recorder.control.put(changed)
     device.settle()
     device.run(1)
@@ -167,7 +167,7 @@ STORIES: dict[str, tuple[Callable[[Device], None], ...]] = {
 @cache
 def story(name: str) -> Story:
     """A story, told once."""
-    device = Device(policy=UnsafePermitEverything(Setup(LIMITS)), pre_event_s=1.0, segment_s=4.0)
+    device = Device(policy=UnsafePermitEverything(PolicySettings(LIMITS)), pre_event_s=1.0, segment_s=4.0)
     device.run(2)
     moments = [durable_of(memory(device))]
     for act in STORIES[name]:
@@ -431,7 +431,7 @@ def booted(story: Story, files: Files) -> str:
     device = Device(
         clocks=clocks,
         storage=storage_of(files),
-        policy=UnsafePermitEverything(Setup(LIMITS)),
+        policy=UnsafePermitEverything(PolicySettings(LIMITS)),
         pre_event_s=1.0,
         segment_s=4.0,
         state=kept,

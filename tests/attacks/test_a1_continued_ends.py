@@ -2,8 +2,8 @@
 
 import pytest
 
-from agent.evidence.entries import Continued
-from agent.verification.findings import Code, Verdict
+from agent.journal.entries import Continued
+from agent.verify.findings import Code, Verdict
 from tests.attacks.test_card_attacks import chain_on, interrupted, memory
 from tests.support.device import Device, trust
 from tests.support.evidence import check, codes, files_of

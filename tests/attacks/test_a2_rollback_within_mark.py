@@ -3,12 +3,12 @@
 It used to be noticed only if more than a minute was cut away: the mark lay on the same card and was a minute old.
 """
 
-from agent.core import events as on
+from agent.core.recording import events
 from agent.evidence import layout
-from agent.evidence.entries import Checkpoint, Tampered, TriggerRaised
-from agent.evidence.journal import CHECKPOINT_TYPE, parse_line, split_lines
+from agent.journal.entries import Checkpoint, Tampered, TriggerRaised
+from agent.journal.format import CHECKPOINT_TYPE, parse_line, split_lines
 from agent.keys import jws
-from agent.verification.findings import Verdict
+from agent.verify.findings import Verdict
 from tests.support.device import Device, trust
 from tests.support.evidence import check, files_of, memory
 
@@ -33,7 +33,7 @@ def test_recording_with_a_latched_incident_does_not_vanish_with_its_lines() -> N
     device = Device()
     device.run(62.5)  # the mark of the first minute had just been saved
     device.raise_trigger("siren")
-    device.recorder.control.put(on.TriggerRose(device.clocks.now_ns, "critical_incident"))
+    device.recorder.control.put(events.TriggerActivated(device.clocks.now_ns, "critical_incident"))
     device.settle()
     running = device.recording
     device.run(40)

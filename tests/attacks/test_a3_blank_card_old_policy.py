@@ -6,13 +6,13 @@ It used to put the expired bundle in force, forgot the latched incident and the 
 import pytest
 
 from agent.clock import NS
-from agent.core import events as on
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.evidence.entries import PolicyChanged, Tampered
+from agent.core.recording import events
+from agent.domain.layout import TWO_BUTTONS
+from agent.journal.entries import PolicyChanged, Tampered
 from agent.keys import files
 from agent.policy.bundle import sign_bundle
 from agent.policy.packs import BUILT_IN, shipped
-from agent.verification.findings import Verdict
+from agent.verify.findings import Verdict
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, agency, trust
 from tests.support.evidence import check, files_of, memory
@@ -54,7 +54,7 @@ def test_old_and_expired_bundles_on_a_blank_card_come_into_no_force_and_nothing_
     device.press("record", times=2)
     running = device.recording
     device.run(2)
-    device.recorder.control.put(on.TriggerRose(clocks.now_ns, "critical_incident"))
+    device.recorder.control.put(events.TriggerActivated(clocks.now_ns, "critical_incident"))
     device.settle()
     device.run(2)
     assert device.recorder.control.state.latched

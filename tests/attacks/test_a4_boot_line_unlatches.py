@@ -4,12 +4,12 @@ import msgspec
 import pytest
 
 from agent.clock import NS
-from agent.core import events as on
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.evidence.entries import Authorised, Boot, Carried, RecordingStarted, Released
-from agent.policy_unsafe import UnsafePermitEverything
-from agent.verification.findings import Code, Verdict
+from agent.core.recording import events
+from agent.decisions.unsafe import UnsafePermitEverything
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import PolicySettings
+from agent.journal.entries import Authorised, Boot, PersistedState, RecordingStarted, Released
+from agent.verify.findings import Code, Verdict
 from tests.attacks.test_card_attacks import chain_on, memory
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, trust
@@ -26,7 +26,7 @@ def latched_under_a_newer_policy() -> tuple[Device, MemoryStorage, FakeClocks]:
     device.run(3)
     device.press("record", times=2)
     device.run(2)
-    device.recorder.control.put(on.TriggerRose(clocks.now_ns, "critical_incident"))
+    device.recorder.control.put(events.TriggerActivated(clocks.now_ns, "critical_incident"))
     device.settle()
     device.run(2)
     assert device.recorder.control.state.latched
@@ -41,7 +41,7 @@ def test_unsigned_line_neither_unlatches_nor_lets_an_older_policy_in(line: str) 
     real = device.entries(Boot)[0]
     assert isinstance(real, Boot)
     forged = (
-        msgspec.structs.replace(real, carried=Carried())
+        msgspec.structs.replace(real, carried=PersistedState())
         if line == "boot"
         else Authorised("ReleaseCriticalIncident", clocks.now_ns // 1000)
     )
@@ -63,7 +63,7 @@ def test_unsigned_line_neither_unlatches_nor_lets_an_older_policy_in(line: str) 
 @pytest.mark.parametrize("line", ["start", "release"])
 def test_unsigned_line_refills_nothing_that_a_pause_may_use(line: str) -> None:
     limits = Limits(post_roll_s=0, pause_s=10, pause_total_s=20)
-    device = Device(policy=UnsafePermitEverything(Setup(limits)))
+    device = Device(policy=UnsafePermitEverything(PolicySettings(limits)))
     device.run(6)
     device.press("record", times=2)
     running = device.recording

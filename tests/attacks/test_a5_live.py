@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.evidence import layout
-from agent.evidence.entries import SegmentRecovered
+from agent.journal.entries import SegmentRecovered
 from tests.support.running import Running, provision, wait_for
 
 

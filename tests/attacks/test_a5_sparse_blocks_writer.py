@@ -7,15 +7,15 @@ from typing import BinaryIO
 import pytest
 
 from agent.evidence import layout
-from agent.evidence.attested import TAIL
 from agent.evidence.closing import TAIL_BYTES
-from agent.evidence.entries import Entry, Marked, SegmentRecovered, Tampered
-from agent.evidence.journal import MAX_LINE
 from agent.evidence.manifest import MANIFEST_TYPE, manifest
+from agent.journal.attested import TAIL
+from agent.journal.entries import Entry, Marked, SegmentRecovered, Tampered
+from agent.journal.format import MAX_LINE
 from agent.keys import jws
 from agent.storage.disk import DiskStorage
-from agent.verification.findings import Code
-from agent.verification.verify import verify
+from agent.verify.findings import Code
+from agent.verify.verifier import verify
 from tests.attacks.test_card_attacks import chain_on, interrupted, memory
 from tests.support.device import Device, trust
 from tests.support.evidence import files_of, write

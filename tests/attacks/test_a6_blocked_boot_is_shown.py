@@ -6,10 +6,10 @@ What falls out of memory meanwhile is counted by somebody else than the writer.
 import pytest
 
 from agent.clock import NS
-from agent.core.signals import Background, Signal
-from agent.evidence.entries import PacketsLost, StorageFailed
+from agent.core.indicator.signals import Background, Signal
+from agent.journal.entries import PacketsLost, StorageFailed
 from agent.recorder.storage_watch import HANG_NS
-from agent.recorder.writer import Rest, Writer
+from agent.recorder.writing.writer import Rest, Writer
 from tests.attacks.test_card_attacks import memory
 from tests.support.device import Device
 

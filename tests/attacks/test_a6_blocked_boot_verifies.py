@@ -2,9 +2,9 @@
 
 import pytest
 
-from agent.core import events as on
-from agent.recorder.writer import Writer
-from agent.verification.findings import Code, Verdict
+from agent.core.recording import events
+from agent.recorder.writing.writer import Writer
+from agent.verify.findings import Code, Verdict
 from tests.attacks.test_card_attacks import interrupted, memory
 from tests.support.device import trust
 from tests.support.evidence import check, codes, files_of, found
@@ -34,7 +34,7 @@ def test_recording_whose_camera_failed_for_minutes_is_intact() -> None:
     device = interrupted()
     device.boot()
     device.run(2)
-    device.recorder.control.put(on.SourceFailed(device.clocks.now_ns, "video", "gone"))
+    device.recorder.control.put(events.SourceFailed(device.clocks.now_ns, "video", "gone"))
     device.settle()
     for _ in range(20):
         device.clocks.advance(10)

@@ -2,18 +2,18 @@
 
 import pytest
 
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.evidence.entries import Decided, PowerFailing, RecordingEnded, Requested, StopTakenBack
-from agent.policy_unsafe import UnsafePermitEverything
-from agent.verification.findings import Code, Verdict
+from agent.decisions.unsafe import UnsafePermitEverything
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import PolicySettings
+from agent.journal.entries import Decided, PowerFailing, RecordingEnded, Requested, StopTakenBack
+from agent.verify.findings import Code, Verdict
 from tests.attacks.test_card_attacks import chain_on, memory
 from tests.support.device import Device, trust
 from tests.support.evidence import check, codes, files_of
 
 
 def with_a_grant_for(what: str) -> Device:
-    device = Device(policy=UnsafePermitEverything(Setup(Limits(post_roll_s=10))))
+    device = Device(policy=UnsafePermitEverything(PolicySettings(Limits(post_roll_s=10))))
     device.run(6)
     device.press("record", times=2)
     if what == "a pause":
@@ -63,7 +63,7 @@ def test_even_signed_the_end_of_a_recording_must_name_a_grant_that_ends_it(what:
 
 
 def test_request_of_one_recording_ends_no_other() -> None:
-    device = Device(policy=UnsafePermitEverything(Setup(Limits(post_roll_s=0))))
+    device = Device(policy=UnsafePermitEverything(PolicySettings(Limits(post_roll_s=0))))
     device.run(6)
     for _ in range(2):
         device.press("record", times=2)

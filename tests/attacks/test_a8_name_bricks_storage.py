@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.evidence.entries import AnyEntry, Continued, RecordingStarted, Tampered
-from agent.evidence.history import left_behind, read_tail
 from agent.evidence.layout import journal
+from agent.journal.boot_recovery import read_recovery_state, read_tail
+from agent.journal.entries import AnyEntry, Continued, RecordingStarted, Tampered
 from agent.storage.disk import DiskStorage
 from tests.attacks.test_card_attacks import chain_on, interrupted, memory
 from tests.support.device import owner
@@ -49,7 +49,7 @@ def test_refused_line_is_named_in_plain_characters(name: str) -> None:
     device = interrupted()
     chain_on(device, RecordingStarted(name, "button", 1, 0, 0, 0, ""))
     identity = owner().signer.public_key
-    (refused,) = left_behind(device.storage, read_tail(device.storage, identity), identity).refused
+    (refused,) = read_recovery_state(device.storage, read_tail(device.storage, identity), identity).refused
     assert refused.isascii()
     assert refused.isprintable()
     assert "boot 1" in refused

@@ -9,18 +9,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
 from agent.clock import utc_text
-from agent.core import events as on
-from agent.core.setup import Setup
+from agent.core.recording import events
+from agent.decisions.unsafe import UnsafePermitEverything
+from agent.domain.policy_settings import PolicySettings
+from agent.encoding.strict_json import b64, encode_json
 from agent.errors import StorageError
-from agent.evidence import entries, history, layout
-from agent.evidence.journal import parse_line
+from agent.evidence import layout
+from agent.journal import boot_recovery as history
+from agent.journal import entries
+from agent.journal.format import parse_line
 from agent.keys import jws
-from agent.policy_unsafe import UnsafePermitEverything
 from agent.recorder import boot as boot_module
 from agent.storage.disk import DiskStorage
-from agent.strict_json import b64, encode_json
-from agent.verification.findings import Code, Verdict
-from agent.verification.verify import verify
+from agent.verify.findings import Code, Verdict
+from agent.verify.verifier import verify
 from tests.attacks.test_card_attacks import chain_on
 from tests.support.device import Device
 from tests.support.storage import MemoryStorage
@@ -198,9 +200,9 @@ def test_first_write_on_another_card_that_the_power_tore_is_explained_by_the_nex
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_internal_disk_that_fails_for_some_reads_at_boot_makes_nobody_forget_the_latch(times: int) -> None:
-    device = Device(policy=UnsafePermitEverything(Setup()))
+    device = Device(policy=UnsafePermitEverything(PolicySettings()))
     device.run(3)
-    device.recorder.control.put(on.TriggerRose(device.clocks.now_ns, "critical_incident"))
+    device.recorder.control.put(events.TriggerActivated(device.clocks.now_ns, "critical_incident"))
     device.run(3)
     latched = device.recorder.control.state.latched
     device.clocks.now_ns += 10**9

@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.gestures_layout import TWO_BUTTONS
+from agent.domain.layout import TWO_BUTTONS
+from agent.encoding.strict_json import b64, sha256_hex, unb64
 from agent.evidence import layout
 from agent.keys import files, jws
 from agent.policy import bundle
-from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy.packs import shipped
-from agent.strict_json import b64, sha256_hex, unb64
-from agent.verification.findings import Code, Findings
-from agent.verification.policies import verify_policies
-from agent.verification.story import JournalStory
-from agent.verification.tree import find
-from agent.verification.verify import verify
+from agent.policy.store import BundleFiles, PolicyEventKind, PolicyStore
+from agent.verify.findings import Code, Findings
+from agent.verify.journal_index import JournalIndex
+from agent.verify.policies import verify_policies
+from agent.verify.tree import find
+from agent.verify.verifier import verify
 from tests.support.clocks import FakeClocks
 from tests.support.device import agency, trust
 from tests.support.evidence import segments, whole, write
@@ -52,10 +52,10 @@ def test_bundle_with_the_other_signature_is_the_same_bundle(twin_first: bool) ->
     assert twin != honest
     storage = MemoryStorage()
     signer = files.load_signer(f"file:{agency().policy}")
-    keeper = Keeper(StorageShelf(storage), [signer.public_key], "city")
+    keeper = PolicyStore(BundleFiles(storage), [signer.public_key], "city")
     now = FakeClocks().wall()
     for token in [twin, honest] if twin_first else [honest, twin]:
-        assert keeper.offer(token, now).kind is Happening.IN_FORCE
+        assert keeper.offer(token, now).kind is PolicyEventKind.IN_FORCE
         assert keeper.digest == bundle.digest_of(honest) == bundle.digest_of(twin) == sha256_hex(honest.encode())
     assert storage.read(f"{layout.POLICY}/00000002.jws").decode() == honest, "kept as the agency signed it"
 
@@ -77,7 +77,7 @@ def test_evidence_of_before_that_names_either_form_is_still_verified(tmp_path: P
     folder = tmp_path / layout.POLICY
     folder.mkdir()
     (folder / "00000002.jws").write_text(form[kept])
-    story = JournalStory()
+    story = JournalIndex()
     story.policies[sha256_hex(form[named].encode())] = (2, 7)
     findings = Findings()
     verify_policies(find(tmp_path).tree, "", trust(), story, findings)

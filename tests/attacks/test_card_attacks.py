@@ -9,14 +9,16 @@ import msgspec
 import pytest
 
 from agent.clock import utc_text
+from agent.encoding.strict_json import encode_json, sha256_hex
 from agent.errors import StorageError
 from agent.evidence import layout
-from agent.evidence.entries import (
+from agent.journal.boot_recovery import read_recovery_state, read_tail
+from agent.journal.entries import (
     AnyEntry,
     Boot,
-    Carried,
     Continued,
     Decided,
+    PersistedState,
     RecordingEnded,
     RecordingStarted,
     Requested,
@@ -25,12 +27,10 @@ from agent.evidence.entries import (
     Tampered,
     TriggerRaised,
 )
-from agent.evidence.history import left_behind, read_tail
-from agent.evidence.journal import parse_line, split_lines
+from agent.journal.format import parse_line, split_lines
 from agent.storage.disk import DiskStorage
-from agent.strict_json import encode_json, sha256_hex
-from agent.verification.findings import Code
-from agent.verification.verify import verify
+from agent.verify.findings import Code
+from agent.verify.verifier import verify
 from tests.support.device import Device, owner
 from tests.support.storage import MemoryStorage, failing
 
@@ -239,7 +239,7 @@ def test_forged_journal_in_the_next_boots_place_makes_nobody_forget_what_the_rea
     device.recorder.keeper.post(TriggerRaised("critical_incident", device.clocks.now_ns // 1000))
     device.run(2)
     real = next(entry for entry in device.entries(Boot, 1) if isinstance(entry, Boot))
-    forged = msgspec.structs.replace(real, boot=2, interrupted="", carried=Carried(), tag="ab" * 6)
+    forged = msgspec.structs.replace(real, boot=2, interrupted="", carried=PersistedState(), tag="ab" * 6)
     opened = SegmentOpened("abababababab-0001", 1, "00" * 32)
     plant(device, layout.journal(2), lines_of(forged, opened, utc_ns=device.clocks.wall().utc_ns))
     memory(device).cut_power()
@@ -283,7 +283,7 @@ def test_what_is_no_file_or_folder_where_one_is_looked_for_keeps_no_journal_from
         os.mkfifo(planted_at)
     identity = owner().signer.public_key
     tail = read_tail(disk, identity)
-    running = left_behind(disk, tail, identity).running
+    running = read_recovery_state(disk, tail, identity).running
     assert running is not None
     assert running.recording == device.recording
 

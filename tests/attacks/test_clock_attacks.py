@@ -6,10 +6,10 @@ import pytest
 
 from agent.clock import NS
 from agent.errors import EvidenceError
-from agent.evidence.entries import ClockTakenBack
-from agent.evidence.journal import HELD
+from agent.journal.entries import ClockTakenBack
+from agent.journal.format import HELD
 from agent.keys import files
-from agent.keys.authorization import issue
+from agent.trust.authorization import issue
 from tests.support.device import Device, agency
 from tests.support.evidence import check, codes, files_of, memory
 

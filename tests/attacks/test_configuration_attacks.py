@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import config as configuration
+from agent.config import recorder as configuration
 from agent.errors import ConfigError
 from agent.recorder.configuration import Origin, built_in, from_file, last_good, store
 from tests.support.running import provision

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.strict_json import b64
+from agent.encoding.strict_json import b64
 from tests.support.running import command
 from tests.support.stations import Rig, event, status
 

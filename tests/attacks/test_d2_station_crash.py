@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from agent.clock import WallReading
-from agent.evidence.journal import CHECKPOINT_TYPE
+from agent.journal.format import CHECKPOINT_TYPE
 from agent.keys import jws
-from agent.keys.certificates import issue_boot
 from agent.keys.signer import KeySigner
+from agent.trust.certificates import issue_boot
 from tests.support.device import owner
 from tests.support.stations import Rig, event, status
 

@@ -9,12 +9,13 @@ from typing import cast
 import msgspec
 import pytest
 
-from agent.evidence import entries, layout
-from agent.evidence.entries import Entry
-from agent.ledger.ledger import read_ledger
-from agent.ledger.timekeeping import MOST_OFF_US, MOST_SILENT_US
-from agent.strict_json import encode_json, strict_json
-from agent.verification.tree import find
+from agent.audit.ledger import read_ledger
+from agent.audit.timekeeping import MOST_OFF_US, MOST_SILENT_US
+from agent.encoding.strict_json import encode_json, strict_json
+from agent.evidence import layout
+from agent.journal import entries
+from agent.journal.entries import Entry
+from agent.verify.tree import find
 from tests.attacks.test_card_attacks import chain_on, interrupted, memory
 from tests.support.evidence import files_of, write
 from tests.support.running import ROOT
@@ -120,9 +121,9 @@ def test_line_that_claims_years_within_a_boot_is_not_counted_and_is_told(tmp_pat
 
 @pytest.mark.parametrize("dark_ms", [-1, -(2**63), 2**63 - 1, MOST_OFF_US // 1000 + 1])
 def test_dark_time_that_no_device_can_mean_is_unknown(dark_ms: int) -> None:
+    from agent.audit.timekeeping import Timekeeper
     from agent.clock import WallReading
-    from agent.evidence.journal import Line
-    from agent.ledger.timekeeping import Timekeeper
+    from agent.journal.format import Line
 
     def line(n: int, entry: Entry, mono_us: int) -> Line:
         return Line(n, WallReading(0, "x", None), mono_us, "", entry, "", b"", "")  # type: ignore[arg-type]

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from agent.clock import NS
+from agent.encoding.strict_json import b64, encode_json, strict_json, unb64
 from agent.evidence import layout
+from agent.export import text_track
+from agent.export.joining import MOST_FILLED_NS, MOST_HELD_NS
+from agent.export.text_track import TextTrack
 from agent.media.packet import Kind
-from agent.opening import text_track
-from agent.opening.joining import MOST_FILLED_NS, MOST_HELD_NS
-from agent.opening.text_track import TextTrack
-from agent.strict_json import b64, encode_json, strict_json, unb64
 from tests.support.device import agency
 from tests.support.evidence import segments, whole, write
 from tests.support.running import ROOT
@@ -63,8 +63,8 @@ def test_manifest_that_names_a_far_stop_makes_no_film_of_it(tmp_path: Path, late
 
 
 def test_what_is_filled_in_altogether_is_bounded_and_the_next_gap_ends_the_file() -> None:
-    from agent.opening.joining import Filling
-    from tests.opening.test_joining import joined, sound
+    from agent.export.joining import Filling
+    from tests.export.test_joining import joined, sound
     from tests.support.packets import AUDIO
 
     filling = Filling(10 * NS)

@@ -3,13 +3,13 @@
 import pytest
 
 from agent.clock import NS, WallReading
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.evidence.entries import PolicyChanged
+from agent.domain.layout import TWO_BUTTONS
+from agent.journal.entries import PolicyChanged
 from agent.keys import files
 from agent.keys.signer import Signer
 from agent.policy.bundle import sign_bundle
-from agent.policy.keeper import MAX_TOKEN, MOST_TRIED, Happening, Keeper, StorageShelf
 from agent.policy.packs import shipped
+from agent.policy.store import MAX_TOKEN, MOST_TRIED, BundleFiles, PolicyEventKind, PolicyStore
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, agency
 from tests.support.shifts import publish_bundle, signed_policy
@@ -69,12 +69,12 @@ def test_thousands_of_planted_bundles_cost_few_reads_and_hide_no_policy() -> Non
     signer = files.load_signer(f"file:{agency().policy}")
     now = clocks.wall()
     token = second_bundle(signer, now)
-    before = Keeper(StorageShelf(storage), [signer.public_key], "city")
-    assert before.offer(token, now).kind is Happening.IN_FORCE
+    before = PolicyStore(BundleFiles(storage), [signer.public_key], "city")
+    assert before.offer(token, now).kind is PolicyEventKind.IN_FORCE
     storage.planted = {f"{number:08d}.jws" for number in range(50_000, 66_000)}
-    after = Keeper(StorageShelf(storage), [signer.public_key], "city", seen_version=2)
+    after = PolicyStore(BundleFiles(storage), [signer.public_key], "city", seen_version=2)
     kinds = [event.kind for event in after.load(now, before.digest)]
-    assert kinds == [Happening.DAMAGED] * MOST_TRIED + [Happening.IN_FORCE]
+    assert kinds == [PolicyEventKind.DAMAGED] * MOST_TRIED + [PolicyEventKind.IN_FORCE]
     assert storage.reads == MOST_TRIED
     assert after.digest == before.digest
 
@@ -86,9 +86,9 @@ def test_planted_name_of_the_next_version_keeps_the_policy_in_force_and_is_said(
     storage.publish("policy/00000002.jws", b"garbage")
     now = clocks.wall()
     token = second_bundle(signer, now)
-    keeper = Keeper(StorageShelf(storage), [signer.public_key], "city")
-    assert [event.kind for event in keeper.load(now)] == [Happening.DAMAGED, Happening.BUILT_IN]
+    keeper = PolicyStore(BundleFiles(storage), [signer.public_key], "city")
+    assert [event.kind for event in keeper.load(now)] == [PolicyEventKind.DAMAGED, PolicyEventKind.BUILT_IN]
     refused = keeper.offer(token, now)
-    assert (refused.kind, refused.version) == (Happening.REFUSED, 2)
+    assert (refused.kind, refused.version) == (PolicyEventKind.REFUSED, 2)
     assert "policy/00000002.jws" in refused.detail
     assert storage.read("policy/00000002.jws") == b"garbage"

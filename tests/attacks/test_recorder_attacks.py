@@ -5,16 +5,17 @@ import threading
 from collections import deque
 
 from agent.clock import NS
-from agent.core.events import Action, Asked, Classified
-from agent.core.gestures_layout import parse_layout
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.core.signals import Signal
-from agent.core.state import Mode
-from agent.evidence import entries, layout
+from agent.core.indicator.signals import Signal
+from agent.core.recording.events import Action, ActionRequested, Classified
+from agent.core.recording.state import Mode
+from agent.domain.layout import parse_layout
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import PolicySettings
+from agent.evidence import layout
 from agent.evidence.manifest import OPENING_TYPE, opening
+from agent.journal import entries
 from agent.keys import jws
-from agent.recorder.job import Job
+from agent.recorder.writing.job import Job
 from tests.support.device import Device, GrantsAll, trust
 from tests.support.packets import scene
 from tests.support.rig import Rig
@@ -34,20 +35,20 @@ def recipients(device: Device, recording: str, segment: int) -> str:
 def in_pause(device: Device) -> None:
     device.run(6)
     device.press("record", times=2)
-    device.recorder.control.handle(Asked(device.clocks.now_ns, Action.PRIVACY_PAUSE))
+    device.recorder.control.handle(ActionRequested(device.clocks.now_ns, Action.PRIVACY_PAUSE))
     device.settle()
     assert device.recorder.control.state.mode is Mode.PRIVACY
 
 
 def test_broken_light_never_leaves_the_picture_withheld_after_the_pause() -> None:
-    device = Device(policy=GrantsAll(Setup(Limits(post_roll_s=5, pause_s=60))))
+    device = Device(policy=GrantsAll(PolicySettings(Limits(post_roll_s=5, pause_s=60))))
     in_pause(device)
 
     def broken(_signal: Signal, _now_ns: int) -> None:
         raise RuntimeError("a light is broken")
 
     device.signals.show = broken  # type: ignore[method-assign, assignment]
-    device.recorder.control.handle(Asked(device.clocks.now_ns, Action.STOP_RECORDING))
+    device.recorder.control.handle(ActionRequested(device.clocks.now_ns, Action.STOP_RECORDING))
     device.settle()
     device.recorder.control.turn()
     assert device.recorder.control.state.withheld is None
@@ -55,7 +56,7 @@ def test_broken_light_never_leaves_the_picture_withheld_after_the_pause() -> Non
 
 
 def test_broken_input_reader_never_lengthens_a_pause() -> None:
-    device = Device(policy=GrantsAll(Setup(Limits(pause_s=4))))
+    device = Device(policy=GrantsAll(PolicySettings(Limits(pause_s=4))))
     in_pause(device)
 
     def broken(_now_ns: int) -> list[object]:
@@ -168,6 +169,6 @@ def test_slow_card_at_shutdown_makes_no_contradiction_of_what_it_takes_afterward
 def test_mistakes_whose_texts_differ_each_time_fill_no_journal() -> None:
     device = Device()
     for number in range(1000):
-        device.recorder.effects.stumbled(f"RuntimeError: {number}")
+        device.recorder.effects.report_internal_error(f"RuntimeError: {number}")
     device.settle()
     assert len(device.entries(entries.Refused)) <= 64

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agent.errors import ControlError
-from agent.recorder import local_socket
-from agent.recorder.local_socket import LocalServer, ask
+from agent.recorder.ipc import local_socket
+from agent.recorder.ipc.local_socket import LocalServer, ask
 
 
 def answer(request: Mapping[str, Any]) -> Mapping[str, Any]:

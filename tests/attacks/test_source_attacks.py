@@ -4,11 +4,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
-from agent.buffer.ring import Ring
 from agent.clock import NS
-from agent.core.events import Event, SourceBack, SourceFailed
+from agent.core.recording.events import Event, SourceFailed, SourceRecovered
 from agent.errors import SourceError
 from agent.media.packet import Kind, Packet, Stream
+from agent.media.ring import Ring
 from agent.recorder.feed import Feed
 from agent.recorder.supervisor import HANGING_NS, MOST_HANGING, Supervisor
 from tests.support.clocks import FakeClocks
@@ -158,6 +158,6 @@ def test_loose_camera_cable_does_not_flood_the_journal() -> None:
         watched.supervisor.watch()  # notices
         while watched.clocks.now_ns < watched.supervisor._next_ns:
             watched.clocks.now_ns += NS // 10
-    told = [event for event in watched.told if isinstance(event, SourceFailed | SourceBack)]
+    told = [event for event in watched.told if isinstance(event, SourceFailed | SourceRecovered)]
     seconds = watched.clocks.now_ns / NS
     assert len(told) <= 2 * seconds + 10, f"{len(told)} lines in {seconds:.0f} s"

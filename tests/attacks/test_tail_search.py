@@ -1,6 +1,6 @@
 """Every kind of journal line, with every kind of value, appended by somebody without a key, in each recorder state.
 
-The kinds are those of the registry, `agent.evidence.entries.AnyEntry`, and the values are made from the fields' types
+The kinds are those of the registry, `agent.journal.entries.AnyEntry`, and the values are made from the fields' types
 and from what the card itself says. So a new kind of entry is covered without anyone remembering it.
 
 `BWC_REGISTRY_CASES` says how many lines of each kind are tried in each state and way (3 by default).
@@ -12,11 +12,11 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from agent.evidence import belief, entries
-from agent.evidence.entries import AnyEntry, Boot, Carried, Entry
-from agent.evidence.journal import Line, split_lines
-from agent.strict_json import encode_json
-from agent.verification.findings import Code, Verdict
+from agent.encoding.strict_json import encode_json
+from agent.journal import belief, entries
+from agent.journal.entries import AnyEntry, Boot, Entry, PersistedState
+from agent.journal.format import Line, split_lines
+from agent.verify.findings import Code, Verdict
 from tests.support.cards import (
     KINDS,
     STATES,
@@ -94,7 +94,7 @@ def test_boot_line_that_stands_behind_the_first_line_resets_nothing(state: str) 
     journal = of.files[path]
     real = next(e for e in (last_line(raw + b"\n").entry for raw in split_lines(journal)[0]) if isinstance(e, Boot))
     before = seen(storage_with(of, {}))
-    for entry in (real, msgspec.structs.replace(real, carried=Carried(), interrupted="")):
+    for entry in (real, msgspec.structs.replace(real, carried=PersistedState(), interrupted="")):
         after = seen(storage_with(of, {path: journal + chained(last_line(journal), entry)}))
         assert not more_permissive(after, before)
         assert not claimed(after, before, added_lines=1)

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TypeVar
 
-from agent.core.inputs_lines import Edge
-from agent.dock.journal import Read, parse
+from agent.core.inputs.lines import Edge
+from agent.dock.journal import JournalEvent, parse
 from agent.dock.messages import Event, encode
-from agent.evidence import entries, layout
-from agent.evidence.journal import split_lines
+from agent.evidence import layout
+from agent.journal import entries
+from agent.journal.format import split_lines
 from agent.station.review import DECLARED_STOPS, of_event
 from agent.station.store import Store
 from tests.support.clocks import FakeClocks
@@ -46,12 +47,12 @@ def of_kind(device: Device, kind: type[_E], boot: int = 1) -> list[_E]:
     return [entry for entry in device.entries(boot=boot) if isinstance(entry, kind)]
 
 
-def told(device: Device) -> list[Read]:
+def told(device: Device) -> list[JournalEvent]:
     raw, _ = split_lines(device.storage.read(layout.journal(1), limit=1 << 26))
     return [line for line in map(parse, raw) if line is not None and line.told]
 
 
-def kept(store: Store, lines: list[Read]) -> list[tuple[str, str]]:
+def kept(store: Store, lines: list[JournalEvent]) -> list[tuple[str, str]]:
     """What a station makes of these lines."""
     alarms = []
     for line in lines:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent.capture import parse_spec, unpaced
 from agent.clock import NS, SystemClocks
 from agent.evidence.segment import FRAGMENT_NS
 from agent.media.packet import Packet, Stream
-from agent.media.sources import parse_spec, unpaced
-from agent.recorder.job import Settings
+from agent.recorder.writing.job import Settings
 from agent.seal.recipients import HpkeRecipientKey
 from tests.bench.path import MediaClocks, Recording
 from tests.bench.stream import opened

@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.buffer.ring import Cursor, Lost, Ring
+from agent.capture import OpenSource
 from agent.clock import NS, Clocks, SystemClocks, WallReading
 from agent.evidence import layout
 from agent.evidence.closing import certify
 from agent.evidence.details import DetailsKey
-from agent.evidence.journal import Journal
 from agent.evidence.manifest import PreEventLength
 from agent.evidence.segment import FRAGMENT_NS, Identity
+from agent.journal.format import Journal
 from agent.keys.signer import KeySigner
 from agent.media.packet import Kind, Packet
-from agent.media.sources import OpenSource
+from agent.media.ring import Cursor, LostPackets, Ring
 from agent.recorder.feed import Feed
-from agent.recorder.job import FirstStored, Job, RecordingClosed, Settings, WriterEvent
-from agent.recorder.keeper import Keeper
-from agent.recorder.writer import Writer
+from agent.recorder.writing.job import FirstStored, Job, RecordingClosed, Settings, WriterEvent
+from agent.recorder.writing.journal_writer import JournalWriter
+from agent.recorder.writing.writer import Writer
 from agent.seal.framing import frame_length_for
 from agent.seal.recipients import HpkeRecipientKey
 from agent.storage.disk import DiskStorage
@@ -137,7 +137,7 @@ class WatchedFeed(Feed):
         self.faults.append(fault)
         self._reached.set()
 
-    def written(self, cursor: Cursor, number: int) -> list[Lost]:
+    def written(self, cursor: Cursor, number: int) -> list[LostPackets]:
         lost = super().written(cursor, number)
         if number >= self._awaited:
             self._reached.set()
@@ -191,7 +191,7 @@ class Recording:
         identity = Identity("bench", "cam-1", 1, "00" * 32, signer, details, recipients, "set-1", "00" * 32)
         journal = Journal(device="cam-1", boot=1, signer=signer, details=details, clocks=clocks, head="00" * 32)
         journal_file = self.storage.create(layout.journal(1))
-        self._keeper = Keeper(lambda: (journal, journal_file, b""), clocks, failed=self.feed.fail)
+        self._keeper = JournalWriter(lambda: (journal, journal_file, b""), clocks, failed=self.feed.fail)
         self._writer = Writer(
             feed=self.feed,
             storage=self.storage,

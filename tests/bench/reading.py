@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.clock import NS
-from agent.core import events as on
+from agent.core.recording import events
+from agent.export.recorded import recordings
+from agent.export.recording import open_recording
 from agent.keys import files
-from agent.opening.opening import open_recording
-from agent.opening.recorded import recordings
 from agent.seal.reader import open_message
 from agent.seal.recipients import RecipientKey
 from agent.storage.disk import DiskStorage
-from agent.verification.tree import find
-from agent.verification.verify import verify
+from agent.verify.tree import find
+from agent.verify.verifier import verify
 from tests.bench.stream import opened
 from tests.support.device import Device, agency, trust
 
@@ -45,7 +45,7 @@ def make_evidence(root: Path, clip: Path, seconds: float) -> None:
     device = Device(storage=DiskStorage(root))
     source = opened(clip)
     device.recorder.feed.declare(*source.streams)
-    device.recorder.control.put(on.StartAsked(device.clocks.now_ns, on.Cause.SOCKET))
+    device.recorder.control.put(events.StartRequested(device.clocks.now_ns, events.Cause.SOCKET))
     device.settle()
     device.play(takewhile(lambda packet: packet.time_ns < seconds * NS, source))
     source.close()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.demo.stage import run_tool
-from agent.recorder.local_socket import ask
+from agent.recorder.ipc.local_socket import ask
 from tests.bench.path import thread_cpu_s
 from tests.bench.piped import resident_peak
 

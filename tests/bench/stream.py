@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.capture import OpenSource, paced, parse_spec, unpaced
 from agent.clock import NS, Monotonic
 from agent.media.packet import Kind
-from agent.media.sources import OpenSource, paced, parse_spec, unpaced
 from tests.bench.path import Counts
 from tests.support import clips
 

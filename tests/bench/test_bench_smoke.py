@@ -1,8 +1,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from agent.capture import parse_spec, unpaced
 from agent.clock import NS
-from agent.media.sources import parse_spec, unpaced
 from agent.seal.recipients import HpkeRecipientKey
 from tests.bench import path, rounds, table, worker
 from tests.bench.stream import CLIP, Described

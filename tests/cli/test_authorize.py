@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from agent.clock import NS
-from agent.config_template import write_config
-from agent.controls.config import BENCH_CONTROLS
+from agent.config.template import write_config
 from agent.errors import ControlError, EvidenceError
+from agent.gpio.config import BENCH_CONTROLS
 from agent.keys import jws
-from agent.keys.authorization import TYP, Authorization, check
 from agent.keys.files import load_signer, read_token
-from agent.keys.provision import Provisioned, provision
-from agent.keys.replay_guard import ReplayGuard
-from agent.keys.trust import verify_trust
-from agent.recorder.local_socket import LocalServer
+from agent.provisioning.agency import Provisioned, provision
+from agent.recorder.ipc.local_socket import LocalServer
+from agent.trust.authorization import TYP, Authorization, check
+from agent.trust.document import verify_trust
+from agent.trust.replay_guard import ReplayGuard
 from tests.support.clocks import FakeClocks
 from tests.support.commands import Ran, bwc_agent
 from tests.support.stores import MemoryStore, used_in

@@ -10,7 +10,7 @@ import pytest
 from agent.cli import main
 from agent.cli.ctl import _lines
 from agent.errors import ControlError
-from agent.recorder.local_socket import LocalServer
+from agent.recorder.ipc.local_socket import LocalServer
 
 STATUS: dict[str, Any] = {
     "version": "0.1.0",

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from agent.cli import main
-from agent.recorder import checks
-from agent.recorder.checks import Finding
+from agent.doctor import checks
+from agent.doctor.checks import Finding
 from agent.recorder.configuration import store
 from agent.recorder.hardening import Hardening
 from tests.support.commands import bwc_agent

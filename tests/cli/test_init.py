@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import config as configuration
 from agent.cli import main
+from agent.config import recorder as configuration
 from agent.keys.files import load_signer, needs_passphrase
-from agent.recorder.identity import load_owner
+from agent.recorder.identity import load_device_identity
 from tests.support.commands import bwc_agent
 
 
@@ -32,7 +32,7 @@ def test_made_device_is_whole_and_its_configuration_is_accepted(
     file = pilot / "device" / "config.toml"
     assert f"bwc-agent run --config {file}" in said
     config = configuration.load(file)
-    owner = load_owner(config, file)
+    owner = load_device_identity(config, file)
     assert (owner.agency, owner.device) == ("city-pd", "camera-7")
     assert len(owner.trust.recipients("default", None)) == 3
     for key in pilot.rglob("*.pem"):

@@ -6,7 +6,7 @@ from typer.testing import CliRunner, Result
 
 from agent.cli.ledger import ledger_command
 from agent.evidence import layout
-from tests.ledger.test_ledger import _acted_out, journal, with_journal
+from tests.audit.test_ledger import _acted_out, journal, with_journal
 from tests.support.device import agency
 from tests.support.evidence import write
 

@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 
-from agent.dock import mosquitto
+from agent.brokers import mosquitto
 from agent.dock.config import BrokerSection
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection
-from agent.keys.tls import Authority
+from agent.trust.tls import CertificateAuthority
 from tests.support import connections
 from tests.support.broker import AGENCY, validity
 from tests.support.cluster import Cluster
@@ -134,7 +134,7 @@ def test_stolen_device_is_thrown_out_and_stays_out(cluster: Cluster) -> None:
 
 
 def test_device_of_another_agencys_authority_is_refused(cluster: Cluster) -> None:
-    assert refused(cluster.client("cam-1", issued=Authority("other", validity()).client("cam-1")))
+    assert refused(cluster.client("cam-1", issued=CertificateAuthority("other", validity()).client("cam-1")))
 
 
 def test_device_with_an_expired_certificate_is_refused(cluster: Cluster) -> None:

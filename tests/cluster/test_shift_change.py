@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.dock import mosquitto
+from agent.brokers import mosquitto
 from tests.cluster.conftest import DEVICES
 from tests.support import fleet
 from tests.support.cluster import Cluster, Node

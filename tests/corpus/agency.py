@@ -10,16 +10,16 @@ from pathlib import Path
 from unittest.mock import patch
 
 from agent.clock import NS
-from agent.core import events as on
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.core.limits import Limits
+from agent.core.recording import events
+from agent.domain.layout import TWO_BUTTONS
+from agent.domain.limits import Limits
 from agent.evidence import layout
 from agent.keys import files
-from agent.keys.provision import Provisioned, _paths, provision
-from agent.keys.trust import TrustDocument, TrustedRecipient, issue_trust, read_unpinned
 from agent.policy.bundle import sign_bundle
-from agent.policy.keeper import StorageShelf
+from agent.policy.store import BundleFiles
+from agent.provisioning.agency import Provisioned, _paths, provision
 from agent.seal.recipients import RsaRecipientKey
+from agent.trust.document import TrustDocument, TrustedRecipient, issue_trust, read_unpinned
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device
 from tests.support.evidence import Files, files_of, memory
@@ -129,7 +129,7 @@ def camera(
             gestures=TWO_BUTTONS,
             limits=LIMITS,
         )
-        StorageShelf(storage, layout.POLICY).keep(1, token)
+        BundleFiles(storage, layout.POLICY).keep(1, token)
     device = Device(
         clocks=clocks,
         storage=storage,
@@ -142,7 +142,7 @@ def camera(
     return device
 
 
-def send(device: Device, event: on.Event, seconds: float = 0.3) -> None:
+def send(device: Device, event: events.Event, seconds: float = 0.3) -> None:
     """Something happens, and then time passes."""
     device.recorder.control.handle(event)
     device.settle()
@@ -152,29 +152,29 @@ def send(device: Device, event: on.Event, seconds: float = 0.3) -> None:
 
 
 def start(device: Device, seconds: float) -> str:
-    send(device, on.StartAsked(device.clocks.now_ns, on.Cause.BUTTON), seconds)
+    send(device, events.StartRequested(device.clocks.now_ns, events.Cause.BUTTON), seconds)
     assert device.recording
     return device.recording
 
 
 def declare(device: Device, values: dict[str, str]) -> None:
-    send(device, on.Declared(device.clocks.now_ns, values))
+    send(device, events.Declared(device.clocks.now_ns, values))
 
 
-def ask(device: Device, action: on.Action, seconds: float = 0.5) -> None:
-    send(device, on.Asked(device.clocks.now_ns, action), seconds)
+def ask(device: Device, action: events.Action, seconds: float = 0.5) -> None:
+    send(device, events.ActionRequested(device.clocks.now_ns, action), seconds)
 
 
 def stop(device: Device) -> None:
     """The wearer says that it is over, and asks for the end."""
     declare(device, CONCLUDED)
-    ask(device, on.Action.STOP_RECORDING, 1.5)
+    ask(device, events.Action.STOP_RECORDING, 1.5)
     assert not device.recording
 
 
 def shut_down(device: Device) -> Files:
     """The service manager ends it in order."""
-    device.recorder.control.handle(on.Told(device.clocks.now_ns))
+    device.recorder.control.handle(events.TerminationRequested(device.clocks.now_ns))
     device.settle()
     device.recorder.close()
     return files_of(memory(device))

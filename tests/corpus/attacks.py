@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.encoding.strict_json import encode_json, sha256_hex, strict_json
 from agent.evidence import layout
-from agent.evidence.journal import CHECKPOINT_TYPE
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE
+from agent.journal.format import CHECKPOINT_TYPE
 from agent.keys import files as key_files
 from agent.keys import jws
-from agent.keys.certificates import BOOT_TYP, DEVICE_TYP
 from agent.keys.jwk import jwk_of
-from agent.keys.provision import Provisioned
 from agent.keys.signer import KeySigner
-from agent.keys.trust import TYP as TRUST_TYP
-from agent.strict_json import encode_json, sha256_hex, strict_json
+from agent.provisioning.agency import Provisioned
+from agent.trust.certificates import BOOT_TYP, DEVICE_TYP
+from agent.trust.document import TYP as TRUST_TYP
 from tests.support.agency import Agency
 from tests.support.evidence import Files, appended, flipped, forged, joined, lines, rechained, segments, signed_by
 

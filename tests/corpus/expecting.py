@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from agent.cli import _app
 from agent.evidence import layout
-from agent.keys.provision import Provisioned
+from agent.provisioning.agency import Provisioned
 from tests.corpus.agency import AGENCY, EXPECTED
 from tests.corpus.storing import attacks, evidence, older
 from tests.support.commands import bwc_agent

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable
 
+from agent.audit.annotating import add_annotation
 from agent.clock import NS
-from agent.core import events as on
+from agent.core.recording import events
 from agent.evidence import layout
-from agent.evidence.annotating import add_annotation
 from agent.evidence.annotation import Content
 from agent.keys import files
-from agent.keys.provision import Provisioned
+from agent.provisioning.agency import Provisioned
 from tests.corpus.agency import TACTICS, ask, camera, declare, send, shut_down, start, stop, trust
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device
@@ -22,7 +22,7 @@ def clean(provisioned: Provisioned) -> Files:
     """One recording with a mark, ended by a granted stop."""
     device = camera(provisioned)
     start(device, 1)
-    send(device, on.MarkAsked(device.clocks.now_ns))
+    send(device, events.MarkRequested(device.clocks.now_ns))
     stop(device)
     return shut_down(device)
 
@@ -31,13 +31,13 @@ def refused(provisioned: Provisioned) -> Files:
     """A stop is refused because nothing was declared, then because of a trigger, then granted."""
     device = camera(provisioned)
     start(device, 0.5)
-    ask(device, on.Action.STOP_RECORDING)
-    send(device, on.TriggerRose(device.clocks.now_ns, "lights_siren"))
+    ask(device, events.Action.STOP_RECORDING)
+    send(device, events.TriggerActivated(device.clocks.now_ns, "lights_siren"))
     declare(device, {"encounter_state": "concluded", "enforcement_mode": "none"})
-    ask(device, on.Action.STOP_RECORDING)
+    ask(device, events.Action.STOP_RECORDING)
     device.clocks.advance(31)
     device.run(0.5)
-    ask(device, on.Action.STOP_RECORDING, 1.5)
+    ask(device, events.Action.STOP_RECORDING, 1.5)
     return shut_down(device)
 
 
@@ -46,9 +46,9 @@ def paused(provisioned: Provisioned) -> Files:
     device = camera(provisioned)
     start(device, 0.5)
     declare(device, {"encounter_state": "concluded", "enforcement_mode": "none"})
-    ask(device, on.Action.PRIVACY_PAUSE, 0.8)
-    ask(device, on.Action.RESUME_RECORDING, 0.4)
-    ask(device, on.Action.PRIVACY_PAUSE, 3.4)
+    ask(device, events.Action.PRIVACY_PAUSE, 0.8)
+    ask(device, events.Action.RESUME_RECORDING, 0.4)
+    ask(device, events.Action.PRIVACY_PAUSE, 3.4)
     stop(device)
     return shut_down(device)
 
@@ -58,8 +58,8 @@ def muted(provisioned: Provisioned) -> Files:
     device = camera(provisioned)
     start(device, 0.5)
     declare(device, TACTICS)
-    ask(device, on.Action.MUTE, 0.8)
-    ask(device, on.Action.RESUME_RECORDING, 0.4)
+    ask(device, events.Action.MUTE, 0.8)
+    ask(device, events.Action.RESUME_RECORDING, 0.4)
     stop(device)
     return shut_down(device)
 
@@ -80,12 +80,12 @@ def clock_set_back(provisioned: Provisioned) -> Files:
     start(device, 0.5)
     device.clocks.source, device.clocks.uncertainty_s = "unsynchronised", None
     device.clocks.utc_offset_ns += 3600 * NS
-    send(device, on.MarkAsked(device.clocks.now_ns), 1)
+    send(device, events.MarkRequested(device.clocks.now_ns), 1)
     device.clocks.utc_offset_ns -= 7200 * NS
-    send(device, on.MarkAsked(device.clocks.now_ns), 1)
+    send(device, events.MarkRequested(device.clocks.now_ns), 1)
     device.clocks.utc_offset_ns += 3600 * NS
     device.clocks.source, device.clocks.uncertainty_s = "ntp", 0.01
-    send(device, on.MarkAsked(device.clocks.now_ns), 1)
+    send(device, events.MarkRequested(device.clocks.now_ns), 1)
     stop(device)
     return shut_down(device)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.keys.provision import Provisioned
-from agent.verification.findings import Verdict
+from agent.provisioning.agency import Provisioned
+from agent.verify.findings import Verdict
 from tests.corpus.agency import HERE, agency, trust
 from tests.corpus.attacks import ATTACKS
 from tests.corpus.expecting import HELP, expected, help_text, told

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from agent.brokers import mosquitto
 from agent.clock import NS, SystemClocks
-from agent.core.gestures_layout import TWO_BUTTONS
 from agent.demo.docking import _answers_anybody
-from agent.dock import mosquitto
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection, tls_context
+from agent.domain.layout import TWO_BUTTONS
 from agent.keys import files
-from agent.keys.tls import Authority
 from agent.policy.bundle import sign_bundle
 from agent.policy.packs import shipped
-from agent.station.publisher import Handed, check_bundle, hand_over
+from agent.station.publisher import Published, check_bundle, hand_over
+from agent.trust.tls import CertificateAuthority
 from tests.support import connections
 from tests.support.broker import AGENCY, Embedded, validity
 from tests.support.connections import connection
@@ -146,7 +146,7 @@ def test_client_with_its_certificate_is_answered(broker: Embedded) -> None:
 
 
 def test_client_of_another_authority_is_refused(broker: Embedded) -> None:
-    foreign = Authority(AGENCY, validity()).client("cam-1")
+    foreign = CertificateAuthority(AGENCY, validity()).client("cam-1")
     assert refused(connection(broker.client("cam-1", issued=foreign)))
 
 
@@ -179,4 +179,4 @@ def test_publisher_is_told_that_this_broker_does_not_say_who_reads(broker: Embed
     )
     bundle = check_bundle(token, trust(), time.time_ns())
     client = broker.client(mosquitto.PUBLISHER)
-    assert hand_over(bundle, client, device="cam-1", clocks=SystemClocks()) is Handed.UNKNOWN
+    assert hand_over(bundle, client, device="cam-1", clocks=SystemClocks()) is Published.UNKNOWN

@@ -7,14 +7,14 @@ from itertools import pairwise
 import pytest
 
 from agent.clock import NS
-from agent.core import events as on
+from agent.core.recording import events
 from agent.device_state.updater import ANCHOR_FAILING, NOT_KEPT
 from agent.errors import StorageError
 from agent.evidence import layout
-from agent.evidence.entries import Boot, Tampered
-from agent.evidence.journal import parse_line, split_lines
+from agent.journal.entries import Boot, Tampered
+from agent.journal.format import parse_line, split_lines
 from agent.keys import jws
-from agent.verification.findings import Code, Verdict
+from agent.verify.findings import Code, Verdict
 from tests.support.device import Device, trust
 from tests.support.evidence import Files, check, codes, files_of, memory, storage_of
 from tests.support.storage import MemoryStorage, failing
@@ -61,7 +61,7 @@ def recording() -> Device:
 
 def latched() -> Device:
     device = recording()
-    device.recorder.control.put(on.TriggerRose(device.clocks.now_ns, "critical_incident"))
+    device.recorder.control.put(events.TriggerActivated(device.clocks.now_ns, "critical_incident"))
     device.settle()
     device.run(2)
     assert device.recorder.control.state.latched
@@ -452,7 +452,7 @@ def test_latch_raised_while_the_card_refuses_outlives_a_power_cut() -> None:
     device = recording()
     storage = memory(device)
     storage.fault = failing({"write", "sync"}, errno.EIO)
-    device.recorder.control.put(on.TriggerRose(device.clocks.now_ns, "critical_incident"))
+    device.recorder.control.put(events.TriggerActivated(device.clocks.now_ns, "critical_incident"))
     device.settle()
     device.run(3)
     assert device.recorder.control.state.latched

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from agent.clock import NS
-from agent.core import events as on
+from agent.core.recording import events
 from agent.device_state.compare import CARD_REPLACED, CARD_ROLLED_BACK, STATE_LOST, STATE_ROLLED_BACK
 from agent.dock.journal import Reader
 from agent.evidence import layout
-from agent.evidence.entries import Decided, RecordingEnded, Requested, StandbyEntered, Tampered
-from agent.evidence.journal import CHECKPOINT_TYPE, parse_line, split_lines
+from agent.journal.entries import Decided, RecordingEnded, Requested, StandbyEntered, Tampered
+from agent.journal.format import CHECKPOINT_TYPE, parse_line, split_lines
 from agent.keys import jws
-from agent.station.history import Seen, judge
+from agent.station.history import SeenJournal, judge
 from tests.attacks.test_card_attacks import chain_on
 from tests.support.device import Device, agency
 from tests.support.evidence import Files, memory, storage_of
@@ -62,7 +62,7 @@ class Hand:
     device: Device
     recording: str
     early: tuple[Files, bytes | None]
-    seen: Seen
+    seen: SeenJournal
     key: bytes
 
     @property
@@ -76,9 +76,9 @@ class Hand:
             self.device.state.data = state
 
 
-def newest(device: Device) -> Seen:
+def newest(device: Device) -> SeenJournal:
     checkpoint = jws.peek(device.recorder.keeper.durable[1].jws, CHECKPOINT_TYPE)
-    return Seen(checkpoint["n"], checkpoint["head"], checkpoint["boot"])
+    return SeenJournal(checkpoint["n"], checkpoint["head"], checkpoint["boot"])
 
 
 def in_hand(build: Build) -> Hand:
@@ -88,7 +88,7 @@ def in_hand(build: Build) -> Hand:
     device.run(65)
     device.press("record", times=2)
     device.run(4)
-    device.recorder.control.put(on.TriggerRose(device.clocks.now_ns, "critical_incident"))
+    device.recorder.control.put(events.TriggerActivated(device.clocks.now_ns, "critical_incident"))
     device.settle()
     device.run(3)
     device.recorder.keeper.attest(None)

@@ -9,19 +9,19 @@ import pytest
 
 from agent.device_state.anchor import SIZE, NoAnchor, NvmemRam, RamAnchor, make_anchor
 from agent.device_state.configuration import MOST_CHARACTERS, LastConfiguration
-from agent.device_state.record import DeviceState, Mark, Running, with_carried
+from agent.device_state.record import DeviceState, HighWaterMark, Running, with_carried
 from agent.device_state.store import LIMIT, TYP, Found, SignedStateStore
 from agent.errors import ConfigError, EvidenceError, StorageError
-from agent.evidence.entries import Carried
+from agent.journal.entries import PersistedState
 from agent.keys import jws
-from agent.keys.records import TimeRecord
-from agent.keys.replay_guard import CAPACITY, UsedTokens
 from agent.keys.signer import KeySigner
 from agent.storage.disk import WholeFile
+from agent.trust.records import TimeRecord
+from agent.trust.replay_guard import CAPACITY, UsedTokens
 from tests.support.stores import MemoryRam, MemoryStore, state_store
 
 DEVICE = KeySigner.generate()
-STATE = DeviceState("city", "cam-1", boot=3, card="ab" * 16, mark=Mark(3, 120, "cd" * 32), latched=True)
+STATE = DeviceState("city", "cam-1", boot=3, card="ab" * 16, mark=HighWaterMark(3, 120, "cd" * 32), latched=True)
 
 
 def anchored(store: MemoryStore, ram: MemoryRam, name: str = "nvmem:/ram") -> SignedStateStore:
@@ -60,7 +60,7 @@ def test_counter_rises_with_each_save_also_over_restarts_and_failures() -> None:
 def test_full_state_fits_into_what_is_read() -> None:
     store = MemoryStore()
     used = UsedTokens(1_795_000_000, {f"{number:022d}": 1_795_000_000 for number in range(CAPACITY)})
-    carried = Carried(
+    carried = PersistedState(
         triggers={f"{number:064d}": (1 << 53) - 1 for number in range(80)},
         withheld_ms={f"{number:064d}": (1 << 53) - 1 for number in range(80)},
         asked={f"{number:064d}": (1 << 53) - 1 for number in range(80)},

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent.clock import NS
-from agent.evidence import entries
+from agent.journal import entries
 from tests.support.docking import Docked
 from tests.support.faults import complete, spoofed
 from tests.support.outside import dock_outside, station_outside

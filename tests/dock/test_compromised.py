@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.events import Action, DockContact
-from agent.core.state import facts
+from agent.core.recording.events import Action, DockContact
+from agent.core.recording.state import facts
 from agent.dock.service import read_snapshot
-from agent.evidence import entries
+from agent.journal import entries
 from agent.keys import files, jws
-from agent.keys.attestation import TYP, attest
 from agent.keys.signer import KeySigner
-from agent.recorder import inbox
-from agent.recorder.deliveries import MOST_REFUSALS
-from agent.recorder.local_socket import ask
-from agent.recorder.status import write_snapshot
+from agent.recorder.ipc import inbox
+from agent.recorder.ipc.deliveries import MOST_REFUSALS
+from agent.recorder.ipc.local_socket import ask
+from agent.recorder.ipc.status import write_snapshot
 from agent.storage.disk import DiskStorage
+from agent.trust.attestation import TYP, attest
 from tests.support.device import Device, agency
 from tests.support.permissions import looks_into_the_recorder, skip
 from tests.support.running import Running, provision

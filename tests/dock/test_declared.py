@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from agent.policy_unsafe import UnsafePermitEverything
+from agent.decisions.unsafe import UnsafePermitEverything
 from agent.station.review import DECLARED_STOPS, UNSAFE_POLICY
 from tests.dock.test_publishing import Desk
 from tests.support.docking import DEVICE, Docked

@@ -2,13 +2,13 @@ import time
 
 import pytest
 
+from agent.brokers import mosquitto
 from agent.clock import NS, SystemClocks
-from agent.dock import mosquitto
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection, Limits, Received
 from agent.dock.service import battery_pct
 from agent.dock.session import AGAIN_NS
-from agent.evidence import entries
+from agent.journal import entries
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy import bundle

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.dock import mosquitto
+from agent.brokers import mosquitto
 from agent.dock.config import BrokerSection
 from agent.dock.messages import Ack, Publication, Topics, decode
 from agent.station.quota import Quota

@@ -15,8 +15,8 @@ from agent.dock.messages import MAX_ATTESTATION, MAX_JSON, Event, decode
 from agent.dock.mqtt import Received
 from agent.dock.service import Service
 from agent.dock.session import Cursor, Session
-from agent.recorder import inbox
-from agent.strict_json import encode_json, sha256_hex
+from agent.encoding.strict_json import encode_json, sha256_hex
+from agent.recorder.ipc import inbox
 from tests.dock.test_session import TOPICS, line
 from tests.station.test_hostile_messages import TEXTS, VALUES
 from tests.support.stations import StandIn

@@ -8,9 +8,9 @@ from agent.dock.journal import Reader
 from agent.dock.messages import Event, decode
 from agent.errors import StorageError
 from agent.evidence import layout
-from agent.evidence.entries import Decided, PolicyChanged, RecordingEnded
-from agent.keys import certificates
+from agent.journal.entries import Decided, PolicyChanged, RecordingEnded
 from agent.storage.disk import DiskStorage
+from agent.trust import certificates
 from tests.attacks.test_card_attacks import chain_on
 from tests.support.device import Device
 from tests.support.evidence import recorder

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.evidence import entries
+from agent.journal import entries
 from tests.support.docking import Docked
 from tests.support.faults import complete, happen
 from tests.support.networks import Networks

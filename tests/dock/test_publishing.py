@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from agent.brokers import mosquitto
 from agent.clock import NS, SystemClocks
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.dock import mosquitto
+from agent.decisions.signed import SignedPolicy
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection
-from agent.evidence import entries, layout
+from agent.domain.layout import TWO_BUTTONS
+from agent.evidence import layout
+from agent.journal import entries
 from agent.keys import files
 from agent.keys.signer import KeySigner, Signer
 from agent.policy.bundle import digest_of, sign_bundle
-from agent.policy.keeper import Keeper, StorageShelf
 from agent.policy.packs import shipped
-from agent.recorder.signed_policy import SignedPolicy
+from agent.policy.store import BundleFiles, PolicyStore
 from agent.storage.disk import DiskStorage
 from tests.support.broker import AGENCY
 from tests.support.clocks import FakeClocks
@@ -59,12 +60,12 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         storage = DiskStorage(folder / "evidence")
-        shelf = StorageShelf(storage, layout.POLICY)
+        shelf = BundleFiles(storage, layout.POLICY)
         shelf.keep(2, bundle(2))
         self.clocks = FakeClocks()
         self.clocks.utc_offset_ns = time.time_ns()
         policy = SignedPolicy(
-            lambda seen: Keeper(shelf, trust().keys_of("policy"), AGENCY, seen),
+            lambda seen: PolicyStore(shelf, trust().keys_of("policy"), AGENCY, seen),
             self.clocks,
             pre_event_s=5.0,
             pre_event_audio=True,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.brokers import mosquitto, rabbitmq
+from agent.brokers.rabbitmq_cluster import make_cluster
 from agent.clock import NS
-from agent.dock import mosquitto, rabbitmq
 from agent.dock.messages import Topics
 from agent.errors import ConfigError
-from agent.keys.records import Validity
-from agent.keys.tls import Authority
-from agent.station.cluster import make_cluster
+from agent.trust.records import Validity
+from agent.trust.tls import CertificateAuthority
 from tests.support.commands import bwc_agent
 
 CAM, OTHER = Topics("city-pd", "cam-1"), Topics("city-pd", "cam-10")
@@ -57,7 +57,7 @@ def test_name_that_rabbitmq_cannot_tell_apart_is_refused(name: str) -> None:
 
 
 def test_cluster_of_two_nodes_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    authority = Authority("city", Validity(0, 1 << 60))
+    authority = CertificateAuthority("city", Validity(0, 1 << 60))
     for hosts in (["a", "b"], ["a.x", "a.y", "b"]):
         with pytest.raises(ConfigError, match="three nodes"):
             make_cluster(tmp_path / "new", authority, agency="city", hosts=hosts, devices=["cam-1"], port=8883)
@@ -68,7 +68,7 @@ def test_command_writes_a_folder_for_each_node_and_overwrites_none(tmp_path: Pat
     from agent.keys import files
 
     key = tmp_path / "ca.pem"
-    files.save_signing_key(key, Authority("city", Validity(0, NS)).key, None, bytes)
+    files.save_signing_key(key, CertificateAuthority("city", Validity(0, NS)).key, None, bytes)
     nodes = [word for host in ("b1.example", "b2.example", "b3.example") for word in ("--node", host)]
     argv: list[str | Path] = [
         "fleet",

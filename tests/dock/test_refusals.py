@@ -12,14 +12,14 @@ import msgspec
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from agent.brokers import mosquitto
 from agent.clock import SystemClocks
-from agent.dock import mosquitto
 from agent.dock.config import BrokerSection, DockConfig, DockSection
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import ANSWER_S, Connection, tls_context
 from agent.dock.service import Service
 from agent.errors import ConfigError
-from agent.keys.tls import Authority
+from agent.trust.tls import CertificateAuthority
 from tests.support.broker import AGENCY, Broker, free_port, validity
 from tests.support.connections import connection, turned
 
@@ -96,7 +96,7 @@ def test_device_with_an_expired_certificate_is_refused(broker: Broker) -> None:
 
 
 def test_device_of_another_agencys_authority_is_refused(broker: Broker) -> None:
-    foreign = Authority("other", validity()).client("cam-1")
+    foreign = CertificateAuthority("other", validity()).client("cam-1")
     assert refused(broker.client("cam-1", issued=foreign))
 
 
@@ -262,7 +262,7 @@ def test_will_of_one_device_is_not_spoken_for_another(broker: Broker) -> None:
 
 
 def test_foreign_device_name_with_a_colon_cannot_be_provisioned() -> None:
-    from agent.keys.records import Name
+    from agent.trust.records import Name
 
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(mosquitto.STATION, Name)

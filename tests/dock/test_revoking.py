@@ -12,8 +12,8 @@ from agent.clock import NS, SystemClocks
 from agent.dock.config import BrokerSection
 from agent.dock.mqtt import Connection
 from agent.keys import files
-from agent.keys.tls import CA_CERTIFICATE, REVOKED, Authority
 from agent.station.revocation import register, serials_of
+from agent.trust.tls import CA_CERTIFICATE, REVOKED, CertificateAuthority
 from tests.support.broker import AGENCY, Broker, validity
 from tests.support.commands import Ran, bwc_agent
 
@@ -108,11 +108,11 @@ def test_every_certificate_of_a_name_is_revoked(office: Office) -> None:
 
 def other_authority(office: Office) -> None:
     office.key.unlink()
-    files.save_signing_key(office.key, Authority(AGENCY, validity()).key, None, bytes)
+    files.save_signing_key(office.key, CertificateAuthority(AGENCY, validity()).key, None, bytes)
 
 
 def other_list(office: Office) -> None:
-    office.list.write_bytes(Authority(AGENCY, validity()).revocation_list([], time.time_ns()))
+    office.list.write_bytes(CertificateAuthority(AGENCY, validity()).revocation_list([], time.time_ns()))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_init_registers_all_that_may_connect(tmp_path: Path) -> None:
 
 def test_list_holds_as_long_as_the_authority() -> None:
     """One that expires would shut every device out."""
-    authority = Authority(AGENCY, validity(days_until=1000))
+    authority = CertificateAuthority(AGENCY, validity(days_until=1000))
     more, count = authority.longer_list(authority.revocation_list([1], time.time_ns() - NS), [2, 1], time.time_ns())
     found = x509.load_pem_x509_crl(more)
     assert count == 1

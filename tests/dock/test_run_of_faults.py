@@ -17,7 +17,7 @@ import pytest
 
 from agent.clock import NS, SystemClocks, WallReading
 from agent.dock import mqtt
-from agent.evidence import entries
+from agent.journal import entries
 from agent.station.store import Store
 from tests.support.docking import Docked
 from tests.support.faults import complete, happen, hear_nothing

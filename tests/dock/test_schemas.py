@@ -144,7 +144,7 @@ def test_dock_service_loads_nothing_of_the_recorder_and_no_signing_key() -> None
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     forbidden = (
         "agent.recorder",
-        "agent.controls",
+        "agent.gpio",
         "agent.media",
         "agent.seal",
         "agent.core",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.clock import NS
-from agent.dock.journal import Read
+from agent.dock.journal import JournalEvent
 from agent.dock.messages import Ack, SinceDock, Topics
 from agent.dock.session import AGAIN_NS, WINDOW, Cursor, Session
 from tests.support.statuses import status
@@ -15,9 +15,9 @@ from tests.support.statuses import status
 TOPICS = Topics("city", "cam-1")
 
 
-def line(n: int, kind: str = "tampered", **more: Any) -> Read:
+def line(n: int, kind: str = "tampered", **more: Any) -> JournalEvent:
     fields = {"n": n, "utc": "2026-11-22T23:40:00.123456Z", "clock": "ntp", "within_ms": 1, "mono_us": n}
-    return Read(n, f"{n:064x}", {**fields, "entry": {"kind": kind, **more}})
+    return JournalEvent(n, f"{n:064x}", {**fields, "entry": {"kind": kind, **more}})
 
 
 def ack(*numbers: int) -> Ack:

@@ -20,21 +20,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent.evidence import entries
-from agent.keys.tls import Authority, Issued
+from agent.journal import entries
+from agent.trust.tls import CertificateAuthority, IssuedCertificate
 from tests.support.broker import Broker, free_port, validity
 from tests.support.device import owner, trust
 from tests.support.docking import DEVICE, Docked
 from tests.support.faults import spoofed
 
 
-def present(broker: Broker, issued: Issued) -> None:
+def present(broker: Broker, issued: IssuedCertificate) -> None:
     """What the broker shows of itself."""
     (broker.folder / "tls.crt").write_bytes(issued.certificate)
     (broker.folder / "tls.key").write_bytes(issued.key)
 
 
-def self_signed(host: str) -> Issued:
+def self_signed(host: str) -> IssuedCertificate:
     key = ec.generate_private_key(ec.SECP256R1())
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]), datetime.now(UTC)
     certificate = (
@@ -49,7 +49,7 @@ def self_signed(host: str) -> Issued:
         .sign(key, hashes.SHA256())
     )
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return Issued(certificate.public_bytes(serialization.Encoding.PEM), pem, 1)
+    return IssuedCertificate(certificate.public_bytes(serialization.Encoding.PEM), pem, 1)
 
 
 def plaintext(broker: Broker) -> None:
@@ -68,7 +68,7 @@ BROKERS: dict[str, tuple[Callable[[Broker], None], str]] = {
         "certificate is not yet valid",
     ),
     "another agency's": (
-        lambda b: present(b, Authority("other", validity()).broker(["localhost"])),
+        lambda b: present(b, CertificateAuthority("other", validity()).broker(["localhost"])),
         "unable to get local issuer certificate|certificate signature failure|self-signed certificate",
     ),
     "of another name": (
@@ -117,10 +117,10 @@ def test_broker_that_is_not_the_agencys_is_refused_said_and_journalled(
     assert {"tampered", "docked"} <= bench.kinds()
 
 
-CLIENTS: dict[str, Callable[[Broker], Issued]] = {
+CLIENTS: dict[str, Callable[[Broker], IssuedCertificate]] = {
     "expired": lambda b: b.authority.client(DEVICE, validity(days_from=-3, days_until=-2)),
     "not yet valid": lambda b: b.authority.client(DEVICE, validity(days_from=2, days_until=3)),
-    "another agency's": lambda _: Authority("other", validity()).client(DEVICE),
+    "another agency's": lambda _: CertificateAuthority("other", validity()).client(DEVICE),
     "a broker's": lambda b: b.authority.broker([DEVICE]),
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.evidence import entries
+from agent.journal import entries
 from tests.support.broker import Broker
 from tests.support.docking import DEVICE, Docked
 from tests.support.outside import dock_outside, station_outside

@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
-from agent.evidence import annotation, journal, manifest, schemas
-from agent.keys import attestation, authorization, certificates, trust
+from agent.evidence import annotation, manifest, schemas
+from agent.journal import format as journal
 from agent.policy import bundle
+from agent.trust import attestation, authorization, certificates
+from agent.trust import document as trust
 
 FOLDER = Path(schemas.__file__).parent
 KINDS: dict[str, tuple[Any, str]] = {

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from agent.evidence import entries
+from agent.journal import entries
 from agent.policy import schema
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence-format.md"

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from agent import policy_unsafe
+from agent.decisions import unsafe as policy_unsafe
 from agent.device_state import configuration, store
-from agent.evidence import annotation, journal, manifest
-from agent.keys import attestation, authorization, certificates, trust
+from agent.evidence import annotation, manifest
+from agent.journal import format as journal
 from agent.policy import packs
 from agent.seal import recipients
-from agent.verification import policies
-from agent.verification.findings import Code, Severity
+from agent.trust import attestation, authorization, certificates
+from agent.trust import document as trust
+from agent.verify import policies
+from agent.verify.findings import Code, Severity
 from tests.docs.tables import KINDS, OBJECTS, PAGE, fields_text, listed, rewritten, rows
 
 TEXT = PAGE.read_text("utf-8")

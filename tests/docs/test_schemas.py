@@ -6,9 +6,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from agent.encoding.strict_json import strict_json
 from agent.evidence import layout, schemas
 from agent.keys import jws
-from agent.strict_json import strict_json
 from tests.corpus.storing import evidence, stories
 from tests.docs.schemas import FOLDER, KINDS, made, text
 from tests.support.evidence import Files, lines, whole

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.clock import NS, WallReading
+from agent.encoding.strict_json import b64, sha256_hex, unb64
 from agent.errors import EvidenceError
 from agent.evidence.annotation import (
     CLASSIFICATIONS,
@@ -21,12 +22,11 @@ from agent.evidence.annotation import (
     check_annotation,
 )
 from agent.keys import jws
-from agent.keys.records import Validity
 from agent.keys.signer import KeySigner
-from agent.keys.trust import TrustDocument, TrustedKey
 from agent.seal import message
 from agent.seal.writer import seal_bytes
-from agent.strict_json import b64, sha256_hex, unb64
+from agent.trust.document import TrustDocument, TrustedKey
+from agent.trust.records import Validity
 from tests.support.agency import DAY, NOW, VALID, Agency, recipient_key
 
 AGENCY = Agency()

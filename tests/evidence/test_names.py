@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from agent.evidence.entries import Entry, Marked, SegmentOpened
-from agent.evidence.journal import CheckpointPayload
 from agent.evidence.layout import is_recording_id
 from agent.evidence.names import NoRecording, RecordingId
+from agent.journal.entries import Entry, Marked, SegmentOpened
+from agent.journal.format import CheckpointPayload
 
 GOOD = ("0123456789ab-0001", "r", "A_b-9", "n" * 64)
 BAD = ("..", ".", "../x", "a/b", "/a", "n" * 65, "a\n", "\n", "a\0", " a", "-a", "_a", "ä", "a.b", "a\\b", "\x1b[0m")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.evidence import entries
+from agent.journal import entries
 from tests.support.broker import AGENCY
 from tests.support.docking import DEVICE, Docked
 from tests.support.fleet import Process, broker_table

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.descriptors import raise_limit
-from agent.dock import mosquitto
+from agent.brokers import mosquitto
+from agent.process.descriptors import raise_limit
 from tests.support import fleet
 from tests.support.broker import Broker
 from tests.support.fleet import StationProcess

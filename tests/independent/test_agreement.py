@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.evidence import layout
-from agent.verification.findings import Code
+from agent.verify.findings import Code
 from tests.corpus import agency as corpus
 from tests.corpus.storing import stories
 from tests.independent.changes import CHANGES, changed

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, mlkem
 from agent import seal
 from agent.evidence import layout
 from agent.keys import files as key_files
-from agent.keys.provision import Provisioned
 from agent.media.fmp4_reader import Reader
+from agent.provisioning.agency import Provisioned
 from agent.seal.reader import open_message
 from tests.corpus import agency as corpus
 from tests.corpus.storing import evidence, older, stories

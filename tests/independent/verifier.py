@@ -10,7 +10,17 @@ from tests.independent.findings import Findings
 from tests.independent.journal import Journal, read_journals
 from tests.independent.recording import RecordingCheck, Unnamed
 from tests.independent.statements import Scope
-from tests.independent.tree import JOURNAL, PART, DiskTree, Tree, UnreadableError, below, find, is_device, is_recording
+from tests.independent.tree import (
+    JOURNAL,
+    PART,
+    DiskTree,
+    Tree,
+    UnreadableError,
+    below,
+    find,
+    is_device,
+    is_recording,
+)
 from tests.independent.trust import Authority, Device, Trust, read_device, read_trust
 
 _POLICY = re.compile(r"(\d{8,16})\.jws", re.ASCII)

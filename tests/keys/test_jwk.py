@@ -5,9 +5,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.encoding.strict_json import b64, unb64
 from agent.errors import EvidenceError
 from agent.keys.jwk import jwk_of, public_key, thumbprint
-from agent.strict_json import b64, unb64
 
 KEY = ec.generate_private_key(ec.SECP256R1()).public_key()
 

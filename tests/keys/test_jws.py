@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from joserfc import jws as joserfc_jws
 from joserfc.jwk import ECKey
 
+from agent.encoding.strict_json import b64
 from agent.errors import EvidenceError
 from agent.keys import jws
 from agent.keys.jwk import jwk_of, public_key, thumbprint
 from agent.keys.signer import KeySigner
-from agent.strict_json import b64
 
 TYP = "bwc-test+jws"
 SIGNER = KeySigner.generate()

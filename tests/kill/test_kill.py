@@ -20,13 +20,14 @@ from av.container import InputContainer
 
 from agent.clock import NS
 from agent.demo.stage import RecorderProcess, run_tool
-from agent.evidence import entries, layout
-from agent.evidence.journal import parse_line, split_lines
+from agent.evidence import layout
 from agent.evidence.manifest import OPENING_TYPE, Opening, opening
+from agent.journal import entries
+from agent.journal.format import parse_line, split_lines
 from agent.keys import files, jws
 from agent.media.fmp4_reader import Reader
 from agent.media.packet import Kind
-from agent.recorder.local_socket import ask
+from agent.recorder.ipc.local_socket import ask
 from agent.seal.reader import open_message
 
 KILLS = int(os.environ.get("BWC_KILLS", "6"))

@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import pytest
 
+from agent.capture.replay import ReplaySource
 from agent.errors import SourceError
 from agent.media.packet import Kind
-from agent.media.sources.replay import ReplaySource
 from tests.support.clips import ACTION, B_FRAMES, CHANGED, CLIPS, FILM, LATE_SOUND, STREET, clip
 from tests.support.containers import of_kind
 from tests.support.sources import virtual_pacing

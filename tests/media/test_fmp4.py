@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.capture import Source, parse_spec
 from agent.clock import NS
 from agent.errors import SourceError
 from agent.media.fmp4 import (
@@ -23,7 +24,6 @@ from agent.media.fmp4 import (
 )
 from agent.media.fmp4_reader import Reader
 from agent.media.packet import Kind, Packet, StreamParameters
-from agent.media.sources import Source, parse_spec
 from tests.support.clips import ACTION, CLIPS, FILM, STREET, clip
 from tests.support.containers import decoded_times, ffmpeg_packets, of_kind, parameters_of, segment
 from tests.support.packets import AUDIO, VIDEO, audio, video

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.capture import parse_spec
 from agent.errors import EvidenceError
 from agent.media.fmp4 import AUDIO_TRACK, SYNC_SAMPLE, VIDEO_TRACK, Run, fragment, free_box, init_segment
 from agent.media.fmp4_reader import MAX_FREE, MAX_INIT_BOX, MAX_MOOF, Reader, Sample
 from agent.media.packet import Kind, Packet
-from agent.media.sources import parse_spec
 from tests.support.clips import CLIPS, clip
 from tests.support.containers import fragments, of_kind, segment
 from tests.support.packets import AUDIO, VIDEO, audio, scene, video

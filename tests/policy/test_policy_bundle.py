@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from agent.clock import NS, WallReading, utc_text
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.core.limits import Limits
+from agent.domain.layout import TWO_BUTTONS
+from agent.domain.limits import Limits
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import PolicyError
 from agent.keys import jws
 from agent.keys.signer import KeySigner
@@ -13,7 +14,6 @@ from agent.policy.bundle import TYP, Trigger, admit, digest_of, read_bundle, sig
 from agent.policy.engine import Engine
 from agent.policy.packs import shipped
 from agent.policy.terms import Terms
-from agent.strict_json import sha256_hex
 
 KEY = KeySigner.generate()
 NOW = 1_795_000_000 * NS

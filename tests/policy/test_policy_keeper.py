@@ -3,11 +3,11 @@ import errno
 import pytest
 
 from agent.clock import NS, WallReading
-from agent.core.gestures_layout import TWO_BUTTONS
+from agent.domain.layout import TWO_BUTTONS
 from agent.keys.signer import KeySigner
 from agent.policy.bundle import digest_of, sign_bundle
-from agent.policy.keeper import Happening, Keeper, StorageShelf
 from agent.policy.packs import BUILT_IN, shipped
+from agent.policy.store import BundleFiles, PolicyEventKind, PolicyStore
 from tests.support.storage import MemoryStorage, failing
 
 KEY = KeySigner.generate()
@@ -36,14 +36,14 @@ def storage() -> MemoryStorage:
     return MemoryStorage()
 
 
-def keeper(storage: MemoryStorage, seen_version: int = 0) -> Keeper:
-    return Keeper(StorageShelf(storage), [KEY.public_key], "ex", seen_version)
+def keeper(storage: MemoryStorage, seen_version: int = 0) -> PolicyStore:
+    return PolicyStore(BundleFiles(storage), [KEY.public_key], "ex", seen_version)
 
 
 def test_a_device_that_was_never_given_a_policy_has_the_built_in_one(storage: MemoryStorage) -> None:
     new = keeper(storage)
     assert new.engine.pack.name == BUILT_IN
-    assert [event.kind for event in new.load(wall())] == [Happening.BUILT_IN]
+    assert [event.kind for event in new.load(wall())] == [PolicyEventKind.BUILT_IN]
     assert new.bundle is None
     assert new.digest == shipped(BUILT_IN).digest
     assert new.check(wall(10 * DAY)) is None
@@ -53,11 +53,11 @@ def test_an_admitted_bundle_is_kept_durably_and_in_force_after_a_power_cut(stora
     first = keeper(storage)
     token = made(3)
     event = first.offer(token, wall())
-    assert (event.kind, event.version, event.digest) == (Happening.IN_FORCE, 3, digest_of(token))
+    assert (event.kind, event.version, event.digest) == (PolicyEventKind.IN_FORCE, 3, digest_of(token))
     assert first.engine.pack.name == "us-il"
     storage.cut_power()
     second = keeper(storage)
-    assert [event.kind for event in second.load(wall())] == [Happening.IN_FORCE]
+    assert [event.kind for event in second.load(wall())] == [PolicyEventKind.IN_FORCE]
     assert second.digest == digest_of(token)
 
 
@@ -67,11 +67,11 @@ def test_a_refused_offer_changes_nothing_in_force_or_on_storage(storage: MemoryS
     before = set(storage.files)
     for offer in (made(2), made(3, "us-nj"), made(4, key=KeySigner.generate()), "x.y.z", "\udcff", made(4)[:-4]):
         event = device.offer(offer, wall())
-        assert event.kind is Happening.REFUSED
+        assert event.kind is PolicyEventKind.REFUSED
         assert len(event.digest) == 64
         assert event.digest != device.digest
         assert event.detail
-    assert device.offer(made(4), wall(2 * DAY)).kind is Happening.REFUSED
+    assert device.offer(made(4), wall(2 * DAY)).kind is PolicyEventKind.REFUSED
     assert (device.engine.pack.name, device.bundle and device.bundle.version) == ("us-il", 3)
     assert set(storage.files) == before
 
@@ -79,15 +79,15 @@ def test_a_refused_offer_changes_nothing_in_force_or_on_storage(storage: MemoryS
 def test_the_same_bundle_may_be_offered_again(storage: MemoryStorage) -> None:
     device = keeper(storage)
     token = made(3)
-    assert device.offer(token, wall()).kind is Happening.IN_FORCE
-    assert device.offer(token, wall()).kind is Happening.IN_FORCE
+    assert device.offer(token, wall()).kind is PolicyEventKind.IN_FORCE
+    assert device.offer(token, wall()).kind is PolicyEventKind.IN_FORCE
 
 
 def test_a_bundle_that_cannot_be_kept_is_not_put_in_force(storage: MemoryStorage) -> None:
     device = keeper(storage)
     storage.fault = failing({"publish"}, errno.ENOSPC)
     event = device.offer(made(3), wall())
-    assert event.kind is Happening.REFUSED
+    assert event.kind is PolicyEventKind.REFUSED
     assert device.bundle is None
 
 
@@ -97,10 +97,10 @@ def test_an_expired_bundle_stays_in_force_and_says_so_once(storage: MemoryStorag
     assert device.check(wall()) is None
     event = device.check(wall(2 * DAY))
     assert event is not None
-    assert (event.kind, event.version) == (Happening.EXPIRED, 3)
+    assert (event.kind, event.version) == (PolicyEventKind.EXPIRED, 3)
     assert device.check(wall(2 * DAY)) is None
     again = keeper(storage)
-    assert [each.kind for each in again.load(wall())] == [Happening.IN_FORCE]
+    assert [each.kind for each in again.load(wall())] == [PolicyEventKind.IN_FORCE]
     assert again.check(wall(2 * DAY)) is not None
 
 
@@ -110,9 +110,9 @@ def test_an_old_bundle_put_back_on_storage_buys_nothing(storage: MemoryStorage) 
     device.offer(made(4, "us-nj"), wall())
     del storage.files["policy/00000004.jws"]
     after = keeper(storage, seen_version=4)
-    assert [event.kind for event in after.load(wall())] == [Happening.ROLLED_BACK, Happening.BUILT_IN]
+    assert [event.kind for event in after.load(wall())] == [PolicyEventKind.ROLLED_BACK, PolicyEventKind.BUILT_IN]
     assert after.engine.pack.name == BUILT_IN
-    assert after.offer(made(3), wall()).kind is Happening.REFUSED
+    assert after.offer(made(3), wall()).kind is PolicyEventKind.REFUSED
 
 
 def test_an_old_bundle_under_a_new_name_is_passed_over(storage: MemoryStorage) -> None:
@@ -122,7 +122,7 @@ def test_an_old_bundle_under_a_new_name_is_passed_over(storage: MemoryStorage) -
     device.offer(made(4, "us-nj"), wall())
     storage.publish("policy/00000009.jws", old.encode())
     after = keeper(storage, seen_version=4)
-    assert [event.kind for event in after.load(wall())] == [Happening.DAMAGED, Happening.IN_FORCE]
+    assert [event.kind for event in after.load(wall())] == [PolicyEventKind.DAMAGED, PolicyEventKind.IN_FORCE]
     assert after.engine.pack.name == "us-nj"
 
 
@@ -135,11 +135,11 @@ def test_a_damaged_bundle_is_passed_over_for_the_last_good_one(storage: MemorySt
     storage.publish("policy/x.jws", b"hello")
     after = keeper(storage)
     kinds = [(event.kind, event.version) for event in after.load(wall())]
-    assert kinds == [(Happening.DAMAGED, 5), (Happening.DAMAGED, 4), (Happening.IN_FORCE, 3)]
+    assert kinds == [(PolicyEventKind.DAMAGED, 5), (PolicyEventKind.DAMAGED, 4), (PolicyEventKind.IN_FORCE, 3)]
 
 
 def test_storage_that_cannot_be_read_leaves_the_built_in_policy(storage: MemoryStorage) -> None:
     keeper(storage).offer(made(3), wall())
     storage.fault = failing({"read"}, errno.EIO)
     device = keeper(storage)
-    assert [event.kind for event in device.load(wall())] == [Happening.DAMAGED, Happening.BUILT_IN]
+    assert [event.kind for event in device.load(wall())] == [PolicyEventKind.DAMAGED, PolicyEventKind.BUILT_IN]

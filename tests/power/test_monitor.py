@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.clock import NS
-from agent.core.events import Event, PowerFailing, RunningLow
-from agent.evidence.entries import BitRateSet, Strained
+from agent.core.recording.events import Event, PowerFailing, RunningLow
+from agent.journal.entries import BitRateSet, Strained
 from agent.power.config import PowerConfig
 from agent.power.monitor import PowerMonitor
 from tests.support.clocks import FakeClocks

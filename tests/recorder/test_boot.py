@@ -6,19 +6,20 @@ from dataclasses import replace
 import pytest
 
 from agent.clock import NS
-from agent.core.inputs_lines import Edge
-from agent.core.signals import Background, Signal
+from agent.core.indicator.signals import Background, Signal
+from agent.core.inputs.lines import Edge
 from agent.device_state.updater import StateUpdater
 from agent.errors import EvidenceError, StorageError
-from agent.evidence import entries, layout
-from agent.evidence.journal import HELD, Line, parse_line
-from agent.keys.certificates import issue_device, verify_boot, verify_device
-from agent.keys.records import Validity
+from agent.evidence import layout
+from agent.journal import entries
+from agent.journal.format import HELD, Line, parse_line
 from agent.keys.signer import KeySigner
-from agent.keys.trust import TrustDocument, TrustedRecipient, issue_trust, verify_trust
-from agent.recorder.boot import Owner, Prepared, prepare, recipients_of
+from agent.recorder.boot import DeviceIdentity, PreparedBoot, prepare, recipients_of
 from agent.seal.reader import open_message
 from agent.storage.interface import Storage
+from agent.trust.certificates import issue_device, verify_boot, verify_device
+from agent.trust.document import TrustDocument, TrustedRecipient, issue_trust, verify_trust
+from agent.trust.records import Validity
 from tests.support.agency import DAY, NOW, Agency, recipient_key
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, owner
@@ -30,7 +31,7 @@ AGENCY = Agency()
 
 def booted(
     storage: Storage, clocks: FakeClocks | None = None, kernel: str = "kernel-1", state: MemoryStore | None = None
-) -> Prepared:
+) -> PreparedBoot:
     clocks = clocks or FakeClocks()
     updater = StateUpdater(state_store(state or MemoryStore(), owner().signer), clocks)
     tag = os.urandom(6).hex()
@@ -42,12 +43,12 @@ def nothing() -> StateUpdater:
     return StateUpdater(state_store(MemoryStore(), owner().signer), FakeClocks())
 
 
-def durable(prepared: Prepared) -> None:
+def durable(prepared: PreparedBoot) -> None:
     prepared.file.write_at(0, prepared.first_line)
     prepared.file.sync()
 
 
-def first_line(prepared: Prepared) -> entries.Boot:
+def first_line(prepared: PreparedBoot) -> entries.Boot:
     entry = parse_line(prepared.first_line.rstrip(b"\n")).entry
     assert isinstance(entry, entries.Boot)
     return entry
@@ -78,7 +79,7 @@ def test_boots_key_is_certified_by_the_device_and_its_details_open_for_the_agenc
         valid_from_ns=NOW - DAY,
         valid_until_ns=NOW + DAY,
     )
-    mine = Owner(AGENCY.name, "cam-1", identity, certificate.encode(), trust)
+    mine = DeviceIdentity(AGENCY.name, "cam-1", identity, certificate.encode(), trust)
     prepared = prepare(MemoryStorage(), mine, clocks, os.urandom, kernel_boot_id="k", tag="t", state=nothing())
     boot = verify_boot(prepared.certificate.decode(), verify_device(certificate, trust, None))
     assert boot.boot == 1

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import NS, WallReading
-from agent.evidence.entries import ClockChanged
-from agent.evidence.journal import HELD
+from agent.journal.entries import ClockChanged
+from agent.journal.format import HELD
 from agent.recorder.clock_watch import HELD_UP_NS, PAUSE_NS, STEP_NS, ClockWatch
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent import config as configuration
-from agent.adoption import EVIDENCE, RECORDER
 from agent.clock import NS
+from agent.config import recorder as configuration
 from agent.device_state.configuration import FILE
 from agent.errors import BwcError, ConfigError, ControlError, EvidenceError, KeyFileError
-from agent.evidence.entries import ConfigurationUsed
+from agent.journal.entries import ConfigurationUsed
+from agent.provisioning.adoption import EVIDENCE, RECORDER
 from agent.recorder import configuration as chosen_from
 from agent.recorder import service
 from agent.recorder.configuration import (

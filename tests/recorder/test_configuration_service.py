@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from agent.device_state.configuration import FILE
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import ControlError
-from agent.evidence import entries
+from agent.journal import entries
 from agent.recorder.launch import PAUSE_S, UNUSABLE
-from agent.strict_json import sha256_hex
 from tests.support.running import ROOT, Running, ServiceManager, change, command, provision, wait_for
 
 SOON_S = 8.0

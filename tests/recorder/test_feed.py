@@ -2,11 +2,11 @@ import threading
 
 import pytest
 
-from agent.buffer.ring import Ring
 from agent.clock import NS
 from agent.media.packet import Kind, Packet
+from agent.media.ring import Ring
 from agent.recorder.feed import Feed
-from agent.recorder.writer import Rest
+from agent.recorder.writing.writer import Rest
 from tests.support.packets import audio, scene, video
 from tests.support.rig import Rig
 
@@ -64,7 +64,7 @@ def test_only_a_packet_of_the_time_waited_for_wakes_the_writer() -> None:
 def test_bell_wakes_the_writer_whatever_it_waits_for() -> None:
     sleeper = Sleeper()
     sleeper.sleep(until_ns=NEVER_NS)
-    sleeper.feed.ring_bell()
+    sleeper.feed.wake_writer()
     assert sleeper.wakes()
 
 

@@ -3,11 +3,11 @@
 import errno
 import threading
 
-from agent.buffer.ring import Ring
 from agent.clock import NS
-from agent.core.events import Cause, StartAsked
-from agent.evidence import entries
+from agent.core.recording.events import Cause, StartRequested
+from agent.journal import entries
 from agent.media.packet import Kind, Packet
+from agent.media.ring import Ring
 from agent.recorder.feed import Feed
 from tests.support.device import Device
 from tests.support.packets import audio, scene, video
@@ -170,7 +170,7 @@ def test_silent_device_keeps_no_sound_of_standby_while_storage_refuses_the_last_
     device.run(10)
     assert not device.recording
     assert device.recorder.writer.busy
-    device.recorder.control.handle(StartAsked(device.clocks.now_ns, Cause.BUTTON))
+    device.recorder.control.handle(StartRequested(device.clocks.now_ns, Cause.BUTTON))
     restarted_ns = device.clocks.now_ns
     storage.fault = failing(set(), 0)
     device.run(2)

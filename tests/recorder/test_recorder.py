@@ -5,9 +5,10 @@ import pytest
 from msgspec.structs import replace
 
 from agent.clock import NS
-from agent.core.events import (
+from agent.core.indicator.signals import Background, Signal
+from agent.core.recording.events import (
     Action,
-    Asked,
+    ActionRequested,
     Attested,
     Cause,
     Classified,
@@ -15,23 +16,23 @@ from agent.core.events import (
     DockContact,
     KeySwitched,
     PowerFailing,
-    StartAsked,
-    Told,
+    StartRequested,
+    TerminationRequested,
 )
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.core.signals import Background, Signal
-from agent.core.state import Mode, facts
+from agent.core.recording.state import Mode, facts
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import PolicySettings
 from agent.errors import EvidenceError
-from agent.evidence import entries, layout
+from agent.evidence import layout
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Opening, manifest, opening
+from agent.journal import entries
 from agent.keys import files, jws
-from agent.keys.authorization import issue
 from agent.media.packet import Kind
 from agent.policy.request import Authorization
 from agent.recorder.self_test import self_test
-from agent.verification.findings import Verdict
-from agent.verification.verify import verify
+from agent.trust.authorization import issue
+from agent.verify.findings import Verdict
+from agent.verify.verifier import verify
 from tests.support.device import Device, GrantsAll, agency, trust
 from tests.support.storage import MemoryStorage, failing
 
@@ -162,7 +163,7 @@ def test_sigterm_while_recording_saves_says_so_and_comes_back_recording() -> Non
     device.press("record", times=2)
     running = device.recording
     device.run(3)
-    device.recorder.control.handle(Told(device.clocks.now_ns))
+    device.recorder.control.handle(TerminationRequested(device.clocks.now_ns))
     assert device.ended
     device.recorder.close()
     assert device.entries(entries.Interrupted)
@@ -195,7 +196,7 @@ def test_critical_battery_closes_the_recording_in_order_and_it_goes_on_once_powe
 def test_sigterm_in_standby_ends_cleanly_and_comes_back_in_standby() -> None:
     device = Device()
     device.run(3)
-    device.recorder.control.handle(Told(device.clocks.now_ns))
+    device.recorder.control.handle(TerminationRequested(device.clocks.now_ns))
     device.recorder.close()
     assert not device.entries(entries.Interrupted)
     device.boot()
@@ -262,7 +263,7 @@ def test_start_while_recording_changes_nothing() -> None:
     device.run(6)
     device.press("record", times=2)
     running = device.recording
-    device.recorder.control.handle(StartAsked(device.clocks.now_ns, Cause.SOCKET))
+    device.recorder.control.handle(StartRequested(device.clocks.now_ns, Cause.SOCKET))
     assert device.recording == running
     assert len(device.entries(entries.RecordingStarted)) == 1
 
@@ -332,11 +333,11 @@ def test_declared_minor_restricts_the_recording() -> None:
 
 
 def test_withheld_picture_is_not_in_evidence_and_its_span_is_in_the_manifest() -> None:
-    device = Device(policy=GrantsAll(Setup(Limits(post_roll_s=0, pause_s=4))))
+    device = Device(policy=GrantsAll(PolicySettings(Limits(post_roll_s=0, pause_s=4))))
     device.run(6)
     device.press("record", times=2)
     running = device.recording
-    device.recorder.control.handle(Asked(device.clocks.now_ns, Action.PRIVACY_PAUSE))
+    device.recorder.control.handle(ActionRequested(device.clocks.now_ns, Action.PRIVACY_PAUSE))
     device.settle()
     began = device.clocks.now_ns
     assert mode(device) is Mode.PRIVACY
@@ -502,7 +503,7 @@ class Hasty(Device):
     def settle(self) -> None:
         if self.hasty:
             self.hasty = False
-            self.recorder.control.put(StartAsked(self.clocks.now_ns, Cause.SOCKET))
+            self.recorder.control.put(StartRequested(self.clocks.now_ns, Cause.SOCKET))
             self.recorder.control.drain()
         super().settle()
 

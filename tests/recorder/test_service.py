@@ -15,27 +15,28 @@ from typing import Literal
 import pytest
 from msgspec.structs import replace
 
-from agent import config as configuration
-from agent.controls.config import ControlsConfig
+from agent.capture.base import unpaced
+from agent.capture.replay import ReplaySource
+from agent.config import recorder as configuration
+from agent.decisions.signed import SignedPolicy
+from agent.decisions.unsafe import UnsafeUntilSigned
+from agent.encoding.strict_json import sha256_hex
 from agent.errors import ControlError, EvidenceError, KeyFileError
-from agent.evidence import entries, layout
-from agent.keys.provision import provision as make_agency
-from agent.media.measurer import Measurer
+from agent.evidence import layout
+from agent.gpio.config import ControlsConfig
+from agent.journal import entries
 from agent.media.packet import Kind
-from agent.media.sources.base import unpaced
-from agent.media.sources.replay import ReplaySource
-from agent.policy_unsafe import UnsafeUntilSigned
+from agent.monitoring.measurer import Measurer
+from agent.provisioning.agency import provision as make_agency
 from agent.recorder import service as recorder_service
-from agent.recorder.flag import Flag
 from agent.recorder.hardening import Hardening
-from agent.recorder.identity import load_owner
+from agent.recorder.identity import load_device_identity
+from agent.recorder.ipc.flag import RecordingFlag
+from agent.recorder.ipc.local_socket import ask
 from agent.recorder.launch import UNUSABLE
-from agent.recorder.local_socket import ask
 from agent.recorder.recorder import Recorder
 from agent.recorder.service import Service
-from agent.recorder.signed_policy import SignedPolicy
 from agent.storage.disk import DiskStorage
-from agent.strict_json import sha256_hex
 from tests.support.clips import STREET, clip
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, owner
@@ -348,7 +349,7 @@ def test_folder_whose_permissions_were_taken_away_is_storage_that_refuses(pilot:
 
 def refused(config: Path) -> str:
     with pytest.raises((KeyFileError, EvidenceError)) as why:
-        load_owner(configuration.load(config), config)
+        load_device_identity(configuration.load(config), config)
     return str(why.value)
 
 
@@ -383,7 +384,7 @@ def test_recorder_keeps_nothing_in_memory_that_only_command_lines_need(pilot: Pa
 
 
 def test_owner_is_who_the_certificate_names(pilot: Path) -> None:
-    owner = load_owner(configuration.load(pilot), pilot)
+    owner = load_device_identity(configuration.load(pilot), pilot)
     assert (owner.agency, owner.device) == ("city", "cam-1")
 
 
@@ -402,7 +403,7 @@ def test_foreign_trust_document_with_the_root_edited_to_match_does_not_fit_the_c
     pilot: Path, foreign: Path
 ) -> None:
     from agent.keys.files import read_token
-    from agent.keys.trust import read_unpinned
+    from agent.trust.document import read_unpinned
 
     shutil.copy(foreign / "trust.jws", pilot.parent / "trust.jws")
     mine = configuration.load(pilot).device.root
@@ -482,7 +483,7 @@ def test_machine_is_kept_up_while_it_records_whether_or_not_the_camera_delivers(
 ) -> None:
     device = Device()
     service = Service.__new__(Service)
-    service.recorder, service._flag = device.recorder, Flag(tmp_path)
+    service.recorder, service._flag = device.recorder, RecordingFlag(tmp_path)
     monkeypatch.setattr(Recorder, "standing_by", property(lambda _recorder: delivers))
     device.run(6)
     device.press("record", times=2)

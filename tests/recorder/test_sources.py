@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import config as configuration
+from agent.config import recorder as configuration
 from agent.errors import ConfigError
 from agent.recorder.sources import sources
 from tests.support.running import change, provision

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import pytest
 
 from agent.clock import NS
-from agent.core.events import Cause, StartAsked
-from agent.core.signals import Background, Signal
+from agent.core.indicator.signals import Background, Signal
+from agent.core.recording.events import Cause, StartRequested
 from agent.errors import StorageError
-from agent.evidence import entries, layout
+from agent.evidence import layout
 from agent.evidence.manifest import MANIFEST_TYPE
+from agent.journal import entries
 from agent.keys import jws
 from tests.support.device import Device
 from tests.support.storage import MemoryStorage, failing
@@ -280,7 +281,7 @@ def test_start_is_taken_while_storage_is_gone_and_stored_when_it_is_back() -> No
     device.run(6)
     storage = memory(device)
     storage.fault = failing(EVERYTHING, errno.ENODEV)
-    device.recorder.control.handle(StartAsked(device.clocks.now_ns, Cause.BUTTON))
+    device.recorder.control.handle(StartRequested(device.clocks.now_ns, Cause.BUTTON))
     started_ns = device.clocks.now_ns
     device.run(10)
     storage.fault = failing(set(), 0)

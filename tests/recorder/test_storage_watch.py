@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agent.buffer.ring import Lost, Ring
 from agent.clock import NS
 from agent.errors import StorageError
-from agent.evidence.entries import Entry, PacketsLost, StandbyEntered
-from agent.evidence.journal import Journal
+from agent.journal.entries import Entry, PacketsLost, StandbyEntered
+from agent.journal.format import Journal
 from agent.media.packet import Packet
+from agent.media.ring import LostPackets, Ring
 from agent.recorder.feed import Feed
-from agent.recorder.job import Job
-from agent.recorder.keeper import Keeper
 from agent.recorder.storage_watch import BEHIND_NS, HANG_NS, JOURNAL_NS, StorageWatch, merged
+from agent.recorder.writing.job import Job
+from agent.recorder.writing.journal_writer import JournalWriter
 from agent.storage.interface import GrowingFile
 from tests.support.clocks import FakeClocks
 from tests.support.packets import scene
@@ -35,7 +35,7 @@ class Watched:
         self.said: list[tuple[str, bool]] = []
         self.posted: list[Entry] = []
         self.feed = Feed(Ring(NS, self.max_bytes))
-        self.keeper = Keeper(never, self.clocks, failed=lambda _error: None)
+        self.keeper = JournalWriter(never, self.clocks, failed=lambda _error: None)
         self.keeper.post = lambda entry, _details=None, **_more: self.posted.append(entry)  # type: ignore[method-assign]
         self.start_ns = self.clocks.now_ns
         self.packets = iter(scene(200))
@@ -169,7 +169,7 @@ def test_journal_line_that_waits_is_noticed() -> None:
 
 def test_line_that_was_posted_waits_until_it_is_on_storage() -> None:
     clocks = FakeClocks()
-    refusing = Keeper(never, clocks, failed=lambda _error: None)
+    refusing = JournalWriter(never, clocks, failed=lambda _error: None)
     assert refusing.waiting_ns(clocks.now_ns) == 0
     refusing.post(StandbyEntered(1))
     refusing.step()
@@ -178,7 +178,7 @@ def test_line_that_was_posted_waits_until_it_is_on_storage() -> None:
 
 @pytest.mark.parametrize(
     ("losses", "expected"),
-    [([], None), ([Lost(1, 10, 5, 6), Lost(2, 20, 7, 9)], Lost(3, 30, 5, 9))],
+    [([], None), ([LostPackets(1, 10, 5, 6), LostPackets(2, 20, 7, 9)], LostPackets(3, 30, 5, 9))],
 )
-def test_losses_are_merged(losses: list[Lost], expected: Lost | None) -> None:
+def test_losses_are_merged(losses: list[LostPackets], expected: LostPackets | None) -> None:
     assert merged(losses) == expected

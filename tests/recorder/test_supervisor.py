@@ -5,13 +5,13 @@ from itertools import pairwise
 
 import pytest
 
-from agent.buffer.ring import Ring
 from agent.clock import NS
-from agent.core.events import Event, SourceBack, SourceFailed
-from agent.core.signals import Background, Signal
+from agent.core.indicator.signals import Background, Signal
+from agent.core.recording.events import Event, SourceFailed, SourceRecovered
 from agent.errors import SourceError
-from agent.evidence import entries
+from agent.journal import entries
 from agent.media.packet import Kind, Packet, Stream
+from agent.media.ring import Ring
 from agent.recorder.feed import Feed
 from agent.recorder.supervisor import BACKOFF_NS, SILENCE_NS, STEADY_NS, Supervisor
 from tests.support.clocks import FakeClocks
@@ -200,8 +200,8 @@ class Bench:
     def failures(self) -> list[SourceFailed]:
         return [event for event in self.told if isinstance(event, SourceFailed)]
 
-    def gaps(self) -> list[SourceBack]:
-        return [event for event in self.told if isinstance(event, SourceBack)]
+    def gaps(self) -> list[SourceRecovered]:
+        return [event for event in self.told if isinstance(event, SourceRecovered)]
 
 
 ENDS: list[BaseException | None] = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.keys.provision import Provisioned
+from agent.provisioning.agency import Provisioned
 from tests.corpus import agency as corpus
 from tests.sdk.material import RsaKey, Segment, agency_with_rsa, record, rsa_key, segments_of
 from tests.sdk.openers import JavaScriptSdk, PythonSdk, Sdk

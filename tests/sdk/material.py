@@ -8,12 +8,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 from agent.keys import files as key_files
-from agent.keys.provision import Provisioned, provision
-from agent.keys.trust import read_unpinned
+from agent.provisioning.agency import Provisioned, provision
 from agent.seal import message
 from agent.seal.reader import open_message
 from agent.seal.recipients import RsaRecipient
 from agent.seal.writer import Sealer
+from agent.trust.document import read_unpinned
 from tests.support.clocks import FakeClocks
 from tests.support.evidence import TORN_FRAME, Files, files_of, memory, recorder, start, stop, tear
 

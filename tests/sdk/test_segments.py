@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.keys.provision import Provisioned
+from agent.provisioning.agency import Provisioned
 from tests.corpus.storing import evidence, older, stories
 from tests.sdk.conftest import Tally
 from tests.sdk.material import RsaKey, Segment, segments_of, short_message

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM1024P384Pri
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.encoding.strict_json import b64
 from agent.errors import EvidenceError
 from agent.seal import recipients
 from agent.seal.message import EncryptedDataKey
@@ -25,7 +26,6 @@ from agent.seal.recipients import (
     hpke_info,
     parse_recipient,
 )
-from agent.strict_json import b64
 
 VECTOR = json.loads((Path(recipients.__file__).parent / "vectors" / "hpke_mlkem1024_p384.json").read_text())
 DATA_KEY = bytes(range(32))

@@ -4,37 +4,37 @@ from msgspec.structs import replace
 from agent.clock import NS, WallReading
 from agent.dock.messages import Checkpoint
 from agent.errors import EvidenceError
-from agent.station.history import Checks, Seen, Verdict, judge
+from agent.station.history import Checks, SeenJournal, Verdict, judge
 from tests.support.device import Device, owner, trust
 
 A, B = "a" * 64, "b" * 64
 WALL = WallReading(1_795_000_000 * NS, "ntp", 0.1)
-BEFORE = Seen(10, A, 2)
+BEFORE = SeenJournal(10, A, 2)
 
 
 @pytest.mark.parametrize(
     ("now", "confirmed", "verdict"),
     [
-        (Seen(10, A, 2), {}, Verdict.SAME),
-        (Seen(10, B, 2), {}, Verdict.DIFFERENT),
-        (Seen(9, A, 2), {10: A}, Verdict.SHORTER),
-        (Seen(20, B, 1), {10: A}, Verdict.SHORTER),
-        (Seen(20, B, 2), {}, Verdict.UNCONFIRMED),
-        (Seen(20, B, 2), {9: A}, Verdict.UNCONFIRMED),
-        (Seen(20, B, 3), {10: A}, Verdict.EXTENDS),
-        (Seen(20, B, 3), {10: B}, Verdict.DIFFERENT),
-        (Seen(20, B, 3), {10: None}, Verdict.DIFFERENT),
+        (SeenJournal(10, A, 2), {}, Verdict.SAME),
+        (SeenJournal(10, B, 2), {}, Verdict.DIFFERENT),
+        (SeenJournal(9, A, 2), {10: A}, Verdict.SHORTER),
+        (SeenJournal(20, B, 1), {10: A}, Verdict.SHORTER),
+        (SeenJournal(20, B, 2), {}, Verdict.UNCONFIRMED),
+        (SeenJournal(20, B, 2), {9: A}, Verdict.UNCONFIRMED),
+        (SeenJournal(20, B, 3), {10: A}, Verdict.EXTENDS),
+        (SeenJournal(20, B, 3), {10: B}, Verdict.DIFFERENT),
+        (SeenJournal(20, B, 3), {10: None}, Verdict.DIFFERENT),
     ],
 )
 def test_history_extends_what_was_seen_or_is_another(
-    now: Seen, confirmed: dict[int, str | None], verdict: Verdict
+    now: SeenJournal, confirmed: dict[int, str | None], verdict: Verdict
 ) -> None:
     assert judge(BEFORE, now, confirmed) is verdict
     assert verdict.alarming == (verdict in {Verdict.SHORTER, Verdict.DIFFERENT})
 
 
 def test_first_history_is_taken_as_it_is() -> None:
-    assert judge(None, Seen(1, A, 1), {}) is Verdict.FIRST
+    assert judge(None, SeenJournal(1, A, 1), {}) is Verdict.FIRST
 
 
 def shown(device: Device) -> Checkpoint:

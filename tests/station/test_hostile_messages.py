@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.dock.messages import MAX_ACKS, MAX_JSON
-from agent.strict_json import MAX_DEPTH
+from agent.encoding.strict_json import MAX_DEPTH
 from tests.support.stations import FULL, Rig, event, status
 
 NUMBERS = st.sampled_from([0, 1, -1, 2**31, 2**53 - 1, 2**53, 2**63 - 1, 2**63, 2**64, 10**30, -(2**63), -(10**30)])

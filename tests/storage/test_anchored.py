@@ -4,8 +4,8 @@ from collections.abc import Callable
 import pytest
 
 from agent.errors import StorageError
-from agent.storage.anchored import AnchoredStorage
 from agent.storage.interface import Storage
+from agent.storage.same_volume import SameVolumeStorage
 from tests.support.storage import MemoryStorage
 
 ANCHOR = "journal/00000001.jsonl"
@@ -14,7 +14,7 @@ ANCHOR = "journal/00000001.jsonl"
 def test_nothing_is_made_on_another_card_and_reading_is_left_to_the_storage_below() -> None:
     card = MemoryStorage()
     anchor = [""]
-    storage: Storage = AnchoredStorage(card, lambda: anchor[0])
+    storage: Storage = SameVolumeStorage(card, lambda: anchor[0])
     storage.publish("device.jws", b"certificate")
     storage.create(ANCHOR).write_at(0, b"line")
     anchor[0] = ANCHOR

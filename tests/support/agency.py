@@ -5,10 +5,10 @@ from functools import cache
 from typing import Any
 
 from agent.clock import NS
-from agent.keys.records import Validity
 from agent.keys.signer import KeySigner
-from agent.keys.trust import TrustDocument, TrustedKey, TrustedRecipient, issue_trust, verify_trust
 from agent.seal.recipients import HpkeRecipientKey
+from agent.trust.document import TrustDocument, TrustedKey, TrustedRecipient, issue_trust, verify_trust
+from agent.trust.records import Validity
 
 NOW = 1_795_000_000 * NS
 DAY = 86_400 * NS

@@ -4,9 +4,9 @@ from functools import cache
 from pathlib import Path
 
 from agent.errors import EvidenceError
-from agent.keys.trust import TrustDocument
-from agent.verification.findings import Report
-from agent.verification.verify import verify
+from agent.trust.document import TrustDocument
+from agent.verify.findings import Report
+from agent.verify.verifier import verify
 from tests.corpus import agency as corpus
 from tests.corpus.storing import attacks, evidence, stories
 from tests.independent.changes import changed

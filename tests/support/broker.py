@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.brokers import mosquitto
 from agent.clock import NS
-from agent.dock import mosquitto
 from agent.dock.config import BrokerSection
-from agent.keys import tls
-from agent.keys.records import Validity
-from agent.keys.tls import Authority, Issued
+from agent.trust import tls
+from agent.trust.records import Validity
+from agent.trust.tls import CertificateAuthority, IssuedCertificate
 
 AGENCY = "city"
 _SBIN = "/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", "")
@@ -59,11 +59,11 @@ class Broker:
         self.data = folder / "data"
         for path in (self.folder, self.clients, self.data):
             path.mkdir()
-        self.authority = Authority(agency, validity())
+        self.authority = CertificateAuthority(agency, validity())
         self.address = address
         self.port = free_port()
         self.authority.broker(hosts).save(self.folder, self.authority)
-        self.issued: dict[str, Issued] = {}
+        self.issued: dict[str, IssuedCertificate] = {}
         self.revoke()
         configuration = mosquitto.configuration(
             str(self.folder), str(self.data), user=getpass.getuser(), port=self.port, address=address
@@ -132,8 +132,8 @@ class Broker:
         self,
         name: str,
         *,
-        issued: Issued | None = None,
-        authority: Authority | None = None,
+        issued: IssuedCertificate | None = None,
+        authority: CertificateAuthority | None = None,
         host: str = "localhost",
     ) -> BrokerSection:
         """How a client of this name reaches the broker; `authority` is the CA that it believes."""

@@ -16,26 +16,27 @@ from functools import cache
 import msgspec
 
 from agent.clock import NS, utc_text
-from agent.core import events as on
-from agent.core.limits import Limits
-from agent.core.setup import Setup
+from agent.core.recording import events
+from agent.decisions.unsafe import UnsafePermitEverything
 from agent.device_state.anchor import NoAnchor
 from agent.device_state.card import view_of
 from agent.device_state.compare import compare
 from agent.device_state.record import DeviceState
 from agent.device_state.store import Loaded, SignedStateStore
-from agent.evidence import entries, layout
-from agent.evidence.entries import AnyEntry, Carried
-from agent.evidence.history import Left, Tail, left_behind, read_tail
-from agent.evidence.journal import CHECKPOINT_TYPE, MAX_LINE, Line, parse_line, split_lines
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import PolicySettings
+from agent.encoding.strict_json import encode_json, sha256_hex
+from agent.evidence import layout
+from agent.journal import entries
+from agent.journal.boot_recovery import JournalTail, RecoveryState, read_recovery_state, read_tail
+from agent.journal.entries import AnyEntry, PersistedState
+from agent.journal.format import CHECKPOINT_TYPE, MAX_LINE, Line, parse_line, split_lines
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy.request import Authorization
-from agent.policy_unsafe import UnsafePermitEverything
-from agent.recorder.boot import Owner
+from agent.recorder.boot import DeviceIdentity
 from agent.recorder.takeover import take_over
 from agent.storage.interface import Storage
-from agent.strict_json import encode_json, sha256_hex
 from tests.support.device import Device, owner
 from tests.support.evidence import Files, files_of, storage_of
 from tests.support.storage import MemoryStorage
@@ -94,7 +95,7 @@ def loaded(data: bytes | None) -> Loaded:
 
 
 @cache
-def device_identity() -> Owner:
+def device_identity() -> DeviceIdentity:
     """The provisioned device; its keys are read once."""
     return owner()
 
@@ -102,7 +103,7 @@ def device_identity() -> Owner:
 @cache
 def card(state: str) -> Card:
     """A card whose camera lost power in this state."""
-    device = Device(policy=UnsafePermitEverything(Setup(LIMITS)), pre_event_s=1.0, segment_s=10.0)
+    device = Device(policy=UnsafePermitEverything(PolicySettings(LIMITS)), pre_event_s=1.0, segment_s=10.0)
     device.run(2)
     if state not in {"standby", "docked"}:
         device.press("record", times=2)
@@ -130,7 +131,7 @@ def _bring(device: Device, state: str) -> None:
         case "paused":
             device.press("mark", hold_s=2.2)
         case "muted":
-            put(on.Asked(now, on.Action.MUTE))
+            put(events.ActionRequested(now, events.Action.MUTE))
         case "limits used up":
             for _ in range(2):
                 device.press("mark", hold_s=2.2)
@@ -143,22 +144,22 @@ def _bring(device: Device, state: str) -> None:
             device.press("record", hold_s=3.2)
             device.run(12)
         case "latched":
-            put(on.TriggerRose(now, "critical_incident"))
+            put(events.TriggerActivated(now, "critical_incident"))
         case "released":
-            put(on.TriggerRose(now, "critical_incident"))
+            put(events.TriggerActivated(now, "critical_incident"))
             device.settle()
-            put(on.Authorised(now, "ReleaseCriticalIncident", device.recording, Authorization()))
+            put(events.Authorised(now, "ReleaseCriticalIncident", device.recording, Authorization()))
         case "trigger hold":
             device.raise_trigger("siren")
         case "classified":
-            put(on.Classified(now, "restricted"))
+            put(events.Classified(now, "restricted"))
         case "stealth":
-            put(on.StealthAsked(now))
+            put(events.StealthRequested(now))
         case "docked":
-            put(on.DockContact(now, closed=True))
-            put(on.Attested(now, now + 60 * NS, "station-1"))
+            put(events.DockContact(now, closed=True))
+            put(events.Attested(now, now + 60 * NS, "station-1"))
         case "policy in force":
-            put(on.PolicyChanged(now, "policy_in_force", 5, "ab" * 32, Setup(LIMITS)))
+            put(events.PolicyChanged(now, "policy_in_force", 5, "ab" * 32, PolicySettings(LIMITS)))
         case _:
             pass
     device.settle()
@@ -179,9 +180,9 @@ class Seen:
         events: Tamper events of this boot.
     """
 
-    left: Left
-    tail: Tail
-    carried: Carried
+    left: RecoveryState
+    tail: JournalTail
+    carried: PersistedState
     running: str
     recipients: str
     events: frozenset[str] = field(default_factory=frozenset)
@@ -191,12 +192,12 @@ def seen(storage: Storage, state: Loaded | None = None) -> Seen:
     """What a boot on this card takes over; with the device's own memory, or from the card alone."""
     identity = device_identity().signer.public_key
     tail = read_tail(storage, identity)
-    left = left_behind(storage, tail, identity)
-    events = {"planted_files"} if tail.strange else set()
+    left = read_recovery_state(storage, tail, identity)
+    found = {"planted_files"} if tail.strange else set()
     if state is not None:
         known: DeviceState | None = state.state
         comparison = compare(view_of(storage, tail, left, known), state)
-        events |= {event.kind for event in comparison.events}
+        found |= {event.kind for event in comparison.events}
         _, left = take_over(storage, left, comparison)
     running = left.running
     return Seen(
@@ -205,7 +206,7 @@ def seen(storage: Storage, state: Loaded | None = None) -> Seen:
         left.carried,
         running.recording if running is not None else "",
         running.recipients if running is not None else "",
-        frozenset(events),
+        frozenset(found),
     )
 
 
@@ -223,10 +224,10 @@ def more_permissive(after: Seen, before: Seen) -> list[str]:
 def remembered(state: DeviceState) -> Seen:
     """What the device itself remembers, as if a card had said it."""
     running = state.running.recording if state.running is not None else ""
-    return Seen(Left(), Tail(), state.carried, running, "")
+    return Seen(RecoveryState(), JournalTail(), state.carried, running, "")
 
 
-def _carried(after: Carried, before: Carried) -> Iterator[str]:
+def _carried(after: PersistedState, before: PersistedState) -> Iterator[str]:
     if before.latched and not after.latched:
         yield "the latch was released"
     if before.classified and not after.classified:
@@ -289,7 +290,7 @@ class Vocabulary:
             if path.startswith(f"{layout.JOURNAL}/"):
                 for raw in split_lines(data)[0]:
                     self._learn(parse_line(raw).entry)
-        actions = [*map(str, on.Action), "ReleaseCriticalIncident", "LatchCriticalIncident"]
+        actions = [*map(str, events.Action), "ReleaseCriticalIncident", "LatchCriticalIncident"]
         self._by_field.setdefault("action", []).extend(actions)
 
     def _learn(self, entry: AnyEntry) -> None:

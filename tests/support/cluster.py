@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from agent.dock import rabbitmq
+from agent.brokers import rabbitmq
 from agent.dock.config import BrokerSection
-from agent.keys import tls
-from agent.keys.tls import Authority, Issued
+from agent.trust import tls
+from agent.trust.tls import CertificateAuthority, IssuedCertificate
 from tests.support.broker import AGENCY, free_port, validity
 
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -99,8 +99,8 @@ class Cluster:
         self.clients = folder / "clients"
         for path in (self.folder, self.clients):
             path.mkdir()
-        self.authority = Authority(AGENCY, validity())
-        self.issued: dict[str, Issued] = {}
+        self.authority = CertificateAuthority(AGENCY, validity())
+        self.issued: dict[str, IssuedCertificate] = {}
         cookie = self.folder / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(20))
         cookie.chmod(0o400)
@@ -151,7 +151,7 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def client(self, name: str, *, first: int = 1, issued: Issued | None = None) -> BrokerSection:
+    def client(self, name: str, *, first: int = 1, issued: IssuedCertificate | None = None) -> BrokerSection:
         """How a client of this name reaches the cluster: node `first`, then the others."""
         folder = self.clients / f"{name.replace(':', '_')}-{len(list(self.clients.iterdir()))}"
         if issued is None:

@@ -8,32 +8,31 @@ from functools import cache
 from pathlib import Path
 
 from agent.clock import NS
-from agent.core.commands import Listen
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.core.inputs import Inputs
-from agent.core.inputs_lines import ButtonLine, Edge, TriggerLine
-from agent.core.inputs_lines import Line as InputLine
-from agent.core.signals import Background, Signal
+from agent.core.indicator.signals import Background, Signal
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import ButtonLine, Edge, TriggerLine
+from agent.core.inputs.lines import Line as InputLine
+from agent.core.recording.commands import MeasureSpeech
+from agent.decisions.unsafe import UnsafePermitEverything
 from agent.device_state.anchor import Anchor, NoAnchor, Ram, RamAnchor
 from agent.device_state.store import SignedStateStore
+from agent.domain.layout import TWO_BUTTONS
+from agent.encoding.strict_json import sha256_hex
 from agent.evidence import layout
-from agent.evidence.entries import AnyEntry
-from agent.evidence.journal import Line, parse_line, split_lines
+from agent.journal.entries import AnyEntry
+from agent.journal.format import Line, parse_line, split_lines
 from agent.keys import files
-from agent.keys.certificates import verify_device
-from agent.keys.provision import Provisioned, provision
-from agent.keys.trust import TrustDocument, read_unpinned
 from agent.media.packet import Packet
-from agent.policy.keeper import Event as PolicyEvent
-from agent.policy.keeper import Happening
-from agent.policy_unsafe import UnsafePermitEverything
-from agent.recorder.boot import Owner
+from agent.policy.store import PolicyEvent, PolicyEventKind
+from agent.provisioning.agency import Provisioned, provision
+from agent.recorder.boot import DeviceIdentity
 from agent.recorder.interface import Options, Policy
-from agent.recorder.job import Settings
 from agent.recorder.recorder import Recorder
+from agent.recorder.writing.job import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.interface import Storage
-from agent.strict_json import sha256_hex
+from agent.trust.certificates import verify_device
+from agent.trust.document import TrustDocument, read_unpinned
 from tests.support.clocks import FakeClocks
 from tests.support.packets import audio_stream, scene, video_stream
 from tests.support.storage import MemoryStorage
@@ -51,12 +50,12 @@ def trust() -> TrustDocument:
     return read_unpinned(files.read_token(agency().trust))
 
 
-def owner() -> Owner:
+def owner() -> DeviceIdentity:
     """The provisioned device."""
     certificate = files.read_token(agency().device_certificate)
     verified = verify_device(certificate, trust(), None)
     signer = files.load_signer(f"file:{agency().device_key}")
-    return Owner(verified.agency, verified.device, signer, certificate.encode(), trust())
+    return DeviceIdentity(verified.agency, verified.device, signer, certificate.encode(), trust())
 
 
 class Watched:
@@ -92,7 +91,7 @@ class GrantsAll(UnsafePermitEverything):
 
     def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
         super().load(seen_version, seen_digest, passed_ns)
-        return [PolicyEvent(Happening.BUILT_IN, 0, self.digest)]
+        return [PolicyEvent(PolicyEventKind.BUILT_IN, 0, self.digest)]
 
 
 @dataclass
@@ -126,7 +125,7 @@ class Device:
     def boot(self) -> None:
         """Start a recorder, as after power on: nothing but storage, state and clocks is left of the one before."""
         self.signals = Watched()
-        self.prompts: list[Listen] = []
+        self.prompts: list[MeasureSpeech] = []
         self.ended = False
         self.at_ns = self.clocks.now_ns
         lines: list[InputLine] = [ButtonLine("record"), ButtonLine("mark"), TriggerLine("siren")]

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from agent.brokers import mosquitto
 from agent.clock import NS, Clocks, SystemClocks
-from agent.core.events import DockContact
-from agent.dock import mosquitto
+from agent.core.recording.events import DockContact
 from agent.dock.config import BrokerSection, DockConfig, DockSection
 from agent.dock.service import Service
 from agent.keys import files
 from agent.keys.signer import Signer
-from agent.recorder import inbox
 from agent.recorder.interface import Policy
-from agent.recorder.status import write_snapshot
+from agent.recorder.ipc import inbox
+from agent.recorder.ipc.status import write_snapshot
 from agent.station.fleet import Row, rows
 from agent.station.service import Station
 from agent.station.store import Store

@@ -12,16 +12,16 @@ from functools import cache
 from pathlib import Path
 
 from agent.clock import NS
+from agent.encoding.strict_json import encode_json, sha256_hex, strict_json
 from agent.evidence import layout
-from agent.evidence.journal import parse_line
+from agent.journal.format import parse_line
 from agent.keys import jws
 from agent.keys.signer import Signer
-from agent.keys.trust import TrustDocument
 from agent.seal import message
 from agent.seal.writer import Sealer
-from agent.strict_json import encode_json, sha256_hex, strict_json
-from agent.verification.findings import Code, Finding, Report, Severity
-from agent.verification.verify import verify
+from agent.trust.document import TrustDocument
+from agent.verify.findings import Code, Finding, Report, Severity
+from agent.verify.verifier import verify
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, trust
 from tests.support.storage import MemoryFile, MemoryStorage

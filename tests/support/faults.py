@@ -1,8 +1,8 @@
 """What happens to a docked device, and whether all of it arrived."""
 
-from agent.core.events import Action
-from agent.core.state import facts
-from agent.evidence import entries
+from agent.core.recording.events import Action
+from agent.core.recording.state import facts
+from agent.journal import entries
 from tests.support.docking import Docked
 
 

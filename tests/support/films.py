@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from agent.capture import Source
+from agent.capture.base import unpaced
+from agent.capture.replay import ReplaySource
 from agent.clock import NS
+from agent.export.opened import Opened
+from agent.export.recorded import Place, recordings
+from agent.export.recording import open_recording
 from agent.media.packet import Kind, Packet
-from agent.media.sources import Source
-from agent.media.sources.base import unpaced
-from agent.media.sources.replay import ReplaySource
-from agent.opening.opened import Opened
-from agent.opening.opening import open_recording
-from agent.opening.recorded import Place, recordings
 from agent.storage.interface import Storage
-from agent.verification.tree import find
+from agent.verify.tree import find
 from tests.support.clips import ACTION, STREET, clip
 from tests.support.containers import open_input, stream_of
 from tests.support.rig import KEY, Rig

@@ -14,7 +14,7 @@ from typing import Any
 
 from agent.dock.config import BrokerSection
 from agent.keys import files
-from agent.keys.tls import Authority
+from agent.trust.tls import CertificateAuthority
 from tests.support.broker import AGENCY
 from tests.support.device import agency, trust
 from tests.support.running import ROOT
@@ -112,7 +112,7 @@ def missing(stored: Sequence[tuple[str, int, str]], names: Sequence[str], events
     return [f"{name}: {found} for 1 to {events}" for name, found in lines.items() if found != expected]
 
 
-def save_authority(folder: Path, authority: Authority) -> Path:
+def save_authority(folder: Path, authority: CertificateAuthority) -> Path:
     """The CA's key, as `fleet simulate` reads it."""
     path = folder / "broker-ca.pem"
     if not path.exists():

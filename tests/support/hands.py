@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from agent.core.inputs import Edge, InputEvent, Inputs
+from agent.core.inputs.inputs import Edge, InputEvent, Inputs
 
 MS = 1_000_000
 

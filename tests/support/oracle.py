@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.clock import NS
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core.events import Action
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.core.signals import Signal
-from agent.evidence import entries
+from agent.core.indicator.signals import Signal
+from agent.core.recording import commands, events
+from agent.core.recording.events import Action
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import PolicySettings
+from agent.journal import entries
 from agent.media.packet import Kind
 
 ATTESTATION_NS = 60 * NS
@@ -73,7 +72,7 @@ class Judge:
             incident is latched or force is used.
     """
 
-    setup: Setup
+    setup: PolicySettings
     punctual: bool = False
     base_rules: bool = False
     now_ns: int = 0
@@ -104,23 +103,23 @@ class Judge:
     def docked(self, now_ns: int) -> bool:
         return self.contact and now_ns < self.attested_ns
 
-    def saw(self, event: on.Event, commands: list[do.Command]) -> "Judge":
+    def saw(self, event: events.Event, issued: list[commands.Command]) -> "Judge":
         """What the judge knows after that. Raises `BrokenPromiseError` if a promise was broken."""
         now_ns = max(self.now_ns, event.at_ns // 1000 * 1000)
         was_docked = self.docked(self.now_ns)
         judge = _told(self if now_ns == self.now_ns else replace(self, now_ns=now_ns), event)
-        for number, command in enumerate(commands):
-            judge = _did(judge, event, command, commands[:number], commands[number + 1 :])
+        for number, command in enumerate(issued):
+            judge = _did(judge, event, command, issued[:number], issued[number + 1 :])
         if judge.docked(now_ns) != was_docked:
             judge = _stale(judge)
-        _after(self, judge, event, commands)
+        _after(self, judge, event, issued)
         return judge
 
 
 # -- what the world is told -------------------------------------------------------------------------------------------
 
 
-def _told(judge: Judge, event: on.Event) -> Judge:
+def _told(judge: Judge, event: events.Event) -> Judge:
     """What comes in changes the world, whatever the core makes of it."""
     if _changed(judge, event):
         # What was due by now comes first: a stop whose post-roll is over by then has its grant still.
@@ -128,33 +127,33 @@ def _told(judge: Judge, event: on.Event) -> Judge:
         asks = {number: replace(ask, fresh=ask.fresh and number == due) for number, ask in judge.asks.items()}
         judge = replace(judge, asks=asks)
     match event:
-        case on.Declared() if judge.running:
+        case events.Declared() if judge.running:
             judge = replace(judge, said=_merged(judge.said, event.values))
-        case on.TriggerRose():
+        case events.TriggerActivated():
             latched = judge.latched or event.name == "critical_incident"
             judge = replace(judge, raised_ns=judge.now_ns, latched=latched)
-        case on.Authorised(action="LatchCriticalIncident"):
+        case events.Authorised(action="LatchCriticalIncident"):
             judge = replace(judge, latched=True)
-        case on.Authorised(action="ReleaseCriticalIncident") if event.recording == judge.running:
+        case events.Authorised(action="ReleaseCriticalIncident") if event.recording == judge.running:
             judge = replace(judge, latched=False)
-        case on.Booted():
+        case events.Booted():
             judge = replace(judge, latched=judge.latched or event.carried.latched)
-        case on.Measured():
+        case events.Measured():
             judge = replace(judge, measured={**judge.measured, **event.facts})
-        case on.KeySwitched():
+        case events.KeySwitched():
             judge = replace(judge, key=event.on)
-        case on.PolicyChanged():
+        case events.PolicyChanged():
             judge = _shortened(replace(judge, setup=event.setup))
-        case on.DockContact():
+        case events.DockContact():
             judge = replace(judge, contact=event.closed, attested_ns=judge.attested_ns if event.closed else 0)
-        case on.Attested() if judge.contact:
+        case events.Attested() if judge.contact:
             until_ns = min(event.until_ns // 1000 * 1000, judge.now_ns + ATTESTATION_NS)
             judge = replace(judge, attested_ns=max(until_ns, judge.attested_ns))
-        case on.Decided() if judge.dark is not None and event.request == judge.dark.rechecking != 0:
+        case events.Decided() if judge.dark is not None and event.request == judge.dark.rechecking != 0:
             judge = replace(judge, dark=replace(judge.dark, rechecking=0))
-        case on.Decided() if event.request in judge.asks and judge.asks[event.request].allowed is None:
+        case events.Decided() if event.request in judge.asks and judge.asks[event.request].allowed is None:
             judge = _ask(judge, event.request, allowed=event.allowed)
-        case on.Durable() if event.token in judge.asks and judge.asks[event.token].line_out:
+        case events.Durable() if event.token in judge.asks and judge.asks[event.token].line_out:
             if judge.asks[event.token].durable_ns is None:
                 judge = _ask(judge, event.token, durable_ns=judge.now_ns)
         case _:
@@ -162,22 +161,22 @@ def _told(judge: Judge, event: on.Event) -> Judge:
     return judge
 
 
-def _changed(judge: Judge, event: on.Event) -> bool:
+def _changed(judge: Judge, event: events.Event) -> bool:
     """True if what requests are decided by has surely changed, or somebody wants the recording as it is."""
     match event:
-        case on.TriggerRose() | on.StartAsked():
+        case events.TriggerActivated() | events.StartRequested():
             return True
-        case on.Asked(action=Action.RESUME_RECORDING):
+        case events.ActionRequested(action=Action.RESUME_RECORDING):
             return True
-        case on.Declared():
+        case events.Declared():
             return bool(judge.running) and _merged(judge.said, event.values) != judge.said
-        case on.Measured():
+        case events.Measured():
             return any(judge.measured.get(name) != fact for name, fact in event.facts.items())
-        case on.Authorised():
+        case events.Authorised():
             return event.recording == judge.running
-        case on.KeySwitched():
+        case events.KeySwitched():
             return event.on != judge.key
-        case on.PolicyChanged():
+        case events.PolicyChanged():
             return event.setup != judge.setup or event.what == "policy_in_force"
         case _:
             return False
@@ -222,35 +221,43 @@ def _permit(judge: Judge, request: int, actions: set[Action], what: str) -> Ask:
 
 
 def _did(
-    judge: Judge, event: on.Event, command: do.Command, before: list[do.Command], after: list[do.Command]
+    judge: Judge,
+    event: events.Event,
+    command: commands.Command,
+    before: list[commands.Command],
+    after: list[commands.Command],
 ) -> Judge:
     match command:
-        case do.OpenRecording():
+        case commands.OpenRecording():
             promise(not judge.running, "a recording begins while another runs")
             promise(not judge.ending or _interrupted(after, command.recording), "a late recording ends unsaid")
             judge = replace(_stale(judge), running=command.recording, used_ns={}, said={}, dark=None)
-            carried = event.carried.withheld_ms if isinstance(event, on.Booted) else {}
+            carried = event.carried.withheld_ms if isinstance(event, events.Booted) else {}
             return replace(judge, used_ns={Action(name): ms * 1_000_000 for name, ms in carried.items()})
-        case do.CloseRecording():
+        case commands.CloseRecording():
             return _closed(judge, command, after)
-        case do.Withhold():
+        case commands.Suppress():
             return _withheld(judge, command, after)
-        case do.Release():
+        case commands.EndSuppression():
             return _released(judge, command, after)
-        case do.Journal():
+        case commands.AppendEntry():
             return _journalled(judge, event, command, after)
-        case do.Stealth():
+        case commands.SetStealth():
             promise(judge.limits.stealth, "stealth without the policy's leave")
-        case do.ShutDown():
-            failing = isinstance(event, on.PowerFailing)
+        case commands.ShutDown():
+            failing = isinstance(event, events.PowerFailing)
             if failing:
-                said_why = any(isinstance(c, do.Journal) and isinstance(c.entry, entries.PowerFailing) for c in before)
+                said_why = any(
+                    isinstance(c, commands.AppendEntry) and isinstance(c.entry, entries.PowerFailing) for c in before
+                )
                 promise(said_why, "power goes away, and no line says so")
             elif command.power_off:
-                said_so = any(isinstance(c, do.Journal) and isinstance(c.entry, entries.PoweringOff) for c in before)
+                said_so = any(
+                    isinstance(c, commands.AppendEntry) and isinstance(c.entry, entries.PoweringOff) for c in before
+                )
                 promise(said_so, "power-off, and no line says so")
             if command.power_off and not failing and not judge.may_power_off:
-                promise(isinstance(event, on.Durable), "power-off without a grant")
+                promise(isinstance(event, events.Durable), "power-off without a grant")
                 _permit(judge, event.token, {Action.POWER_OFF}, "power-off")  # type: ignore[union-attr]
             said = not judge.running or _interrupted(before, judge.running)
             promise(said, "the process ends while recording, unsaid")
@@ -260,12 +267,12 @@ def _did(
     return judge
 
 
-def _interrupted(commands: list[do.Command], recording: str) -> bool:
-    said = do.Journal(entries.Interrupted(recording))
-    return any(command == said for command in commands)
+def _interrupted(issued: list[commands.Command], recording: str) -> bool:
+    said = commands.AppendEntry(entries.Interrupted(recording))
+    return any(command == said for command in issued)
 
 
-def _closed(judge: Judge, command: do.CloseRecording, after: list[do.Command]) -> Judge:
+def _closed(judge: Judge, command: commands.CloseRecording, after: list[commands.Command]) -> Judge:
     promise(command.recording == judge.running != "", "a recording ends that does not run")
     ask = _permit(judge, command.request, {Action.STOP_RECORDING, Action.POWER_OFF}, "a recording ends")
     promise(judge.dark is None, "a recording ends while something is withheld, and nothing says until when")
@@ -280,7 +287,7 @@ def _closed(judge: Judge, command: do.CloseRecording, after: list[do.Command]) -
     return replace(_stale(_without(judge, command.request)), running="", rolling=None, may_power_off=power_off)
 
 
-def _withheld(judge: Judge, command: do.Withhold, after: list[do.Command]) -> Judge:
+def _withheld(judge: Judge, command: commands.Suppress, after: list[commands.Command]) -> Judge:
     promise(command.recording == judge.running != "", "something is withheld from a recording that does not run")
     promise(judge.dark is None, "two things are withheld at once")
     promise(judge.rolling is None, "something is withheld from the seconds in which a stop can be taken back")
@@ -311,7 +318,7 @@ def _limits(judge: Judge, action: Action) -> tuple[int, int]:
     return limits.mute_s, limits.mute_total_s
 
 
-def _released(judge: Judge, command: do.Release, after: list[do.Command]) -> Judge:
+def _released(judge: Judge, command: commands.EndSuppression, after: list[commands.Command]) -> Judge:
     promise(judge.dark is not None, "something comes back that was not withheld")
     assert judge.dark is not None
     promise(command.request == judge.dark.request, "something else comes back than what was withheld")
@@ -324,19 +331,21 @@ def _released(judge: Judge, command: do.Release, after: list[do.Command]) -> Jud
     return replace(judge, dark=None, used_ns={**judge.used_ns, action: judge.used_ns.get(action, 0) + span_ns})
 
 
-def _says(commands: list[do.Command], kind: type[entries.Entry], request: int) -> bool:
+def _says(issued: list[commands.Command], kind: type[entries.Entry], request: int) -> bool:
     return any(
-        isinstance(command, do.Journal)
+        isinstance(command, commands.AppendEntry)
         and isinstance(command.entry, kind)
         and getattr(command.entry, "request", None) == request
-        for command in commands
+        for command in issued
     )
 
 
-def _journalled(judge: Judge, event: on.Event, command: do.Journal, after: list[do.Command]) -> Judge:
+def _journalled(
+    judge: Judge, event: events.Event, command: commands.AppendEntry, after: list[commands.Command]
+) -> Judge:
     match command.entry:
-        case entries.Requested() as entry if isinstance(event, on.Asked):
-            if any(isinstance(each, do.Decide) and each.number == entry.request for each in after):
+        case entries.Requested() as entry if isinstance(event, events.ActionRequested):
+            if any(isinstance(each, commands.Decide) and each.number == entry.request for each in after):
                 ask = Ask(Action(entry.action), judge.running, judge.now_ns, barred=judge.barred)
                 promise(entry.request not in judge.asks, "a request's number is used twice")
                 return replace(judge, asks={**judge.asks, entry.request: ask})
@@ -360,7 +369,7 @@ def _journalled(judge: Judge, event: on.Event, command: do.Journal, after: list[
             return replace(earlier, rolling=(entry.request, entry.until_us * 1000))
         case entries.StopTakenBack() as entry:
             return replace(_without(judge, entry.request), rolling=None)
-        case entries.Continued() if isinstance(event, on.Booted):
+        case entries.Continued() if isinstance(event, events.Booted):
             used = dict(judge.used_ns)
             for name, ms in event.carried.withheld_ms.items():
                 used[Action(name)] = used.get(Action(name), 0) + ms * 1_000_000
@@ -373,40 +382,42 @@ def _journalled(judge: Judge, event: on.Event, command: do.Journal, after: list[
 # -- what must hold after each event ----------------------------------------------------------------------------------
 
 
-def _after(before: Judge, judge: Judge, event: on.Event, commands: list[do.Command]) -> None:
+def _after(before: Judge, judge: Judge, event: events.Event, issued: list[commands.Command]) -> None:
     if judge.dark is not None:
         promise(judge.now_ns < judge.dark.until_ns, "a limit has passed, and it is still withheld")
         promise(bool(judge.running), "something is withheld and nothing runs")
     if judge.rolling is not None:
         promise(judge.now_ns < judge.rolling[1], "a post-roll has passed, and nothing ended")
-    if isinstance(event, on.StartAsked | on.TriggerRose):
+    if isinstance(event, events.StartRequested | events.TriggerActivated):
         promise(bool(judge.running), "a start was refused")
-    wanted = isinstance(event, on.StartAsked | on.TriggerRose) or (
-        isinstance(event, on.Asked) and event.action is Action.RESUME_RECORDING
+    wanted = isinstance(event, events.StartRequested | events.TriggerActivated) or (
+        isinstance(event, events.ActionRequested) and event.action is Action.RESUME_RECORDING
     )
     if wanted:
         promise(judge.dark is None, "a start or resume left something withheld")
         promise(judge.rolling is None, "a start or resume left a stop to take effect")
-    if isinstance(event, on.Asked):
-        lines = [c for c in commands if isinstance(c, do.Journal) and isinstance(c.entry, entries.Requested)]
+    if isinstance(event, events.ActionRequested):
+        lines = [c for c in issued if isinstance(c, commands.AppendEntry) and isinstance(c.entry, entries.Requested)]
         said = any(getattr(line.entry, "action", "") == event.action for line in lines)
         promise(said, "a request was not journalled")
-    _decided(before, judge, event, commands)
+    _decided(before, judge, event, issued)
     if _changed(replace(before, now_ns=judge.now_ns), event):
         promise(judge.rolling is None, "the situation has changed, and a stop is still to take effect")
-        asked_anew = any(isinstance(command, do.Decide) for command in commands)
+        asked_anew = any(isinstance(command, commands.Decide) for command in issued)
         promise(judge.dark is None or asked_anew, "the situation has changed, and nobody asked whether it still holds")
 
 
-def _decided(before: Judge, judge: Judge, event: on.Event, commands: list[do.Command]) -> None:
-    if not isinstance(event, on.Decided):
+def _decided(before: Judge, judge: Judge, event: events.Event, issued: list[commands.Command]) -> None:
+    if not isinstance(event, events.Decided):
         return
     known = event.request in before.asks and before.asks[event.request].allowed is None
     late = known and judge.now_ns - before.asks[event.request].asked_ns >= GIVEN_UP_NS
     if known and not late:
-        said = [c.entry for c in commands if isinstance(c, do.Journal) and isinstance(c.entry, entries.Decided)]
+        said = [c.entry for c in issued if isinstance(c, commands.AppendEntry) and isinstance(c.entry, entries.Decided)]
         decided = [(entry.request, entry.allowed) for entry in said if isinstance(entry, entries.Decided)]
         promise(decided == [(event.request, event.allowed)], "a decision went unsaid")
-        promise(event.allowed or do.Show(Signal.REFUSED) in commands, "a refusal that the wearer was not told")
+        promise(
+            event.allowed or commands.ShowSignal(Signal.REFUSED) in issued, "a refusal that the wearer was not told"
+        )
     if before.dark is not None and before.dark.rechecking == event.request != 0 and not event.allowed:
         promise(judge.dark is None, "the exception has ended, and it is still withheld")

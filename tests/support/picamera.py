@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from agent.media.sources.config import Picamera2Config
-from agent.media.sources.picamera2_library import EncoderKind, Library
+from agent.capture.config import Picamera2Config
+from agent.capture.picamera2_library import EncoderKind, Library
 
 SPS = bytes.fromhex("6742c01fda0350f684000003000400000300f23c60ca80")
 PPS = bytes.fromhex("68ce3c80")[:3]

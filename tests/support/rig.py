@@ -4,23 +4,23 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from agent.buffer.ring import Ring
 from agent.clock import NS
 from agent.errors import StorageError
 from agent.evidence import layout
 from agent.evidence.closing import certify
 from agent.evidence.details import DetailsKey
-from agent.evidence.journal import Journal
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Manifest, Opening, PreEventLength, manifest, opening
 from agent.evidence.segment import Identity
+from agent.journal.format import Journal
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.media.fmp4_reader import Reader
 from agent.media.packet import Kind, Packet, Stream
+from agent.media.ring import Ring
 from agent.recorder.feed import Feed
-from agent.recorder.job import Job, Settings, WriterEvent
-from agent.recorder.keeper import Keeper
-from agent.recorder.writer import Writer
+from agent.recorder.writing.job import Job, Settings, WriterEvent
+from agent.recorder.writing.journal_writer import JournalWriter
+from agent.recorder.writing.writer import Writer
 from agent.seal.reader import open_message
 from agent.seal.recipients import HpkeRecipientKey
 from tests.support.clocks import FakeClocks
@@ -62,7 +62,7 @@ class Rig:
             device="cam-1", boot=1, signer=self.signer, details=self.details, clocks=self.clocks, head="00" * 32
         )
         file = self.storage.create(layout.journal(1))
-        self.keeper = Keeper(lambda: (journal, file, b""), self.clocks, failed=self.journal_faults.append)
+        self.keeper = JournalWriter(lambda: (journal, file, b""), self.clocks, failed=self.journal_faults.append)
         self.feed = Feed(Ring(round(self.pre_event_s * NS), self.max_bytes), silent_pre_event=self.silent)
         self.writer = Writer(
             feed=self.feed,

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from agent.config_template import write_config
-from agent.controls.config import BENCH_CONTROLS
+from agent.config.template import write_config
 from agent.errors import ControlError
 from agent.evidence import layout
-from agent.evidence.entries import AnyEntry
-from agent.evidence.journal import parse_line, split_lines
-from agent.policy.first import sign_first_bundle
-from agent.recorder.local_socket import ask
+from agent.gpio.config import BENCH_CONTROLS
+from agent.journal.entries import AnyEntry
+from agent.journal.format import parse_line, split_lines
+from agent.provisioning.first_bundle import sign_first_bundle
+from agent.recorder.ipc.local_socket import ask
 from tests.support.clocks import FakeClocks
 from tests.support.device import agency
 

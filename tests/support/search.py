@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.clock import NS
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core import machine, machine_requests
-from agent.core.state import SPOKEN_FOR_NS, State
+from agent.core.recording import commands, events, machine
+from agent.core.recording import requests as machine_requests
+from agent.core.recording.state import SPOKEN_FOR_NS, State
 from agent.policy.request import Authorization, Fact
 from tests.support.oracle import Judge
 
-Moves = Callable[[State, Judge], Iterable[on.Event]]
+Moves = Callable[[State, Judge], Iterable[events.Event]]
 """What may come next."""
-Answer = Callable[[do.Decide], on.Decided] | None
+Answer = Callable[[commands.Decide], events.Decided] | None
 """The policy, asked at once; None if its answers are moves like any other."""
 
 
@@ -59,7 +58,7 @@ def search(state: State, judge: Judge, moves: Moves, depth: int, answer: Answer 
     return found
 
 
-_Place = tuple[State, Judge, tuple[on.Event, ...]]
+_Place = tuple[State, Judge, tuple[events.Event, ...]]
 
 
 def _widen(found: Found, frontier: list[_Place], moves: Moves, depth: int, answer: Answer) -> None:
@@ -78,27 +77,27 @@ def _widen(found: Found, frontier: list[_Place], moves: Moves, depth: int, answe
         frontier = new
 
 
-def _run(before: _Place, event: on.Event, answer: Answer, found: Found) -> _Place:
+def _run(before: _Place, event: events.Event, answer: Answer, found: Found) -> _Place:
     """One event, and the policy's answers to what the core asks because of it, as the control loop gives them."""
     state, judge, path = before
     waiting = [event]
     while waiting:
         current = waiting.pop(0)
         try:
-            state, commands = machine.step(state, current)
-            judge = judge.saw(current, commands)
+            state, issued = machine.step(state, current)
+            judge = judge.saw(current, issued)
         except Exception as error:
             told = "\n  ".join(map(repr, (*path, event)))
             raise StepBrokenError(f"{type(error).__name__}: {error}\nafter\n  {told}") from error
-        for command in commands:
+        for command in issued:
             found.kinds.add(_kind(command))
-            if answer is not None and isinstance(command, do.Decide):
+            if answer is not None and isinstance(command, commands.Decide):
                 waiting.append(answer(command))
     return state, judge, (*path, event)
 
 
-def _kind(command: do.Command) -> str:
-    return type(command.entry if isinstance(command, do.Journal) else command).__name__
+def _kind(command: commands.Command) -> str:
+    return type(command.entry if isinstance(command, commands.AppendEntry) else command).__name__
 
 
 # -- when two situations are one --------------------------------------------------------------------------------------
@@ -172,7 +171,7 @@ def _lasting(facts: Mapping[str, Fact]) -> Hashable:
 
 
 def _judged(judge: Judge, state: State, now: int, order: Mapping[int, int]) -> Hashable:
-    given_up = machine_requests.GRANT_NS
+    given_up = machine_requests.GRANT_VALID_NS
     return (
         judge.running == state.recording,
         frozenset(

@@ -5,27 +5,26 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from agent.audit.replay_events import CoreInput
 from agent.clock import NS
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core import machine
-from agent.core.gestures_layout import TWO_BUTTONS
-from agent.core.limits import Limits
-from agent.core.setup import Setup
-from agent.core.state import State
-from agent.evidence import entries, layout
+from agent.core.recording import commands, events, machine
+from agent.core.recording.state import State
+from agent.decisions.signed import SignedPolicy
+from agent.domain.layout import TWO_BUTTONS
+from agent.domain.limits import Limits
+from agent.domain.policy_settings import PolicySettings
+from agent.encoding.strict_json import encode_json
+from agent.evidence import layout
 from agent.evidence.details import KEY_BYTES, DetailsKey
-from agent.evidence.journal import Journal, Line, parse_line
+from agent.journal import entries
+from agent.journal.format import Journal, Line, parse_line
 from agent.keys import files
 from agent.keys.signer import KeySigner
-from agent.ledger.replay_events import Told
 from agent.policy.bundle import sign_bundle
-from agent.policy.keeper import Keeper, StorageShelf
 from agent.policy.packs import shipped
-from agent.recorder.signed_policy import SignedPolicy
+from agent.policy.store import BundleFiles, PolicyStore
 from agent.seal.recipients import AnyRecipientKey
 from agent.storage.interface import Storage
-from agent.strict_json import encode_json
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device, agency, trust
 from tests.support.storage import MemoryStorage
@@ -58,14 +57,14 @@ def publish_bundle(storage: Storage, clocks: FakeClocks, pack: str, version: int
         gestures=TWO_BUTTONS,
         limits=LIMITS,
     )
-    StorageShelf(storage, layout.POLICY).keep(version, token)
+    BundleFiles(storage, layout.POLICY).keep(version, token)
 
 
 def signed_policy(storage: Storage, clocks: FakeClocks) -> SignedPolicy:
     keys = [entry.key for entry in trust().keys if entry.role == "policy"]
 
-    def make(seen_version: int) -> Keeper:
-        return Keeper(StorageShelf(storage, layout.POLICY), keys, trust().agency, seen_version)
+    def make(seen_version: int) -> PolicyStore:
+        return PolicyStore(BundleFiles(storage, layout.POLICY), keys, trust().agency, seen_version)
 
     return SignedPolicy(make, clocks, pre_event_s=5, pre_event_audio=True)
 
@@ -76,7 +75,7 @@ class Desk:
     The policy is a hash: it grants about half of what is asked, the same each time for the same facts.
     """
 
-    def __init__(self, setup: Setup, carried: entries.Carried | None = None) -> None:
+    def __init__(self, setup: PolicySettings, carried: entries.PersistedState | None = None) -> None:
         self.clocks = FakeClocks(monotonic_ns=100 * NS)
         self._key = DetailsKey(os.urandom(KEY_BYTES))
         self._journal = Journal(
@@ -88,37 +87,37 @@ class Desk:
             head="0" * 64,
         )
         self.state = State(setup=setup, tag="tag")
-        self.lines: list[Told] = []
-        self.decided: list[on.Decided] = []
+        self.lines: list[CoreInput] = []
+        self.decided: list[events.Decided] = []
         self._durable: list[int] = []
-        self._carried = carried or entries.Carried()
+        self._carried = carried or entries.PersistedState()
         self.write(entries.Boot(1, "tag", "", "0", 0, None, None, "first_boot", "", self._carried))
 
     def write(self, entry: entries.Entry, details: dict[str, object] | None = None) -> None:
         line = parse_line(self._journal.line(entry, details).rstrip(b"\n"))
-        self.lines.append(Told(line, line.details(self._key)))
+        self.lines.append(CoreInput(line, line.details(self._key)))
 
     def boot(self, interrupted: str) -> None:
         """Storage was read. The policy comes into force first, as on a device."""
         now = self.clocks.now_ns
-        self.send(on.PolicyChanged(now, "policy_in_force", 1, "p", self.state.setup))
-        self.send(on.Booted(now, interrupted, self._carried))
+        self.send(events.PolicyChanged(now, "policy_in_force", 1, "p", self.state.setup))
+        self.send(events.Booted(now, interrupted, self._carried))
 
-    def send(self, event: on.Event) -> None:
+    def send(self, event: events.Event) -> None:
         event = replace(event, at_ns=min(event.at_ns, self.clocks.now_ns))
-        self.state, commands = machine.step(self.state, event)
-        for command in commands:
+        self.state, issued = machine.step(self.state, event)
+        for command in issued:
             match command:
-                case do.Journal():
+                case commands.AppendEntry():
                     self.write(command.entry, dict(command.details))
                     if command.token:
                         self._durable.append(command.token)
-                case do.Decide():
+                case commands.Decide():
                     answer = decide(command)
                     self.decided.append(answer)
                     self.send(answer)
-                case do.OpenRecording():
-                    opened = on.RecordingOpened(
+                case commands.OpenRecording():
+                    opened = events.RecordingOpened(
                         command.at_ns, command.recording, command.cause, 30_000, 29_000, 0, "just_booted"
                     )
                     self.send(opened)
@@ -129,23 +128,23 @@ class Desk:
         """All lines so far are on storage."""
         waiting, self._durable = self._durable, []
         for token in waiting:
-            self.send(on.Durable(self.clocks.now_ns, token))
+            self.send(events.Durable(self.clocks.now_ns, token))
 
     def wait(self, ns: int) -> None:
         """Time passes, and each deadline gets its tick, a little late as on a device."""
         until_ns = self.clocks.now_ns + ns
         while (due_ns := machine.next_deadline_ns(self.state)) is not None and due_ns <= until_ns:
             self.clocks.now_ns = max(self.clocks.now_ns, due_ns) + 1_234_567
-            self.send(on.Tick(self.clocks.now_ns))
+            self.send(events.Tick(self.clocks.now_ns))
         self.clocks.now_ns = max(self.clocks.now_ns, until_ns)
 
 
-def decide(command: do.Decide) -> on.Decided:
+def decide(command: commands.Decide) -> events.Decided:
     """A policy without a meaning, but with a memory: the same facts, the same answer."""
     seed = hashlib.sha256(encode_json(command.request.record())).digest()
     allowed = seed[0] % 2 == 0
     missing = (("speak",), ("capture",), ("authorise",), ())[seed[1] % 4]
-    return on.Decided(
+    return events.Decided(
         at_ns=command.at_ns,
         request=command.number,
         allowed=allowed,

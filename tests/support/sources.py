@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from agent.capture import OpenSource, Source
 from agent.errors import SourceError
 from agent.media.packet import NS, Kind, Packet, Stream
-from agent.media.sources import OpenSource, Source
 
 
 class VirtualPacer:

@@ -5,7 +5,7 @@ import errno
 from agent.device_state.anchor import SIZE, NoAnchor
 from agent.device_state.store import SignedStateStore
 from agent.device_state.updater import StateUpdater
-from agent.device_state.used import UsedInState
+from agent.device_state.used import UsedTokensInState
 from agent.errors import StorageError
 from agent.keys.signer import Signer
 from tests.support.clocks import FakeClocks
@@ -56,6 +56,6 @@ def state_store(store: MemoryStore, signer: Signer) -> SignedStateStore:
     return SignedStateStore(store, signer, "city", "cam-1", NoAnchor())
 
 
-def used_in(store: MemoryStore, signer: Signer) -> UsedInState:
+def used_in(store: MemoryStore, signer: Signer) -> UsedTokensInState:
     """The used authorisations in it, as a recorder that has just been started finds them."""
-    return UsedInState(StateUpdater(state_store(store, signer), FakeClocks()))
+    return UsedTokensInState(StateUpdater(state_store(store, signer), FakeClocks()))

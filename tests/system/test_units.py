@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.adoption import DEVICE_STATE, DOCK, ETC, EVIDENCE, RECORDER, RUN
 from agent.clock import NS
-from agent.recorder import flag, heartbeat
+from agent.provisioning.adoption import DEVICE_STATE, DOCK, ETC, EVIDENCE, RECORDER, RUN
+from agent.recorder import heartbeat
+from agent.recorder.ipc import flag
 from agent.recorder.launch import POWER_OFF
 
 FOLDER = Path(__file__).resolve().parents[2] / "systemd"

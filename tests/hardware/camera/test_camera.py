@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.clock import NS
-from agent.evidence import entries, layout
+from agent.evidence import layout
 from agent.evidence.manifest import OPENING_TYPE, Opening, opening
+from agent.journal import entries
 from agent.keys import jws
 from agent.media.packet import Kind
 from tests.hardware.camera import film, tree

@@ -24,16 +24,17 @@ from agent.clock import NS
 from agent.device_state.configuration import TYP as CONFIGURATION_TYP
 from agent.device_state.store import TYP as STATE_TYP
 from agent.errors import BwcError, EvidenceError
-from agent.evidence import entries, layout
-from agent.evidence.journal import Line, parse_line, split_lines
+from agent.evidence import layout
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Opening, manifest, opening
+from agent.journal import entries
+from agent.journal.format import Line, parse_line, split_lines
 from agent.keys import files, jws
-from agent.keys.trust import read_unpinned
 from agent.media.fmp4_reader import Reader
 from agent.media.packet import Kind
 from agent.seal.reader import open_message
-from agent.verification.findings import Report, Verdict
-from agent.verification.verify import verify
+from agent.trust.document import read_unpinned
+from agent.verify.findings import Report, Verdict
+from agent.verify.verifier import verify
 from tests.hardware.power.observed import CONFIGURATION, STATE
 from tests.hardware.power.taking import Agency, Take
 

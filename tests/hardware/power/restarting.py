@@ -4,8 +4,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.evidence import entries, layout
-from agent.verification.findings import Verdict
+from agent.evidence import layout
+from agent.journal import entries
+from agent.verify.findings import Verdict
 from tests.hardware.power.disks import Cut, after, copy, loop_mounted
 from tests.hardware.power.judging import Footage, Judge, held, said_by, versions
 from tests.hardware.power.taking import EVIDENCE, Agency, Take, staged

@@ -15,10 +15,11 @@ from typing import Any, Self
 
 from agent.clock import NS
 from agent.demo.stage import run_tool
-from agent.evidence import entries, layout
-from agent.evidence.journal import parse_line
+from agent.evidence import layout
+from agent.journal import entries
+from agent.journal.format import parse_line
 from agent.keys import jws
-from agent.keys.authorization import TYP as AUTHORISATION
+from agent.trust.authorization import TYP as AUTHORISATION
 from tests.hardware.power.disks import LoggedDisk, logged
 from tests.hardware.power.observed import STATE
 from tests.support.running import Running, change

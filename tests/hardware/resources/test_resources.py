@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
-from agent.evidence import entries, layout
+from agent.evidence import layout
 from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Manifest, manifest, opening
+from agent.journal import entries
 from agent.keys import jws
 from agent.media.packet import Kind
-from agent.verification.findings import Verdict
+from agent.verify.findings import Verdict
 from tests.hardware.resources.process import Memory, memory, slope, threads
 from tests.hardware.resources.sealing import speeds
 from tests.hardware.support.film import FULL_HD, film

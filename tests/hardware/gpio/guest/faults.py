@@ -210,7 +210,7 @@ class Parted(Case):
     """The line that was opened last is given back, and then the one before it; the first one works all the time."""
 
     def happen(self) -> None:
-        from agent.controls.chip import ChipFactory
+        from agent.gpio.chip import ChipFactory
 
         heard: list[int] = []
 
@@ -288,7 +288,7 @@ def one_by_one(out: Path, kinds: tuple[type[Case], ...]) -> None:
 def apart(out: Path, kinds: tuple[type[Case], ...]) -> NoReturn:
     """One case after the other, in a process that was made for it."""
     try:
-        import agent.controls.chip  # noqa: F401 - begins threads, and takes a second here, which is no case's
+        import agent.gpio.chip  # noqa: F401 - begins threads, and takes a second here, which is no case's
 
         one_by_one(out, kinds)
     finally:

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     board = Path("/tmp/cpuinfo")
     board.write_text("Revision\t: a02082\n")
     subprocess.run(["mount", "--bind", str(board), "/proc/cpuinfo"], check=True)
-    from agent.controls.chip import ChipFactory
+    from agent.gpio.chip import ChipFactory
 
     factory = ChipFactory()
     found: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agent.core.inputs_lines import Timing
+from agent.core.inputs.lines import Timing
 from tests.hardware.gpio.guest import hand
 from tests.hardware.gpio.guest.sim import Chip
 

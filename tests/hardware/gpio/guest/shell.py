@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.clock import SystemClocks
-from agent.controls.config import ButtonConfig, ControlsConfig, OutputConfig, Pull
-from agent.controls.shell import Hands
-from agent.core import commands as do
-from agent.core import events as on
-from agent.core.inputs import Inputs
-from agent.core.inputs_lines import Timing
-from agent.core.state import State, background
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import Timing
+from agent.core.recording import commands, events
+from agent.core.recording.state import State, background
+from agent.gpio.config import ButtonConfig, ControlsConfig, OutputConfig, Pull
+from agent.gpio.controls import HardwareControls
 from agent.recorder.control import Control
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -31,22 +30,22 @@ class Asked:
     at_ns: int
 
 
-def named(event: on.Event) -> str:
+def named(event: events.Event) -> str:
     """The name of what an event asks or says; empty for those that time brings."""
     match event:
-        case on.StartAsked():
+        case events.StartRequested():
             return "start"
-        case on.MarkAsked():
+        case events.MarkRequested():
             return "mark"
-        case on.Asked():
+        case events.ActionRequested():
             return str(event.action)
-        case on.Declared():
+        case events.Declared():
             return "declare:" + "+".join(sorted(event.values))
-        case on.LineFaulty():
+        case events.LineFaulty():
             return f"fault:{event.line}:{event.fault}"
-        case on.LineGood():
+        case events.LineRecovered():
             return f"good:{event.line}"
-        case on.StealthAsked() | on.Classified() | on.TriggerRose():
+        case events.StealthRequested() | events.Classified() | events.TriggerActivated():
             return type(event).__name__
         case _:
             return ""
@@ -57,7 +56,7 @@ class _Observed(Control):
 
     asked: list[Asked]
 
-    def handle(self, event: on.Event) -> None:
+    def handle(self, event: events.Event) -> None:
         what = named(event)
         if what:
             self.asked.append(Asked(what, getattr(event, "at_ns", 0)))
@@ -67,23 +66,23 @@ class _Observed(Control):
 class _Refusing:
     """Carries out what wearers notice, refuses what is asked, and stores nothing."""
 
-    def __init__(self, hands: Hands, clocks: SystemClocks) -> None:
+    def __init__(self, hands: HardwareControls, clocks: SystemClocks) -> None:
         self._hands = hands
         self._clocks = clocks
         self.stumbles: list[str] = []
 
-    def carry_out(self, command: do.Command, durable: Callable[[], None]) -> on.Event | None:
+    def carry_out(self, command: commands.Command, durable: Callable[[], None]) -> events.Event | None:
         now = self._clocks.monotonic_ns()
         match command:
-            case do.Decide():
-                return on.Decided(now, command.number, allowed=False, policy="refuses everything")
-            case do.OpenRecording():
-                return on.RecordingOpened(command.at_ns, command.recording, command.cause, 0, 0, 0, "")
-            case do.Journal() if command.token:
+            case commands.Decide():
+                return events.Decided(now, command.number, allowed=False, policy="refuses everything")
+            case commands.OpenRecording():
+                return events.RecordingOpened(command.at_ns, command.recording, command.cause, 0, 0, 0, "")
+            case commands.AppendEntry() if command.token:
                 durable()
-            case do.Show():
+            case commands.ShowSignal():
                 self._hands.show(command.signal, now)
-            case do.Stealth():
+            case commands.SetStealth():
                 self._hands.stealth(now, on=command.on)
             case _:
                 pass
@@ -93,7 +92,7 @@ class _Refusing:
         self._hands.background(background(state), now_ns)
         return self._hands.turn(now_ns)
 
-    def stumbled(self, problem: str) -> None:
+    def report_internal_error(self, problem: str) -> None:
         self.stumbles.append(problem)
 
 
@@ -126,7 +125,7 @@ class Shell:
             self._begin(config, clocks, timing)
 
     def _begin(self, config: ControlsConfig, clocks: SystemClocks, timing: Timing | None) -> None:
-        self.hands = Hands(config, clocks)
+        self.hands = HardwareControls(config, clocks)
         self._effects = _Refusing(self.hands, clocks)
         inputs = Inputs(self.hands.lines, self.hands.layout.patterns, timing)
         self.control = _Observed(clocks, State(tag="tag"), inputs, self.hands.layout, self._effects)
@@ -134,7 +133,7 @@ class Shell:
         self._thread = threading.Thread(target=self.control.run, name="control")
         self._thread.start()
         self.hands.open(self.control.put)
-        self.control.put(on.Booted(clocks.monotonic_ns()))
+        self.control.put(events.Booted(clocks.monotonic_ns()))
 
     @property
     def asked(self) -> list[Asked]:

@@ -1,0 +1,1 @@
+"""Example configurations for message brokers: Mosquitto for one station, RabbitMQ for a cluster."""

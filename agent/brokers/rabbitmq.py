@@ -1,0 +1,142 @@
+"""An example configuration for a cluster of RabbitMQ 3.10 or later nodes with its MQTT plugin: mutual TLS, permissions.
+
+The rules of `agent.brokers.mosquitto`, as near as RabbitMQ comes to them:
+
+1. TLS 1.2 or later with client certificates, and no other listener. The user is the certificate's common name; no user
+   has a password, and there is none that came with the installation.
+2. Who is not in `definitions.json` is refused, whatever certificate they show: a stolen device is shut out, and thrown
+   out, by `rabbitmqctl delete_user`; a node that starts reads a file that was changed, so it is taken out there too.
+   There is no revocation list here.
+3. Topics: a device writes below its own name and reads its inbox and its agency's policy; the station and the publisher
+   as with Mosquitto. RabbitMQ writes topics with `.` for `/`, and `*` for `+`; patterns are regular expressions.
+4. Queues: a client reads the queue of its own name only.
+
+What can't be said here: the client id is not bound to the certificate, so that one device may throw another one out of
+its connection (never read or write as it); and `.` in an MQTT topic becomes `/`, so that names with a dot are refused.
+
+The queues of subscriptions have a mirror. Not for what is in them: an event is done with only when a station has it on
+storage, and what a node takes with it is said again. But for their names: RabbitMQ 3.10 keeps the queue of a connection
+that died with its node as one that is down, and lets nobody of that name in at any other node until the dead one is
+back.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from agent.brokers.mosquitto import PUBLISHER, STATION
+from agent.dock.messages import ROOT
+from agent.errors import ConfigError
+
+PLUGINS = "[rabbitmq_mqtt].\n"
+"""`enabled_plugins`."""
+
+_CONFIGURATION = """\
+# RabbitMQ for bwc-agent, one of {count} nodes. Who may do what stands in definitions.json.
+listeners.tcp = none
+mqtt.listeners.tcp = none
+mqtt.listeners.ssl.1 = {address}:{port}
+ssl_options.cacertfile = {folder}/ca.crt
+ssl_options.certfile = {folder}/tls.crt
+ssl_options.keyfile = {folder}/tls.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+ssl_options.versions.1 = tlsv1.3
+ssl_options.versions.2 = tlsv1.2
+# The user is the certificate's name. There is no other way to be somebody.
+ssl_cert_login_from = common_name
+mqtt.ssl_cert_login = true
+mqtt.allow_anonymous = false
+mqtt.vhost = /
+mqtt.exchange = amq.topic
+definitions.import_backend = local_filesystem
+definitions.local.path = {definitions}
+definitions.skip_if_unchanged = true
+# Messages in flight to one reader, the station above all; the default of 10 would make it wait for every ten.
+mqtt.prefetch = 256
+# A shift change: connections that wait to be accepted, and handshakes at a time.
+mqtt.tcp_listen_options.backlog = 4096
+mqtt.tcp_listen_options.nodelay = true
+# A node that sees fewer than half of the others stops serving, instead of serving half a fleet.
+cluster_partition_handling = pause_minority
+cluster_formation.peer_discovery_backend = classic_config
+{nodes}
+log.console = true
+log.console.level = warning
+log.file = false
+"""
+
+
+def configuration(folder: str, definitions: str, *, nodes: Sequence[str], port: int = 8883, address: str) -> str:
+    """`rabbitmq.conf` of one node.
+
+    Args:
+        folder: Where its certificate and key are, and the agency's CA; absolute.
+        definitions: The path of `definitions.json`.
+        nodes: Erlang names of all nodes of the cluster, as `rabbit@broker-1`.
+        port: Of its listener.
+        address: Likewise.
+    """
+    named = "\n".join(f"cluster_formation.classic_config.nodes.{n} = {node}" for n, node in enumerate(nodes, 1))
+    return _CONFIGURATION.format(
+        folder=folder, definitions=definitions, count=len(nodes), nodes=named, port=port, address=address
+    )
+
+
+def definitions(agency: str, devices: Sequence[str], *, station: str = STATION, publisher: str = PUBLISHER) -> str:
+    """`definitions.json`: users without passwords, and what each may do.
+
+    Raises:
+        ConfigError: A name holds a dot, or something that no device's name may hold.
+    """
+    for name in (agency, *devices):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+            raise ConfigError(
+                f"expected names of letters, digits, _ and - for RabbitMQ, which takes a dot for a level of a topic; "
+                f"got {name!r}"
+            )
+    root = f"{ROOT}/{agency}".replace("/", ".")
+    at = re.escape(root)
+    any_device = r"(\*|[^.*#]+)"
+    rights = {
+        station: (
+            rf"^{at}\.[^.*#]+\.inbox\.(ack|dock)$",
+            rf"^{at}\.{any_device}\.(state|status|event)$",
+        ),
+        publisher: (rf"^{at}\.(policy|[^.*#]+\.inbox\.policy)$", "^$"),
+    }
+    for device in devices:
+        rights[device] = (
+            rf"^{at}\.{device}\.(state|status|event)$",
+            rf"^{at}\.({device}\.inbox\.(ack|dock|policy)|policy)$",
+        )
+    return json.dumps(_document(rights), indent=1) + "\n"
+
+
+def _document(rights: Mapping[str, tuple[str, str]]) -> dict[str, object]:
+    named = {"vhost": "/"}
+    users, permissions, topics = [], [], []
+    for user, (write, read) in rights.items():
+        own = rf"mqtt-subscription-{re.escape(user)}qos[01]"
+        users.append({"name": user, "password_hash": "", "tags": []})
+        both = rf"^({own}|amq\.topic)$"
+        permissions.append({"user": user, **named, "configure": f"^{own}$", "write": both, "read": both})
+        topics.append({"user": user, **named, "exchange": "amq.topic", "write": write, "read": read})
+    return {
+        "vhosts": [{"name": "/"}],
+        "users": users,
+        "permissions": permissions,
+        "topic_permissions": topics,
+        "policies": [
+            {
+                **named,
+                "name": "subscriptions",
+                "pattern": "^mqtt-subscription-",
+                "apply-to": "queues",
+                "definition": {"ha-mode": "exactly", "ha-params": 2, "ha-sync-mode": "automatic"},
+                "priority": 0,
+            }
+        ],
+        # A user with a colon would be taken for one of another virtual host.
+        "global_parameters": [{"name": "mqtt_default_vhosts", "value": {user: "/" for user in rights if ":" in user}}],
+    }

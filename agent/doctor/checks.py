@@ -1,0 +1,355 @@
+"""Is this device fit for a shift? Each check says in one line what it found, and what mends it.
+
+What a running recorder holds open is not opened a second time: the recorder is asked instead.
+"""
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.capture.base import OpenSource, Source
+from agent.clock import Clocks
+from agent.config.recorder import Config, resolve
+from agent.doctor.state_checks import device_state
+from agent.encoding.strict_json import sha256_hex
+from agent.errors import BwcError, ControlError, SourceError
+from agent.keys.files import rights_of_others
+from agent.provisioning.adoption import is_adopted
+from agent.recorder.hardening import harden, swap_devices, swap_is_encrypted
+from agent.recorder.ipc.local_socket import LONGEST_PATH, NAME, ask
+from agent.recorder.sources import sources
+from agent.storage.disk import GROUP_FOLDER, OWNER_FOLDER, DiskStorage
+
+SLOW_SYNC_S = 0.15
+SYNC_BYTES = 64 << 10
+SYNCS = 20
+LEAST_FREE = 1 << 30
+CAMERA_S = 10.0
+"""A camera that has delivered nothing by then hangs."""
+_CAMERA_MEND = "check its cable and its driver, and [source] camera"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: Its name.
+        said: What was found.
+        mend: What to do; empty if the device is fit in this respect.
+    """
+
+    check: str
+    said: str
+    mend: str = ""
+
+    @property
+    def good(self) -> bool:
+        """True if the device is fit in this respect."""
+        return not self.mend
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: Its name.
+        mend: What to do if it can't even be made.
+        look: Makes it: what was found, and what to do, empty if nothing. May raise whatever it likes.
+    """
+
+    name: str
+    mend: str
+    look: Callable[[], tuple[str, str]]
+
+    def finding(self) -> Finding:
+        """Make it. Never raises."""
+        try:
+            said, mend = self.look()
+        except BwcError as error:
+            return Finding(self.name, str(error), self.mend)
+        except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the other checks go on
+            return Finding(self.name, f"{type(error).__name__}: {error}", self.mend)
+        return Finding(self.name, said, mend)
+
+
+def check_all(
+    config: Config, config_file: Path, clocks: Clocks, root: Path = Path("/"), problem: str = ""
+) -> Iterator[Finding]:
+    """All checks, one after the other; none of them raises.
+
+    Args:
+        config: What to check.
+        config_file: Where it came from; relative paths start there.
+        clocks: Both clocks.
+        root: Of the machine, for what the kernel and systemd say and whether it was adopted.
+        problem: What is wrong with the file, and what `config` is instead of it; empty if it is the file's.
+    """
+    from agent.doctor.machine_checks import machine_checks
+
+    adopted = is_adopted(config_file, root)
+    storage = resolve(config_file, config.storage.path)
+    state = resolve(config_file, config.device.state)
+    running = ask_running(resolve(config_file, config.run.directory))
+    in_device = "correct what is named, in [device]"
+    for check in (
+        Check("configuration", "", lambda: _configuration(config_file, problem, running)),
+        Check("clock", "", lambda: _clock(clocks)),
+        Check("evidence folder", f"mount the card, or: mkdir -m 700 {storage}", lambda: _folder(storage, config)),
+        Check("storage room", "mount the card, or name another folder in [storage] path", lambda: _room(storage)),
+        Check("storage speed", "let the recorder's user write there", lambda: storage_speed(storage)),
+        Check("device state", f"mkdir -m 700 {state}", lambda: device_state(config, config_file, running)),
+        Check("camera", _CAMERA_MEND, lambda: _camera(config, config_file, clocks, running)),
+        Check("keys", in_device, lambda: _keys(config, config_file, clocks)),
+        Check("key file", in_device, lambda: _key_file(config, config_file)),
+        Check("policy", "bring a signed bundle: bwc-agent policy sign", lambda: _policy(config, config_file, clocks)),
+        Check(
+            "run directory",
+            "name another one in [run] directory",
+            lambda: _run_directory(resolve(config_file, config.run.directory)),
+        ),
+        Check("controls", "correct [controls]", lambda: _controls(config, clocks, running)),
+        Check("memory", "lower [buffer] max_mb", lambda: _memory(config)),
+        Check("swap", "run doctor where the recorder runs", lambda: _swap(root / "proc/swaps")),
+        Check("core dumps", "LimitCORE=0 in the unit", _dumps),
+        *(
+            [Check("camera is real", "", lambda: _real_camera(config)), *machine_checks(root, storage)]
+            if adopted
+            else []
+        ),
+    ):
+        yield check.finding()
+
+
+def ask_running(run_directory: Path) -> dict[str, Any] | None:
+    """The status of a recorder that runs with this configuration; None if there is none."""
+    try:
+        return ask(run_directory, {"ask": "status"})
+    except ControlError:
+        return None
+
+
+def _configuration(config_file: Path, problem: str, running: dict[str, Any] | None) -> tuple[str, str]:
+    """Whether the file counts: it is right, and a recorder that runs works with it."""
+    correct = f"correct it; of a running recorder then: bwc-agent reload --config {config_file}"
+    if problem:
+        return problem, correct
+    if running is None:
+        return f"{config_file} is right", ""
+    known = running["configuration"]
+    if known["origin"] != "file":
+        origin = known["origin"].replace("_", " ")
+        return f"the running recorder works with the {origin} one: {known['problem']}", correct
+    if known["digest"] != sha256_hex(config_file.read_bytes()):
+        return "the file was changed since the running recorder read it", correct.partition("; ")[2]
+    if known["pending"]:
+        said = f"a restart of the running recorder puts {', '.join(known['pending'])} in force"
+        return said, "systemctl kill --kill-whom=main --signal=TERM bwc-recorder: it records on by itself"
+    return f"the running recorder works with {config_file} as it is", ""
+
+
+def _clock(clocks: Clocks) -> tuple[str, str]:
+    wall = clocks.wall()
+    if wall.uncertainty_s is None:
+        return (
+            f"{wall.source}: nobody vouches for the time; recordings will say so",
+            "let systemd-timesyncd or chrony synchronise it, at the dock for example",
+        )
+    return f"{wall.source}, within {wall.uncertainty_s * 1000:.0f} ms", ""
+
+
+def _folder(path: Path, config: Config) -> tuple[str, str]:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    wanted = OWNER_FOLDER if config.storage.readers == "owner" else GROUP_FOLDER
+    good = mode & 0o077 & ~wanted == 0 and os.access(path, os.W_OK)
+    return f"{path} has mode {mode:04o}", "" if good else f"chmod {wanted:o} {path}, owned by the recorder"
+
+
+def _room(path: Path) -> tuple[str, str]:
+    free = DiskStorage(path).free_bytes()
+    hours = free * 8 / 4e6 / 3600
+    said = f"{free / 1e9:.1f} GB free, {hours:.0f} h at 4 Mbit/s"
+    return said, "" if free >= LEAST_FREE else "dock and upload, or a new card"
+
+
+def storage_speed(path: Path) -> tuple[str, str]:
+    """How long storage takes for a sync, twenty times."""
+    probe = path / f".doctor-{os.getpid()}"
+    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    times = []
+    try:
+        for number in range(SYNCS):
+            os.pwrite(handle, os.urandom(SYNC_BYTES), number * SYNC_BYTES)
+            before = time.perf_counter()
+            os.fdatasync(handle)
+            times.append(time.perf_counter() - before)
+    finally:
+        os.close(handle)
+        probe.unlink()
+    times.sort()
+    median, worst = times[len(times) // 2], times[-1]
+    said = f"sync of 64 KiB: median {median * 1000:.1f} ms, slowest {worst * 1000:.1f} ms"
+    return said, "" if worst < SLOW_SYNC_S else "a card of application class A1 or better, or a check of it"
+
+
+def _camera(config: Config, config_file: Path, clocks: Clocks, running: dict[str, Any] | None) -> tuple[str, str]:
+    if running is not None:
+        good = running["source_delivering"]
+        said = f"{running['source']} {'delivers' if good else 'delivers nothing'} to the running recorder"
+        return said, "" if good else _CAMERA_MEND
+    delivering = []
+    for named in sources(config, config_file, clocks.monotonic_ns, lambda *_: None, live=False):
+        before = time.perf_counter()
+        tracks = _tracks(named.source)
+        delivering.append(f"{named.source.name} delivers {tracks} after {time.perf_counter() - before:.2f} s")
+    return "; ".join(delivering), ""
+
+
+def _real_camera(config: Config) -> tuple[str, str]:
+    if config.source.simulated:
+        return (
+            f"{config.source.camera!r} is simulated: it records nothing that happens",
+            'camera = "picamera2" in [source]',
+        )
+    return config.source.camera, ""
+
+
+def _tracks(source: Source) -> str:
+    """What a source delivers, once its first packet is there.
+
+    Raises:
+        SourceError: It can't be opened, delivers nothing, or hangs.
+        Exception: Whatever its library raises.
+    """
+    found: list[str] = []
+    problems: list[Exception] = []
+
+    def look() -> None:
+        opened: OpenSource | None = None
+        try:
+            opened = source.open(1)
+            tracks = ", ".join(f"{s.parameters.kind} {s.parameters.codec}" for s in opened.streams)
+            found.append(tracks if next(iter(opened), None) is not None else "")
+        except Exception as error:  # noqa: BLE001 - raised again where it is looked for
+            problems.append(error)
+        finally:
+            if opened is not None:
+                opened.close()
+
+    thread = threading.Thread(target=look, name="camera-check", daemon=True)
+    thread.start()
+    thread.join(CAMERA_S)
+    if problems:
+        raise problems[0]
+    if not found:
+        raise SourceError(f"{source.name} has delivered nothing after {CAMERA_S:.0f} s: its library hangs")
+    if not found[0]:
+        raise SourceError(f"{source.name} opens but delivers nothing")
+    return found[0]
+
+
+def _keys(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:
+    from agent.recorder.identity import load_device_identity
+    from agent.trust.certificates import verify_device
+
+    owner = load_device_identity(config, config_file)
+    wall = clocks.wall()
+    now_ns = wall.utc_ns if wall.trusted else None
+    verify_device(owner.certificate.decode("ascii"), owner.trust, now_ns)
+    recipients = owner.trust.recipients(config.recording.classification, now_ns)
+    return f"{owner.device} of {owner.agency}; recordings open for {len(recipients)} recipients", ""
+
+
+def _key_file(config: Config, config_file: Path) -> tuple[str, str]:
+    scheme, _, place = config.device.key.partition(":")
+    if scheme != "file":
+        return f"the identity key is kept by {scheme}", ""
+    path = resolve(config_file, place)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    return f"{path} has mode {mode:04o}", "" if not rights_of_others(path, mode) else f"chmod 600 {path}"
+
+
+def _policy(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:
+    from agent.evidence import layout
+    from agent.journal.boot_recovery import read_recovery_state, read_tail
+    from agent.policy.store import BundleFiles, PolicyEventKind, PolicyStore
+    from agent.recorder.identity import load_device_identity
+    from agent.recorder.service import state_store
+
+    if config.policy.unsafe_permit_everything:
+        return "permits whatever is asked: UNSAFE, for development only", "unsafe_permit_everything = false in [policy]"
+    owner = load_device_identity(config, config_file)
+    storage = DiskStorage(resolve(config_file, config.storage.path))
+    seen = read_recovery_state(storage, read_tail(storage)).carried.policy_version
+    known = state_store(config, config_file, owner).load().state
+    digest = known.policy_digest if known is not None and known.policy_version >= seen else ""
+    seen = max(seen, known.policy_version) if known is not None else seen
+    keeper = PolicyStore(BundleFiles(storage, layout.POLICY), owner.trust.keys_of("policy"), owner.agency, seen)
+    happened = keeper.load(clocks.wall(), digest)
+    expired = keeper.check(clocks.wall())
+    bad = {PolicyEventKind.DAMAGED, PolicyEventKind.ROLLED_BACK, PolicyEventKind.REFUSED}
+    wrong = [event for event in happened if event.kind in bad]
+    wrong += [expired] if expired is not None else []
+    pack = keeper.engine.pack.name
+    said = f"{pack}, built in" if keeper.bundle is None else f"{pack}, version {keeper.bundle.version}"
+    said += "".join(f"; {event.kind} {event.version}: {event.detail}" for event in wrong)
+    return said, "bring a newer bundle: bwc-agent policy sign" if wrong else ""
+
+
+def _run_directory(path: Path) -> tuple[str, str]:
+    mend = "name another one in [run] directory"
+    if len(os.fsencode(path / NAME)) > LONGEST_PATH:
+        return f"{path / NAME} is longer than the {LONGEST_PATH} bytes that a socket's path may have", mend
+    existing = path
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        return f"{existing} is no folder", mend
+    good = os.access(existing, os.W_OK)
+    said = f"{path} can be {'used' if existing == path else 'made'}" if good else f"{path} can't be written"
+    return said, "" if good else mend
+
+
+def _controls(config: Config, clocks: Clocks, running: dict[str, Any] | None) -> tuple[str, str]:
+    from agent.gpio.controls import HardwareControls
+
+    if running is not None:
+        faulty = running["faulty_lines"]
+        said = f"the running recorder trusts {'all of its inputs' if not faulty else 'not: ' + ', '.join(faulty)}"
+        return said, "" if not faulty else "let go of the button, or check its wires"
+    hands = HardwareControls(config.controls, clocks)
+    try:
+        wrong = "; ".join(f"{line}: {problem}" for line, problem in hands.problems.items())
+        if wrong:
+            return wrong, "connect the chip, or end what holds the line"
+        return f"{len(hands.lines)} inputs, layout {hands.layout.name}, pins by {config.controls.pin_factory}", ""
+    finally:
+        hands.close()
+
+
+def _memory(config: Config) -> tuple[str, str]:
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = (config.buffer.max_mb + 80) << 20
+    said = f"buffer of at most {config.buffer.max_mb} MB and 80 MB for the recorder, of {available >> 20} MB"
+    return said, "" if needed < available * 3 // 4 else "lower [buffer] max_mb"
+
+
+def _swap(proc_swaps: Path) -> tuple[str, str]:
+    devices = swap_devices(proc_swaps.read_text())
+    clear = [device for device in devices if not swap_is_encrypted(device)]
+    if clear:
+        return f"unencrypted swap: {', '.join(clear)}", "swapoff it, or use zram or an encrypted swap"
+    return f"none in clear ({len(devices)} areas)", ""
+
+
+def _dumps() -> tuple[str, str]:
+    hardening = harden()
+    good = hardening.no_core and hardening.not_dumpable
+    locked = "memory locked" if hardening.locked else "memory not locked (LimitMEMLOCK)"
+    return f"{'off' if good else 'ON'}, {locked}", "" if good else "LimitCORE=0 in the unit"

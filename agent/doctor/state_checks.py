@@ -1,0 +1,59 @@
+"""Is what the device must not forget kept where it should be, and how well does this build protect it?"""
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from agent.config.recorder import Config, resolve
+from agent.device_state.protection import Protection, protection_of
+from agent.device_state.store import Found, Loaded
+from agent.errors import EvidenceError, KeyFileError
+
+_PRIVATE = 0o077
+_WRONG = {
+    Found.ALTERED: "find out who was at the internal storage; the recorder begins a new state and says so",
+    Found.UNREADABLE: "check the internal storage, and that the state folder is the recorder's own",
+    Found.ROLLED_BACK: "find out who put an older state back; the recorder goes on with it and says so",
+}
+
+
+def device_state(config: Config, config_file: Path, running: dict[str, Any] | None) -> tuple[str, str]:
+    """The state folder, the state in it, its anchor, and the row of SECURITY.md's table that this device is in.
+
+    Raises:
+        OSError: The folder is not there.
+        ConfigError: The anchor is none that there is.
+    """
+    folder = resolve(config_file, config.device.state)
+    evidence = resolve(config_file, config.storage.path)
+    row = protection_of(evidence, folder, config.device.anchor)
+    said = f"{folder}; build: {row.text}"
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & _PRIVATE or not os.access(folder, os.W_OK):
+        return f"{said}; mode {mode:04o}", f"chmod 700 {folder}, owned by the recorder"
+    if folder == evidence or evidence in folder.parents:
+        return f"{said}; it lies on the card", "name a folder on internal storage in [device] state"
+    if running is not None:
+        known = running["device_state"]
+        problem = known["problem"] or known["anchor_problem"]
+        said += f"; save {known['counter']}" + (f"; {problem}" if problem else "")
+        return said, "check the internal storage, and the clock chip of [device] anchor" if problem else ""
+    try:
+        loaded = _load(config, config_file)
+    except (KeyFileError, EvidenceError):
+        return f"{said}; not looked into, for it can't be checked without the keys", ""
+    if loaded.anchor:
+        return f"{said}; {loaded.anchor}", "check the clock chip and its battery, or set [device] anchor"
+    if loaded.found in _WRONG:
+        return f"{said}; the state {loaded.detail}", _WRONG[loaded.found]
+    known_state = "no state yet" if loaded.state is None else f"save {loaded.state.counter}"
+    hint = ", so that card and state can be put back together" if row is Protection.ONE_CARD else ""
+    return f"{said}{hint}; {known_state}", ""
+
+
+def _load(config: Config, config_file: Path) -> Loaded:
+    from agent.recorder.identity import load_device_identity
+    from agent.recorder.service import state_store
+
+    return state_store(config, config_file, load_device_identity(config, config_file)).load()

@@ -1,0 +1,69 @@
+"""What was said of a recording later: its annotations, opened with the key that opens the recording.
+
+Whether they are to be believed is not asked here, as nowhere in opening: whoever calls has checked them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agent.clock import utc_text
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
+from agent.evidence.annotation import Content, read_unchecked
+from agent.export.opened import OpenedEvent
+from agent.export.recorded import Place
+from agent.seal.recipients import RecipientKey
+from agent.verify.tree import Kind, below
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedAnnotation:
+    """One annotation.
+
+    Attributes:
+        event: For the report.
+        content: What it says; None if it does not open.
+    """
+
+    event: OpenedEvent
+    content: Content | None
+
+
+def annotations(place: Place, key: RecipientKey) -> list[OpenedAnnotation]:
+    """All annotations of a recording, in their order. One that does not open says why."""
+    folder = below(place.folder, layout.ANNOTATIONS)
+    entries = place.tree.entries(folder)
+    numbers = [layout.annotation_number(entry.name) for entry in entries if entry.kind is Kind.FILE]
+    return list(_read(place, folder, sorted(number for number in numbers if number is not None), key))
+
+
+def _read(place: Place, folder: str, numbers: Sequence[int], key: RecipientKey) -> Iterator[OpenedAnnotation]:
+    for number in numbers:
+        text = f"annotation {number}"
+        try:
+            raw = place.tree.read(below(folder, layout.annotation_name(number)))
+            annotation = read_unchecked(raw.decode("ascii").removesuffix("\n"))
+            utc = utc_text(annotation.time.utc_ns)
+        except (EvidenceError, StorageError, UnicodeDecodeError) as error:
+            yield OpenedAnnotation(OpenedEvent("", text, {}, f"can't be read: {error}"), None)
+            continue
+        if annotation.subject.recording != place.recording:
+            yield OpenedAnnotation(OpenedEvent(utc, text, {}, f"it is one of {annotation.subject.recording}"), None)
+            continue
+        try:
+            content = annotation.content([key])
+        except EvidenceError:
+            yield OpenedAnnotation(OpenedEvent(utc, text, {}, "what it says is sealed to others than this key"), None)
+            continue
+        details = {"classification": content.classification, "author": content.author, "note": content.note}
+        when = "" if annotation.time.trusted else ", by a clock that nobody vouched for"
+        event = OpenedEvent(utc, f"{text}, made {utc[:10]}{when}: {content.classification}", details, "")
+        yield OpenedAnnotation(event, content)
+
+
+def caption(said: Sequence[OpenedAnnotation]) -> str:
+    """What stands in the text track all along: the newest classification that opens holds; empty for none."""
+    newest = next((one.content for one in reversed(said) if one.content is not None), None)
+    if newest is not None:
+        return f"annotated: {newest.classification}"
+    return "annotated: sealed to others" if said else ""

@@ -1,0 +1,210 @@
+"""What opening a recording came to: what it gave back, what is missing, where the files are. Only data and words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.encoding.strict_json import encode_json
+from agent.media.packet import Kind
+from agent.verify.findings import number
+
+_MOST_DETAILS = 300
+"""Characters of an event's details in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedGap:
+    """Time without picture or sound in a file.
+
+    Attributes:
+        kind: What was missing.
+        from_s, to_s: Seconds from the file's beginning.
+        from_utc, to_utc: Time of day by the recorder's clock; `?` where no clock tells.
+        cause: Why, as far as manifest and journal say.
+        silent_frames: Frames of silence that were inserted.
+        known: False if no clock tells how long it was, and its length only stands for it.
+    """
+
+    kind: Kind
+    from_s: float
+    to_s: float
+    from_utc: str
+    to_utc: str
+    cause: str
+    silent_frames: int
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """A file that was written.
+
+    Attributes:
+        segments: Numbers of the segments in it.
+        begins: UTC of its beginning, with its provenance in words; empty where no clock tells.
+        packets: The recording's own, by kind; inserted silence is not among them.
+        repeated: Packets that two segments held and that are in the file once.
+        gaps: In order.
+        index_in_front: True if it can be played while it is still being read.
+    """
+
+    path: Path
+    segments: Sequence[int]
+    begins: str
+    seconds: float
+    packets: Mapping[Kind, int]
+    repeated: int
+    silent_frames: int
+    gaps: Sequence[OpenedGap]
+    index_in_front: bool
+
+
+@dataclass(slots=True)
+class OpenedSegment:
+    """What a sealed segment gave back.
+
+    Attributes:
+        ended: Why it ended, as its manifest says; empty if it has none.
+        recovered: True if a later boot closed it.
+        seconds: From its first to the end of its last packet.
+        packets: By kind.
+        sealed_bytes: Of the file.
+        opened_bytes: Of it, up to the end of the last whole frame.
+        torn_bytes: After that: never authenticated, not given back.
+        torn_because: Why they open no further although they look like frames; empty if they do not.
+        partial_bytes: Of the plaintext, those of a fragment that is not whole; not given back.
+        unattested_bytes: Opened, but after what the journal last attested.
+        complete: False if anything of it is missing.
+    """
+
+    number: int
+    ended: str = ""
+    recovered: bool = False
+    seconds: float = 0.0
+    packets: dict[Kind, int] = field(default_factory=dict)
+    sealed_bytes: int = 0
+    opened_bytes: int = 0
+    torn_bytes: int = 0
+    torn_because: str = ""
+    partial_bytes: int = 0
+    unattested_bytes: int = 0
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedEvent:
+    """Something the journal or a manifest tells of the recording.
+
+    Attributes:
+        details: What was sealed of it; empty if there was nothing, or it does not open.
+        problem: Why it does not open; empty if it does, or there was nothing.
+    """
+
+    utc: str
+    text: str
+    details: Mapping[str, Any]
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What opening a recording came to.
+
+    Attributes:
+        verified: False if it was opened without being checked.
+        missing: What was recorded, or should have been, and is not in the files: one sentence each; empty if nothing.
+        notes: What else whoever looks at it should know.
+    """
+
+    agency: str
+    device: str
+    recording: str
+    verified: bool
+    files: Sequence[OpenedFile]
+    segments: Sequence[OpenedSegment]
+    events: Sequence[OpenedEvent]
+    missing: Sequence[str]
+    notes: Sequence[str]
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing is missing."""
+        return not self.missing
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        value = asdict(self)
+        for file in value["files"]:
+            file["path"] = str(file["path"])
+        return {**value, "complete": self.complete}
+
+
+def packets_text(packets: Mapping[Kind, int]) -> str:
+    """Such as `370 pictures and 578 sound frames`."""
+    parts = []
+    if Kind.VIDEO in packets:
+        parts.append(number(packets[Kind.VIDEO], "picture"))
+    if Kind.AUDIO in packets:
+        parts.append(number(packets[Kind.AUDIO], "sound frame"))
+    return " and ".join(parts) or "nothing"
+
+
+def segments_text(first: int, last: int) -> str:
+    """Such as `segment 3` and `segments 3 to 5`."""
+    return f"segment {first}" if first == last else f"segments {first} to {last}"
+
+
+def cut_sentence(segment: OpenedSegment, lived_on_s: float) -> str:
+    """What opened of a segment that is not whole, and what is known of the rest.
+
+    Args:
+        segment: The segment.
+        lived_on_s: How long the recorder journalled after it, at least.
+    """
+    why = f"ended by {segment.ended.replace('_', ' ')}" if segment.ended else "never closed"
+    said = f"segment {segment.number} is cut ({why}): opened up to its last whole fragment, {segment.seconds:.3f} s"
+    said += f" with {packets_text(segment.packets)}"
+    if segment.torn_bytes:
+        said += f"; {number(segment.torn_bytes, 'byte')} after its last whole frame are torn and not given back"
+        if segment.torn_because:
+            said += f" (as a power cut can leave them; what does not fit: {segment.torn_because})"
+    if segment.partial_bytes:
+        said += f"; {number(segment.partial_bytes, 'byte')} of a fragment that is not whole are not given back"
+    if segment.unattested_bytes:
+        said += f"; its last {number(segment.unattested_bytes, 'byte')} were not attested before it was cut"
+    if lived_on_s:
+        said += f"; the recorder still journalled {lived_on_s:.3f} s after that"
+    return said
+
+
+def gap_sentence(gap: OpenedGap) -> str:
+    """Such as `no picture from 12.000 s to 14.000 s (23:40:07.000 to 23:40:09.000): source gap`."""
+    what = "no sound" if gap.kind is Kind.AUDIO else "no picture"
+    clock = "" if "?" in (gap.from_utc, gap.to_utc) else f" ({gap.from_utc} to {gap.to_utc} UTC)"
+    if not gap.known:
+        return f"{what} after {gap.from_s:.3f} s for a time that no clock tells: {gap.cause}"
+    return f"{what} from {gap.from_s:.3f} s to {gap.to_s:.3f} s{clock}: {gap.cause}"
+
+
+def file_sentence(file: OpenedFile) -> str:
+    """What is in a file."""
+    which = segments_text(file.segments[0], file.segments[-1])
+    said = f"{file.path}: {file.seconds:.3f} s, {packets_text(file.packets)}, {which}"
+    if file.begins:
+        said += f", from {file.begins}"
+    if file.silent_frames:
+        said += f"; {number(file.silent_frames, 'frame')} of silence inserted"
+    if file.repeated:
+        said += f"; {number(file.repeated, 'packet')} that two segments hold are in it once"
+    return said
+
+
+def event_sentence(event: OpenedEvent) -> str:
+    """Such as `23:40:07.123 UTC stop requested {"by":"wearer"}`."""
+    when = f"{event.utc[11:23]} UTC " if event.utc else ""
+    said = f"{when}{event.text}"
+    if event.details:
+        details = encode_json(event.details).decode()
+        said += f" {details}" if len(details) <= _MOST_DETAILS else f" {details[:_MOST_DETAILS]}..."
+    return f"{said} ({event.problem})" if event.problem else said

@@ -1,0 +1,291 @@
+"""One file in the making: joined samples, and the text that runs beside them, into a progressive MP4."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.clock import NS
+from agent.export.joining import Filling, Gap, Join, TimeLine
+from agent.export.journalled import RecordingEvents
+from agent.export.new_file import NewFile
+from agent.export.opened import OpenedFile, OpenedGap
+from agent.export.placing import Placement, Timeline
+from agent.export.text_track import SHOWN_NS, Note, TextTrack, provenance, time_text, utc_or_empty
+from agent.media.fmp4_reader import Sample
+from agent.media.mp4 import Mp4Writer
+from agent.media.packet import Kind, StreamParameters
+from agent.media.ring import GAP_NS
+from agent.verify.findings import number
+
+MOST_GAPS = 10_000
+_BREAK_SLACK_NS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is known of the recording that a file is made of.
+
+    Attributes:
+        caption: What begins each text.
+        started_ns: When the start was asked for, on the line; None if that is unknown.
+    """
+
+    timeline: Timeline
+    told: RecordingEvents
+    caption: str
+    started_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """What lies between a segment and the one before.
+
+    Attributes:
+        at_ns: Where the segment begins, on the line.
+        cause: Why a gap before it is there; empty if nothing explains one.
+        dark: True if the recorder did not run meanwhile.
+        known: False if no clock tells for how long.
+    """
+
+    at_ns: int
+    cause: str
+    dark: bool
+    known: bool
+
+
+class OutputFile:
+    """A file in the making. Begin a segment, add its samples, and so on; then finish.
+
+    Args:
+        file: Where it goes.
+        parameters: Of each track.
+        line: The file's time line.
+        story: Of the recording.
+        silent_head: True if sound was left out before the start on purpose.
+        reserve: Bytes for the index.
+        filling: How much may be filled in, of the whole opening.
+
+    Attributes:
+        parameters: Of each track.
+        segments: Numbers of those in it.
+        file: Where it goes; the caller's to publish or discard.
+    """
+
+    def __init__(
+        self,
+        file: NewFile,
+        parameters: Sequence[StreamParameters],
+        line: TimeLine,
+        story: Story,
+        *,
+        silent_head: bool,
+        reserve: int,
+        filling: Filling,
+    ) -> None:
+        self.parameters = tuple(parameters)
+        self.segments: list[int] = []
+        self.file = file
+        self._story = story
+        self._silent_head = silent_head
+        self._writer = Mp4Writer(file.stream, parameters, reserve=reserve)
+        self._join = Join(parameters, line, self, filling)
+        self._zero_ns = line.zero_ns
+        self._text = TextTrack(
+            self._writer.add_text,
+            story.timeline.wall,
+            zero_ns=self._zero_ns,
+            caption=story.caption,
+            mode="before the start" if self._before_start() else "recording",
+        )
+        if story.started_ns is not None:
+            self._text.mode(story.started_ns, "recording")
+        self._boots: set[int] = set()
+        self._breaks: list[Break] = []
+        self._gaps: list[OpenedGap] = []
+        self._short: dict[Kind, Note] = {}
+        self._short_frames: dict[Kind, int] = {}
+
+    @property
+    def zero_ns(self) -> int:
+        """Its beginning, on the line."""
+        return self._zero_ns
+
+    @property
+    def end_ns(self) -> int:
+        """Its end so far, on the line."""
+        return self._zero_ns + self._join.front_ns()
+
+    @property
+    def contradictions(self) -> int:
+        """Repeated samples whose bytes were others, and times that went back."""
+        return sum(track.contradictions + track.moved_back for track in self._join.tracks.values())
+
+    @property
+    def unfilled_ns(self) -> Mapping[Kind, int]:
+        """By kind, what its end lacks because no more may be filled in; once it is finished."""
+        return {kind: track.unfilled_ns for kind, track in self._join.tracks.items() if track.unfilled_ns}
+
+    def _before_start(self) -> bool:
+        return self._story.started_ns is not None and self._zero_ns < self._story.started_ns
+
+    def begin_segment(
+        self,
+        number_: int,
+        placement: Placement,
+        *,
+        overlaps: bool,
+        remember_from_ns: int | None,
+        after: Break | None,
+    ) -> None:
+        """The samples that follow are of that segment (see `Join.begin_segment`)."""
+        self.segments.append(number_)
+        if after is not None:
+            self._breaks = [*self._breaks[-1:], after]
+        self._join.begin_segment(placement, overlaps=overlaps, remember_from_ns=remember_from_ns)
+        self._tell_events()
+
+    def _tell_events(self) -> None:
+        """Put what the journal tells into the text, for boots that have come to lie on the line."""
+        told: set[int] = set()
+        for event in self._story.told.events:
+            at_ns = self._untold(event.boot, event.mono_us)
+            if at_ns is not None:
+                told.add(event.boot)
+                if at_ns >= self._zero_ns:
+                    self._text.note(Note(at_ns, at_ns + SHOWN_NS, event.text))
+        for mode in self._story.told.modes:
+            at_ns = self._untold(mode.boot, mode.from_us)
+            if at_ns is not None:
+                told.add(mode.boot)
+                self._text.mode(at_ns, mode.name)
+        self._boots |= told
+
+    def _untold(self, boot: int, mono_us: int) -> int | None:
+        """When something happened, on the line; None if that is not known, or was told already."""
+        return None if boot in self._boots else self._story.timeline.line_ns(boot, mono_us)
+
+    @property
+    def takers(self) -> Mapping[Kind, Callable[[Sample], bool]]:
+        """What takes the next sample of each track of the segment.
+
+        It gives back False, and has not taken it, if the sample is too far off to be in this file; and raises `OSError`
+        as the file does.
+        """
+        return {kind: track.add for kind, track in self._join.tracks.items()}
+
+    def look(self) -> None:
+        """Make the text for what is in the file; to be called now and then."""
+        self._text.until(self._zero_ns + self._join.settled_ns)
+
+    def adder(self, kind: Kind) -> Callable[[int, bytes, bool], None]:
+        """As `Sink.adder`."""
+        return self._writer.adder(kind)
+
+    def gap(self, gap: Gap) -> None:
+        """As `Sink.gap`: name it in the text, and keep it for the summary."""
+        from_ns, to_ns = self._zero_ns + gap.from_ns, self._zero_ns + gap.to_ns
+        broken = next(
+            (b for b in self._breaks if from_ns <= b.at_ns + _BREAK_SLACK_NS and b.at_ns - _BREAK_SLACK_NS <= to_ns),
+            None,
+        )
+        if gap.ns <= GAP_NS and broken is None:
+            self._short_gap(gap.kind, from_ns, to_ns, gap.silent_frames)
+            return
+        cause = self._cause(gap.kind, from_ns, to_ns, broken)
+        known = broken is None or broken.known
+        dark = broken is not None and broken.dark
+        text = self._gap_text(gap, from_ns, to_ns, cause, known=known)
+        self._text.note(Note(from_ns, to_ns, text, dark=dark))
+        if to_ns < from_ns + SHOWN_NS:
+            self._text.note(Note(to_ns, from_ns + SHOWN_NS, text))
+        if len(self._gaps) < MOST_GAPS:
+            wall = self._story.timeline.wall
+            self._gaps.append(
+                OpenedGap(
+                    kind=gap.kind,
+                    from_s=gap.from_ns / NS,
+                    to_s=gap.to_ns / NS,
+                    from_utc=time_text(wall(from_ns)),
+                    to_utc=time_text(wall(to_ns)),
+                    cause=cause,
+                    silent_frames=gap.silent_frames,
+                    known=known,
+                )
+            )
+
+    def _short_gap(self, kind: Kind, from_ns: int, to_ns: int, frames: int) -> None:
+        """Frames that are missing here and there are told together."""
+        note = self._short.get(kind)
+        if note is None or note.until_ns < from_ns:
+            note = self._short[kind] = Note(from_ns, to_ns, "")
+            self._short_frames[kind] = 0
+            self._text.note(note)
+        self._short_frames[kind] += frames
+        note.until_ns = max(note.until_ns, to_ns, from_ns + SHOWN_NS)
+        note.text = f"{number(self._short_frames[kind], 'sound frame')} missing (silence inserted)"
+
+    def _cause(self, kind: Kind, from_ns: int, to_ns: int, broken: Break | None) -> str:
+        if broken is not None and broken.cause:
+            return broken.cause
+        causes: dict[str, None] = {}
+        explained = False
+        for span in self._story.told.spans:
+            start_ns, end_ns = (self._story.timeline.line_ns(span.boot, at) for at in (span.from_us, span.to_us))
+            concerns = span.track in (kind.value, "both")
+            if concerns and start_ns is not None and end_ns is not None and start_ns <= to_ns and end_ns >= from_ns:
+                causes[span.cause] = None
+                explained = explained or start_ns <= from_ns + GAP_NS
+        if causes:
+            # What begins in the middle of a gap does not explain its beginning.
+            return " and ".join([*([] if explained else ["source gap"]), *causes])
+        if kind is Kind.AUDIO and self._silent_head and from_ns == self._zero_ns:
+            return "no sound is kept from before the start"
+        return "source gap"
+
+    def _gap_text(self, gap: Gap, from_ns: int, to_ns: int, cause: str, *, known: bool) -> str:
+        if gap.kind is Kind.AUDIO:
+            what, shown = "no sound", "silence inserted" if gap.silent_frames else "nothing inserted"
+        else:
+            what, shown = "no picture", "the last one is held" if gap.from_ns else "nothing shown"
+        if not known:
+            return (
+                f"{what} after {self._when(from_ns)}, for a time that no clock tells, shown as {gap.ns / NS:.1f} s: "
+                f"{cause} ({shown})"
+            )
+        return f"{what} from {self._when(from_ns)} to {self._when(to_ns)}: {cause} ({shown})"
+
+    def _when(self, at_ns: int) -> str:
+        text = time_text(self._story.timeline.wall(at_ns))
+        return f"{(at_ns - self._zero_ns) / NS:.3f} s" if text == "?" else text
+
+    def finish(self, end_ns: int | None, after: Break | None) -> OpenedFile:
+        """Write what is left; nothing can be added after it, and the file is to be published.
+
+        Args:
+            end_ns: When what it shows ended, on the line; None if only its samples tell.
+            after: Why it ended there.
+
+        Raises:
+            EvidenceError: Its times do not fit into the format.
+            OSError: The file's own.
+        """
+        if after is not None:
+            self._breaks = [*self._breaks[-1:], after]
+        ends = self._join.finish(0 if end_ns is None else max(0, end_ns - self._zero_ns))
+        lasts_ns = max(ticks * NS // self._join.tracks[kind].parameters.timescale for kind, ticks in ends.items())
+        text_end_ms = self._text.finish(self._zero_ns + lasts_ns)
+        wall = self._story.timeline.wall(self._zero_ns)
+        trusted_ns = wall.utc_ns if wall is not None and wall.trusted else None
+        in_front = self._writer.finish(ends, text_end_ms=text_end_ms, created_ns=trusted_ns)
+        tracks = self._join.tracks.values()
+        return OpenedFile(
+            path=Path(),
+            segments=tuple(self.segments),
+            begins=f"{utc_or_empty(wall)} ({provenance(wall)})" if wall is not None else "",
+            seconds=lasts_ns / NS,
+            packets={track.parameters.kind: track.packets for track in tracks},
+            repeated=sum(track.repeated for track in tracks),
+            silent_frames=sum(track.silent_frames for track in tracks),
+            gaps=tuple(self._gaps),
+            index_in_front=in_front,
+        )

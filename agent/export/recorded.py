@@ -1,0 +1,219 @@
+"""What a recording's folder says of itself: its statements, read and typed, in order.
+
+Nothing is believed or refused here: signatures and hashes are the business of checking. This only finds what there is
+to open, and says what is not readable.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.encoding.strict_json import unb64
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
+from agent.evidence.manifest import MANIFEST_TYPE, OPENING_TYPE, Manifest, Opening, manifest, opening
+from agent.export.placing import Reading, reading
+from agent.keys import jws
+from agent.verify.tree import DiskTree, Found, Kind, Tree, below
+
+BOOT_TYPE = "bwc-boot+jws"
+MAX_SEGMENTS = 100_000
+_MAX_MONO_US = 1 << 53
+_MAX_TICKS = 1 << 62
+_Statement = TypeVar("_Statement", Opening, Manifest)
+_BOOT_CERTIFICATE = re.compile(r"boot-(\d{8})\.jws", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a recording lies.
+
+    Attributes:
+        folder: Its folder in the tree.
+        device: The device's folder in the tree; None if the recording's folder lies alone.
+        recording: Its id.
+    """
+
+    tree: Tree
+    folder: str
+    device: str | None
+    recording: str
+
+    @property
+    def path(self) -> Path:
+        """Its folder on disk.
+
+        Raises:
+            EvidenceError: It is not on disk.
+        """
+        if not isinstance(self.tree, DiskTree):
+            raise EvidenceError("expected a recording on disk")
+        return self.tree.root / self.folder
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStatements:
+    """What is said about a segment.
+
+    Attributes:
+        opening, manifest: The statements; None if missing or not readable.
+        size: Of the sealed file, in bytes; None if it is missing.
+        problems: What is not readable.
+    """
+
+    number: int
+    opening: Opening | None
+    manifest: Manifest | None
+    size: int | None
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class BootFacts:
+    """What a boot's certificate says.
+
+    Attributes:
+        kernel: The kernel's boot id; empty if it says none.
+        details_key: The sealed message that holds the boot's details key; empty if there is none.
+    """
+
+    kernel: str
+    details_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recording as its folder has it. `segments` are in order; their numbers may have holes."""
+
+    place: Place
+    segments: Sequence[SegmentStatements]
+    boots: Mapping[int, BootFacts]
+
+    @property
+    def openings(self) -> list[Opening]:
+        """All that could be read, in order."""
+        return [segment.opening for segment in self.segments if segment.opening is not None]
+
+    def readings(self) -> dict[int, list[Reading]]:
+        """What the statements say of both clocks, by boot."""
+        readings: dict[int, list[Reading]] = {}
+        for said in self.openings:
+            readings.setdefault(said.boot, []).append(reading(said.start))
+        return readings
+
+
+def recordings(found: Found) -> list[Place]:
+    """All recordings among the evidence that was found, each with its id."""
+    places = []
+    for device in found.devices:
+        folder = below(device.path, layout.RECORDINGS)
+        for entry in found.tree.entries(folder):
+            wanted = not device.only or entry.name == device.only
+            if entry.kind is Kind.FOLDER and wanted and _numbers(found.tree, below(folder, entry.name)):
+                places.append(Place(found.tree, below(folder, entry.name), device.path, entry.name))
+    alone = [Place(found.tree, folder, None, _id(found.tree, folder)) for folder in found.recordings]
+    return places + alone
+
+
+def _numbers(tree: Tree, folder: str) -> list[int]:
+    """Numbers of the segments of which anything is there."""
+    parts = (layout.segment_part(entry.name) for entry in tree.entries(folder) if entry.kind is not Kind.FOLDER)
+    return sorted({part[0] for part in parts if part is not None})
+
+
+def _id(tree: Tree, folder: str) -> str:
+    """The id that a recording's statements name, if its folder lies alone and may have any name."""
+    for number in _numbers(tree, folder):
+        said = _segment(tree, folder, number)
+        statement = said.opening or said.manifest
+        if statement is not None:
+            return statement.recording
+    return folder.rsplit("/", 1)[-1] or "recording"
+
+
+def load(place: Place) -> Recorded:
+    """All statements of a recording.
+
+    Raises:
+        EvidenceError: It has too many segments to be one.
+        StorageError: Its folder can't be read.
+    """
+    numbers = _numbers(place.tree, place.folder)
+    if len(numbers) > MAX_SEGMENTS:
+        raise EvidenceError(f"expected at most {MAX_SEGMENTS} segments in {place.folder}, got {len(numbers)}")
+    segments = [_segment(place.tree, place.folder, number) for number in numbers]
+    return Recorded(place, segments, _boots(place))
+
+
+def segment_path(place: Place, number: int) -> str:
+    """The sealed file of a segment."""
+    return below(place.folder, _name(layout.segment("", number)))
+
+
+def _name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _segment(tree: Tree, folder: str, number: int) -> SegmentStatements:
+    problems: list[str] = []
+    said: Opening | None = None
+    closed: Manifest | None = None
+    try:
+        payload = _payload(tree, below(folder, _name(layout.opening("", number))), OPENING_TYPE)
+        said = None if payload is None else _bounded(opening(payload), number)
+    except (EvidenceError, StorageError) as error:
+        problems.append(f"its opening statement is not readable: {error}")
+    try:
+        payload = _payload(tree, below(folder, _name(layout.manifest("", number))), MANIFEST_TYPE)
+        closed = None if payload is None else _numbered(manifest(payload), number)
+    except (EvidenceError, StorageError) as error:
+        problems.append(f"its manifest is not readable: {error}")
+    size = tree.size(below(folder, _name(layout.segment("", number))))
+    return SegmentStatements(number, said, closed, size, problems)
+
+
+def _numbered(said: _Statement, number: int) -> _Statement:
+    if said.segment != number:
+        raise EvidenceError(f"expected a statement about segment {number}, got one about segment {said.segment}")
+    return said
+
+
+def _bounded(said: Opening, number: int) -> Opening:
+    """An opening statement whose numbers are such that times can be computed from them."""
+    _numbered(said, number)
+    reading(said.start)
+    ticks = [track.base_ticks for track in said.tracks]
+    if not said.tracks or len({track.kind for track in said.tracks}) != len(said.tracks):
+        raise EvidenceError("expected one or two tracks, each of its own kind")
+    if not 0 <= said.start.mono_us < _MAX_MONO_US or any(abs(base) > _MAX_TICKS for base in ticks):
+        raise EvidenceError("expected times within what a device can have counted")
+    if any(track.timescale < 1 for track in said.tracks):
+        raise EvidenceError("expected at least one tick a second")
+    return said
+
+
+def _payload(tree: Tree, path: str, typ: str) -> dict[str, Any] | None:
+    """The payload of a signed statement, signature not checked; None if there is none."""
+    if tree.size(path) is None:
+        return None
+    try:
+        return jws.peek(tree.read(path).decode("ascii").removesuffix("\n"), typ)
+    except UnicodeDecodeError as error:
+        raise EvidenceError("expected a signed message, got bytes that are not ASCII") from error
+
+
+def _boots(place: Place) -> dict[int, BootFacts]:
+    facts = {}
+    for entry in place.tree.entries(place.folder):
+        match = _BOOT_CERTIFICATE.fullmatch(entry.name)
+        if match is None or entry.kind is not Kind.FILE:
+            continue
+        try:
+            payload = _payload(place.tree, below(place.folder, entry.name), BOOT_TYPE) or {}
+            details_key = unb64(str(payload.get("details_key", "")))
+        except (EvidenceError, StorageError):
+            continue  # all that rests on it is how well dark time is known, and details, which then say so themselves
+        facts[int(match[1])] = BootFacts(str(payload.get("boot_id", "")), details_key)
+    return facts

@@ -1,0 +1,62 @@
+"""What is to be told of a recording that was opened, beside its files."""
+
+from collections.abc import Mapping, Sequence
+
+from agent.errors import EvidenceError
+from agent.evidence.details import DetailsKey
+from agent.evidence.manifest import Manifest
+from agent.evidence.segment import manifest_details
+from agent.export.journalled import RecordingEvents
+from agent.export.opened import OpenedEvent, OpenedFile
+from agent.export.placing import Timeline
+from agent.export.recorded import Recorded
+from agent.export.text_track import utc_or_empty
+from agent.verify.findings import number
+
+
+def opened_events(
+    recorded: Recorded, told: RecordingEvents, timeline: Timeline, keys: Mapping[int, DetailsKey]
+) -> list[OpenedEvent]:
+    """What journals and manifests tell, with what was sealed of it.
+
+    Args:
+        recorded: The recording.
+        told: By its journals.
+        timeline: Where its boots lie.
+        keys: Details keys, by boot.
+    """
+    events = []
+    for event in told.events:
+        at_ns = timeline.line_ns(event.boot, event.mono_us)
+        utc = "" if at_ns is None else utc_or_empty(timeline.wall(at_ns))
+        events.append(OpenedEvent(utc, event.text, event.details, event.problem))
+    manifests = (segment.manifest for segment in recorded.segments)
+    return events + [_of_manifest(said, keys.get(said.boot)) for said in manifests if said is not None and said.sealed]
+
+
+def _of_manifest(said: Manifest, key: DetailsKey | None) -> OpenedEvent:
+    utc = said.stop.utc if said.stop else ""
+    text = f"manifest of segment {said.segment}"
+    if key is None:
+        return OpenedEvent(utc, text, {}, "sealed details: no key that opens them")
+    try:
+        return OpenedEvent(utc, text, manifest_details(said, key), "")
+    except EvidenceError as error:
+        return OpenedEvent(utc, text, {}, str(error))
+
+
+def remarks(recorded: Recorded, told: RecordingEvents, files: Sequence[OpenedFile]) -> list[str]:
+    """What whoever looks at the files should know of them."""
+    said = []
+    if told.missing:
+        which = ", ".join(map(str, told.missing))
+        said.append(f"no journal of boot {which} is beside the recording: marks and requests are not in the text")
+    if told.unreadable:
+        said.append(f"{number(told.unreadable, 'journal line')} could not be read")
+    pre_event = next((opening.pre_event for opening in recorded.openings if opening.pre_event is not None), None)
+    if pre_event is not None and pre_event.short:
+        said.append(
+            f"{pre_event.kept_ms / 1000:.1f} s from before the start were kept, {pre_event.asked_ms / 1000:.1f} s "
+            f"were asked for: {pre_event.short.replace('_', ' ')}"
+        )
+    return said + [f"{file.path} has its index at the end" for file in files if not file.index_in_front]

@@ -1,0 +1,443 @@
+"""One opening of a recording, segment by segment: see `opening` for its rules."""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from agent.clock import NS
+from agent.encoding.strict_json import sha256_hex
+from agent.errors import EvidenceError, StorageError
+from agent.evidence.manifest import Opening, track
+from agent.export.annotations import annotations
+from agent.export.annotations import caption as annotated_as
+from agent.export.facts import details_keys, refuse_others, repeats_from, timeline, torn_from, whole_bytes, withheld
+from agent.export.joining import MOST_FILLED_NS, MOST_HELD_NS, Filling, TimeLine
+from agent.export.journalled import read_journals
+from agent.export.new_file import NewFile
+from agent.export.opened import Opened, OpenedFile, OpenedSegment, cut_sentence, segments_text
+from agent.export.output_file import Break, OutputFile, Story
+from agent.export.placing import Placement
+from agent.export.recorded import Recorded, SegmentStatements, segment_path
+from agent.export.report import opened_events, remarks
+from agent.export.reserve import reserved_bytes
+from agent.media.fmp4_reader import Reader, Sample
+from agent.media.packet import Kind, StreamParameters
+from agent.seal.reader import Opened as Message
+from agent.seal.reader import open_message
+from agent.seal.recipients import RecipientKey
+from agent.verify.findings import number
+
+_CAUSES = {
+    "rolled": "",
+    "stopped": "",
+    "power_loss": "power loss",
+    "interrupted": "the recorder was told to end",
+    "storage_full": "storage full",
+    "fault": "storage or source fault",
+}
+
+MOST_AFTER_GAPS = 100
+"""Files that are begun within segments, because a gap is too long for one."""
+_FRAGMENTS_A_LOOK = 8
+"""After that many the text is made for what they hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is asked for: see `opening.open_recording`."""
+
+    out: Path
+    verified: bool
+    apart: bool
+
+
+class _Whole:
+    """A sealed file up to the end of its last whole frame: after it storage may have left anything at a power cut."""
+
+    def __init__(self, stream: BinaryIO, size: int, told: Callable[[int], None]) -> None:
+        self._stream = stream
+        self._left = size
+        self._told = told
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(min(size, self._left))
+        self._left -= len(data)
+        self._told(len(data))
+        return data
+
+
+class Run:
+    """One opening. Open all, publish; discard in any case.
+
+    Args:
+        recorded: What is to be opened, with at least one segment.
+        key: A private key.
+        options: What is asked for.
+        progress: Told how many of how many sealed bytes were read.
+    """
+
+    def __init__(
+        self, recorded: Recorded, key: RecipientKey, options: Options, progress: Callable[[int, int], None]
+    ) -> None:
+        self._recorded = recorded
+        self._place = recorded.place
+        self._key = key
+        self._options = options
+        self._progress = progress
+        self._read = 0
+        self._total = sum(segment.size or 0 for segment in recorded.segments)
+        self._details = details_keys(recorded.boots, key)
+        boots = {said.boot for said in recorded.openings}
+        boots |= {segment.manifest.boot for segment in recorded.segments if segment.manifest is not None}
+        self._told = read_journals(self._place.tree, self._place.device, self._place.recording, boots, self._details)
+        self._told.spans += withheld(recorded.segments)
+        self._annotations = annotations(recorded.place, key)
+        self._timeline = timeline(recorded, self._told)
+        self._repeats = repeats_from(recorded.segments)
+        self._filling = Filling()
+        self._after_gaps = 0
+        self._film: OutputFile | None = None
+        self._films: list[tuple[NewFile, OpenedFile]] = []
+        self._files: list[NewFile] = []
+        self._segments: list[OpenedSegment] = []
+        self._missing: list[str] = []
+        self._notes: list[str] = []
+        self._end_ns: int | None = None
+        self._cause = ""
+        self._unopened: list[int] = []
+
+    def open_all(self) -> None:
+        """Open every segment there is, and finish the files.
+
+        Raises:
+            EvidenceError: Nothing could be opened.
+            StorageError: Evidence can't be read.
+            OSError: A file can't be written.
+        """
+        expected = 1
+        for index, said in enumerate(self._recorded.segments):
+            if said.number > expected:
+                which = segments_text(expected, said.number - 1)
+                self._cause = f"{which} missing"
+                self._missing.append(f"nothing is there of {which}")
+            expected = said.number + 1
+            self._segment(index, said)
+        stop_ns = self._stop_ns()
+        unopened = Break(stop_ns, self._cause, dark=False, known=True) if stop_ns is not None and self._cause else None
+        self._finish_film(stop_ns, unopened)
+        if not self._films:
+            raise EvidenceError("; ".join(["nothing of this recording could be opened", *self._missing]))
+
+    # -- a segment ----------------------------------------------------------------------------------------------------
+
+    def _segment(self, index: int, said: SegmentStatements) -> None:
+        result = OpenedSegment(said.number, sealed_bytes=said.size or 0)
+        self._segments.append(result)
+        self._missing += [f"segment {said.number}: {problem}" for problem in said.problems]
+        if said.manifest is not None:
+            result.ended, result.recovered = said.manifest.ended, said.manifest.recovered
+        problem = ""
+        try:
+            if said.opening is None:
+                problem = "no opening statement says where it belongs"
+            elif said.size is None:
+                problem = "its sealed file is missing"
+            else:
+                with closing(self._place.tree.open(segment_path(self._place, said.number))) as stream:
+                    refuse_others(stream, self._place, self._key)
+                    whole = whole_bytes(said, stream)
+                    self._sealed(index, said, said.opening, _Whole(stream, whole, self._count), result)
+        except EvidenceError as error:
+            problem = str(error)
+        if problem:
+            self._missing.append(f"segment {said.number} could not be opened, or not to its end: {problem}")
+        self._compare(index, said, result, problem)
+        self._cause = _CAUSES.get(result.ended, result.ended) if said.manifest is not None else "never closed"
+        self._unopened = [] if result.packets else [*self._unopened, said.number]
+        if self._unopened:
+            self._cause = f"{segments_text(self._unopened[0], said.number)} could not be opened"
+        elif problem:
+            self._cause = f"segment {said.number} could not be opened to its end"
+
+    def _sealed(
+        self, index: int, said: SegmentStatements, opening: Opening, stream: _Whole, result: OpenedSegment
+    ) -> None:
+        sealed = open_message(stream, [self._key], torn_from=torn_from(said))
+        if sha256_hex(sealed.header.serialize()) != opening.header:
+            raise EvidenceError("its opening statement signs the header of another sealed file")
+        reader = Reader(iter(sealed))
+        parameters = reader.tracks
+        declared = [track(one, stated.base_ticks) for one, stated in zip(parameters, opening.tracks, strict=False)]
+        if parameters and declared != list(opening.tracks):
+            raise EvidenceError("its tracks are not those that its opening statement declares")
+        self._join(index, opening, parameters, reader, result)
+        _sum_up(sealed, reader, result)
+
+    def _count(self, size: int) -> None:
+        self._read += size
+        self._progress(self._read, self._total)
+
+    def _join(
+        self,
+        index: int,
+        opening: Opening,
+        parameters: Sequence[StreamParameters],
+        reader: Reader,
+        result: OpenedSegment,
+    ) -> None:
+        """Put a segment's samples where they belong. A file is begun only when there is a sample for it."""
+        counts: Counter[Kind] = Counter()
+        film: OutputFile | None = None
+        placement: Placement | None = None
+        take: Mapping[Kind, Callable[[Sample], bool]] = {}
+        try:
+            for looks, samples in enumerate(reader.fragments()):
+                if film is None or placement is None:
+                    placement = self._timeline.place(opening, self._end_ns)
+                    film = self._begin(index, opening, parameters, placement)
+                    take = film.takers
+                for sample in samples:
+                    if not take[sample.kind](sample):
+                        film = self._begin_after_gap(index, opening, parameters, placement, sample)
+                        take = film.takers
+                        take[sample.kind](sample)
+                counts.update([sample.kind for sample in samples])
+                if looks % _FRAGMENTS_A_LOOK == 0:
+                    film.look()
+        finally:
+            result.packets = dict(counts)
+            if film is not None and placement is not None:
+                result.seconds = (film.end_ns - placement.start_ns) / NS
+                self._end_ns = max(film.end_ns, self._end_ns or film.end_ns)
+
+    def _compare(self, index: int, said: SegmentStatements, result: OpenedSegment, problem: str) -> None:
+        """What opened, beside what the manifest says."""
+        manifest, name = said.manifest, f"segment {said.number}"
+        if manifest is None:
+            if not said.problems:
+                self._missing.append(f"{name} has no manifest: it is still being written, or was never closed")
+        else:
+            if said.size is not None and said.size != manifest.bytes:
+                self._missing.append(f"{name} has {said.size:,} bytes, its manifest says {manifest.bytes:,}: altered")
+            if manifest.recovered:
+                result.unattested_bytes = max(0, result.opened_bytes - manifest.attested_bytes)
+            if manifest.lost_packets:
+                lost = number(manifest.lost_packets, "packet")
+                self._missing.append(f"{name}: {lost} fell out of memory before storage took them")
+            if not problem and result.opened_bytes < manifest.attested_bytes:
+                lacking = number(manifest.attested_bytes - result.opened_bytes, "byte")
+                self._missing.append(f"{name} lacks {lacking} that the journal attests: it was cut afterwards")
+        if not result.complete and not problem:
+            self._missing.append(cut_sentence(result, self._lived_on_s(index, said, result)))
+
+    def _lived_on_s(self, index: int, said: SegmentStatements, result: OpenedSegment) -> float:
+        """How long a boot journalled after the last that was opened of its last segment; 0 if that is not known."""
+        following = [later.opening for later in self._recorded.segments[index + 1 :] if later.opening is not None]
+        if said.opening is None or (following and following[0].boot == said.opening.boot):
+            return 0.0
+        last_us = self._told.last_us.get(said.opening.boot, 0)
+        return max(0.0, (last_us - said.opening.start.mono_us) / 1_000_000 - result.seconds)
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _begin(
+        self, index: int, opening: Opening, parameters: Sequence[StreamParameters], placement: Placement
+    ) -> OutputFile:
+        """The file that a segment goes into, ready for its samples."""
+        after = self._break(opening, placement)
+        film = self._film
+        too_far = film is not None and placement.start_ns - film.end_ns > MOST_HELD_NS
+        if film is None or too_far or self._options.apart or film.parameters != tuple(parameters):
+            film = self._new_film(
+                index, opening, parameters, TimeLine(opening.tracks, placement, placement.base_ticks), after
+            )
+        repeats_us = self._repeats[index]
+        remember_from_ns = None if repeats_us is None else self._timeline.line_ns(opening.boot, repeats_us)
+        film.begin_segment(
+            opening.segment, placement, overlaps=opening.overlap, remember_from_ns=remember_from_ns, after=after
+        )
+        return film
+
+    def _begin_after_gap(
+        self,
+        index: int,
+        opening: Opening,
+        parameters: Sequence[StreamParameters],
+        placement: Placement,
+        sample: Sample,
+    ) -> OutputFile:
+        """Another file, for a sample that is too far off, and what follows it.
+
+        Raises:
+            EvidenceError: There were `MOST_AFTER_GAPS` of them: these are no times of a recording.
+        """
+        self._after_gaps += 1
+        if self._after_gaps > MOST_AFTER_GAPS:
+            raise EvidenceError(f"its times leave more than {MOST_AFTER_GAPS} gaps that no file can hold")
+        # Of the other track there may be samples from just before this one.
+        declared = next(said for said in opening.tracks if said.kind is sample.kind)
+        begins = {sample.kind: declared.base_ticks + sample.ticks - declared.timescale // 4}
+        film = self._new_film(index, opening, parameters, TimeLine(opening.tracks, placement, begins), None)
+        film.begin_segment(opening.segment, placement, overlaps=False, remember_from_ns=None, after=None)
+        return film
+
+    def _new_film(
+        self,
+        index: int,
+        opening: Opening,
+        parameters: Sequence[StreamParameters],
+        line: TimeLine,
+        after: Break | None,
+    ) -> OutputFile:
+        before = self._film
+        if before is not None:
+            dark_ns = line.zero_ns - before.end_ns
+            holds = not self._options.apart and 0 < dark_ns <= MOST_HELD_NS
+            self._finish_film(line.zero_ns if holds else None, after)
+            if not self._options.apart:
+                changed = before.parameters != tuple(parameters)
+                why = "its stream parameters are others" if changed else "no file can hold so long a gap"
+                lies = f"{dark_ns / NS:.3f} s after" if dark_ns >= 0 else f"{-dark_ns / NS:.3f} s before"
+                self._notes.append(
+                    f"segment {opening.segment} begins another file, {lies} the end of the one before: {why}"
+                )
+        file = NewFile(self._options.out.parent)
+        self._files.append(file)
+        segments = self._recorded.segments[index : index + 1 if self._options.apart else None]
+        silent = opening.pre_event is not None and opening.pre_event.silent
+        self._film = OutputFile(
+            file,
+            parameters,
+            line,
+            self._story(),
+            silent_head=silent,
+            reserve=reserved_bytes(segments, parameters),
+            filling=self._filling,
+        )
+        return self._film
+
+    def _story(self) -> Story:
+        first = self._recorded.openings[0]
+        caption = f"{first.agency}/{first.device} {first.recording}"
+        if annotated := annotated_as(self._annotations):
+            caption = f"{caption} {annotated}"
+        if not self._options.verified:
+            caption = f"NOT VERIFIED {caption}"
+        started_us = self._told.started_us.get(first.boot)
+        if started_us is None and first.pre_event is not None:
+            started_us = first.start.mono_us + first.pre_event.kept_ms * 1000
+        started_ns = None if started_us is None else self._timeline.line_ns(first.boot, started_us)
+        return Story(self._timeline, self._told, caption, started_ns)
+
+    def _break(self, opening: Opening, placement: Placement) -> Break | None:
+        """What explains a gap before a segment, if anything does."""
+        dark, cause = placement.dark, self._cause
+        if dark is None:
+            return Break(placement.start_ns, cause, dark=False, known=True) if cause else None
+        cause = cause or "the recorder did not run"
+        known = dark.basis != "unknown"
+        if known:
+            basis = "by the monotonic clock" if dark.basis == "same_kernel" else f"within {dark.within_ms} ms"
+            lasted = f"for {dark.ns / NS:.3f} s ({basis})"
+        else:
+            lasted = f"for a time that no clock tells, shown as {dark.ns / NS:.3f} s"
+        self._missing.append(f"nothing was recorded {lasted} before segment {opening.segment}: {cause}")
+        return Break(placement.start_ns, cause, dark=True, known=known)
+
+    def _finish_film(self, end_ns: int | None, after: Break | None = None) -> None:
+        film, self._film = self._film, None
+        if film is None:
+            return
+        if film.contradictions:
+            said = number(film.contradictions, "packet")
+            self._missing.append(
+                f"{said} contradict what was recorded before them, or go back in time: left out or moved"
+            )
+        self._films.append((film.file, film.finish(end_ns, after)))
+        for kind, ns in film.unfilled_ns.items():
+            what = "sound" if kind is Kind.AUDIO else "picture"
+            most_h = MOST_FILLED_NS // NS // 3600
+            self._missing.append(
+                f"no {what} for the last {ns / NS:.3f} s of a file, and nothing inserted: "
+                f"more than {most_h} h would be filled in"
+            )
+
+    def _stop_ns(self) -> int | None:
+        """When the recording was ended, on the line; None if it was not, or nobody says when."""
+        last = self._recorded.segments[-1]
+        manifest = last.manifest
+        if manifest is None or not manifest.final:
+            ended = (
+                f"its last segment ended by {_CAUSES.get(manifest.ended) or manifest.ended}"
+                if manifest
+                else "unfinished"
+            )
+            self._missing.append(f"the recording has no end that anybody granted: {ended}")
+            return None
+        if manifest.stop is None or last.opening is None or manifest.boot != last.opening.boot:
+            return None
+        stop_ns = self._timeline.line_ns(manifest.boot, manifest.stop.mono_us)
+        end_ns = self._end_ns
+        if stop_ns is not None and end_ns is not None and stop_ns - end_ns > MOST_HELD_NS:
+            self._missing.append(
+                f"its manifest says that the recording ended {(stop_ns - end_ns) / NS:.3f} s after what there is of "
+                f"it: nothing is shown for that, it is longer than the {MOST_HELD_NS // NS // 3600} h of a gap"
+            )
+            return None
+        return stop_ns
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def publish(self) -> Opened:
+        """Give the files their names.
+
+        Raises:
+            StorageError: There is something of such a name already, or storage refuses.
+        """
+        out = self._options.out
+        names = [out]
+        if self._options.apart:
+            names = [out.with_name(f"{out.stem}-{opened.segments[0]:04d}{out.suffix}") for _, opened in self._films]
+        elif len(self._films) > 1:
+            names = [out.with_name(f"{out.stem}-{at}{out.suffix}") for at in range(1, len(self._films) + 1)]
+        for name in names:
+            if os.path.lexists(name):
+                raise StorageError(errno.EEXIST, f"{name} is there already, and is not overwritten: name another file")
+        files = []
+        for name, (file, opened) in zip(names, self._films, strict=True):
+            file.publish(name)
+            files.append(replace(opened, path=name))
+        first = self._recorded.openings[0]
+        return Opened(
+            agency=first.agency,
+            device=first.device,
+            recording=first.recording,
+            verified=self._options.verified,
+            files=files,
+            segments=self._segments,
+            events=[
+                *opened_events(self._recorded, self._told, self._timeline, self._details),
+                *(said.event for said in self._annotations),
+            ],
+            missing=self._missing,
+            notes=[*self._notes, *remarks(self._recorded, self._told, files)],
+        )
+
+    def discard(self) -> None:
+        """Remove what has no name."""
+        for file in self._files:
+            file.discard()
+
+
+def _sum_up(sealed: Message, reader: Reader, result: OpenedSegment) -> None:
+    report, ending = sealed.report, reader.ending
+    result.opened_bytes = report.message_bytes
+    result.torn_bytes = result.sealed_bytes - report.message_bytes
+    result.torn_because = report.fault
+    result.partial_bytes = ending.cut_bytes
+    result.complete = report.ended == "whole" and ending.complete

@@ -1,0 +1,392 @@
+"""What earlier boots left behind: where the journal stands, which recording was running, which segments are unfinished.
+
+Read at start, before anything is written. What can't be read is reported, never repaired: the new boot's journal goes
+on from the last line that is whole, and auditors see the rest as it is.
+
+Whoever has the card can lay files into folders, with any number in their names. So, where the device's identity key is
+given, a number counts only if what bears it is ours: a journal by the boot certificate in its first line, a segment by
+its opening statement; and a journal that follows such a one without a gap, for a boot may go dark in its first line.
+What else lies there is left as it is, and named.
+"""
+
+import errno
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
+
+from agent.clock import WallReading
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import folders, layout
+from agent.evidence.manifest import Span
+from agent.evidence.numbering import highest
+from agent.journal import entries
+from agent.journal.account import Account, account_of, read_account
+from agent.journal.attested import TAIL, BootJournal, is_ours, read_boot
+from agent.journal.entries import PersistedState
+from agent.journal.format import HELD, MAX_LINE, Line, parse_line, split_lines
+from agent.keys import jws
+from agent.storage.interface import MOST_NAMES, Storage
+from agent.trust.certificates import BOOT_TYP
+
+_TAIL = 1 << 20
+_SHORTEST_LINE = 128
+"""Bytes that a line of a journal has at least: so many lines can stand in so many bytes at most."""
+_MOST_BACK = 64
+"""Boots that are looked at for one with an attested line."""
+MOST_DARK = 256
+"""Boots without a line, before or after the newest one that left some, whose journals are looked at."""
+MOST_RECORDINGS = 256
+"""Recordings whose folders are looked at: the newest that the journals name, and as many that they do not."""
+MOST_UNFINISHED = 64
+"""Segments that are closed in one boot; what is left is left to the next one."""
+MOST_REFUSED = 4
+MOST_QUOTED = 48
+"""Whole lines that are none, and bytes of each, that are named."""
+PLAUSIBLE_US = 120_000_000
+"""What an honest recorder writes between two checkpoints, twice over."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalTail:
+    """Where the journal stands.
+
+    Attributes:
+        boot: Number of the newest boot, 0 if there is none.
+        ours: The newest boot that has left a line; those after it went dark in their first one, or are not ours.
+        line: Its last whole line; None if there is none.
+        torn_bytes: Bytes after that line, in its file and in any later one: boots that went dark in their first line.
+        boot_id: The kernel's boot id in which it was written; empty if unknown.
+        strange: Names in the journal's folder whose number is not one of ours.
+        line_boot: The boot whose journal holds `line`; 0 if there is none.
+        attested: The last attested line, which may lie before `line`, also in an earlier boot; None if there is none.
+        journal: The journal that it is in.
+    """
+
+    boot: int = 0
+    ours: int = 0
+    line: Line | None = None
+    torn_bytes: int = 0
+    boot_id: str = ""
+    strange: tuple[str, ...] = ()
+    line_boot: int = 0
+    attested: Line | None = None
+    journal: BootJournal | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def timed(self) -> Line | None:
+        """The last line whose times can be relied on.
+
+        Nobody has signed the times of a line that follows the last checkpoint. They count as long as they lie where an
+        honest recorder's would, which signs once a minute; else somebody could hide for how long the camera was off, or
+        set its clock to a far future.
+        """
+        line, attested = self.line, self.attested
+        if line is None or attested is None or line.hash == attested.hash:
+            return attested
+        later_us = line.mono_us - attested.mono_us
+        later_ns = line.wall.utc_ns - attested.wall.utc_ns
+        if self.journal is None or self.journal.boot != self.line_boot:
+            return attested
+        plausible = 0 <= later_us <= PLAUSIBLE_US and 0 <= later_ns <= PLAUSIBLE_US * 1000
+        return line if plausible and line.wall.source == attested.wall.source else attested
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a recording came on storage: what is needed to go on with it at once, before anything is repaired.
+
+    Attributes:
+        segment: Number of its last segment, 0 if it never reached storage.
+        previous: Hash of that segment's manifest, or of its opening statement if it has no manifest (`interrupted`).
+        attested_bytes: What the journal last attested of that segment as synced, if it has no manifest; 0 if nothing.
+        recipients: Opaque id of the recipient set it was sealed to: a restricted recording must go on as one.
+    """
+
+    recording: str
+    segment: int = 0
+    previous: str = ""
+    interrupted: bool = False
+    attested_bytes: int = 0
+    recipients: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A segment that an earlier boot opened and did not close.
+
+    Attributes:
+        boot: That boot; 0 if nobody can tell.
+        final: The recording was ended with it.
+        attested_bytes: What the journal last attested of it as synced, 0 if nothing; None if that boot's journal was
+            not read: see `attested`.
+        withheld: What was withheld while it was written, as its boot journalled it.
+    """
+
+    recording: str
+    segment: int
+    boot: int
+    final: bool = False
+    attested_bytes: int | None = None
+    withheld: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryState:
+    """What an earlier boot left behind.
+
+    Attributes:
+        running: The recording that no granted stop has ended; None if the recorder was in standby.
+        unfinished: Segments that are to be closed, of that recording and of others.
+        storage_full: Storage had no room when the journal ends.
+        carried: What must not be forgotten by going dark.
+        refused: What follows the newest journal's last signature and is no line, or was not read; a few, escaped.
+    """
+
+    running: Progress | None = None
+    unfinished: tuple[Unfinished, ...] = ()
+    storage_full: bool = False
+    carried: PersistedState = field(default_factory=PersistedState)
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Downtime:
+    """How long nothing was journalled: in milliseconds, with the bound on its error and what it rests on."""
+
+    ms: int | None
+    uncertainty_ms: int | None
+    basis: str
+
+
+def read_tail(storage: Storage, identity: PublicKey | None = None, *, known: int = 0) -> JournalTail:
+    """The end of the newest journal that has a whole line.
+
+    Args:
+        storage: The evidence folder.
+        identity: The device's identity key; without it every journal counts.
+        known: A boot whose journal was on storage, as far as the device remembers; 0 if it does not.
+
+    Raises:
+        StorageError: Storage can't be read at all.
+    """
+    boots = {boot for boot in map(layout.journal_boot, storage.names(layout.JOURNAL)) if boot}
+    ours = newest = max(boots, default=0)
+    if identity is not None:
+        ours, newest = _newest(storage, boots, identity, known)
+    strange = tuple(layout.journal(boot) for boot in sorted(boots) if boot > newest)
+    looked_at = [boot for boot in _looked_at(ours, newest) if storage.size(layout.journal(boot)) is not None]
+    journal, most_n = _attested_end(storage, looked_at, ours, identity)
+    attested = journal.last if journal is not None else None
+    found = JournalTail(newest, ours, strange=strange, attested=attested, journal=journal)
+    torn = 0
+    for boot in looked_at:
+        if identity is not None and (boot > ours or not is_ours(storage, boot, identity)):
+            torn += storage.size(layout.journal(boot)) or 0
+            continue
+        lines, rest = _last_lines(storage, layout.journal(boot))
+        torn += len(rest)
+        for raw in reversed(lines):
+            try:
+                line = parse_line(raw)
+            except EvidenceError:
+                torn += len(raw) + 1
+                continue
+            if not (attested.n if attested is not None else 1) <= line.n <= most_n:
+                torn += len(raw) + 1  # no line can have this number here: to count on from it would end the journal
+                continue
+            return replace(found, line=line, line_boot=boot, torn_bytes=torn, boot_id=_boot_id(storage, boot))
+    return replace(found, torn_bytes=torn)
+
+
+def _attested_end(
+    storage: Storage, boots: list[int], ours: int, identity: PublicKey | None
+) -> tuple[BootJournal | None, int]:
+    """The newest journal with an attested line, and the highest number that a line after it can have."""
+    loose = 0
+    for boot in boots:
+        if boot <= ours - _MOST_BACK:
+            break
+        journal = read_boot(storage, boot, identity) if boot <= ours else None
+        if journal is not None and journal.last is not None:
+            loose += journal.size - journal.attested_bytes
+            return journal, journal.last.n + loose // _SHORTEST_LINE
+        loose += storage.size(layout.journal(boot)) or 0
+    return None, loose // _SHORTEST_LINE
+
+
+def _boot_id(storage: Storage, boot: int) -> str:
+    journal = layout.journal(boot)
+    try:
+        with storage.open(journal) as stream:
+            first = parse_line(stream.readline(MAX_LINE + 1).rstrip(b"\n"))
+        if isinstance(first.entry, entries.Boot):
+            return str(jws.peek(first.entry.certificate, BOOT_TYP).get("boot_id", ""))
+    except (EvidenceError, StorageError):
+        return ""
+    return ""
+
+
+def _newest(storage: Storage, boots: set[int], identity: PublicKey, known: int) -> tuple[int, int]:
+    """The newest boot that left a line, and the newest one: that, or one that follows it without a gap."""
+    ours = newest = highest(boots, partial(is_ours, storage, identity=identity), known=known)
+    while newest - ours < MOST_NAMES and storage.size(layout.journal(newest + 1)) is not None:
+        newest += 1
+    return ours, newest
+
+
+def _looked_at(ours: int, newest: int) -> range:
+    """Boots whose journals are looked at, the newest first: those before ours, and those after it, up to a bound."""
+    return range(min(newest, ours + MOST_DARK), max(0, ours - MOST_DARK), -1)
+
+
+def names_in(storage: Storage, path: str) -> list[str]:
+    """The names in a folder; none if what lies in its place is no folder.
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    try:
+        return storage.names(path)
+    except StorageError as error:
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            return []
+        raise
+
+
+def _last_lines(storage: Storage, path: str) -> tuple[list[bytes], bytes]:
+    size = storage.size(path) or 0
+    with storage.open(path) as stream:
+        start = max(0, size - _TAIL)
+        stream.seek(start)
+        data = stream.read(_TAIL)
+    lines, rest = split_lines(data)
+    return (lines[1:] if start else lines), rest
+
+
+def downtime(tail: JournalTail, now: WallReading, mono_us: int, boot_id: str) -> Downtime:
+    """How long it was dark between the last line and now, as far as a clock can tell.
+
+    The monotonic clock tells exactly if the kernel did not boot in between; else the wall clock does, if it was
+    trusted at both ends; else nobody knows.
+    """
+    line = tail.timed
+    if line is None:
+        return Downtime(None, None, "first_boot" if not tail.boot else "unknown")
+    same_boot = tail.journal is not None and tail.journal.boot == tail.line_boot
+    if same_boot and tail.boot_id and tail.boot_id == boot_id and mono_us >= line.mono_us:
+        return Downtime((mono_us - line.mono_us) // 1000, 1, "same_kernel")
+    before = line.wall
+    if now.uncertainty_s is None or before.uncertainty_s is None or before.source == HELD:
+        return Downtime(None, None, "unknown")
+    elapsed_ms = max(0, (now.utc_ns - before.utc_ns) // 10**6)
+    return Downtime(elapsed_ms, int((now.uncertainty_s + before.uncertainty_s) * 1000) + 1, "trusted_clock")
+
+
+def read_recovery_state(storage: Storage, tail: JournalTail, identity: PublicKey | None = None) -> RecoveryState:
+    """What the newest boots left unfinished.
+
+    Whoever has the card can chain lines on that nobody signed, and lay files into folders. So a recording counts as
+    ended only by attested lines (see `agent.journal.account`), or by a final manifest that a boot has signed for it.
+    One that only an unattested line names is gone on with only if there is no other.
+
+    The journal says which recordings were begun and ended; the folders say how far they came, also where the journal's
+    last lines did not reach storage (a start acts first and is journalled after).
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    if not tail.boot:
+        return RecoveryState()
+    account = read_account(storage, _looked_at(tail.ours, tail.boot), identity, tail.journal)
+    running: Progress | None = None
+    unfinished: list[Unfinished] = []
+    for recording in _candidates(storage, account, identity):
+        folder = folders.look(storage, recording, account.keys, identity, known=account.opened.get(recording, 0))
+        begun = recording in account.begun
+        if identity is not None and not folder.last and not begun:
+            continue  # a folder with a name like ours, and nothing in it that we signed
+        ended = recording in account.ended
+        unfinished += (
+            Unfinished(
+                recording,
+                segment,
+                boot,
+                final=ended and segment == folder.last,
+                attested_bytes=account.attested.get((recording, segment), 0)
+                if boot in account.boots or not boot
+                else None,
+                withheld=tuple(account.spans.get((boot, recording), ())),
+            )
+            for segment, boot in folder.open
+        )
+        if ended or (recording in account.unfinished and not begun):
+            continue
+        if folder.interrupted or not folder.last or not _is_final(storage, recording, folder.last, account, identity):
+            known = account.attested.get((recording, folder.last), 0) if folder.interrupted else 0
+            running = Progress(recording, folder.last, folder.previous, folder.interrupted, known, folder.recipients)
+    if running is None:
+        # Begun by a boot that lost power before anything of it was signed or stored.
+        new = [name for name in account.claimed if name not in account.begun and name.startswith(tuple(account.tags))]
+        running = Progress(new[-1]) if new else None
+    refused = _refused(tail.journal) if tail.journal is not None else ()
+    return RecoveryState(running, tuple(unfinished[-MOST_UNFINISHED:]), account.storage_full, account.carried, refused)
+
+
+def attested(
+    storage: Storage, boot: int, identity: PublicKey | None, recording: str, segment: int
+) -> tuple[int, tuple[Span, ...]]:
+    """What the journal of an older boot attests of a segment, and what was withheld then; nothing if it is not ours.
+
+    Raises:
+        StorageError: Storage can't be read.
+    """
+    journal = read_boot(storage, boot, identity) if boot else None
+    if journal is None:
+        return 0, ()
+    account = account_of(journal)
+    return account.attested.get((recording, segment), 0), tuple(account.spans.get((boot, recording), ()))
+
+
+def _candidates(storage: Storage, account: Account, identity: PublicKey | None) -> list[str]:
+    """Recordings that may run or be unfinished, in the order in which they began: of several, the last one goes on.
+
+    Those of a boot without an attested line are found by its certificate. If it is older than one that is attested,
+    somebody has damaged its journal, and what it recorded must not take the place of what the newer one says.
+
+    Those that the journals name are kept apart: where somebody has laid down more folders than are looked at, they
+    push none of these out. Of the others only those are looked into that one of these boots has begun, for a look into
+    a folder that somebody has filled takes its time.
+    """
+    listed = [name for name in names_in(storage, layout.RECORDINGS) if layout.is_recording_id(name)]
+    older = [boot for boot in account.silent if boot < account.boot]
+    newer = [boot for boot in account.silent if boot > account.boot]
+    own = list(dict.fromkeys([*account.unfinished, *account.begun]))[-MOST_RECORDINGS:]
+    before = [
+        name for name in listed if older and name not in own and folders.certified(storage, name, older, identity)
+    ]
+    named = [name for name in listed if name not in own and name.startswith(tuple(f"{tag}-" for tag in account.tags))]
+    keys = None if identity is None else folders.by_kid(account.keys)
+    after = [name for name in named[-MOST_RECORDINGS:] if folders.begun_by(storage, name, keys)]
+    after += [name for name in listed if newer and folders.certified(storage, name, newer, identity)]
+    return list(dict.fromkeys([*before[-MOST_RECORDINGS:], *own, *after[-MOST_RECORDINGS:]]))
+
+
+def _is_final(storage: Storage, recording: str, segment: int, account: Account, identity: PublicKey | None) -> bool:
+    return folders.is_final(storage, recording, segment, account.keys, identity)
+
+
+def _refused(journal: BootJournal) -> tuple[str, ...]:
+    """What follows the last signature and is no line, in plain characters: somebody may have written it."""
+    found = []
+    for raw in journal.no_lines():
+        try:
+            parse_line(raw)
+        except EvidenceError as error:
+            found.append(ascii(f"boot {journal.boot}: {error}: {raw[:MOST_QUOTED]!r}"))
+        if len(found) == MOST_REFUSED:
+            break
+    unread = journal.size - journal.attested_bytes - TAIL
+    if unread > 0:
+        found.append(f"boot {journal.boot}: {unread} bytes more than what is looked at without a signature")
+    return tuple(found)

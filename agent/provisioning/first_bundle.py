@@ -1,0 +1,42 @@
+"""The first bundle of a provisioned device: a shipped pack, signed by the agency's policy key."""
+
+from pathlib import Path
+
+from agent.clock import NS, Clocks
+from agent.domain.layout import TWO_BUTTONS
+from agent.evidence import layout
+from agent.keys.files import load_signer
+from agent.policy.bundle import sign_bundle
+from agent.policy.packs import shipped
+from agent.policy.store import BundleFiles
+from agent.policy.terms import Terms
+from agent.storage.disk import DiskStorage
+
+_DAY_NS = 86_400 * NS
+LIFETIME_DAYS = 365
+
+
+def sign_first_bundle(folder: Path, agency: str, pack: str, clocks: Clocks, passphrase: str | None) -> None:
+    """Sign `pack` as version 1 and put it in force on the device that was provisioned in `folder`.
+
+    It is valid a day before now, for a device's clock may be behind.
+
+    Raises:
+        PolicyError: There is no such pack.
+        StorageError: The file system's own.
+    """
+    now_ns = clocks.wall().utc_ns
+    token = sign_bundle(
+        load_signer(f"file:{folder / 'agency' / 'policy' / 'policy.pem'}", passphrase),
+        agency=agency,
+        version=1,
+        not_before_ns=now_ns - _DAY_NS,
+        expires_ns=now_ns + LIFETIME_DAYS * _DAY_NS,
+        pack=(pack, shipped(pack).text),
+        gestures=TWO_BUTTONS,
+        # Its configuration simulates the buttons, and nobody but the bench is to be told that this is as it should be.
+        device=Terms(simulated_pins=True),
+    )
+    evidence = folder / "device" / "evidence"
+    evidence.mkdir(mode=0o700)
+    BundleFiles(DiskStorage(evidence), layout.POLICY).keep(1, token)

@@ -1,0 +1,1 @@
+"""How other processes reach the recorder: local socket, inbox, status file."""

@@ -1,0 +1,171 @@
+"""The recorder's status: what `ctl status` prints, and what the dock service may read as a snapshot file."""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from agent.power.status import PowerStatus
+from agent.recorder.writing.sync_times import SyncLatency
+
+NAME = "status.json"
+
+
+class TrackStatus(msgspec.Struct, frozen=True):
+    """A track as it comes in: milliseconds since its newest packet, null before the first."""
+
+    codec: str
+    age_ms: int | None
+
+
+class SelfTestStatus(msgspec.Struct, frozen=True):
+    """Names of the checks that passed and of those that failed."""
+
+    passed: list[str]
+    failed: list[str]
+
+
+class ConfigurationStatus(msgspec.Struct, frozen=True):
+    """The configuration in force.
+
+    Attributes:
+        origin: `file`; or `last_good` or `built_in`, because the file can't be used.
+        digest: SHA-256 of its text; empty for the built-in one.
+        problem: Why it is not the file; empty if it is.
+        pending: Keys of the file that a restart will put in force.
+    """
+
+    origin: str = "file"
+    digest: str = ""
+    problem: str = ""
+    pending: list[str] = []
+
+
+class DeviceStateStatus(msgspec.Struct, frozen=True):
+    """How what must not be forgotten is kept.
+
+    Attributes:
+        protection: The row of SECURITY.md's table that this build is in: `one_card`, `separate_card` or `clock_ram`.
+        found: How the state was found at this boot: `good`, `missing`, `altered`, `unreadable` or `rolled_back`.
+        events: What differed between card and state at this boot, such as `card_rolled_back`.
+        anchor: What guards the state against roll-back; `none` for nothing.
+        anchor_problem: What is wrong with that; empty if nothing.
+        problem: Why the state is not kept now; empty if it is.
+        counter: Of the newest save; `saves` of this boot, `slowest_save_ms` the longest of them.
+    """
+
+    protection: str = ""
+    found: str = ""
+    events: list[str] = msgspec.field(default_factory=list)
+    anchor: str = "none"
+    anchor_problem: str = ""
+    problem: str = ""
+    counter: int = 0
+    saves: int = 0
+    slowest_save_ms: int = 0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """A snapshot of the recorder.
+
+    Attributes:
+        mode: `standby`, `recording`, `post_roll`, `privacy`, `muted` or `fault`.
+        recording: Its id; empty in standby.
+        recording_s: Seconds since it was started in this boot.
+        boot: Number of this boot; 0 while storage could not be read.
+        boot_tag: Names this boot in the ids of its recordings.
+        policy: Name of the policy in force.
+        source_delivering: False while the camera is down; `openings` counts how often it was opened.
+        memory_bytes: Encoded data in the ring; `backlog_ms` is how much of it waits for storage.
+        storage_free_bytes: Null while storage can't be asked.
+        time_left_s: How long recording can go on at the present bit rate; null if unknown.
+        storage_failing: Storage refuses; recording goes on in memory.
+        slowest_sync_ms: Of this boot.
+        sync_ms: What is usual among the newest syncs of segments.
+        journal_line: Number of the newest journal line.
+        clock: Source of the wall clock; `clock_within_ms` bounds its error, null if nobody can.
+        faulty_lines: Input lines that are not trusted.
+        requests, refused: Requests of this boot, and how many were refused.
+        declared_only, pauses, mutes: Grants of this boot on the wearer's word alone, and what was paused and muted.
+        missing: What procedure would have made the newest refused one allowed, such as `speak`.
+        locked_memory: Nothing of this process can reach swap.
+        policy_unsafe: Whatever is asked for is permitted: the development policy of a bench is in force.
+        policy_digest, policy_version: SHA-256 of the policy in force and the bundle's version; 0 for the built-in pack.
+        dock_contact: The contact of the dock is closed; `docked`: and a station attests it; `station` names that one.
+        dock_nonce: What a station has to sign now to attest this device.
+        durable_line: Number of the newest journal line on storage.
+        checkpoint: The newest signed checkpoint on storage, a JWS; `checkpoint_line` is the line up to which it signs.
+        tampered: Tamper events of this boot.
+        self_test: What the test at the start of the shift found; null before it.
+        power: Battery, charger and board.
+        configuration: What the recorder works with.
+        device_state: How what must not be forgotten is kept.
+    """
+
+    version: str
+    agency: str
+    device: str
+    mode: str
+    recording: str
+    recording_s: float
+    boot: int
+    boot_tag: str
+    uptime_s: float
+    policy: str
+    tracks: dict[str, TrackStatus]
+    source: str
+    source_delivering: bool
+    openings: int
+    memory_bytes: int
+    backlog_ms: int
+    storage_free_bytes: int | None
+    time_left_s: int | None
+    storage_failing: bool
+    slowest_sync_ms: int
+    sync_ms: SyncLatency
+    journal_line: int
+    clock: str
+    clock_within_ms: int | None
+    faulty_lines: list[str]
+    requests: int
+    refused: int
+    declared_only: int
+    pauses: int
+    mutes: int
+    missing: list[str]
+    locked_memory: bool
+    policy_digest: str
+    policy_version: int
+    policy_unsafe: bool
+    dock_contact: bool
+    docked: bool
+    station: str
+    dock_nonce: str
+    durable_line: int
+    checkpoint: str
+    checkpoint_line: int
+    tampered: int
+    self_test: SelfTestStatus | None
+    power: PowerStatus = PowerStatus()
+    configuration: ConfigurationStatus = ConfigurationStatus()
+    device_state: DeviceStateStatus = DeviceStateStatus()
+
+
+def write_snapshot(directory: Path, status: Status) -> None:
+    """Replace the snapshot file, whole at every moment. It lies in memory and needs no sync.
+
+    Mode 0640: the dock service reads it, as a member of the run directory's group. A rest of an earlier attempt is
+    removed first: opened as it is, it could lead elsewhere, or be a pipe that blocks the recorder's housekeeping.
+
+    Raises:
+        OSError: The run directory does not take it.
+    """
+    temporary = directory / f".{NAME}"
+    temporary.unlink(missing_ok=True)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    try:
+        os.fchmod(handle, 0o640)  # the recorder's umask would keep the group out
+        os.write(handle, msgspec.json.encode(status))
+    finally:
+        os.close(handle)
+    temporary.replace(directory / NAME)

@@ -1,0 +1,418 @@
+"""A shift change with many devices and the real protocol, for sizing brokers and stations.
+
+Each simulated device has a certificate of its own from the agency's CA, the session, the messages and the connection of
+the dock service, and a simulated recorder; TLS, access lists and client ids are those of a fleet. It docks at a random
+moment, reports, and stays until the last has docked; one in five loses its connection right after it has said its
+events, before anybody can have acknowledged them; in the end all leave, and say so. What is measured, and from when to
+when, stands in `agent.simulator.report`.
+
+The only difference to a dock service is that many share a thread: a device has its turn when something came for it, and
+once a second otherwise. Attempts to connect block their thread, as they block a dock service.
+"""
+
+import contextlib
+import heapq
+import random
+import select
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from agent.clock import NS, Clocks
+from agent.dock.config import BrokerSection
+from agent.dock.messages import Ack, Publication, Topics, decode
+from agent.dock.mqtt import Connection
+from agent.dock.session import Cursor, Session
+from agent.errors import ConfigError, EvidenceError
+from agent.process.descriptors import raise_limit
+from agent.simulator.recorder import Office, SimulatedRecorder
+from agent.simulator.report import Measured
+from agent.trust import tls
+from agent.trust.tls import CertificateAuthority
+
+DROPPING = 0.2
+"""So many of the devices lose their connection once, in the middle."""
+PATIENCE_S = 120.0
+"""What is not acknowledged so long after the last has docked is lost."""
+SILENCE_S = 30.0
+"""A station that has answered no device so long after the first has docked is none of this agency."""
+THREADS = 8
+WATCH_S = 0.5
+DESCRIPTORS = 3
+"""Of each connection: its socket, and the pair by which the MQTT library wakes itself."""
+_TURN_NS = NS
+_SOON_NS = NS // 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is simulated.
+
+    Attributes:
+        agency: Whose devices.
+        authority: Makes their certificates for TLS.
+        office: Makes their identities; None: they show no checkpoint and are never attested.
+        brokers: Hosts and ports: one broker, or all nodes of one cluster.
+        devices, events: How many, and how many events each has.
+        within_s: They dock at random moments within so many seconds; 0: all at once.
+        leave_s: They leave at random moments within so many seconds after the last has docked.
+        first: Number of the first device's name.
+    """
+
+    agency: str
+    authority: CertificateAuthority
+    office: Office | None
+    brokers: Sequence[tuple[str, int]]
+    devices: int
+    events: int
+    within_s: float
+    leave_s: float = 5.0
+    first: int = 1
+
+    @property
+    def names(self) -> list[str]:
+        """Of the devices; they are their certificates' and client ids too."""
+        return [f"simulated-{number}" for number in range(self.first, self.first + self.devices)]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is, for those who watch: devices that have docked so far, are connected now, and have left."""
+
+    devices: int
+    docked: int
+    connected: int
+    left: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """What all devices share."""
+
+    clocks: Clocks
+    random_bytes: Callable[[int], bytes]
+    dice: random.Random
+    measured: Measured
+    all_docked: threading.Event = field(default_factory=threading.Event)
+
+
+class _Id(msgspec.Struct):
+    """All that is looked at in an event that was said."""
+
+    id: str
+
+
+class _Device:
+    """One simulated device."""
+
+    def __init__(
+        self,
+        recorder: SimulatedRecorder,
+        topics: Topics,
+        broker: BrokerSection,
+        *,
+        dock_ns: int,
+        stay_ns: int,
+        drops: bool,
+        attested: bool,
+        world: _World,
+    ) -> None:
+        self._recorder = recorder
+        self._topics = topics
+        self._clocks = world.clocks
+        self._random_bytes = world.random_bytes
+        self._measured = world.measured
+        self._all_docked = world.all_docked
+        self._session = Session(topics, Cursor())
+        self._session.take(recorder.lines)
+        self.connection = Connection(
+            broker,
+            (topics.ack, topics.dock, topics.policy, topics.agency_policy),
+            world.clocks.monotonic_ns,
+            world.dice.uniform,
+        )
+        self._contact_ns = self.due_ns = dock_ns
+        self._stay_ns = stay_ns
+        self._leave_ns: int | None = None
+        self._drops = drops
+        self._wants_attestation = attested
+        self._name = ""
+        self._attempt_ns = 0
+        self._waited = False
+        self._up = False
+        self._handed: dict[int, int] = {}
+        self._events: dict[str, int] = {}
+        self.attempts = 0
+        self.attempted = False
+        self.cut = False
+        self.connections_lost = 0
+        self.docked = False
+        self.attested = False
+        self.done = False
+        self.lost = len(recorder.lines)
+
+    def begin(self, now: int) -> None:
+        """Now is when the shift change begins."""
+        self.due_ns += now
+        self._contact_ns += now
+
+    def turn(self) -> None:
+        """Do what is due, and say when the next turn is."""
+        before = self._attempt_ns
+        self.connection.turn(0, lambda: self._session.will(self._begin()))
+        self.attempted = self._attempt_ns != before
+        now = self._clocks.monotonic_ns()
+        self._watch(now)
+        self._taken(now)
+        self._receive(now)
+        if self._up:
+            self._say(now)
+        self.due_ns = now + (_TURN_NS if self._up else _SOON_NS)
+
+    def _begin(self) -> str:
+        """An attempt begins: it has a name, as each connection of a dock service has."""
+        self._name = self._random_bytes(8).hex()
+        self._attempt_ns = self._clocks.monotonic_ns()
+        self.attempts += 1
+        if not self._waited:
+            self._waited = True
+            self._measured.late.append((self._attempt_ns - self._contact_ns) / 1e6)
+        return self._name
+
+    def _watch(self, now: int) -> None:
+        """Is the connection there, or gone?"""
+        connected = self.connection.connected
+        if connected and not self._up:
+            self.docked = True
+            self._measured.connect.append((now - self._attempt_ns) / 1e6)
+            self._session.connected(self._name, now)
+        elif self._up and not connected:
+            self.connections_lost += 1
+        if self._up != connected:
+            self._handed.clear()
+            self.connection.taken.clear()
+        self._up = connected
+
+    def _taken(self, now: int) -> None:
+        """What the broker has taken since."""
+        for number in self.connection.taken:
+            handed_ns = self._handed.pop(number, None)
+            if handed_ns is not None:
+                self._measured.publish.append((now - handed_ns) / 1e6)
+        self.connection.taken.clear()
+
+    def _receive(self, now: int) -> None:
+        while self.connection.received:
+            message = self.connection.received.popleft()
+            if message.topic == self._topics.dock:
+                self._attested(now, message.payload)
+                continue
+            try:
+                ack = decode(message.payload, Ack)
+            except EvidenceError:
+                continue
+            self._session.acknowledged(ack, now)
+            for event in ack.ids:
+                said_ns = self._events.get(event, 0)
+                if said_ns > 0:
+                    self._measured.acknowledge.append((now - said_ns) / 1e6)
+                    self._events[event] = 0  # an acknowledgement that comes again is none
+            if self.lost and not self._session.unacknowledged:
+                self._measured.reported.append((now - self._contact_ns) / 1e6)
+            self.lost = self._session.unacknowledged
+
+    def _attested(self, now: int, payload: bytes) -> None:
+        believed = self._recorder.attested(payload.decode("ascii", "replace"))
+        if believed and not self.attested:
+            self.attested = True
+            self._measured.attest.append((now - self._contact_ns) / 1e6)
+
+    def _say(self, now: int) -> None:
+        asked = list(self._session.asked)
+        for publication in self._session.say(self._recorder.status(self._name, asked), now):
+            self._publish(publication)
+        if self._drops:
+            self._drops = False
+            self.connection.cut()
+            self.cut = True
+        elif not self.lost and self._may_leave(now) and (self.attested or not self._wants_attestation):
+            self.connection.end(self._session.farewell())
+            self._up = False
+            self.done = True
+
+    def _may_leave(self, now: int) -> bool:
+        if self._leave_ns is None and self._all_docked.is_set():
+            self._leave_ns = now + self._stay_ns
+        return self._leave_ns is not None and now >= self._leave_ns
+
+    def _publish(self, publication: Publication) -> None:
+        now = self._clocks.monotonic_ns()
+        if publication.topic == self._topics.event:
+            self._events.setdefault(msgspec.json.decode(publication.payload, type=_Id).id, now)
+        number = self.connection.publish(publication)
+        if number is not None:
+            self._handed[number] = now
+
+    @property
+    def connected(self) -> bool:
+        """As its own last turn found it."""
+        return self._up
+
+
+def simulate(
+    plan: Plan,
+    *,
+    clocks: Clocks,
+    random_bytes: Callable[[int], bytes],
+    dice: random.Random,
+    threads: int = THREADS,
+    watch: Callable[[Progress], None] = lambda _progress: None,
+    patience_s: float = PATIENCE_S,
+    silence_s: float = SILENCE_S,
+) -> Measured:
+    """Simulate it, until all have left or patience ends.
+
+    Args:
+        plan: What.
+        clocks: Both clocks.
+        random_bytes: Keys, nonces, names of connections.
+        dice: Moments, and who loses a connection.
+        threads: That share the devices.
+        watch: Told how far it is, twice a second.
+        patience_s: What is not acknowledged so long after the last docked is lost.
+        silence_s: So long after the first docks, some station must have answered some device.
+
+    Raises:
+        ConfigError: The machine allows too few open files, or no station answers.
+    """
+    raise_limit(DESCRIPTORS * plan.devices)
+    measured = Measured(devices=plan.devices, events=plan.devices * plan.events)
+    with tempfile.TemporaryDirectory(prefix="bwc-fleet-") as folder:
+        world = _World(clocks, random_bytes, dice, measured)
+        fleet = _fleet(plan, Path(folder), world)
+        begun = clocks.monotonic_ns()
+        silent_until = begun + min(device.due_ns for device in fleet) + round(silence_s * NS)
+        for device in fleet:  # made beforehand, so that making keys does not compete with what is measured
+            device.begin(begun)
+        end = begun + round((plan.within_s + plan.leave_s + patience_s) * NS)
+        stopped = threading.Event()
+        with ThreadPoolExecutor(threads) as pool:
+            working = [pool.submit(_work, fleet[part::threads], end, clocks, stopped) for part in range(threads)]
+            try:
+                while wait(working, WATCH_S).not_done:
+                    progress = _progress(fleet, measured, (clocks.monotonic_ns() - begun) / NS)
+                    watch(progress)
+                    if progress.docked == progress.devices:
+                        world.all_docked.set()
+                    if clocks.monotonic_ns() >= silent_until and not (
+                        len(measured.acknowledge) or len(measured.attest)
+                    ):
+                        raise ConfigError(_nobody_answered(plan, progress, silence_s))
+            finally:
+                stopped.set()
+            for work in working:
+                work.result()
+        measured.seconds = (clocks.monotonic_ns() - begun) / NS
+    measured.lost = sum(device.lost for device in fleet)
+    measured.connections_lost = sum(device.connections_lost for device in fleet)
+    measured.connections_cut = sum(device.cut for device in fleet)
+    measured.never_docked = sum(not device.docked for device in fleet)
+    measured.never_attested = sum(not device.attested for device in fleet) if plan.office else 0
+    measured.attempts_failed = sum(device.attempts for device in fleet) - len(measured.connect)
+    return measured
+
+
+def _nobody_answered(plan: Plan, progress: Progress, silence_s: float) -> str:
+    where = ", ".join(f"{host}:{port}" for host, port in plan.brokers)
+    mend = (
+        "does it run beside this broker, and is --agency its agency?"
+        if progress.docked
+        else "does the broker run, and is --agency the agency of its certificates?"
+    )
+    return (
+        f"no station of agency {plan.agency!r} answered within {silence_s:.0f} s: {where} has let in "
+        f"{progress.docked} of {progress.devices} devices; {mend}"
+    )
+
+
+def _progress(fleet: Sequence[_Device], measured: Measured, seconds: float) -> Progress:
+    docked, connected, left = (sum(getattr(one, name) for one in fleet) for name in ("docked", "connected", "done"))
+    measured.most_connected = max(measured.most_connected, connected)
+    return Progress(len(fleet), docked, connected, left, seconds)
+
+
+def _fleet(plan: Plan, folder: Path, world: _World) -> list[_Device]:
+    fleet = []
+    for name in plan.names:
+        place, topics = folder / name, Topics(plan.agency, name)
+        plan.authority.client(name).save(place, plan.authority)
+        recorder = SimulatedRecorder(
+            topics, plan.office, events=plan.events, clocks=world.clocks, random_bytes=world.random_bytes
+        )
+        dock_ns = round(world.dice.uniform(0, plan.within_s) * NS)
+        stay_ns = round(world.dice.uniform(0, plan.leave_s) * NS)
+        device = _Device(
+            recorder,
+            topics,
+            _section(place, plan.brokers),
+            dock_ns=dock_ns,
+            stay_ns=stay_ns,
+            drops=world.dice.random() < DROPPING,
+            attested=plan.office is not None,
+            world=world,
+        )
+        fleet.append(device)
+    return fleet
+
+
+def _work(share: Sequence[_Device], end: int, clocks: Clocks, stopped: threading.Event) -> None:
+    """Give each device of a share its turns."""
+    by_descriptor: dict[int, _Device] = {}
+    due = [(device.due_ns, number) for number, device in enumerate(share)]
+    heapq.heapify(due)
+    with select.epoll() as ready:
+        while due and clocks.monotonic_ns() < end and not stopped.is_set():
+            wait_ns = max(0, due[0][0] - clocks.monotonic_ns())
+            for descriptor, _ in ready.poll(min(wait_ns / NS, 0.5)):
+                _turn(by_descriptor[descriptor], ready, by_descriptor)
+            now = clocks.monotonic_ns()
+            while due and due[0][0] <= now:
+                number = heapq.heappop(due)[1]
+                device = share[number]
+                if device.done:
+                    continue
+                _turn(device, ready, by_descriptor)
+                if not device.done:
+                    heapq.heappush(due, (device.due_ns, number))
+                if device.attempted:
+                    break  # it took long: what came for the others meanwhile has its turn first
+
+
+def _turn(device: _Device, ready: select.epoll, by_descriptor: dict[int, _Device]) -> None:
+    if device.done:
+        return
+    device.turn()
+    descriptor = device.connection.fileno()
+    if device.attempted and descriptor >= 0:
+        by_descriptor[descriptor] = device
+        with contextlib.suppress(FileExistsError):
+            ready.register(descriptor, select.EPOLLIN)
+
+
+def _section(folder: Path, brokers: Sequence[tuple[str, int]]) -> BrokerSection:
+    (host, port), *others = brokers
+    return BrokerSection(
+        host=host,
+        port=port,
+        others=[f"[{name}]:{number}" if ":" in name else f"{name}:{number}" for name, number in others],
+        ca=str(folder / tls.CA_CERTIFICATE),
+        certificate=str(folder / tls.CERTIFICATE),
+        key=str(folder / tls.KEY),
+        jitter_s=0,  # the moments of docking are random already
+    )

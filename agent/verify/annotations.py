@@ -1,0 +1,87 @@
+"""Checks the annotations of one recording: who signed each, whether it belongs here, and whether one is missing.
+
+What they say stays sealed: that needs a key, and no check does.
+"""
+
+from collections.abc import Collection
+
+from agent.clock import utc_text
+from agent.encoding.strict_json import sha256_hex
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
+from agent.evidence.annotation import Annotation, check_annotation
+from agent.verify.authority import text
+from agent.verify.findings import Code
+from agent.verify.statements import Scope
+from agent.verify.tree import Kind, below
+
+_UNKNOWN = "unknown"
+"""Stands for the hash of an annotation that is missing or can't be read, which was told."""
+
+
+def verify_annotations(scope: Scope, manifests: Collection[str]) -> None:
+    """All that lies in a recording's folder of annotations.
+
+    Args:
+        scope: The recording.
+        manifests: SHA-256 of those of its manifests that are believed.
+
+    Raises:
+        StorageError: The folder can't be read.
+    """
+    folder = scope.path(layout.ANNOTATIONS)
+    numbers = []
+    for entry in scope.tree.entries(folder):
+        number = layout.annotation_number(entry.name)
+        if number is not None and entry.kind is Kind.FILE:
+            numbers.append(number)
+        elif entry.name.endswith(".unfinished"):
+            scope.say(Code.LEFTOVER, below(folder, entry.name), "the rest of a cut write; nothing counts on it")
+        else:
+            scope.say(Code.FOREIGN_FILE, below(folder, entry.name), "does not belong among annotations")
+    before, previous = 0, ""
+    for number in sorted(numbers):
+        path = below(folder, layout.annotation_name(number))
+        if number > before + 1:
+            which = f"annotation {before + 1} is" if number == before + 2 else f"{before + 1} to {number - 1} are"
+            scope.say(Code.ANNOTATION_MISSING, path, f"{which} missing before it")
+            previous = _UNKNOWN
+        digest, annotation = _read(scope, path, manifests)
+        if annotation is not None:
+            _check_place(scope, path, annotation, number, previous)
+        before, previous = number, digest
+
+
+def _read(scope: Scope, path: str, manifests: Collection[str]) -> tuple[str, Annotation | None]:
+    """The SHA-256 of an annotation's file, if it can be read, and the annotation, if it is believed."""
+    authority = scope.authority
+    try:
+        raw = scope.tree.read(path)
+    except StorageError as error:
+        scope.say(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+        return _UNKNOWN, None
+    try:
+        annotation = check_annotation(
+            text(raw),
+            authority.trust,
+            device=authority.device.device,
+            recording=scope.recording,
+            manifests=manifests,
+        )
+    except EvidenceError as error:
+        scope.say(Code.ANNOTATION_REFUSED, path, f"this annotation is not believed: {error}")
+        return sha256_hex(raw), None
+    return sha256_hex(raw), annotation
+
+
+def _check_place(scope: Scope, path: str, annotation: Annotation, number: int, previous: str) -> None:
+    if annotation.number != number:
+        said = f"it is annotation {annotation.number} of this recording, put in another's place"
+        scope.say(Code.ANNOTATION_REFUSED, path, said)
+    elif previous not in (_UNKNOWN, annotation.previous or ""):
+        said = f"it does not follow annotation {number - 1} as it stands: one of the two was replaced"
+        scope.say(Code.ANNOTATION_REFUSED, path, said if number > 1 else "it says that others came before it")
+    else:
+        made = utc_text(annotation.time.utc_ns)
+        clock = "" if annotation.time.trusted else ", by a clock that nobody vouched for"
+        scope.say(Code.ANNOTATION_SIGNED, path, f"signed by {annotation.office}, {made}{clock}; what it says is sealed")

@@ -1,0 +1,234 @@
+"""Whom evidence is believed by: from the agency's root to the key of each boot.
+
+The rules, in order:
+1. A trust document that whoever asks brings along decides. Without one, the copy beside the evidence is taken; then all
+   that follows proves that the evidence is consistent, and not whose it is, and the root's fingerprint is told.
+2. The device certificate is signed by that document's root, and names its agency.
+3. Each boot certificate is signed by that device's identity key, and names the same device.
+4. Every time that a clock vouched for during a boot lies within the device certificate's validity, before any
+   revocation. Where no clock vouched for any, what follows in the journal bounds it; where nothing does, a revoked
+   device is not believed.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from agent.clock import utc_text
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
+from agent.keys import jws
+from agent.trust.certificates import DEVICE_TYP, BootCertificate, DeviceCertificate, verify_boot, verify_device
+from agent.trust.document import TrustDocument, read_unpinned
+from agent.trust.records import Validity, utc_ns
+from agent.verify.findings import Anchor, Code, Findings
+from agent.verify.tree import Tree, below
+
+_ALWAYS = Validity(-(1 << 100), 1 << 100)
+
+
+@dataclass(slots=True)
+class TrustChain:
+    """Who signs for one device.
+
+    Attributes:
+        certificate: The device certificate's file, byte for byte.
+        copies: Gives what lies in recordings' folders as the certificate of a boot.
+        boots: Boot certificates that were believed, by number.
+        times: The first and the last time for which a clock vouched during each boot, in nanoseconds since 1970.
+    """
+
+    trust: TrustDocument
+    device: DeviceCertificate
+    certificate: bytes
+    copies: Callable[[int], Iterable[bytes]]
+    boots: dict[int, BootCertificate] = field(default_factory=dict)
+    times: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _unknown: set[int] = field(default_factory=set)
+
+    def accept(self, token: str, boot: int) -> BootCertificate:
+        """The certificate of that boot, believed from now on.
+
+        Raises:
+            EvidenceError: This device did not issue it, or it is another boot's.
+        """
+        certificate = verify_boot(token, replace(self.device, validity=_ALWAYS))
+        if certificate.boot != boot:
+            raise EvidenceError(f"expected the certificate of boot {boot}, got that of boot {certificate.boot}")
+        self.boots.setdefault(boot, certificate)
+        if certificate.time.trusted:
+            self.vouched(boot, certificate.time.utc_ns)
+        return certificate
+
+    def vouched(self, boot: int, utc_ns: int) -> None:
+        """A clock vouched for this time during that boot."""
+        first, last = self.times.get(boot, (utc_ns, utc_ns))
+        self.times[boot] = (min(first, utc_ns), max(last, utc_ns))
+
+    def boot(self, boot: int) -> BootCertificate | None:
+        """The certificate of a boot: from its journal, else from any recording's folder; None if there is none."""
+        if boot in self.boots or boot in self._unknown:
+            return self.boots.get(boot)
+        for raw in self.copies(boot):
+            try:
+                return self.accept(text(raw), boot)
+            except EvidenceError:
+                continue
+        self._unknown.add(boot)
+        return None
+
+    def boot_of_key(self, kid: str) -> int | None:
+        """The boot that a key signs for; None if it is no boot's."""
+        return next((boot for boot, certificate in self.boots.items() if certificate.kid == kid), None)
+
+
+def text(raw: bytes) -> str:
+    """A signed message as text; a line feed at its end is not part of it.
+
+    Raises:
+        EvidenceError: It is not ASCII.
+    """
+    try:
+        return raw.decode("ascii").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise EvidenceError("expected a signed message, got bytes that are not ASCII") from error
+
+
+def find_trust(
+    tree: Tree, folder: str, given: TrustDocument | None, findings: Findings, *, whole: bool
+) -> tuple[TrustDocument | None, Anchor | None]:
+    """The trust document that decides for a device, and what that is worth.
+
+    Args:
+        tree: Where it lies.
+        folder: The device's folder.
+        given: The document that whoever asks brings along.
+        findings: Told what is wrong.
+        whole: True if the folder should hold its copy.
+    """
+    path = below(folder, layout.TRUST)
+    copy = _read_copy(tree, path, findings)
+    if copy is None and given is not None and whole and tree.size(path) is None:
+        findings.add(Code.TRUST_MISSING, path, "the device's copy of the trust document is missing")
+    if given is not None:
+        findings.add(
+            Code.TRUST_PINNED,
+            folder,
+            f"checked against your copy of the trust document of {given.agency}: root key {given.root_kid}",
+        )
+        if copy is not None:
+            _compare(copy, given, path, findings)
+        return given, Anchor(folder, given.agency, given.root_kid, pinned=True)
+    if copy is None:
+        return None, None
+    findings.add(
+        Code.TRUST_UNPINNED,
+        path,
+        f"checked against the trust document found beside the evidence, which says that it is of {copy.agency}: this "
+        f"proves consistency, not origin. Compare its root key {copy.root_kid} with what the agency publishes, or name "
+        "your own copy",
+    )
+    return copy, Anchor(folder, copy.agency, copy.root_kid, pinned=False)
+
+
+def _read_copy(tree: Tree, path: str, findings: Findings) -> TrustDocument | None:
+    if tree.size(path) is None:
+        return None
+    try:
+        return read_unpinned(text(tree.read(path)))
+    except StorageError as error:
+        findings.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+    except EvidenceError as error:
+        findings.add(Code.TRUST_ALTERED, path, f"altered, or no trust document: {error}")
+    return None
+
+
+def _compare(copy: TrustDocument, given: TrustDocument, path: str, findings: Findings) -> None:
+    if copy.root_kid != given.root_kid:
+        findings.add(
+            Code.TRUST_ALTERED,
+            path,
+            f"the device's copy is signed by another root than yours: {copy.root_kid} of {copy.agency}",
+        )
+    elif copy.token != given.token:
+        findings.add(
+            Code.TRUST_COPY_DIFFERS,
+            path,
+            f"the device's copy is number {copy.serial} of {utc_text(copy.issued_ns)}, yours is number {given.serial} "
+            f"of {utc_text(given.issued_ns)}: both are signed by the same root",
+        )
+
+
+def believe_device(raw: bytes, trust: TrustDocument) -> DeviceCertificate:
+    """The device certificate in a file, whenever it was valid: that is asked for each boot.
+
+    Raises:
+        EvidenceError: The trust document's agency did not issue it, or revoked it before it was valid at all.
+    """
+    token = text(raw)
+    claimed = jws.peek(token, DEVICE_TYP).get("valid_from")
+    # Asked for the moment from which on it is valid, so that only what is wrong with the certificate itself counts.
+    return verify_device(token, trust, utc_ns(claimed) if isinstance(claimed, str) else None)
+
+
+def find_device(
+    tree: Tree, folder: str, trust: TrustDocument, copies: Iterable[str], findings: Findings
+) -> tuple[DeviceCertificate, bytes] | None:
+    """The device certificate and its file: the folder's own, else, so that more can be said, any recording's copy.
+
+    Args:
+        tree: Where it lies.
+        folder: The device's folder.
+        trust: Whom to believe.
+        copies: Paths of copies.
+        findings: Told what is wrong with the folder's own.
+    """
+    own = below(folder, layout.DEVICE)
+    if tree.size(own) is None:
+        findings.add(Code.CERTIFICATE_MISSING, own, "the device certificate is missing")
+    else:
+        try:
+            return _device(tree.read(own), trust)
+        except StorageError as error:
+            findings.add(Code.UNREADABLE, own, f"can't be read: {error.strerror}")
+        except EvidenceError as error:
+            findings.add(Code.CERTIFICATE_REFUSED, own, f"the device certificate is not believed: {error}")
+    for copy in copies:
+        try:
+            return _device(tree.read(copy), trust)
+        except (EvidenceError, StorageError):
+            continue  # each copy is told on its own where its recording is checked
+    return None
+
+
+def _device(raw: bytes, trust: TrustDocument) -> tuple[DeviceCertificate, bytes]:
+    """The device certificate in a file, whenever it was valid: that is asked for each boot.
+
+    Raises:
+        EvidenceError: The trust document's agency did not issue it, or revoked it before it was valid at all.
+    """
+    token = text(raw)
+    claimed = jws.peek(token, DEVICE_TYP).get("valid_from")
+    # Asked for the moment from which on it is valid, so that only what is wrong with the certificate itself counts.
+    return verify_device(token, trust, utc_ns(claimed) if isinstance(claimed, str) else None), raw
+
+
+def check_validity(authority: TrustChain, subject: str, findings: Findings) -> None:
+    """Rule 4."""
+    device = authority.device
+    following_ns: int | None = None
+    for boot in sorted(authority.boots, reverse=True):
+        times: tuple[int | None, ...] = authority.times.get(boot, ())
+        if times:
+            refused = [at_ns for at_ns in times if not device.validity.covers(at_ns)]
+            following_ns = times[0]
+        elif following_ns is not None and not _revoked(device.validity, following_ns):
+            refused = []
+        else:
+            refused = [following_ns] if _revoked(device.validity, None) else []
+        if refused:
+            why = device.validity.why_not(refused[0])
+            findings.add(Code.KEY_NOT_VALID, subject, f"boot {boot}: the certificate of {device.device} is {why}")
+
+
+def _revoked(validity: Validity, at_ns: int | None) -> bool:
+    return validity.revoked_ns is not None and (at_ns is None or at_ns >= validity.revoked_ns)

@@ -1,0 +1,182 @@
+"""What a journal tells of boots, recordings and segments, as far as what lies on storage has to agree with it.
+
+Its size grows with what was recorded, but slowly: 48 bytes for each attestation (one a second while recording), 8 for
+each line, and about a kilobyte for each segment.
+"""
+
+import struct
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agent.journal.entries import SegmentClosed, SegmentOpened, SegmentRecovered
+from agent.journal.grants import Grants
+from agent.trust.certificates import BootCertificate
+
+
+class Attestation(NamedTuple):
+    """The first `size` bytes of a segment were synced and had this hash, says journal line `line`."""
+
+    size: int
+    line: int
+    sha256: bytes
+
+
+class Attestations:
+    """The attestations of one segment, in their order, packed.
+
+    Attributes:
+        widest: The most bytes that ever lay between two of them, or before the first.
+        last: Bytes that the last one attests; 0 if there is none.
+    """
+
+    _ONE = struct.Struct(">QQ32s")
+
+    def __init__(self) -> None:
+        self._packed = bytearray()
+        self.widest = 0
+        self.last = 0
+
+    def add(self, attestation: Attestation) -> bool:
+        """Take the next one; False, and it is not taken, if it attests less than the one before."""
+        if not self.last <= attestation.size < 1 << 63:
+            return False
+        self.widest = max(self.widest, attestation.size - self.last)
+        self.last = attestation.size
+        self._packed += self._ONE.pack(*attestation)
+        return True
+
+    def __iter__(self) -> Iterator[Attestation]:
+        return (Attestation(*fields) for fields in self._ONE.iter_unpack(bytes(self._packed)))
+
+    def __len__(self) -> int:
+        return len(self._packed) // self._ONE.size
+
+
+@dataclass(slots=True)
+class SegmentIndex:
+    """What the journal says of a segment.
+
+    Attributes:
+        opened, closed: The entries; None if the journal has none.
+        opened_boot, closed_boot: The boots whose journals hold them.
+    """
+
+    opened: SegmentOpened | None = None
+    opened_boot: int = 0
+    closed: SegmentClosed | SegmentRecovered | None = None
+    closed_boot: int = 0
+    attestations: Attestations = field(default_factory=Attestations)
+
+
+@dataclass(slots=True)
+class RecordingIndex:
+    """What the journal says of a recording.
+
+    Attributes:
+        boots: Boots in which it was begun or went on, in order.
+        last_line: The last line that names it.
+        ended_line: The line that says that it was ended; 0 if none does.
+        ended_boot: The boot that says so.
+        continued_by: The recording that went on in its place; empty if none.
+    """
+
+    boots: list[int] = field(default_factory=list)
+    last_line: int = 0
+    ended_line: int = 0
+    ended_boot: int = 0
+    continued_by: str = ""
+    segments: dict[int, SegmentIndex] = field(default_factory=dict)
+
+    def segment(self, number: int) -> SegmentIndex:
+        """Of that segment, begun if it is new."""
+        return self.segments.setdefault(number, SegmentIndex())
+
+
+@dataclass(slots=True)
+class BootIndex:
+    """What the journal of one boot says.
+
+    Attributes:
+        certificate: None if it could not be believed.
+        lines, checkpoints: How many.
+        first, last: Numbers of its lines.
+        unsigned: Lines after its last checkpoint.
+        shut_down: It ended in order: nothing that it did is missing from its journal.
+        granted: Requests that the policy granted, and whose grant the boot has signed.
+        promised: Requests that a line grants which no signature covers yet.
+        unsafe_line: The first line by which everything that was asked for was permitted; 0 for none.
+        shut_down: It ended in order, over its signature: nothing that it did is missing from its journal.
+        grants: Requests that the policy granted, as far as attested lines tell.
+        running: The recording that runs, as far as any line tells.
+        first_utc, last_utc: Times of its first and its last line.
+        dark: What it says of the time before it, in words; empty for the first boot.
+        clocks: Lines by the source of their time.
+        untrusted: Lines without a bound on the error of their time.
+        worst_within_s: The widest bound of the others, in seconds.
+    """
+
+    boot: int
+    certificate: BootCertificate | None = None
+    lines: int = 0
+    checkpoints: int = 0
+    first: int = 0
+    last: int = 0
+    unsigned: int = 0
+    shut_down: bool = False
+    unsafe_line: int = 0
+    grants: Grants = field(default_factory=Grants)
+    running: str = ""
+    first_utc: str = ""
+    last_utc: str = ""
+    dark: str = ""
+    clocks: Counter[str] = field(default_factory=Counter)
+    untrusted: int = 0
+    worst_within_s: float = 0.0
+
+
+class JournalIndex:
+    """What all journals of a device say.
+
+    Attributes:
+        boots: By number.
+        recordings: By id.
+        policies: Signed policies that were in force, by their SHA-256: version, and the first line that says so.
+    """
+
+    def __init__(self) -> None:
+        self.policies: dict[str, tuple[int, int]] = {}
+        self.boots: dict[int, BootIndex] = {}
+        self.recordings: dict[str, RecordingIndex] = {}
+        self._heads = array("Q")
+        self._sorted = True
+
+    def recording(self, recording: str, line: int) -> RecordingIndex:
+        """Of that recording, which line number `line` names."""
+        story = self.recordings.setdefault(recording, RecordingIndex())
+        story.last_line = max(story.last_line, line)
+        return story
+
+    def note_line(self, digest: str) -> None:
+        """There is a line with this hash."""
+        self._heads.append(_beginning(digest))
+        self._sorted = False
+
+    def has_line(self, digest: str) -> bool:
+        """True if there is a line with this hash (by its first 64 bits, which no one can aim at)."""
+        if not self._sorted:
+            self._heads = array("Q", sorted(self._heads))
+            self._sorted = True
+        try:
+            wanted = _beginning(digest)
+        except ValueError:
+            return False
+        at = bisect_left(self._heads, wanted)
+        return at < len(self._heads) and self._heads[at] == wanted
+
+
+def _beginning(digest: str) -> int:
+    return int(digest[:16], 16)

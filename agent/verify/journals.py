@@ -1,0 +1,599 @@
+"""Checks the journals of a device, line by line, and gathers what they tell.
+
+The rules, in order (the format is that of `agent.journal.format`):
+1. Boots are counted from 1 without gaps, one file each. A file without a line is a boot that went dark before its
+   first one. A file's first line is a `boot` entry, which no other line is.
+2. Lines are canonical, numbered without gaps over all files, and each names the hash of the one before; the very first
+   names the device certificate.
+3. What follows the last whole line of a file was torn by the loss of power if the next boot says so to the byte. At the
+   very end nobody has said so yet: the journal is cut there.
+4. Each checkpoint is signed by its boot's key, over the number and hash of the line before it and the times of its own.
+   Lines that were altered and chained anew do not get past the next checkpoint.
+5. Neither clock ever goes back, except that the monotonic one begins anew with a boot. What a boot's unattested lines
+   say of the time binds no later boot, and asks no key to be valid then.
+6. A line that permits, ends, continues or releases something, a boot line and an orderly end are believed only if a
+   checkpoint covers them (`agent.journal.belief`). The recorder stores such a line and its checkpoint in one write, so
+   without one it is altered: somebody who holds the card has chained it on. The one exception is the last line before
+   torn bytes, where that very write was cut; it is not believed either.
+7. A recording ends only by a stop or power-off that was requested for it and granted in the same boot, and whose grant
+   was neither voided nor taken back (`agent.journal.grants`). It is continued only by another one, which has begun.
+8. While a recording runs, segments are attested or a line says why not (see `agent.verify.stalls`).
+
+9. A boot whose device remembers a line that the card lacks goes on from that line, and says so in its first line
+   (`entries.Continuity`). That explains where the lines between are not, and excuses nothing. If nobody has signed that
+   first line, only that of a later boot, which goes on from the same line, explains it.
+
+After anything wrong, reading goes on with the next line, so that one alteration is told once and hides no other.
+"""
+
+from agent.clock import utc_text
+from agent.encoding.strict_json import sha256_hex
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
+from agent.journal import entries
+from agent.journal.belief import needs_signature
+from agent.journal.format import CHECKPOINT_TYPE, HELD, CheckpointPayload, Line, checkpoint_payload, parse_line
+from agent.journal.time_lower_bound import latest_ns
+from agent.keys import jws
+from agent.verify.authority import TrustChain
+from agent.verify.findings import Code, Findings, number, short
+from agent.verify.journal_index import Attestation, BootIndex, JournalIndex
+from agent.verify.raw_lines import Torn, Whole, raw_lines
+from agent.verify.stalls import Stall, Stalls
+from agent.verify.tree import Kind, Tree, below
+
+UNSAFE_POLICY = sha256_hex(b"UNSAFE-permit-everything")
+"""As `agent.decisions.unsafe` has it, which is not imported: no rule is run here."""
+_GRANTS = (entries.Requested, entries.RecordingStarted, entries.StopTakenBack, entries.Voided)
+"""What says, besides lines that need a signature, whether a grant holds."""
+_REPORTED = {
+    Code.CARD_ROLLED_BACK: "the card was put back to an earlier state, or cut: lines that were on it are gone",
+    Code.CARD_REPLACED: "the card is another one than before: the lines before are on that one, or gone",
+    Code.STATE_LOST: "the device's own memory was gone or altered: what was cut off the card before does not show",
+    Code.STATE_UNREADABLE: "the device's own memory could not be read: what was cut off the card before does not show",
+    Code.STATE_ROLLED_BACK: "the device's own memory was put back to an earlier state",
+}
+_DIFFERENCES = {str(code): code for code in _REPORTED}
+MOST_PENDING = 1 << 16
+"""Lines that may wait for a checkpoint: more than a recorder writes in many minutes. Beyond that none is believed."""
+
+
+def verify_journals(tree: Tree, folder: str, authority: TrustChain, findings: Findings) -> JournalIndex:
+    """All journals of a device's folder.
+
+    Args:
+        tree: Where it lies.
+        folder: The device's folder.
+        authority: Whom to believe; it learns the boots' certificates.
+        findings: Told what is wrong, and what is not.
+    """
+    path = below(folder, layout.JOURNAL)
+    boots = {}
+    for entry in tree.entries(path):
+        boot = layout.journal_boot(entry.name)
+        if boot is not None and entry.kind is Kind.FILE and boot > 0:
+            boots[boot] = below(path, entry.name)
+        elif entry.name.endswith(".unfinished"):
+            findings.add(Code.LEFTOVER, below(path, entry.name), "the rest of a cut write; nothing counts on it")
+        else:
+            findings.add(Code.FOREIGN_FILE, below(path, entry.name), "does not belong into a journal's folder")
+    reader = _Reader(tree, authority, findings)
+    newest = max(boots, default=0)
+    expected = 1
+    for boot in sorted(boots):
+        if boot > expected:
+            reader.miss(path, expected, boot - 1)
+        reader.read(boot, boots[boot], newest=boot == newest)
+        expected = boot + 1
+    reader.finish()
+    return reader.story
+
+
+def _missing(path: str, first: int, last: int, findings: Findings) -> None:
+    which = f"boot {first}" if first == last else f"boots {first} to {last}"
+    findings.add(Code.JOURNAL_MISSING, below(path, f"{first:08d}.jsonl"), f"the journal of {which} is missing")
+
+
+class _Reader:
+    """Reads one file after the other and knows where the chain stands.
+
+    `_number` and `_head` are of the last line that is in its place; `_head` is None where a file is missing, so that
+    nobody can tell what the next line follows. `_loose` counts bytes after that line that are no line.
+    """
+
+    def __init__(self, tree: Tree, authority: TrustChain, findings: Findings) -> None:
+        self.story = JournalIndex()
+        self._tree = tree
+        self._authority = authority
+        self._findings = findings
+        self._head: str | None = sha256_hex(authority.certificate)
+        self._number = 0
+        self._loose = 0
+        self._unread = 0
+        self._torn_path = ""
+        self._utc_ns = self._sure_utc_ns = -(1 << 100)
+        self._attested_times = (self._utc_ns, self._sure_utc_ns)
+        self._mono_us = 0
+        self._boot = BootIndex(0)
+        self._path = ""
+        self._pending: list[tuple[int, entries.Entry]] = []
+        self._stalls = Stalls()
+        self._found_stalls: list[Stall] = []
+        self._vouched: list[int] = []
+        self._missing: tuple[str, int, int] | None = None
+        self._unexplained: dict[str, tuple[str, str]] = {}
+        self._bad = 0
+
+    def miss(self, path: str, first: int, last: int) -> None:
+        """Files are missing before the next one; whether that is explained, its first line tells."""
+        self._missing = (path, first, last)
+
+    def lose_track(self) -> None:
+        """A file is missing: the chain begins anew with the next line."""
+        self._head = None
+        self._loose = self._unread = 0
+
+    def read(self, boot: int, path: str, *, newest: bool) -> None:
+        """One boot's file."""
+        self._boot = self.story.boots[boot] = BootIndex(boot)
+        self._path = path
+        self._mono_us = 0
+        self._utc_ns, self._sure_utc_ns = self._attested_times
+        self._pending.clear()
+        self._found_stalls.clear()
+        self._vouched.clear()
+        self._stalls = Stalls()
+        torn = 0
+        self._bad = self._findings.bad
+        try:
+            with self._tree.open(path) as stream:
+                for item in raw_lines(stream):
+                    if isinstance(item, Whole):
+                        self._line(item.raw)
+                    elif isinstance(item, Torn):
+                        self._loose += item.size
+                        self._torn_path = path
+                        torn = item.size
+                    else:
+                        self._no_line(item.size, "it is longer than any line of a journal")
+        except StorageError as error:
+            self._still_missing()
+            self._findings.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+            self.lose_track()
+            return
+        self._still_missing()
+        self._not_believed(torn=torn)
+        stall = self._stalls.finish()
+        if stall is not None and not self._boot.unsigned:
+            self._stalled(stall)
+        self._sum_up(path, newest=newest, intact=self._findings.bad == self._bad)
+
+    def finish(self) -> None:
+        """There is no further file."""
+        for place, lines in self._unexplained.values():
+            said = (
+                f"{lines}, and the boot line that says where they are is signed by nobody: anybody can have written it"
+            )
+            self._findings.add(Code.JOURNAL_LINE_MISSING, place, said)
+        if self._loose and not self._unread:
+            self._findings.add(
+                Code.JOURNAL_CUT,
+                self._torn_path,
+                f"cut within its last line, {number(self._loose, 'byte')} of which are there: the power was lost while "
+                "it was written, or the recorder is writing it now. The next boot will say so",
+            )
+
+    def _at(self, line: int) -> str:
+        return f"{self._path} line {line}"
+
+    def _no_line(self, size: int, why: str) -> None:
+        """Bytes that end like a line and are none."""
+        self._loose += size
+        self._unread += 1
+        place = self._at(self._number + self._unread)
+        self._findings.add(Code.JOURNAL_LINE_ALTERED, place, f"altered: {why}")
+
+    def _line(self, raw: bytes) -> None:
+        try:
+            line = parse_line(raw)
+        except EvidenceError as error:
+            self._no_line(len(raw) + 1, str(error))
+            return
+        if not self._boot.lines:
+            self._go_on(line)
+        if not self._in_place(line):
+            return
+        self._begin(line)
+        self._check_times(line)
+        self._number, self._head = line.n, line.hash
+        self._loose = self._unread = 0
+        self.story.note_line(line.hash)
+        self._take(line)
+
+    def _go_on(self, line: Line) -> None:
+        """Rule 9: where the first line of a file goes on from, if not from the line before it here."""
+        entry = line.entry
+        told = entry.continuity if isinstance(entry, entries.Boot) else None
+        goes_on = told is not None and told.line >= self._number
+        if told is not None and goes_on and (line.n, line.prev) == (told.line + 1, told.head):
+            self._report_gap(line.n, told)
+            lines = f"lines {self._number + 1} to {told.line} are missing before line {line.n}"
+            if (self._number, self._head) != (told.line, told.head):
+                self._unexplained.setdefault(told.head, (self._at(line.n), lines))
+            self._missing = None
+            self._number, self._head = told.line, told.head
+            self._unread = 0
+        self._still_missing()
+
+    def _report_gap(self, n: int, told: entries.Continuity) -> None:
+        """Lines that were on this card, by those before and behind them.
+
+        Of a card that began empty nothing was, and of one that the device knows to be whole neither.
+        """
+        first, last = self._number + 1, told.line
+        if 1 < first <= last and not told.whole:
+            which = f"line {first} is" if last == first else f"lines {first} to {last} are"
+            said = f"{which} missing before line {n}: the device remembers the last of them, this card lacks them"
+            self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(first), said)
+
+    def _still_missing(self) -> None:
+        if self._missing is not None:
+            _missing(*self._missing, self._findings)
+            self._bad += 1  # of what lies before this file
+            self._missing = None
+            self.lose_track()
+
+    def _in_place(self, line: Line) -> bool:
+        """Rule 2; False if the line belongs elsewhere."""
+        expected = self._number + 1
+        if self._head is None:
+            if line.n > self._number:
+                return True
+        elif line.n == expected and line.prev == self._head:
+            return True
+        elif self._unread and line.n == expected + self._unread:
+            return True  # what stands between was told already
+        elif line.n == expected:
+            what = f"line {self._number}" if self._number else "the device certificate"
+            said = f"does not follow {what} as it stands: one of the two was altered"
+            self._findings.add(Code.JOURNAL_LINE_ALTERED, self._at(line.n), said)
+            return True
+        if line.n > expected:
+            last = line.n - 1
+            which = f"line {expected} is" if last == expected else f"lines {expected} to {last} are"
+            self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(expected), f"{which} missing before line {line.n}")
+            return True
+        said = f"stands after line {self._number}: it was repeated or moved"
+        self._findings.add(Code.JOURNAL_LINE_MOVED, self._at(line.n), said)
+        return False
+
+    # -- the first line of a file -------------------------------------------------------------------------------------
+
+    def _begin(self, line: Line) -> None:
+        """Rules 1 and 3."""
+        boot = self._boot
+        first = not boot.lines
+        if first:
+            boot.first, boot.first_utc = line.n, utc_text(line.wall.utc_ns)
+        if isinstance(line.entry, entries.Boot) is not first:
+            what = "begins" if first else "goes on"
+            expected = "a boot entry" if first else "no other boot entry"
+            said = f"boot {boot.boot}'s file {what} with another line than it should: expected {expected}"
+            self._findings.add(Code.JOURNAL_LINE_MISSING if first else Code.JOURNAL_LINE_MOVED, self._at(line.n), said)
+        if first and isinstance(line.entry, entries.Boot):
+            boot.dark = _dark(line.entry)
+            self._differences(line.n, line.entry)
+            self._check_torn(line.n, line.entry)
+            self._check_certificate(line, line.entry)
+        elif first:
+            boot.certificate = self._authority.boot(boot.boot)
+
+    def _differences(self, n: int, entry: entries.Boot) -> None:
+        """What this boot found of card and device, and reported."""
+        told = entry.continuity
+        if told is None:
+            return
+        for event in told.events:
+            code = _DIFFERENCES.get(event)
+            if code is not None:
+                said = f"boot {entry.boot} reported: {_REPORTED[code]}"
+                if told.line and code in {Code.CARD_ROLLED_BACK, Code.CARD_REPLACED}:
+                    said += f"; it goes on from line {told.line} of boot {told.boot}, which the device remembers"
+                self._findings.add(code, self._at(n), said)
+        for recording in told.recordings:
+            said = f"boot {entry.boot} reported: nothing of this recording is on the card, though it had been"
+            self._findings.add(Code.RECORDING_MISSING, self._at(n), said, recording=recording)
+
+    def _check_torn(self, n: int, entry: entries.Boot) -> None:
+        if entry.torn_bytes == self._loose or self._head is None:
+            if entry.torn_bytes:
+                torn = number(entry.torn_bytes, "byte")
+                said = f"{torn} before it are an unfinished line, torn by the loss of power; nothing counts on them"
+                self._findings.add(Code.JOURNAL_TORN, self._at(n), said)
+            return
+        self._findings.add(
+            Code.JOURNAL_TORN_UNEXPLAINED,
+            self._at(n),
+            f"this boot found {number(entry.torn_bytes, 'byte')} of an unfinished line before its own, now there are "
+            f"{self._loose:,}: what came before was altered afterwards",
+        )
+
+    def _check_certificate(self, line: Line, entry: entries.Boot) -> None:
+        boot = self._boot
+        problem = ""
+        try:
+            certificate = self._authority.accept(entry.certificate, boot.boot)
+        except EvidenceError as error:
+            problem = str(error)
+        else:
+            if entry.boot != boot.boot:
+                problem = f"expected boot {boot.boot}, the line says boot {entry.boot}"
+            elif certificate.prev != (line.prev if line.n > 1 else None):
+                problem = "expected a certificate that names the line before, it names another"
+        if problem:
+            self._findings.add(Code.CERTIFICATE_REFUSED, self._at(line.n), f"boot certificate: {problem}")
+        boot.certificate = self._authority.boot(boot.boot)
+        if boot.certificate is not None and boot.certificate.time.trusted:
+            self._authority.vouched(boot.boot, boot.certificate.time.utc_ns)
+
+    # -- every line ---------------------------------------------------------------------------------------------------
+
+    def _check_times(self, line: Line) -> None:
+        """Rule 5."""
+        boot = self._boot
+        utc = utc_text(line.wall.utc_ns)
+        # A clock that is vouched for takes back what one that was not has said: its own lines do not go back.
+        taken_back = line.wall.trusted and latest_ns(line.wall) >= self._sure_utc_ns
+        if line.wall.utc_ns < self._utc_ns and not taken_back:
+            said = f"its time, {utc}, lies before that of the line before, {utc_text(self._utc_ns)}"
+            self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), said)
+        if line.mono_us < self._mono_us:
+            self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), "its monotonic clock lies before the last line's")
+        self._utc_ns = line.wall.utc_ns if taken_back else max(self._utc_ns, line.wall.utc_ns)
+        if line.wall.trusted:
+            self._sure_utc_ns = max(self._sure_utc_ns, 2 * line.wall.utc_ns - latest_ns(line.wall))
+        self._mono_us = line.mono_us
+        boot.lines += 1
+        boot.last, boot.last_utc = line.n, utc
+        boot.clocks[line.wall.source] += 1
+        if line.wall.uncertainty_s is None:
+            boot.untrusted += 1
+        else:
+            boot.worst_within_s = max(boot.worst_within_s, line.wall.uncertainty_s)
+            self._vouched += [line.wall.utc_ns] if len(self._vouched) < MOST_PENDING else []
+
+    def _take(self, line: Line) -> None:
+        boot = self._boot
+        boot.unsigned += 1
+        entry = line.entry
+        if not boot.unsafe_line and _permits_everything(entry):
+            boot.unsafe_line = line.n
+        stall = self._stalls.follow(line)
+        if stall is not None:
+            self._found_stalls.append(stall)
+        if isinstance(entry, entries.Checkpoint):
+            self._checkpoint(line, entry)
+            return
+        boot.shut_down = False
+        if needs_signature(entry) or isinstance(entry, _GRANTS):
+            self._pending.append((line.n, entry))
+        if len(self._pending) > MOST_PENDING:
+            self._not_believed()
+        match entry:
+            case entries.RecordingStarted():
+                self._started(line.n, entry)
+            case entries.RecordingEnded():
+                self.story.recording(entry.recording, line.n)
+                boot.running = "" if boot.running == entry.recording else boot.running
+            case entries.Continued():
+                self.story.recording(entry.recording, line.n)
+            case entries.SegmentOpened():
+                segment = self.story.recording(entry.recording, line.n).segment(entry.segment)
+                if segment.opened is not None:
+                    self._contradicts(line.n, f"segment {entry.segment} is opened a second time", entry.recording)
+                segment.opened, segment.opened_boot = entry, boot.boot
+            case entries.SegmentClosed() | entries.SegmentRecovered():
+                segment = self.story.recording(entry.recording, line.n).segment(entry.segment)
+                if segment.closed is not None:
+                    self._contradicts(line.n, f"segment {entry.segment} is closed a second time", entry.recording)
+                segment.closed, segment.closed_boot = entry, boot.boot
+            case _:
+                return
+
+    def _started(self, n: int, entry: entries.RecordingStarted) -> None:
+        boot = self._boot
+        # A recording in whose folder nothing can be stored goes on as another one, which the next line says.
+        if boot.running and (entry.cause != "recovery" or boot.running == entry.recording):
+            what = "it" if boot.running == entry.recording else f"recording {boot.running}"
+            self._contradicts(n, f"the recording is begun while {what} runs", entry.recording)
+        boot.running = entry.recording
+        self.story.recording(entry.recording, n).boots.append(boot.boot)
+
+    def _stalled(self, stall: Stall) -> None:
+        """Rule 8."""
+        said = (
+            f"for {stall.us / 1_000_000:.0f} s before this line the recording ran by the journal, but nothing of it "
+            "reached storage, and no line says why"
+        )
+        self._findings.add(Code.RECORDING_STALLED, self._at(stall.line), said, recording=stall.recording)
+
+    # -- what only attested lines say ---------------------------------------------------------------------------------
+
+    def _attested(self) -> None:
+        """A checkpoint covers what was pending."""
+        for n, entry in self._pending:
+            self._believe(n, entry)
+            self._boot.grants.follow(entry)
+        self._pending.clear()
+        for stall in self._found_stalls:
+            self._stalled(stall)
+        self._found_stalls.clear()
+        for utc_ns in (min(self._vouched), max(self._vouched)) if self._vouched else ():
+            self._authority.vouched(self._boot.boot, utc_ns)
+        self._vouched.clear()
+        self._attested_times = (self._utc_ns, self._sure_utc_ns)
+
+    def _believe(self, n: int, entry: entries.Entry) -> None:
+        match entry:
+            case entries.Boot() if entry.continuity is not None:
+                self._unexplained.pop(entry.continuity.head, None)
+            case entries.ShutDown():
+                self._boot.shut_down = self._boot.last == n + 1  # of which the second is the checkpoint
+            case entries.RecordingEnded():
+                self._ended(n, entry)
+            case entries.Continued():
+                self._continued(n, entry)
+            case entries.PolicyChanged() if entry.what == "policy_in_force":
+                self.story.policies.setdefault(entry.policy, (entry.version, n))
+            case _:
+                return
+
+    def _not_believed(self, *, torn: int = 0) -> None:
+        """Rule 6: what is pending when no checkpoint follows; `torn` bytes of a line end the file."""
+        for n, entry in self._pending:
+            if not needs_signature(entry):
+                continue
+            kind = str(entry.__struct_config__.tag)
+            recording = str(getattr(entry, "recording", ""))
+            if torn and n == self._boot.last:
+                said = f"a {kind} line was torn from the checkpoint that signs it; nobody believes it"
+                self._findings.add(Code.LINE_TORN_FROM_SIGNATURE, self._at(n), said, recording=recording)
+            else:
+                said = (
+                    f"altered: a {kind} line that no checkpoint signs. The recorder stores such a line together with "
+                    "its signature, so somebody who holds the card has written it, or cut the signature off"
+                )
+                self._findings.add(Code.LINE_NOT_BELIEVED, self._at(n), said, recording=recording)
+        self._pending.clear()
+
+    def _contradicts(self, n: int, said: str, recording: str) -> None:
+        self._findings.add(Code.JOURNAL_CONTRADICTS, self._at(n), said, recording=recording)
+
+    def _ended(self, n: int, entry: entries.RecordingEnded) -> None:
+        """Rule 7."""
+        story = self.story.recording(entry.recording, n)
+        story.ended_line, story.ended_boot = n, self._boot.boot
+        if why := self._boot.grants.why_not_ended(entry):
+            said = f"the recording was ended by request {entry.request}, {why}"
+            self._findings.add(Code.ENDED_WITHOUT_GRANT, self._at(n), said, recording=entry.recording)
+
+    def _continued(self, n: int, entry: entries.Continued) -> None:
+        """Rule 7."""
+        other = self.story.recordings.get(entry.by)
+        if entry.by == entry.recording or other is None or self._boot.boot not in other.boots:
+            said = f"it is said to go on as recording {entry.by}, which did not begin in this boot"
+            self._contradicts(n, said, entry.recording)
+            return
+        self.story.recording(entry.recording, n).continued_by = entry.by
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, line: Line, entry: entries.Checkpoint) -> None:
+        """Rule 4."""
+        boot = self._boot
+        if boot.certificate is None:
+            return  # why it is not believed was told where it stands
+        try:
+            payload = checkpoint_payload(jws.verify(entry.jws, CHECKPOINT_TYPE, boot.certificate.key))
+        except EvidenceError as error:
+            said = f"the checkpoint is not signed by boot {boot.boot}: {error}"
+            self._findings.add(Code.CHECKPOINT_FORGED, self._at(line.n), said)
+            return
+        boot.checkpoints += 1
+        if problem := self._disagrees(line, payload):
+            self._findings.add(Code.CHECKPOINT_CONTRADICTS, self._at(line.n), problem)
+            return
+        boot.unsigned = 0
+        self._attested()
+        if payload.recording:
+            self._attestation(line.n, payload)
+
+    def _disagrees(self, line: Line, payload: CheckpointPayload) -> str:
+        certificate = self._boot.certificate
+        assert certificate is not None
+        if (payload.device, payload.boot) != (certificate.device, certificate.boot):
+            return f"the checkpoint is of boot {payload.boot} of {payload.device}: it was moved here"
+        if (payload.n, payload.head) != (line.n - 1, line.prev):
+            return (
+                f"the checkpoint signs line {payload.n} as {short(payload.head)}, the journal has line {line.n - 1} as "
+                f"{short(line.prev)}: lines before it were altered and chained anew"
+            )
+        signed = (payload.utc, payload.clock, payload.within_ms, payload.mono_us)
+        if signed != (utc_text(line.wall.utc_ns), line.wall.source, line.within_ms, line.mono_us):
+            return "the line's times are not those that its checkpoint signs: the line was altered"
+        return ""
+
+    def _attestation(self, n: int, payload: CheckpointPayload) -> None:
+        segment = self.story.recording(payload.recording, n).segment(payload.segment)
+        try:
+            digest = bytes.fromhex(payload.sha256)
+            fits = len(digest) == 32 and segment.attestations.add(Attestation(payload.bytes, n, digest))  # noqa: PLR2004
+        except ValueError:
+            fits = False
+        if not fits:
+            said = f"attests {payload.bytes} bytes of segment {payload.segment} after {segment.attestations.last}"
+            self._contradicts(n, said, payload.recording)
+
+    # -- the end of a file --------------------------------------------------------------------------------------------
+
+    def _sum_up(self, path: str, *, newest: bool, intact: bool) -> None:
+        boot = self._boot
+        if not boot.lines:
+            if intact:
+                self._findings.add(Code.BOOT_EMPTY, path, f"boot {boot.boot} went dark before its first whole line")
+            return
+        if boot.unsigned:
+            self._findings.add(Code.LINES_UNSIGNED, path, _unsigned(boot, newest=newest))
+        if boot.untrusted:
+            self._findings.add(Code.CLOCK_UNTRUSTED, path, _untrusted(boot))
+        if intact:
+            self._findings.add(Code.BOOT_INTACT, path, _intact(boot))
+        if boot.unsafe_line:
+            said = (
+                f"UNSAFE POLICY in boot {boot.boot}: whatever was asked for was permitted, stops, pauses and mutes "
+                "too. It is for a bench only, and no rule of an agency stood behind a grant"
+            )
+            self._findings.add(Code.POLICY_UNSAFE, self._at(boot.unsafe_line), said)
+
+
+def _permits_everything(entry: entries.AnyEntry) -> bool:
+    """True of a line that says that the unsafe policy is in force, or that it has decided."""
+    match entry:
+        case entries.PolicyChanged(what="policy_unsafe"):
+            return True
+        case entries.PolicyChanged(what="policy_built_in") | entries.Decided():
+            return entry.policy == UNSAFE_POLICY
+    return False
+
+
+def _dark(entry: entries.Boot) -> str:
+    if entry.dark_basis == "first_boot":
+        return ""
+    if entry.dark_ms is None:
+        return "dark before it for a time that no clock can tell; "
+    basis = entry.dark_basis.replace("_", " ")
+    return f"dark before it for {entry.dark_ms / 1000:.1f} s (by {basis}, within {entry.dark_uncertainty_ms} ms); "
+
+
+def _unsigned(boot: BootIndex, *, newest: bool) -> str:
+    what = f"{number(boot.unsigned, 'line')} after the last checkpoint of boot {boot.boot}"
+    if newest:
+        return f"{what}: chained, but not signed by anybody"
+    return f"{what}: this boot never signed them, the next one signs how it found them"
+
+
+def _untrusted(boot: BootIndex) -> str:
+    sources = ", ".join(f"{count:,} {source}" for source, count in sorted(boot.clocks.items()))
+    said = f"no clock vouches for the time of {boot.untrusted:,} of {number(boot.lines, 'line')} ({sources})"
+    return f"{said}; held lines repeat the last journalled time" if boot.clocks[HELD] else said
+
+
+def _intact(boot: BootIndex) -> str:
+    time = f"{boot.first_utc} to {boot.last_utc}"
+    if boot.untrusted < boot.lines:
+        time += f", where trusted within {boot.worst_within_s:.3f} s"
+    end = "shut down in order" if boot.shut_down else "no shutdown at its end"
+    return (
+        f"boot {boot.boot}: {number(boot.lines, 'line')} ({boot.first} to {boot.last}), "
+        f"{number(boot.checkpoints, 'checkpoint')}: chained, signed, in order; {boot.dark}{time}; {end}"
+    )

@@ -1,0 +1,81 @@
+"""Checks the signed policies that a device keeps beside its evidence: those that decided what it recorded.
+
+The rules, in order:
+1. Each file `NNNNNNNN.jws` is a policy bundle of this agency and of that version, signed by one of its policy keys. A
+   key that the trust document at hand does not list is noted: an older or a newer document may list it.
+2. Each policy that the journal says was in force is there, byte for byte but for which of the two signatures that fit
+   it bears (`agent.keys.jws`, rule 6).
+
+Whether a policy says what it should is not asked here.
+"""
+
+import re
+
+from agent.encoding.strict_json import sha256_hex
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
+from agent.keys import jws
+from agent.trust.document import TrustDocument
+from agent.verify.authority import text
+from agent.verify.findings import Code, Findings, short
+from agent.verify.journal_index import JournalIndex
+from agent.verify.tree import Kind, Tree, below
+
+POLICY_TYPE = "bwc-policy+jws"
+"""As `agent.policy.bundle` has it, which is not imported: no rule is run here."""
+
+_NAME = re.compile(r"(\d{8,16})\.jws", re.ASCII)
+
+
+def verify_policies(
+    tree: Tree, folder: str, trust: TrustDocument, journal: JournalIndex | None, findings: Findings
+) -> None:
+    """The policies in a device's folder.
+
+    Args:
+        tree: Where it lies.
+        folder: The device's folder.
+        trust: Whom to believe.
+        journal: What the device's journals tell; None if there are none.
+        findings: Told what is wrong.
+    """
+    path = below(folder, layout.POLICY)
+    digests = set[str]()
+    for entry in tree.entries(path):
+        name = _NAME.fullmatch(entry.name)
+        if name is not None and entry.kind is Kind.FILE:
+            digests.update(_check(tree, below(path, entry.name), int(name[1]), trust, findings))
+        elif entry.name.endswith(".unfinished"):
+            findings.add(Code.LEFTOVER, below(path, entry.name), "the rest of a cut write; nothing counts on it")
+        else:
+            findings.add(Code.FOREIGN_FILE, below(path, entry.name), "does not belong among policies")
+    for digest, (version, line) in journal.policies.items() if journal else ():
+        if digest not in digests:
+            said = (
+                f"version {version} ({short(digest)}) was in force by line {line} of the journal, and is not kept here"
+            )
+            findings.add(Code.POLICY_MISSING, below(path, f"{version:08d}.jws"), said)
+
+
+def _check(tree: Tree, path: str, version: int, trust: TrustDocument, findings: Findings) -> set[str]:
+    """Rule 1; gives back the digests by which the journal may name the policy."""
+    try:
+        raw = tree.read(path)
+    except StorageError as error:
+        findings.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+        return set()
+    try:
+        token = text(raw)
+        kid, forms = jws.kid_of(token, POLICY_TYPE), jws.forms(token)
+        keys = [entry.key for entry in trust.keys if entry.role == "policy" and entry.kid == kid]
+        payload = jws.verify(token, POLICY_TYPE, keys[0]) if keys else jws.peek(token, POLICY_TYPE)
+    except EvidenceError as error:
+        findings.add(Code.POLICY_ALTERED, path, f"the policy was altered: {error}")
+        return set()
+    if (payload.get("agency"), payload.get("version")) != (trust.agency, version):
+        said = f"it is version {payload.get('version')} of {payload.get('agency')}: it does not belong here"
+        findings.add(Code.POLICY_ALTERED, path, said)
+    elif not keys:
+        said = "signed by a key that this trust document does not list: an older or a newer one may list it"
+        findings.add(Code.POLICY_UNVERIFIED, path, said)
+    return {sha256_hex(form.encode("ascii")) for form in forms}

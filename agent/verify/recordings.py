@@ -1,0 +1,479 @@
+"""Checks one recording: all that lies in its folder, in order, against itself and against the journal.
+
+The rules, in order:
+1. In the folder lie segments, statements about them, copies of the certificates of those who signed these, and
+   annotations (see `annotations`); nothing else.
+2. Segments are counted from 1 without gaps. Each statement names the hash of the manifest before it, or, where that
+   segment was interrupted and not closed yet, of the opening statement before it; a manifest names its opening
+   statement; both say the same.
+3. `final` marks the last segment. A recording that ends without it must be explained by the journal.
+4. Journal and folder agree both ways: what one names the other has, with the same hash. Only what a boot did last
+   before it lost power may be missing from its journal: at most one opening and one manifest of its own, and what it
+   recovered.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from agent.errors import EvidenceError, StorageError
+from agent.evidence import layout
+from agent.evidence.manifest import Manifest, Opening
+from agent.journal.entries import SegmentRecovered
+from agent.trust.records import utc_ns
+from agent.verify.annotations import verify_annotations
+from agent.verify.findings import Code, number
+from agent.verify.journal_index import BootIndex, SegmentIndex
+from agent.verify.segments import Statements, verify_sealed
+from agent.verify.statements import MANIFEST, OPENING, Scope, SignedStatement, read_statement
+from agent.verify.tree import Kind
+
+_BOOT_COPY = re.compile(r"boot-(\d{8})\.jws", re.ASCII)
+_SEG, _OPENING, _MANIFEST = "seg", "opening.jws", "manifest.jws"
+_CUT_OFF = frozenset({"interrupted", "power_loss", "storage_full", "fault"})
+
+
+@dataclass(slots=True)
+class Lag:
+    """Rule 4: how many statements of each boot its journal does not name, over all recordings.
+
+    Attributes:
+        missing: Boots that signed something, and whose journals are missing after the newest one.
+    """
+
+    openings: Counter[int] = field(default_factory=Counter)
+    manifests: Counter[int] = field(default_factory=Counter)
+    missing: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a recording is."""
+
+    segments: int
+    bytes: int
+
+
+def verify_recording(scope: Scope, lag: Lag) -> Size:
+    """All that lies in a recording's folder.
+
+    Raises:
+        StorageError: The folder can't be read.
+    """
+    return _Recording(scope, lag).check()
+
+
+class _Recording:
+    def __init__(self, scope: Scope, lag: Lag) -> None:
+        self._scope = scope
+        self._lag = lag
+        self._parts: dict[int, dict[str, str]] = {}
+        self._copies: dict[int, str] = {}
+        self._device_copy = ""
+        self._previous: str | None = ""
+        self._opening_before: str | None = ""
+        self._openings: dict[int, SignedStatement[Opening] | None] = {}
+        self._boots: set[int] = set()
+        self._manifests: set[str] = set()
+        self._annotated = False
+        self._final = 0
+        self._first: Opening | None = None
+        self._last: Manifest | None = None
+        self._bytes = 0
+
+    def check(self) -> Size:
+        scope = self._scope
+        bad = scope.findings.bad
+        self._sort()
+        if not self._parts:
+            scope.say(Code.RECORDING_EMPTY, scope.folder, "nothing of this recording reached storage")
+        expected = 1
+        for segment in sorted(self._parts):
+            if segment > expected:
+                self._gap(expected, segment - 1)
+            self._check_segment(segment, last=segment == max(self._parts))
+            expected = segment + 1
+        self._check_missing()
+        self._check_copies()
+        if self._annotated:
+            verify_annotations(scope, self._manifests)
+        if self._parts:
+            self._check_end(max(self._parts))
+        if scope.findings.bad == bad and self._parts:
+            self._tell()
+        return Size(len(self._parts), self._bytes)
+
+    # -- rule 1 -------------------------------------------------------------------------------------------------------
+
+    def _sort(self) -> None:
+        """What is in the folder, by what it is."""
+        scope = self._scope
+        for entry in scope.tree.entries(scope.folder):
+            part, boot = layout.segment_part(entry.name), _BOOT_COPY.fullmatch(entry.name)
+            path = scope.path(entry.name)
+            if entry.name == layout.ANNOTATIONS and entry.kind is Kind.FOLDER:
+                self._annotated = True
+            elif entry.kind is not Kind.FILE:
+                scope.say(Code.FOREIGN_FILE, path, f"a {entry.kind.value} does not belong into a recording's folder")
+            elif part is not None and part[0] > 0 and entry.name == f"{part[0]:04d}.{part[1]}":
+                self._parts.setdefault(part[0], {})[part[1]] = entry.name
+            elif boot is not None:
+                self._copies[int(boot[1])] = entry.name
+            elif entry.name == layout.DEVICE:
+                self._device_copy = entry.name
+            elif entry.name.endswith(".unfinished"):
+                scope.say(Code.LEFTOVER, path, "the rest of a cut write; nothing counts on it")
+            else:
+                scope.say(Code.FOREIGN_FILE, path, "does not belong into a recording's folder: nothing signed names it")
+
+    def _check_copies(self) -> None:
+        scope = self._scope
+        if self._device_copy:
+            self._check_copy(self._device_copy, scope.authority.certificate, "the device certificate")
+        elif self._boots:
+            said = "the copy of the device certificate is missing"
+            scope.say(Code.CERTIFICATE_MISSING, scope.path(layout.DEVICE), said)
+        for boot, name in self._copies.items():
+            certificate = scope.authority.boot(boot)
+            if certificate is None:
+                said = f"is no certificate of a boot {boot} of this device"
+                scope.say(Code.CERTIFICATE_REFUSED, scope.path(name), said)
+            else:
+                self._check_copy(name, certificate.token.encode("ascii"), f"the certificate of boot {boot}")
+        for boot in sorted(self._boots - self._copies.keys()):
+            name = layout.boot_certificate(scope.recording, boot).rpartition("/")[2]
+            said = f"the copy of the certificate of boot {boot}, which signed here, is missing"
+            scope.say(Code.CERTIFICATE_MISSING, scope.path(name), said)
+
+    def _check_copy(self, name: str, expected: bytes, what: str) -> None:
+        path = self._scope.path(name)
+        try:
+            raw = self._scope.tree.read(path)
+        except StorageError as error:
+            self._scope.say(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+            return
+        if raw != expected:
+            self._scope.say(Code.CERTIFICATE_COPY_DIFFERS, path, f"is not {what}, of which it should be a copy")
+
+    # -- rule 2 -------------------------------------------------------------------------------------------------------
+
+    def _gap(self, first: int, last: int) -> None:
+        which = f"segment {first} is" if first == last else f"segments {first} to {last} are"
+        path = self._scope.path(f"{first:04d}.{_SEG}")
+        self._scope.say(Code.SEGMENT_MISSING, path, f"{which} missing")
+        self._previous = self._opening_before = None
+
+    def _check_segment(self, segment: int, *, last: bool) -> None:
+        scope, names = self._scope, self._parts[segment]
+        path = scope.path(names.get(_SEG, f"{segment:04d}.{_SEG}"))
+        story = self._story(segment)
+        opening = self._opening(segment)
+        manifest = read_statement(scope, names[_MANIFEST], MANIFEST, segment) if _MANIFEST in names else None
+        if self._final:
+            said = f"segment {segment} follows segment {self._final}, which was the recording's last one"
+            scope.say(Code.AFTER_FINAL, path, said)
+        self._check_statements(segment, opening, manifest)
+        closed = self._check_presence(segment, path, story, last=last)
+        if _SEG in names:
+            statements = Statements(
+                segment,
+                opening.value if opening else None,
+                manifest.value if manifest else None,
+                closed,
+                story.attestations,
+                opened_in_journal=story.opened is not None,
+                last=last,
+            )
+            self._bytes += verify_sealed(scope, path, statements)
+        self._check_journal(segment, story, opening, manifest)
+        # What does not follow a manifest that is not believed was told with that one.
+        self._previous = manifest.sha256 if manifest and manifest.value else None
+        self._opening_before = opening.sha256 if opening and opening.value else None
+        if manifest and manifest.value:
+            self._last = manifest.value
+            self._manifests.add(manifest.sha256)
+            self._boots.add(manifest.value.boot)
+        if opening and opening.value:
+            self._first = self._first or opening.value
+            self._boots.add(opening.value.boot)
+            self._vouch(opening.path, opening.value)
+
+    def _opening(self, segment: int) -> SignedStatement[Opening] | None:
+        """A segment's opening statement; None if there is none that can be read, which is told once."""
+        if segment not in self._openings:
+            name = self._parts.get(segment, {}).get(_OPENING)
+            self._openings[segment] = read_statement(self._scope, name, OPENING, segment) if name else None
+        return self._openings[segment]
+
+    def _left_open(self, segment: int) -> bool:
+        """True if the segment after it says, signed, that this one was interrupted and not closed when it began."""
+        following = self._opening(segment + 1)
+        return following is not None and following.value is not None and following.value.interrupted
+
+    def _vouch(self, path: str, opening: Opening) -> None:
+        try:
+            at_ns = utc_ns(opening.start.utc)
+        except EvidenceError as error:
+            self._scope.say(Code.STATEMENTS_CONTRADICT, path, f"it does not say when it began: {error}")
+            return
+        if opening.start.within_ms is not None:
+            self._scope.authority.vouched(opening.boot, at_ns)
+
+    def _story(self, segment: int) -> SegmentIndex:
+        recording = self._scope.story
+        return (recording.segments.get(segment) if recording else None) or SegmentIndex()
+
+    def _check_presence(self, segment: int, path: str, story: SegmentIndex, *, last: bool) -> bool:
+        """What is missing of a segment; True if it was closed, so that it can't be unfinished."""
+        scope, names = self._scope, self._parts[segment]
+        closed = _MANIFEST in names or story.closed is not None or not (last or self._left_open(segment))
+        if _OPENING not in names:
+            if _MANIFEST in names or story.opened is not None:
+                said = "the opening statement is missing"
+                scope.say(Code.OPENING_MISSING, scope.path(f"{segment:04d}.{_OPENING}"), said)
+            else:
+                said = "foreign: the camera signed no opening statement for it, and nothing else names it"
+                scope.say(Code.SEGMENT_FOREIGN, path, said)
+                return True
+        if _MANIFEST not in names and closed:
+            why = f"line of boot {story.closed_boot} says that it was closed" if story.closed else "it is not the last"
+            said = f"the manifest of segment {segment} is missing: {why}"
+            scope.say(Code.MANIFEST_MISSING, scope.path(f"{segment:04d}.{_MANIFEST}"), said)
+        return closed
+
+    def _check_statements(
+        self, segment: int, opening: SignedStatement[Opening] | None, manifest: SignedStatement[Manifest] | None
+    ) -> None:
+        scope = self._scope
+        for signed in (opening, manifest):
+            if signed is not None and signed.value is not None:
+                self._check_previous(segment, signed)
+        if manifest is None or manifest.value is None:
+            return
+        said = manifest.value
+        if opening is not None and opening.value is not None:
+            if said.opening != opening.sha256:
+                wrong = "it names another opening statement than the one that is there: one of the two was replaced"
+                scope.say(Code.STATEMENTS_CONTRADICT, manifest.path, wrong)
+            self._check_boots(opening.value.boot, said, manifest.path)
+        if said.final and said.ended not in ("stopped", "power_loss", "storage_full", "fault"):
+            wrong = f"it says that the recording ended with it, and that it ended by {said.ended}"
+            scope.say(Code.STATEMENTS_CONTRADICT, manifest.path, wrong)
+        if said.final:
+            self._final = segment
+
+    def _check_previous(self, segment: int, signed: SignedStatement[Opening] | SignedStatement[Manifest]) -> None:
+        assert signed.value is not None
+        interrupted = signed.value.interrupted
+        expected = self._opening_before if interrupted else self._previous
+        if expected is None:
+            return  # what it should follow is not believed, or not there: that was told
+        if signed.value.previous != expected or (interrupted and not expected):
+            what = "opening statement" if interrupted else "manifest"
+            before = f"the {what} of segment {segment - 1} as it stands" if expected else "nothing, as the first"
+            said = f"the chain is broken: it does not follow {before}"
+            self._scope.say(Code.CHAIN_BROKEN, signed.path, said)
+
+    def _check_boots(self, opened: int, manifest: Manifest, path: str) -> None:
+        """A later boot can only recover, and only a later boot can."""
+        if manifest.boot == opened and not manifest.recovered:
+            return
+        if manifest.boot > opened and manifest.recovered:
+            return
+        said = f"opened by boot {opened}, closed by boot {manifest.boot} "
+        said += "as a recovery" if manifest.recovered else "as if it had written it"
+        self._scope.say(Code.FINISHED_BY_ANOTHER_HAND, path, said)
+
+    # -- rule 4 -------------------------------------------------------------------------------------------------------
+
+    def _check_journal(
+        self,
+        segment: int,
+        story: SegmentIndex,
+        opening: SignedStatement[Opening] | None,
+        manifest: SignedStatement[Manifest] | None,
+    ) -> None:
+        if self._scope.journal is None:
+            return
+        if opening is not None and opening.value is not None:
+            self._check_opened(opening, opening.value, story, manifest)
+        if manifest is not None and manifest.value is not None:
+            self._check_closed(segment, manifest, manifest.value, story)
+
+    def _check_opened(
+        self,
+        opening: SignedStatement[Opening],
+        value: Opening,
+        story: SegmentIndex,
+        manifest: SignedStatement[Manifest] | None,
+    ) -> None:
+        if story.opened is None:
+            own = manifest is not None and manifest.value is not None and manifest.value.boot == value.boot
+            self._lag.openings[value.boot] += 1
+            self._unnamed(opening.path, value.boot, allowed=not own and self._lag.openings[value.boot] == 1)
+        elif (story.opened.opening, story.opened_boot) != (opening.sha256, value.boot):
+            said = "the journal names another opening statement for this segment"
+            self._scope.say(Code.JOURNAL_CONTRADICTS, opening.path, said)
+
+    def _check_closed(
+        self, segment: int, manifest: SignedStatement[Manifest], value: Manifest, story: SegmentIndex
+    ) -> None:
+        closed = story.closed
+        if closed is None:
+            if not value.recovered:
+                self._lag.manifests[value.boot] += 1
+            last = segment == max(self._parts) or value.recovered or self._later_boot(segment, value.boot)
+            self._unnamed(manifest.path, value.boot, allowed=last and self._lag.manifests[value.boot] <= 1)
+            return
+        same = (closed.manifest, closed.ended, story.closed_boot) == (manifest.sha256, value.ended, value.boot)
+        if isinstance(closed, SegmentRecovered):
+            torn = value.bytes - value.whole_bytes
+            same = same and value.recovered and (closed.whole_bytes, closed.torn_bytes) == (value.whole_bytes, torn)
+        else:
+            same = same and closed.final == value.final
+        if not same:
+            said = "the journal names another manifest for this segment, or says something else of it"
+            self._scope.say(Code.JOURNAL_CONTRADICTS, manifest.path, said)
+
+    def _later_boot(self, segment: int, boot: int) -> bool:
+        """True if what follows a segment is not by the same boot: then the boot may have ended with it."""
+        following = self._story(segment + 1)
+        return following.opened is None or following.opened_boot > boot
+
+    def _unnamed(self, path: str, boot: int, *, allowed: bool) -> None:
+        """A boot signed something that no line names."""
+        assert self._scope.journal is not None
+        journal = self._scope.journal.boots.get(boot)
+        if journal is None:
+            newest = max(self._scope.journal.boots, default=0)
+            if boot > newest:  # a gap between two boots' files was told
+                self._lag.missing.add(boot)
+            return
+        if journal.shut_down:
+            said = f"boot {boot} signed it, but its journal, which ends in order, does not name it"
+            self._scope.say(Code.JOURNAL_CONTRADICTS, path, said)
+        elif allowed:
+            said = f"boot {boot} signed it, and lost power (or goes on) before its journal could name it"
+            self._scope.say(Code.JOURNAL_BEHIND, path, said)
+        else:
+            said = (
+                f"boot {boot} signed it, but its journal ends with line {journal.last}, before that: lines were cut off"
+            )
+            self._scope.say(Code.JOURNAL_TRUNCATED, path, said)
+
+    def _check_missing(self) -> None:
+        """What the journal names and the folder lacks."""
+        scope, story = self._scope, self._scope.story
+        for segment in self._parts:
+            self._check_missing_file(segment)
+        for segment in sorted(story.segments) if story else ():
+            if segment > max(self._parts, default=0):
+                path = scope.path(f"{segment:04d}.{_SEG}")
+                scope.say(Code.SEGMENT_MISSING, path, f"segment {segment}, which the journal names, is missing")
+        if story is None and scope.journal is not None and self._parts and self._first is None:
+            said = "no line of the journal names this recording, and nothing in it is signed by this camera"
+            scope.say(Code.RECORDING_UNNAMED, scope.folder, said)
+
+    def _check_missing_file(self, segment: int) -> None:
+        """A segment of which there are statements only."""
+        scope, names = self._scope, self._parts[segment]
+        if _SEG in names:
+            return
+        path = scope.path(f"{segment:04d}.{_SEG}")
+        story = self._story(segment)
+        if story.attestations.last:
+            said = f"the sealed file is missing, of which {story.attestations.last:,} bytes were attested on storage"
+            scope.say(Code.SEGMENT_MISSING, path, said)
+        elif _MANIFEST in names:
+            self._check_empty(segment, path)
+        elif story.closed is None:
+            scope.say(Code.UNFINISHED, path, "not finished: opened, and nothing of it has reached storage yet")
+        else:
+            scope.say(Code.SEGMENT_MISSING, path, "the sealed file is missing")
+
+    def _check_empty(self, segment: int, path: str) -> None:
+        signed = read_statement(self._scope, self._parts[segment][_MANIFEST], MANIFEST, segment)
+        if signed is not None and signed.value is not None and signed.value.bytes == 0:
+            said = "the power was lost before its first byte: its manifest counts none"
+            self._scope.say(Code.SEGMENT_EMPTY, path, said)
+        else:
+            self._scope.say(Code.SEGMENT_MISSING, path, "the sealed file is missing")
+
+    # -- rule 3 -------------------------------------------------------------------------------------------------------
+
+    def _check_end(self, segment: int) -> None:
+        scope, last = self._scope, self._last
+        if last is None or last.segment != segment:
+            return  # unfinished, missing or altered: told
+        path = scope.path(f"{segment:04d}.{_MANIFEST}")
+        if scope.journal is None:
+            if not last.final:
+                said = (
+                    "what is here does not end the recording, and without the journal nobody can tell what is missing"
+                )
+                scope.say(Code.RECORDING_NOT_FINAL, path, said)
+        elif last.final:
+            self._check_grant(last, path)
+        else:
+            self._explain(last, path)
+
+    def _check_grant(self, last: Manifest, path: str) -> None:
+        """A recording that was ended: the journal says by which request, or was cut off just before it could."""
+        assert self._scope.journal is not None
+        story, boot = self._scope.story, self._scope.journal.boots.get(last.boot)
+        if boot is None or (story is not None and (story.ended_line or story.continued_by)):
+            return
+        if not boot.shut_down and boot.grants.may_end(last.recording) and not last.recovered:
+            said = f"ended by a stop that boot {boot.boot} granted; it lost power before its journal could say so"
+            self._scope.say(Code.JOURNAL_BEHIND, path, said)
+        else:
+            said = "its last segment says that it was ended, but no line of the journal does"
+            self._scope.say(Code.ENDED_WITHOUT_GRANT, path, said)
+
+    def _explain(self, last: Manifest, path: str) -> None:
+        """A recording whose last segment does not end it."""
+        scope, story = self._scope, self._scope.story
+        assert scope.journal is not None
+        if story is None:
+            return  # told where its statements are not named
+        if story.ended_line:
+            why = f"line {story.ended_line} ends it; its last segment was closed before that, or by recovery"
+        elif story.continued_by:
+            why = f"it was not resumed, because recording {story.continued_by} had begun"
+        elif passed := self._passed_over(last, scope.journal.boots):
+            said = f"nothing ends it, and boot {passed} did not go on with it: segments or journal lines are missing"
+            scope.say(Code.RECORDING_NOT_FINAL, path, said)
+            return
+        elif last.ended in _CUT_OFF or not scope.journal.boots.get(last.boot, BootIndex(0)).shut_down:
+            why = (
+                f"no stop ends it yet: it was last heard of at line {story.last_line}, and goes on with the next start"
+            )
+        else:
+            said = f"nothing ends it, and its last segment says that another follows ({last.ended}): that is missing"
+            scope.say(Code.RECORDING_NOT_FINAL, path, said)
+            return
+        scope.say(Code.RECORDING_OPEN_END, path, f"has no final segment: {why}")
+
+    def _passed_over(self, last: Manifest, boots: dict[int, BootIndex]) -> int:
+        """A later boot that ended in order and had nothing to do with this recording; 0 if there is none."""
+        story = self._scope.story
+        went_on = set(story.boots) if story else set()
+        later = (b.boot for b in boots.values() if b.boot > last.boot and b.shut_down and b.boot not in went_on)
+        return min(later, default=0)
+
+    # -- what is fine -------------------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        first, last = self._first, self._last
+        time = f" from {first.start.utc} ({_provenance(first.start.clock, first.start.within_ms)})" if first else ""
+        if last is not None and last.stop is not None:
+            time += f" to {last.stop.utc} ({_provenance(last.stop.clock, last.stop.within_ms)})"
+        boots = "boot " if len(self._boots) == 1 else "boots "
+        boots += ", ".join(map(str, sorted(self._boots)))
+        segments = number(len(self._parts), "segment")
+        said = f"{segments}, {number(self._bytes, 'byte')}{time}, signed by {boots}: intact, in order, none missing"
+        self._scope.say(Code.RECORDING_INTACT, self._scope.folder, said)
+
+
+def _provenance(clock: str, within_ms: int | None) -> str:
+    return f"{clock}, within {within_ms} ms" if within_ms is not None else f"{clock}, not vouched for"

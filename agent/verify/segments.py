@@ -1,0 +1,270 @@
+"""Checks one segment: its sealed file against all that was signed about it.
+
+The rules, in order:
+1. The sealed file begins with the header that the opening statement signs; its encryption context says the same as the
+   statement. Another header is another hand's.
+2. Each attestation in the journal, and the manifest, name a length and a hash: the file's first bytes have it. A file
+   shorter than what was attested was altered, not cut: those bytes were on storage.
+3. A segment that its own boot closed is whole, final frame and all. One that was closed later, or by a storage fault,
+   is what the manifest counts; what follows its last attestation is named: nobody who wrote it vouches for it.
+4. A segment without a manifest is not finished. That is no alteration, but can still become one without a trace.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.errors import StorageError
+from agent.evidence.manifest import Manifest, Opening
+from agent.verify.findings import Code, number
+from agent.verify.journal_index import Attestations
+from agent.verify.sealed_file import Mark, SealedFile, examine
+from agent.verify.statements import Scope
+
+MUCH = 2 << 20
+"""Bytes that may always follow the last attestation: what goes to storage under one sync, twice."""
+USUAL = 10
+"""Times the most that ever lay between two attestations of the same segment: some ten seconds of it."""
+ENOUGH = 5
+"""Attestations, one a second, from which on what lay between them says what is usual."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """What is signed about a segment, as far as it is believed.
+
+    Attributes:
+        closed: It has a manifest, believed or not, or must have had one.
+        opened_in_journal: The journal names the opening statement.
+        last: No segment follows it.
+    """
+
+    segment: int
+    opening: Opening | None
+    manifest: Manifest | None
+    closed: bool
+    attestations: Attestations
+    opened_in_journal: bool
+    last: bool = True
+
+
+def verify_sealed(scope: Scope, path: str, said: Statements) -> int:
+    """The sealed file at `path`; gives back its size in bytes."""
+    try:
+        with scope.tree.open(path) as stream:
+            seen = examine(stream, _marks(said))
+    except StorageError as error:
+        scope.say(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+        return 0
+    bad = scope.findings.bad
+    if said.opening is not None and seen.header is not None and _check_header(scope, path, said.opening, seen):
+        _check_context(scope, path, said, seen)
+    if scope.findings.bad == bad:
+        _check_bytes(scope, path, said, seen)
+    if scope.findings.bad == bad and said.manifest is not None:
+        _check_structure(scope, path, said.manifest, seen)
+    if not said.closed:
+        scope.say(Code.UNFINISHED, path, _unfinished(said, seen))
+    if not said.closed or (said.manifest is not None and said.manifest.recovered):
+        _check_tail(scope, path, said, seen)
+    if scope.findings.bad == bad and said.manifest is not None:
+        _tell(scope, path, said.manifest, seen, len(said.attestations))
+    return seen.size
+
+
+def _marks(said: Statements) -> Iterator[Mark]:
+    for size, line, digest in said.attestations:
+        yield Mark(size, line, digest)
+    if said.manifest is not None and said.manifest.bytes >= said.attestations.last:
+        try:
+            yield Mark(said.manifest.bytes, 0, bytes.fromhex(said.manifest.sha256))
+        except ValueError:
+            return  # no hash at all: the comparison of the whole file tells
+
+
+# -- rule 1 -----------------------------------------------------------------------------------------------------------
+
+
+def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -> bool:
+    """Whether it is the header that was signed; only then what it says counts."""
+    assert seen.header is not None
+    if seen.header_sha256 != opening.header:
+        context = seen.header.context
+        whose = f"segment {context.get('segment')} of recording {context.get('recording')}"
+        said = (
+            "it does not begin with the header that the camera signed before the first byte: it was sealed by another "
+            f"hand, or its header was altered (it says that it is {whose})"
+        )
+        scope.say(Code.SEGMENT_FORGED, path, said)
+        return False
+    expected = {
+        "bwc-format": opening.format,
+        "agency": opening.agency,
+        "device": opening.device,
+        "recording": opening.recording,
+        "segment": str(opening.segment),
+        "recipients": opening.recipients,
+        "policy": opening.policy,
+    }
+    context = {name: value for name, value in seen.header.context.items() if name != "journal"}
+    if context != expected or seen.header.frame_length != opening.frame_length:
+        scope.say(Code.STATEMENTS_CONTRADICT, path, "its header says something else than its opening statement")
+    return True
+
+
+def _check_context(scope: Scope, path: str, said: Statements, seen: SealedFile) -> None:
+    """What the header says beyond the opening statement: where the journal stood, and who can open it."""
+    assert seen.header is not None
+    head = seen.header.context.get("journal", "")
+    if head and scope.journal is not None and said.opened_in_journal and not scope.journal.has_line(head):
+        scope.say(Code.JOURNAL_CONTRADICTS, path, "it names a journal line that is not in the journal")
+    if said.segment != 1:
+        return
+    trust = scope.authority.trust
+    listed = {entry.kid for entry in trust.recipient_keys}
+    unlisted = sum(not _is_listed(key.provider_info, listed) for key in seen.header.recipients)
+    if unlisted:
+        said_so = f"{number(unlisted, 'key')} that can open it are not in the trust document of {trust.agency}"
+        scope.say(Code.RECIPIENTS_UNLISTED, path, f"{said_so}: an older or a newer one may list them")
+
+
+def _is_listed(kid: bytes, listed: set[str]) -> bool:
+    return kid.decode("ascii", "replace") in listed
+
+
+# -- rule 2 -----------------------------------------------------------------------------------------------------------
+
+
+def _check_bytes(scope: Scope, path: str, said: Statements, seen: SealedFile) -> None:
+    attested = said.attestations.last
+    manifest = said.manifest
+    if seen.size < attested or (manifest is not None and manifest.bytes < attested):
+        already = manifest is not None and manifest.bytes < attested
+        when = f", as there were when boot {manifest.boot} closed it" if manifest is not None and already else ""
+        scope.say(
+            Code.CUT_BELOW_ATTESTED,
+            path,
+            f"altered after it was attested: the journal attests {attested:,} bytes on storage, of which "
+            f"{min(seen.size, attested):,} are left{when}",
+        )
+    elif seen.differs is not None:
+        by = f"line {seen.differs.line} of the journal attests" if seen.differs.line else "its manifest counts"
+        scope.say(
+            Code.SEGMENT_ALTERED,
+            path,
+            f"altered: bytes {seen.agrees_to:,} to {seen.differs.size:,} are not those that {by}",
+        )
+    elif manifest is not None:
+        _check_length(scope, path, manifest, seen)
+
+
+def _check_length(scope: Scope, path: str, manifest: Manifest, seen: SealedFile) -> None:
+    if manifest.unread_bytes:
+        said = (
+            f"lengthened by another hand before boot {manifest.boot} closed it: the file was "
+            f"{number(manifest.unread_bytes, 'byte')} longer than what recovery reads at the most, {manifest.bytes:,}"
+        )
+        scope.say(Code.SEGMENT_EXTENDED, path, said)
+    elif seen.size < manifest.bytes:
+        missing = manifest.bytes - seen.size
+        said = (
+            f"cut after it was closed: its manifest counts {manifest.bytes:,} bytes, the last {missing:,} are missing"
+        )
+        scope.say(Code.SEGMENT_CUT, path, said)
+    elif seen.size > manifest.bytes:
+        added = number(seen.size - manifest.bytes, "byte")
+        said = f"{added} were added by another hand after it was closed; the {manifest.bytes:,} before them are intact"
+        scope.say(Code.SEGMENT_EXTENDED, path, said)
+    elif seen.sha256 != manifest.sha256:
+        scope.say(Code.SEGMENT_ALTERED, path, "altered: it has another hash than its manifest names")
+
+
+# -- rule 3 -----------------------------------------------------------------------------------------------------------
+
+
+def _check_structure(scope: Scope, path: str, manifest: Manifest, seen: SealedFile) -> None:
+    """What the manifest says of the sealed message, whose bytes are those that it counts."""
+    if (manifest.whole_frames, manifest.whole_bytes) != (seen.whole_frames, seen.whole_bytes):
+        scope.say(
+            Code.STATEMENTS_CONTRADICT,
+            path,
+            f"its manifest counts {manifest.whole_frames:,} whole frames in {manifest.whole_bytes:,} bytes, it has "
+            f"{seen.whole_frames:,} in {seen.whole_bytes:,}",
+        )
+    in_order = bool(manifest.written)
+    if in_order and (manifest.recovered or not seen.final or seen.whole_bytes != seen.size):
+        scope.say(
+            Code.STATEMENTS_CONTRADICT, path, "its manifest says that it was closed in order, but it is not whole"
+        )
+
+
+def _check_tail(scope: Scope, path: str, said: Statements, seen: SealedFile) -> None:
+    """What follows the last attestation of a segment that the boot that wrote it did not close."""
+    attested = said.attestations.last
+    if scope.journal is None and said.manifest is not None:
+        attested = said.manifest.attested_bytes
+    tail = seen.size - attested
+    if tail <= 0:
+        return
+    final = ", and hold a final frame although that boot never closed it" if seen.final else ""
+    scope.say(
+        Code.UNATTESTED_TAIL,
+        path,
+        f"the last {number(tail, 'byte')} of {seen.size:,} follow the last attestation{final}: whoever wrote them does "
+        "not vouch for them, and only opening them with a key tells whether the camera did",
+    )
+    usual = max(MUCH, USUAL * said.attestations.widest)
+    if len(said.attestations) >= ENOUGH and tail > usual:
+        scope.say(
+            Code.FINISHED_BY_ANOTHER_HAND,
+            path,
+            f"its unattested tail of {tail:,} bytes is longer than a recorder leaves (here at most {usual:,}): frames "
+            "were added by another hand, or storage had stalled for long",
+        )
+
+
+# -- rule 4 and what is fine ------------------------------------------------------------------------------------------
+
+
+def _unfinished(said: Statements, seen: SealedFile) -> str:
+    attested = f"{said.attestations.last:,} of them attested" if len(said.attestations) else "none of them attested"
+    torn = seen.size - seen.whole_bytes
+    end = "with a final frame" if seen.final else f"cut within a frame, {torn:,} bytes of it" if torn else "open"
+    why = "The recorder is still writing it, or the power was lost and the recorder has not run since"
+    if not said.last:
+        why = "The power was lost, the recording went on at once, and recovery has not closed this one yet"
+    return (
+        f"not finished: {number(seen.size, 'byte')} {attested}, {number(seen.whole_frames, 'whole frame')}, {end}; no "
+        f"manifest closes it. {why}"
+    )
+
+
+def _tell(scope: Scope, path: str, manifest: Manifest, seen: SealedFile, attestations: int) -> None:
+    torn = seen.size - seen.whole_bytes
+    whole = f"{number(seen.size, 'byte')}, {number(seen.whole_frames, 'whole frame')}"
+    if torn:
+        whole += f", {number(torn, 'byte')} of a torn one"
+    agree = f", {number(attestations, 'attestation')} agree" if attestations else ""
+    if manifest.lost_packets:
+        lost = f"{number(manifest.lost_packets, 'packet')} fell out of memory before storage took them"
+        scope.say(Code.PACKETS_LOST, path, f"the recorder itself says that {lost}")
+    gaps = f", {number(len(manifest.gaps), 'gap')} of its source stated" if manifest.gaps else ""
+    ended = f"{_words(manifest.ended)}{gaps}"
+    if manifest.recovered:
+        said = f"cut by {ended}, and closed by boot {manifest.boot} as it was found: {whole}{agree}"
+        scope.say(Code.SEGMENT_RECOVERED, path, said)
+    else:
+        scope.say(Code.SEGMENT_INTACT, path, f"intact: {whole}{agree}; ended by {ended}")
+
+
+_ENDED = {
+    "rolled": "the next segment",
+    "stopped": "a stop",
+    "interrupted": "the end of the process",
+    "power_loss": "a loss of power",
+    "storage_full": "full storage",
+    "fault": "a fault",
+}
+
+
+def _words(ended: str) -> str:
+    return _ENDED.get(ended, ended)

@@ -1,0 +1,100 @@
+"""Notices that a recording ran by the journal while nothing of it reached storage, and nothing says why.
+
+While a recording runs, its open segment is attested about once a second. It is not while pictures are withheld, while
+the camera delivers none, or while storage refuses; each of these is journalled. A writer that is blocked, by a file
+that somebody made to block it, says nothing: then the journal goes on, signed once a minute, and attests nothing.
+
+The time counts from the last sign of writing to the last line but one, so that storage that hung, and the journal with
+it, has its chance to say so in the next line.
+"""
+
+from dataclasses import dataclass
+
+from agent.errors import EvidenceError
+from agent.journal import entries
+from agent.journal.format import CHECKPOINT_TYPE, Line, checkpoint_payload
+from agent.keys import jws
+
+MOST_US = 45_000_000
+"""Microseconds without a sign of writing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Nothing of a recording reached storage for `us` microseconds before line `line`."""
+
+    recording: str
+    line: int
+    us: int
+
+
+class Stalls:
+    """Follows the lines of one boot."""
+
+    def __init__(self) -> None:
+        self._recording = ""
+        self._written_us = 0
+        self._before: Line | None = None
+        self._excuses: set[str] = set()
+        self._told = False
+        self._place = ("", 0, 0)
+
+    def follow(self, line: Line) -> Stall | None:
+        """The next line; a stall, once, if it has become one by the line before."""
+        sign = self._sign(line)
+        stall = None if sign else self._stall()
+        if sign or self._excuses:
+            self._written_us, self._told = line.mono_us, False
+        self._before = line
+        return stall
+
+    def finish(self) -> Stall | None:
+        """There are no more lines."""
+        return self._stall()
+
+    def _stall(self) -> Stall | None:
+        if not self._recording or self._excuses or self._told or self._before is None:
+            return None
+        us = self._before.mono_us - self._written_us
+        if us <= MOST_US:
+            return None
+        self._told = True
+        return Stall(self._recording, self._before.n, us)
+
+    def _sign(self, line: Line) -> bool:
+        """True if the line says that something was written, or why not."""
+        match line.entry:
+            case entries.RecordingStarted() as entry:
+                self._recording = entry.recording
+            case entries.RecordingEnded():
+                self._recording = ""
+            case entries.Withheld() as entry if "video" in entry.kinds:
+                self._excuses.add("withheld")
+            case entries.Released():
+                self._excuses.discard("withheld")
+            case entries.SourceFailed() as entry if entry.track != "audio":
+                self._excuses.add("source")
+            case entries.SourceGap() as entry if entry.track != "audio":
+                self._excuses.discard("source")
+            case entries.StorageFailed():
+                self._excuses.add("storage")
+            case entries.StorageBack():
+                self._excuses.discard("storage")
+            case entries.Checkpoint() as entry:
+                return self._attests(entry)
+            case entries.SegmentOpened() | entries.SegmentClosed() | entries.SlowSync() | entries.PacketsLost():
+                return True
+            case _:
+                return False
+        return True
+
+    def _attests(self, entry: entries.Checkpoint) -> bool:
+        """True if it attests other bytes than the one before; whether it is signed, others check."""
+        try:
+            payload = checkpoint_payload(jws.peek(entry.jws, CHECKPOINT_TYPE))
+        except EvidenceError:
+            return False
+        place = (payload.recording, payload.segment, payload.bytes)
+        more = bool(payload.recording) and place != self._place
+        self._place = place
+        return more
