@@ -152,8 +152,18 @@ def test_bytes_after_the_final_frame_are_ignored(sdk: Sdk, segment: Segment) -> 
 
 # -- altered ----------------------------------------------------------------------------------------------------------
 
-HEADER = ("version", "suite", "message id", "context", "hpke key", "rsa key", "content type", "frame length")
-HEADER += ("commitment", "header tag")
+HEADER = (
+    "version",
+    "suite",
+    "message id",
+    "context",
+    "hpke key",
+    "rsa key",
+    "content type",
+    "frame length",
+    "commitment",
+    "header tag",
+)
 FRAMES = {
     "frame number": 1,
     "IV": 1,
