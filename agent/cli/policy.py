@@ -11,10 +11,11 @@ import typer
 from agent import output
 
 if TYPE_CHECKING:
+    from agent.domain.decision import Decision
     from agent.domain.limits import Limits
     from agent.policy.bundle import Trigger
     from agent.policy.cases import Failure
-    from agent.policy.engine import Decision, Engine
+    from agent.policy.engine import Engine
     from agent.policy.packs import Pack
     from agent.policy.terms import Terms
 

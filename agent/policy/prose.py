@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from agent.domain.decision import Decision
 from agent.policy import explain
-from agent.policy.engine import UNKNOWN_SITUATION, UNKNOWN_SITUATION_SOURCE, Decision, Engine
+from agent.policy.engine import UNKNOWN_SITUATION, UNKNOWN_SITUATION_SOURCE, Engine
 from agent.policy.packs import Pack, Rule
 from agent.policy.request import Request
 from agent.policy.syntax import to_text

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from agent.clock import NS, US
 from agent.core.indicator.signals import Signal
 from agent.core.recording import commands, events, suppression
 from agent.core.recording.commands import Command
 from agent.core.recording.state import Pending, PostRoll, State, frozen
+from agent.domain.decision import Decision
 from agent.evidence.details import Details
 from agent.journal import entries
 from agent.policy.obligations import FLAG_FOR_REVIEW
@@ -27,6 +29,13 @@ _PROMPTS = {
 _RECORDING_ONLY = frozenset({events.Action.STOP_RECORDING, events.Action.PRIVACY_PAUSE, events.Action.MUTE})
 
 Step = tuple[State, list[Command]]
+
+
+class Decider(Protocol):
+    """What decides requests, such as `agent.policy.engine.Engine`."""
+
+    def decide(self, request: Request) -> Decision:
+        """The decision. Never raises: what is wrong with a request is a denial that names it."""
 
 
 def request_action(state: State, event: events.ActionRequested) -> Step:
@@ -50,6 +59,29 @@ def request_action(state: State, event: events.ActionRequested) -> Step:
     pending = Pending(event, known, state.recording, state.context)
     state = replace(state, pending=frozen({**state.pending, number: pending}))
     return state, [entry, commands.Decide(number, request, event.at_ns)]
+
+
+def answer(decider: Decider, digest: str, command: commands.Decide) -> events.Decided:
+    """Have a request decided: on the device, and again in a replay of the journal.
+
+    Args:
+        decider: The policy in force.
+        digest: SHA-256 that names it.
+        command: The request.
+    """
+    decision = decider.decide(command.request)
+    return events.Decided(
+        at_ns=command.at_ns,
+        request=command.number,
+        allowed=decision.allow,
+        policy=digest,
+        rules=decision.rules,
+        obligations=decision.obligations,
+        missing=decision.missing,
+        unknown=decision.unknown,
+        declared_only=decision.declared_only,
+        error=decision.error,
+    )
 
 
 def _without_request(state: State, request: int) -> State:

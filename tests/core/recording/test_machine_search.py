@@ -22,8 +22,8 @@ import pytest
 
 from agent.clock import NS
 from agent.core.recording import commands, events, machine
+from agent.core.recording.requests import answer
 from agent.core.recording.state import State
-from agent.decisions.answer import answer
 from agent.domain.limits import Limits
 from agent.domain.policy_settings import PolicySettings
 from agent.policy.analysis import witness
