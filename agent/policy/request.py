@@ -87,7 +87,7 @@ class Request:
     def record(self) -> dict[str, Any]:
         """It as JSON, with provenance; for the journal. `from_record` reads it back."""
         facts = {
-            name: {"value": _plain(fact.value), "provenance": str(fact.provenance)}
+            name: {"value": plain(fact.value), "provenance": str(fact.provenance)}
             for name, fact in sorted(self.facts.items())
         }
         return {"principal": self.principal, "action": self.action, "facts": facts}
@@ -361,7 +361,7 @@ def _like(value: object, choices: tuple[str, ...]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _plain(value: object) -> Json:
+def plain(value: object) -> Json:
     if isinstance(value, Authorization):
         return {"type": value.type, "rank": value.rank, "signed": value.signed, "expires_in_s": value.expires_in_s}
     if isinstance(value, set | frozenset | tuple):
