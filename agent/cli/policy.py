@@ -12,8 +12,8 @@ import typer
 from agent import output
 
 if TYPE_CHECKING:
-    from agent.domain.limits import Limits
     from agent.domain.layout import Layout
+    from agent.domain.limits import Limits
     from agent.policy.bundle import Bundle, Trigger
     from agent.policy.cases import Failure
     from agent.policy.engine import Decision, Engine
@@ -221,7 +221,6 @@ def sign(
     table, triggers, limits, device = _settings(settings)
     name, text = _named_text(pack)
     gestures = _gestures(name, layout, table)
-    found = reaches(_loaded(name, text, table, triggers), gestures)
     uri = key if ":" in key else f"file:{key}"
     path = Path(uri.partition(":")[2])
     secret = output.ask_secret("Passphrase") if path.is_file() and needs_passphrase(path) else None
@@ -239,6 +238,7 @@ def sign(
         limits=limits,
         device=device,
     )
+    found = reaches(_loaded(name, text, table, triggers), gestures)
     write_new(target, token.encode("ascii"), 0o644)
     for warning in reach_warnings(found):
         output.warn(f"WARNING: {warning}")

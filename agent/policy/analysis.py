@@ -64,8 +64,8 @@ class Search:
         rule_id: Whose goals they are, for an error's text.
         principal: Who asks.
         goals: Conditions, guarded or not (`guards`).
-        choices: The values to try, in order, by attribute; for an attribute that is left out all that the conditions can
-            tell apart.
+        choices: The values to try, in order, by attribute; all that the conditions can tell apart for one that is left
+            out.
     """
 
     def __init__(

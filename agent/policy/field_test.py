@@ -1,4 +1,4 @@
-"""What `bwc-agent policy test` says of a camera: which gestures reach each permit, and each case that the rules allow."""
+"""What `bwc-agent policy test` says of a camera: which gestures reach each permit and each case that is allowed."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

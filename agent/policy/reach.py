@@ -17,7 +17,7 @@ What is found is put to Cedar as a request in the field, and has to be granted t
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -29,7 +29,17 @@ from agent.errors import PolicyError
 from agent.policy.analysis import Goal, Search
 from agent.policy.engine import Engine
 from agent.policy.packs import Pack, Rule
-from agent.policy.request import Authorization, Fact, Request, Value, parse_declarations, resolve
+from agent.policy.request import (
+    KEY_SWITCH,
+    Authorization,
+    Fact,
+    Request,
+    Value,
+    merge_declarations,
+    parse_declarations,
+    resolve,
+    says_concluded,
+)
 from agent.policy.schema import ATTRIBUTES, FACTS, PARAMETERS, Kind, Provenance, Vocabulary
 from agent.policy.syntax import reads
 
@@ -37,9 +47,6 @@ MOST_GESTURES = 3
 """Declaring gestures before one request; nobody does more under stress."""
 
 WEARER = "wearer"
-KEY_SWITCH = Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=60)
-"""What a turned key switch counts as: somebody with the key is there, and signed nothing."""
-
 BROUGHT: Mapping[str, str] = MappingProxyType(
     {
         "triggers_active": "the trigger lines",
@@ -301,7 +308,7 @@ class Reacher:
         unknown = frozenset(FACTS) - declarable - BROUGHT.keys()
         found = search.run({"unknown": unknown})
         if found is not None:
-            needed = {name: value for name, value in found.items() if name in declarable}
+            needed = _fewest(search, {name: value for name, value in found.items() if name in declarable})
             attributes = tuple(sorted(needed))
             return Reach(
                 rule, action, obstacle=Obstacle.NO_GESTURE, attributes=attributes, suggestion=declaration(needed)
@@ -336,11 +343,6 @@ def request_of(action: str, declared: Mapping[str, Value], measured: Mapping[str
     return Request(WEARER, action, facts)
 
 
-def says_concluded(declared: Mapping[str, Value]) -> bool:
-    """True if the wearer has said, in either of the words there are for it, that the encounter is over."""
-    return declared.get("encounter_state") == "concluded" or declared.get("reason_code") == "encounter_concluded"
-
-
 def counts(name: str, action: str) -> bool:
     """True if a declaration of this attribute counts for this action: a declared place counts for no power-off."""
     return not (action == "PowerOff" and name == "location_class")
@@ -367,14 +369,22 @@ def effort(pattern: Pattern) -> tuple[int, int, int, tuple[str, ...]]:
     return (pattern.kind is not PatternKind.PRESS) + 2 * pattern.chord, pattern.presses, pattern.hold_ms, pattern.lines
 
 
-def _declared(said: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
-    """What is declared after several gestures, as the recorder's core merges it."""
-    merged: dict[str, Value] = {}
+def _declared(said: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
+    """What is declared after several gestures."""
+    declared: dict[str, Value] = {}
     for values in said:
-        for name, value in values.items():
-            before = merged.get(name)
-            merged[name] = before | value if isinstance(before, frozenset) and isinstance(value, frozenset) else value
-    return merged
+        declared = merge_declarations(declared, values)
+    return declared
+
+
+def _fewest(search: Search, declared: Mapping[str, Value]) -> dict[str, Value]:
+    """Declared values without those that a permit can do without."""
+    needed = dict(declared)
+    for name in declared:
+        fewer = {other: value for other, value in needed.items() if other != name}
+        if search.run({**fewer, "unknown": frozenset(FACTS) - fewer.keys() - BROUGHT.keys()}) is not None:
+            needed = fewer
+    return needed
 
 
 def _agrees(said: Mapping[str, Value], facts: Mapping[str, Value]) -> bool:
