@@ -5,7 +5,7 @@ All of it in the control thread; only `stumbled` may be called from any.
 
 from collections.abc import Callable
 
-from agent.clock import Clocks
+from agent.clock import MS, Clocks
 from agent.core.recording import commands, events
 from agent.core.recording.state import State, background
 from agent.decisions.interface import Policy
@@ -22,7 +22,6 @@ from agent.recorder.writing.journal_writer import JournalWriter
 from agent.recorder.writing.recovery import Recovery
 from agent.recorder.writing.writer import Writer
 
-MS = 1_000_000
 MOST_STUMBLES = 64
 """Kinds of mistakes that are journalled: some texts hold a number, and are new each time."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from agent import __version__
-from agent.clock import NS, Clocks
+from agent.clock import MS, NS, Clocks
 from agent.core.inputs.inputs import Inputs
 from agent.core.recording import commands, events
 from agent.core.recording.state import State
@@ -27,7 +27,7 @@ from agent.recorder.boot import CurrentBoot, DeviceIdentity
 from agent.recorder.classifications import Classifications
 from agent.recorder.clock_watch import ClockWatch
 from agent.recorder.control import Control
-from agent.recorder.effects import MS, RecorderEffects
+from agent.recorder.effects import RecorderEffects
 from agent.recorder.feed import Feed
 from agent.recorder.free_space import FreeSpace
 from agent.recorder.interface import Options, Signals
