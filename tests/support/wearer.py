@@ -8,7 +8,7 @@ from agent.clock import NS
 from agent.core.indicator.signals import Signal
 from agent.core.inputs.events import Gesture
 from agent.core.inputs.inputs import Inputs
-from agent.core.inputs.lines import ButtonLine
+from agent.core.inputs.lines import MS, ButtonLine
 from agent.core.recording import commands, events, machine
 from agent.core.recording.state import Mode, State
 from agent.decisions.answer import answer
@@ -20,7 +20,7 @@ from agent.policy.engine import Engine
 from agent.policy.packs import Pack
 from agent.policy.request import Authorization
 from agent.recorder.control import asked_by
-from tests.support.hands import MS, Bounce, press, run
+from tests.support.hands import Bounce, press, run
 
 BOUNCE = Bounce((1 * MS, 3 * MS, 5 * MS, 9 * MS))
 """A worn contact under a glove: four changes within 10 ms, on every edge."""
