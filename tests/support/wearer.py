@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from agent.clock import NS
+from agent.clock import MS, NS
 from agent.core.indicator.signals import Signal
 from agent.core.inputs.events import Gesture
 from agent.core.inputs.inputs import Inputs
-from agent.core.inputs.lines import MS, ButtonLine
+from agent.core.inputs.lines import ButtonLine
 from agent.core.recording import commands, events, machine
 from agent.core.recording.state import Mode, State
 from agent.decisions.answer import answer
