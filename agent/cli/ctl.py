@@ -1,4 +1,4 @@
-"""`bwc-agent ctl` and `bwc-agent press`: talk to a running recorder over its local socket."""
+"""`bwc-agent ctl` and `bwc-agent press`: ask a running recorder over its local socket."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,18 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 ctl_app = typer.Typer(
-    help="Start a recording, mark a moment, or ask a running recorder how it is. Nothing here can stop a recording.",
+    help="Start a recording, mark a moment, show the status. Nothing here stops a recording.",
     no_args_is_help=True,
 )
 
 
 @ctl_app.command("start")
 def start(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """Start a recording, from the pre-event seconds on; if one is running, it goes on.
+    """Start a recording, including the pre-event seconds.
+
+    If a recording is running, it continues.
+
+    Exit codes: 0 a recording is running; 2 no recorder answers.
 
     Example: bwc-agent ctl start --config pilot/device/config.toml
     """
@@ -32,7 +36,9 @@ def start(config: ConfigOption, as_json: JsonOption = False) -> None:
 
 @ctl_app.command("mark")
 def mark(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """Mark this moment of the running recording. Exit code 1 if none is running.
+    """Mark this moment of the running recording.
+
+    Exit codes: 0 marked; 1 no recording is running; 2 no recorder answers.
 
     Example: bwc-agent ctl mark --config pilot/device/config.toml
     """
@@ -47,7 +53,9 @@ def mark(config: ConfigOption, as_json: JsonOption = False) -> None:
 
 @ctl_app.command("status")
 def status(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """How the recorder is: mode, recording, camera, memory, storage, clock. Exit code 1 if something is wrong.
+    """Show the recorder's status: mode, camera, storage, clock and more.
+
+    Exit codes: 0 all is well; 1 camera, storage, an input or the configuration has a fault; 2 no recorder answers.
 
     Example: bwc-agent ctl status --config pilot/device/config.toml --json
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 from agent.clock import NS
 from agent.export.joining import Filling, Gap, Join, TimeLine
 from agent.export.journalled import RecordingEvents
-from agent.export.new_file import NewFile
+from agent.storage.new_file import NewFile
 from agent.export.opened import OpenedFile, OpenedGap
 from agent.export.placing import Placement, Timeline
 from agent.export.text_track import SHOWN_NS, Note, TextTrack, provenance, time_text, utc_or_empty
