@@ -39,7 +39,7 @@ COMMANDS = {
     "station": _Command("agent.cli.station", "station_command"),
     "fleet": _Command("agent.cli.fleet", "fleet_app", group=True),
     "ctl": _Command("agent.cli.ctl", "ctl_app", group=True),
-    "press": _Command("agent.cli.ctl", "press_command"),
+    "press": _Command("agent.cli.press", "press_command"),
     "policy": _Command("agent.cli.policy", "policy_app", group=True),
     "doctor": _Command("agent.cli.doctor", "doctor_command"),
     "authorize": _Command("agent.cli.authorize", "authorize_command"),

@@ -1,4 +1,4 @@
-"""`bwc-agent ctl` and `bwc-agent press`: ask a running recorder over its local socket."""
+"""`bwc-agent ctl`: ask a running recorder over its local socket."""
 
 import json
 from pathlib import Path
@@ -84,11 +84,11 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"camera    {'delivers' if status['source_delivering'] else 'DOWN'} ({status['source']}; {tracks})",
         f"memory    {status['memory_bytes'] / 1e6:.1f} MB, {status['backlog_ms'] / 1000:.1f} s wait for storage",
         "storage   "
-        + ("REFUSES; recording goes on in memory" if status["storage_failing"] else "takes")
+        + ("FAILS; recording continues in memory" if status["storage_failing"] else "works")
         + (f", {free / 1e9:.1f} GB free" if free is not None else "")
         + (f", {left / 3600:.1f} h left" if left is not None else "")
-        + (f"; syncs take {syncs['p50']} ms, 1 in 100 more than {syncs['p99']} ms" if syncs["count"] else ""),
-        f"clock     {status['clock']}" + (f", within {within} ms" if within is not None else ", not to be trusted"),
+        + (f"; a sync takes {syncs['p50']} ms, 1 in 100 more than {syncs['p99']} ms" if syncs["count"] else ""),
+        f"clock     {status['clock']}" + (f", within {within} ms" if within is not None else ", accuracy unknown"),
         f"power     {_power(status['power'])}",
         f"requests  {status['requests']}, refused {status['refused']}",
         f"dock      {_dock(status)}",
@@ -100,11 +100,11 @@ def _lines(status: dict[str, Any]) -> list[str]:
 def _dock(status: dict[str, Any]) -> str:
     if status["docked"]:
         return f"docked, attested by {status['station']}"
-    return "contact closed, attested by no station" if status["dock_contact"] else "not docked"
+    return "contact closed, but no station attests it" if status["dock_contact"] else "not docked"
 
 
 def _configuration(told: dict[str, Any]) -> list[str]:
-    """Nothing while the file is in force as it is."""
+    """What differs between the file and the configuration in force; empty if nothing does."""
     lines = []
     if told["origin"] != "file":
         lines.append(f"config    {told['origin'].replace('_', ' ').upper()}, not the file: {told['problem']}")
@@ -116,25 +116,15 @@ def _configuration(told: dict[str, Any]) -> list[str]:
 def _power(power: dict[str, Any]) -> str:
     told = []
     if power["battery_percent"] is not None:
-        going = {True: ", charging", False: ", emptying", None: ""}[power["charging"]]
+        going = {True: ", charging", False: ", discharging", None: ""}[power["charging"]]
         told.append(f"battery {power['battery_percent']:.0f} %{going}")
     if power["celsius"] is not None:
         told.append(f"{power['celsius']:.0f} °C")
     told += [word for word in ("undervoltage", "throttled") if power[word]]
     if power["saving"] != "none":
-        told.append("bit rate lowered" if power["bit_rate_lowered"] else "bit rate should be lower, the source can't")
-    return ", ".join(told) or "nothing is known of it"
-
-
-def press_command(
-    name: Annotated[str, typer.Argument(help="The button's name in the configuration, such as record.")],
-    config: ConfigOption,
-    hold: Annotated[float, typer.Option("--hold", help="Seconds that each press lasts.", min=0.0, max=60.0)] = 0.1,
-    times: Annotated[int, typer.Option("--times", help="How many presses.", min=1, max=1000)] = 1,
-) -> None:
-    """Press a simulated button of a running recorder. On a bench only: the pin factory must be `mock`.
-
-    Example: bwc-agent press record --times 2 --config pilot/device/config.toml
-    """
-    answer = ask_recorder(config, {"ask": "press", "name": name, "hold_s": hold, "times": times})
-    output.line(f"{answer['presses']} x {name}")
+        told.append(
+            "bit rate lowered"
+            if power["bit_rate_lowered"]
+            else "bit rate should be lower, but this source can't lower it"
+        )
+    return ", ".join(told) or "unknown"

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import secrets
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,7 +54,7 @@ class NewFile:
             return None
 
     def _named(self) -> int:
-        self._temporary = self._folder / f".bwc-{secrets.token_hex(8)}.partial"
+        self._temporary = self._folder / f".bwc-{os.urandom(8).hex()}.partial"
         return os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
 
     def publish(self, path: Path) -> None:
