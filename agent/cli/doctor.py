@@ -74,7 +74,7 @@ def doctor_command(
         pilot = None if as_json or not output.can_ask() else _Terminal()
         found = check_hardware(Bench(loaded, config, clocks, pilot))
     else:
-        found = check_all(loaded, config, clocks, Path("/"), problem)
+        found = check_all(loaded, config, clocks, Path("/"), problem=problem)
     for finding in found:
         findings.append(finding)
         if not as_json:

@@ -40,9 +40,11 @@ def verify_command(
 ) -> None:
     """Check evidence, without any private key.
 
-    Checks every signature, chain, hash and sequence. Says what is intact, missing, cut or altered. Exit code 0: all is
-    well; 1: something is not: altered, missing, not finished yet, or whole but made while an unsafe policy permitted
-    everything (the last line says which); 2: nothing could be checked: no evidence, or no trust document.
+    Checks every signature, chain, hash and sequence. Says what is intact, missing, cut or altered.
+
+    Exit code 0: all is well; 1: something is not: altered, missing, not finished yet, or whole but made while an unsafe
+    policy permitted everything (the last line says which); 2: nothing could be checked: no evidence, or no trust
+    document.
 
     Example: bwc-agent verify /media/card/evidence --trust agency/trust.jws
     """

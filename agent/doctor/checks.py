@@ -87,6 +87,7 @@ def check_all(
     config_file: Path,
     clocks: Clocks,
     root: Path = Path("/"),
+    *,
     problem: str = "",
     user: int | None = None,
 ) -> Iterator[Finding]:

@@ -147,7 +147,7 @@ def test_a_file_is_its_owners_alone_and_never_overwritten(pilot: Provisioned, tm
 def test_sent_it_is_taken_by_the_recorder_that_runs(pilot: Provisioned, camera: Camera) -> None:
     ran = authorize(pilot, "--send", "--config", pilot.device / "config.toml")
     assert ran.code == 0, ran.err
-    assert "taken by the recorder" in ran.out
+    assert "accepted by the recorder" in ran.out
     assert [(taken.device, taken.recording) for taken in camera.taken] == [("cam-1", RECORDING)]
 
 

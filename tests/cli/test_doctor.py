@@ -24,7 +24,7 @@ def config(tmp_path: Path) -> Path:
 
 def run(config: Path, monkeypatch: pytest.MonkeyPatch, findings: list[Finding] | None, *arguments: str) -> int:
     if findings is not None:
-        monkeypatch.setattr(checks, "check_all", lambda *_: iter(findings))
+        monkeypatch.setattr(checks, "check_all", lambda *_, **_named: iter(findings))
     monkeypatch.setattr(sys, "argv", ["bwc-agent", "doctor", "--config", str(config), *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
