@@ -49,6 +49,8 @@ that is given up and begun anew."""
 BASE_S = 0.5
 NOBODY_READS = 0x10
 """The reason in an acknowledgement that says that nobody has subscribed (MQTT 5, 3.4.2.1)."""
+PACKET_MARGIN = 1024
+"""Bytes that topic and properties may add to the largest message."""
 MAX_CONTENT_TYPE = 128
 """Characters that are kept of what a sender names as content type."""
 _NO_SUCH_VERSION = 0x84
@@ -333,7 +335,7 @@ class Connection:
         self._since_ns = self._monotonic()
         more: dict[str, Any] = {}
         if self._protocol == paho.MQTTv5:
-            properties = self._properties(PacketTypes.CONNECT, MaximumPacketSize=MAX_MESSAGE + 1024)
+            properties = self._properties(PacketTypes.CONNECT, MaximumPacketSize=MAX_MESSAGE + PACKET_MARGIN)
             more = {"clean_start": True, "properties": properties}
         if self._place is None:
             self._place = min(int(self._uniform(0, len(self._places))), len(self._places) - 1)
