@@ -13,7 +13,7 @@ from agent.domain.decision import Decision
 from agent.evidence.details import Details
 from agent.journal import entries
 from agent.policy.obligations import FLAG_FOR_REVIEW
-from agent.policy.request import Authorization, Fact, Request
+from agent.policy.request import KEY_SWITCH, Authorization, Fact, Request, says_concluded
 from agent.policy.schema import Provenance
 
 MOST_PENDING = 8
@@ -307,8 +307,6 @@ def _decision_details(event: events.Decided) -> Details:
     }
 
 
-KEY_SWITCH_S = 60
-"""A turned key switch counts as an unsigned authorisation that ends in so many seconds."""
 SPOKEN_FOR_NS = 120 * NS
 """For how long a spoken reason counts."""
 
@@ -338,18 +336,10 @@ def facts(state: State, now_ns: int, action: events.Action) -> Mapping[str, Fact
     return frozen(known)
 
 
-def says_concluded(declared: Mapping[str, object]) -> bool:
-    """True if the wearer has declared the encounter over, by either attribute that says so."""
-    return declared.get("encounter_state") == "concluded" or declared.get("reason_code") == "encounter_concluded"
-
-
-_PRESENT = Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=KEY_SWITCH_S)
-
-
 def _authorization(state: State, now_ns: int, action: events.Action) -> Authorization:
     """The authorisation for this very action; without one, what a turned key switch counts as."""
     left_s = (state.authorized_until_ns - now_ns) // NS
     if state.authorization is None or state.authorized_for != action or left_s <= 0:
-        return _PRESENT if state.key_switch else Authorization()
+        return KEY_SWITCH if state.key_switch else Authorization()
     given = state.authorization
     return Authorization(given.type, given.rank, given.signed, left_s)

@@ -16,6 +16,7 @@ from agent.core.recording.commands import Command
 from agent.core.recording.requests import context_changed
 from agent.core.recording.state import State, frozen
 from agent.journal import entries
+from agent.policy.request import merge_declarations
 
 RESTRICTED = "restricted"
 RESTRICTING_REASONS = frozenset({"juvenile", "sexual_assault_victim", "medical_facility", "confidential_informant"})
@@ -30,7 +31,7 @@ def declared(state: State, event: events.Declared) -> Step:
     """The wearer has declared something about the recording that is running."""
     if not state.recording:
         return state, [commands.ShowSignal(Signal.STANDBY)]
-    state = replace(state, declared=frozen(_merged(state.declared, event.values)))
+    state = replace(state, declared=frozen(merge_declarations(state.declared, event.values)))
     values = {name: _plain(value) for name, value in event.values.items()}
     issued: list[Command] = [
         commands.AppendEntry(entries.Declared(state.recording, event.at_ns // US), values),
@@ -154,15 +155,6 @@ def _restricts(values: Mapping[str, object]) -> bool:
     return values.get("reason_code") in RESTRICTING_REASONS or (
         isinstance(people, frozenset) and bool(people & RESTRICTING_PEOPLE)
     )
-
-
-def _merged(known: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
-    """Sets grow by what is added; everything else is replaced."""
-    merged = dict(known)
-    for name, value in values.items():
-        before = merged.get(name)
-        merged[name] = before | value if isinstance(before, frozenset) and isinstance(value, frozenset) else value
-    return merged
 
 
 def _plain(value: object) -> object:
