@@ -26,8 +26,7 @@ def dock_command(
     if print_schema:
         from agent.dock import schemas
 
-        names = (*schemas.KINDS, schemas.ASYNCAPI)
-        output.data({name: schemas.shipped(name) for name in names}, indent=2)
+        output.data({name: schemas.shipped(name) for name in schemas.NAMES}, indent=2)
         return
     if config is None:
         raise typer.BadParameter("expected a configuration file", param_hint="--config")

@@ -54,7 +54,14 @@ def kept(office: Path, *, alarm: bool = False, policy: str = "us-il, version 3",
 def event(number: int, what: str = "lens_covered") -> Event:
     entry = {"kind": "tampered", "what": what, "at_us": 5, "seen": "a" * 64, "count": number}
     data = EventData(line=number, hash=f"{number:064x}", clock="ntp", within_ms=1, mono_us=1, entry=entry)
-    return Event(id=f"{number:064x}", source="/bwc/city/cam-1", type="bwc.v1.tampered", time=TIME, data=data)
+    return Event(
+        specversion="1.0",
+        id=f"{number:064x}",
+        source="/bwc/city/cam-1",
+        type="bwc.v1.tampered",
+        time=TIME,
+        data=data,
+    )
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
