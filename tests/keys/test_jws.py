@@ -64,6 +64,25 @@ def test_an_implementation_by_others_takes_ours_and_we_take_theirs() -> None:
     assert jws.verify(theirs, TYP, public_key(jwk)) == {"n": 2}
 
 
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [
+        (HEADER | {"typ": "JWT"}, b"{}"),
+        ({"alg": "ES256", "kid": SIGNER.kid}, b"{}"),
+        ({"alg": "ES256", "typ": TYP}, b"{}"),
+        (HEADER | {"jku": "https://attacker.example"}, b"{}"),
+        (json.dumps(HEADER).encode().replace(b"{", b'{"alg":"none",', 1), b"{}"),
+        (HEADER, b'{"a":1,"a":2}'),
+        (HEADER, b"no JSON"),
+    ],
+)
+def test_what_a_library_for_all_of_jose_accepts_is_refused(header: Any, payload: bytes) -> None:
+    """The reason for a reader of our own (docs/decisions/0010-own-jws.md): where the first half fails, it is gone."""
+    token = signed(header, payload)
+    joserfc_jws.deserialize_compact(token, ECKey.import_key(jwk_of(SIGNER.public_key)), algorithms=["ES256"])
+    refused(token)
+
+
 def test_a_known_token_of_rfc_7515_verifies_as_ecdsa_but_not_for_us() -> None:
     """RFC 7515, A.3: right key and signature, but its header names no purpose."""
     key = public_key({
