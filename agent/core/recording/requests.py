@@ -13,7 +13,7 @@ from agent.core.recording.commands import Command
 from agent.core.recording.decisions import decision_details, decision_entry
 from agent.core.recording.state import Pending, PostRoll, State, facts, frozen
 from agent.journal import entries
-from agent.policy.request import Request
+from agent.policy.request import Request, merge_declarations
 
 MOST_PENDING = 8
 """Requests that may wait at once; what comes beyond is refused at once, and journalled."""
@@ -226,7 +226,7 @@ def situation_changed(
         case events.Declared():
             if not state.recording:
                 return state, [commands.ShowSignal(Signal.STANDBY)]
-            new = replace(state, declared=frozen(_merged(state.declared, event.values)))
+            new = replace(state, declared=frozen(merge_declarations(state.declared, event.values)))
             values = {name: _plain(value) for name, value in event.values.items()}
             said: list[Command] = [
                 commands.AppendEntry(entries.Declared(state.recording, event.at_ns // US), values),
@@ -314,15 +314,6 @@ def _restricts(values: Mapping[str, object]) -> bool:
     return values.get("reason_code") in RESTRICTING_REASONS or (
         isinstance(people, frozenset) and bool(people & RESTRICTING_PEOPLE)
     )
-
-
-def _merged(known: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
-    """Sets grow by what is added; everything else is replaced."""
-    merged = dict(known)
-    for name, value in values.items():
-        before = merged.get(name)
-        merged[name] = before | value if isinstance(before, frozenset) and isinstance(value, frozenset) else value
-    return merged
 
 
 def _plain(value: object) -> object:

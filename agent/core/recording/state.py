@@ -11,7 +11,7 @@ from agent.core.indicator.signals import Background
 from agent.core.recording import events
 from agent.domain.policy_settings import PolicySettings
 from agent.media.packet import Kind
-from agent.policy.request import Authorization, Fact
+from agent.policy.request import KEY_SWITCH, Authorization, Fact, says_concluded
 from agent.policy.schema import Provenance
 
 
@@ -186,8 +186,6 @@ def background(state: State) -> Background:
     return Background(state.mode)
 
 
-KEY_SWITCH_S = 60
-"""What a turned key switch counts as, in seconds of an authorisation that nobody signed."""
 SPOKEN_FOR_NS = 120 * NS
 """For how long a reason that was heard counts as said."""
 
@@ -217,18 +215,10 @@ def facts(state: State, now_ns: int, action: events.Action) -> Mapping[str, Fact
     return frozen(known)
 
 
-def says_concluded(declared: Mapping[str, object]) -> bool:
-    """True if the wearer has said, in either of the words there are for it, that the encounter is over."""
-    return declared.get("encounter_state") == "concluded" or declared.get("reason_code") == "encounter_concluded"
-
-
-_PRESENT = Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=KEY_SWITCH_S)
-
-
 def _authorization(state: State, now_ns: int, action: events.Action) -> Authorization:
     """The leave that was given for this very action; else what a turned key switch counts as."""
     left_s = (state.authorized_until_ns - now_ns) // NS
     if state.authorization is None or state.authorized_for != action or left_s <= 0:
-        return _PRESENT if state.key_switch else Authorization()
+        return KEY_SWITCH if state.key_switch else Authorization()
     given = state.authorization
     return Authorization(given.type, given.rank, given.signed, left_s)
