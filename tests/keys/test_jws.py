@@ -38,8 +38,8 @@ def refused(token: str, match: str | None = None) -> None:
 
 def test_a_signed_payload_comes_back() -> None:
     assert jws.verify(TOKEN, TYP, SIGNER.public_key) == PAYLOAD
-    assert jws.peek(TOKEN, TYP) == PAYLOAD
-    assert jws.kid_of(TOKEN, TYP) == SIGNER.kid == thumbprint(SIGNER.public_key)
+    assert jws.unverified_payload(TOKEN, TYP) == PAYLOAD
+    assert jws.unverified_kid(TOKEN, TYP) == SIGNER.kid == thumbprint(SIGNER.public_key)
 
 
 def test_a_token_is_as_rfc_7515_and_7518_say() -> None:
@@ -143,7 +143,7 @@ def test_a_kid_is_only_a_hint() -> None:
     """Another's kid gives no rights: the caller's key decides."""
     other = KeySigner.generate()
     swapped = signed(HEADER | {"kid": SIGNER.kid}, signer=other)
-    assert jws.kid_of(swapped, TYP) == SIGNER.kid
+    assert jws.unverified_kid(swapped, TYP) == SIGNER.kid
     refused(swapped, "signature")
     refused(signed(HEADER | {"kid": 7}), "kid")
 
@@ -231,7 +231,7 @@ def test_header_beyond_its_bound_is_refused_before_it_is_read() -> None:
     token = signed({**HEADER, "kid": "k" * 800})
     refused(token, "at most 1024 characters")
     with pytest.raises(EvidenceError, match="at most 1024 characters"):
-        jws.typ_of(token)
+        jws.unverified_typ(token)
 
 
 def test_refusal_repeats_little_of_what_came() -> None:

@@ -17,8 +17,8 @@ from agent.dock.mqtt import Received
 from agent.errors import ConfigError
 from agent.keys import files
 from agent.process.descriptors import raise_limit
-from agent.simulator.recorder import Office
-from agent.simulator.report import Measured, percentiles
+from agent.simulator.recorder import AgencyKeys
+from agent.simulator.report import Results, percentiles
 from agent.simulator.shift_change import Plan, Progress, simulate
 from agent.station.fleet import rows
 from agent.station.service import Station
@@ -76,7 +76,7 @@ def plan(broker: Broker) -> Plan:
     return Plan(
         agency=AGENCY,
         authority=broker.authority,
-        office=Office(files.load_signer(f"file:{agency().root}"), trust()),
+        office=AgencyKeys(files.load_signer(f"file:{agency().root}"), trust()),
         brokers=[("localhost", broker.port)],
         devices=DEVICES,
         events=EVENTS,
@@ -87,7 +87,7 @@ def plan(broker: Broker) -> Plan:
 
 def simulated(
     broker: Broker, *, patience_s: float = 30, watch: Callable[[Progress], None] = lambda _progress: None
-) -> Measured:
+) -> Results:
     return simulate(
         plan(broker),
         clocks=SystemClocks(),
