@@ -218,7 +218,7 @@ def test_devices_without_a_broker_never_dock(broker: Broker) -> None:
 
 
 class _Quick(SystemClocks):
-    """A minute passes in a second."""
+    """Ten seconds pass in one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class _Quick(SystemClocks):
 
     def monotonic_ns(self) -> int:
         now = super().monotonic_ns()
-        return now + (now - self._begun_ns) * 59
+        return now + (now - self._begun_ns) * 9
 
 
 @pytest.mark.parametrize(("up", "let_in"), [(True, DEVICES), (False, 0)])
@@ -244,7 +244,7 @@ def test_percentiles_are_nearest_rank() -> None:
     assert percentiles([3.0]) == {"count": 1, "p50": 3, "p95": 3, "p99": 3, "max": 3}
 
 
-def test_more_descriptors_than_the_machine_allows_are_refused_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_descriptors_than_the_machine_allows_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _which: (1024, 4096))
     changed: list[tuple[int, int]] = []
     monkeypatch.setattr("resource.setrlimit", lambda _which, limits: changed.append(limits))
