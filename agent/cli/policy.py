@@ -13,11 +13,12 @@ from agent import output
 from agent.cli.prompts import PassphraseFileOption, passphrase_of
 
 if TYPE_CHECKING:
+    from agent.domain.decision import Decision
     from agent.domain.layout import Layout
     from agent.domain.limits import Limits
     from agent.policy.bundle import Bundle, Trigger
     from agent.policy.cases import Failure
-    from agent.policy.engine import Decision, Engine
+    from agent.policy.engine import Engine
     from agent.policy.packs import Pack
     from agent.policy.terms import Terms
 

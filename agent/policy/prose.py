@@ -3,8 +3,9 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from agent.domain.decision import Decision
 from agent.policy import explain
-from agent.policy.engine import UNKNOWN_SITUATION, UNKNOWN_SITUATION_SOURCE, Decision, Engine
+from agent.policy.engine import UNKNOWN_SITUATION, UNKNOWN_SITUATION_SOURCE, Engine
 from agent.policy.packs import Pack, Rule
 from agent.policy.reach import WEARER, Obstacle, Reach, Way, no_stop
 from agent.policy.request import Authorization, Request, Value

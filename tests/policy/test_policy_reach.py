@@ -9,7 +9,8 @@ import pytest
 
 from agent.clock import NS
 from agent.core.recording import events
-from agent.core.recording.state import Mode, State, facts
+from agent.core.recording.requests import facts
+from agent.core.recording.state import Mode, State
 from agent.domain.layout import TWO_BUTTONS, Verb, parse_layout
 from agent.domain.patterns import MAX_PRESSES, Kind, Pattern, parse_pattern
 from agent.errors import PolicyError

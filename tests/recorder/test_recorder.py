@@ -19,7 +19,8 @@ from agent.core.recording.events import (
     StartRequested,
     TerminationRequested,
 )
-from agent.core.recording.state import Mode, facts
+from agent.core.recording.requests import facts
+from agent.core.recording.state import Mode
 from agent.domain.limits import Limits
 from agent.domain.policy_settings import PolicySettings
 from agent.errors import EvidenceError

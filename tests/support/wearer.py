@@ -10,8 +10,8 @@ from agent.core.inputs.events import Gesture
 from agent.core.inputs.inputs import Inputs
 from agent.core.inputs.lines import ButtonLine
 from agent.core.recording import commands, events, machine
+from agent.core.recording.requests import answer
 from agent.core.recording.state import Mode, State
-from agent.decisions.answer import answer
 from agent.domain.layout import Layout
 from agent.domain.limits import Limits
 from agent.domain.patterns import Kind, Pattern
@@ -100,7 +100,7 @@ class Wearer:
         """The wearer says something after the prompt; nothing is heard if there was none."""
         window, self._window = self._window, None
         if window is not None:
-            self.send(events.SpeechMeasured(self.state.now_ns + NS, window.prompt_ns, heard=True, confidence=1.0))
+            self.send(events.SpeechMeasured(self.state.now_ns + NS, window.prompt_ns, detected=True, confidence=1.0))
 
     def authorised(self, action: str, given: Authorization) -> None:
         """Somebody signs leave for an action in this recording; an unsigned one is a key that is turned."""
