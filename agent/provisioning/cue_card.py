@@ -35,7 +35,6 @@ SIGNALS: Mapping[Signal, str] = {
     Signal.SAY_REASON: "say the reason aloud, then ask again",
     Signal.CAPTURE_REQUEST: "have the request on the recording, then ask again",
     Signal.AUTHORISE: "a supervisor has to authorise it",
-    Signal.PROMPT_STOP: "the law demands a stop: ask for it",
     Signal.POST_ROLL: "granted: it stops in some seconds; resume or start cancels the stop",
     Signal.PRIVACY: "privacy pause: no picture, no sound",
     Signal.MUTED: "muted: no sound",
@@ -50,7 +49,7 @@ SIGNALS: Mapping[Signal, str] = {
     Signal.DOCKED: "docked: the station knows this camera",
     Signal.UNDOCKED: "no longer docked",
 }
-"""What each signal means, in the order of the card."""
+"""What each signal means, in the order of the card; those that no recorder shows are left out."""
 LIGHTS: Mapping[Background, str] = {
     Background.STANDBY: "standby",
     Background.RECORDING: "recording",
