@@ -2,7 +2,7 @@
 
 It is read from the journal alone. Without a key it tells what the camera did; with a key of the agency also who asked,
 why, and under which rules. It follows the chain and names where it is broken. A line that ends, permits or releases
-something and that no checkpoint signs is named, and not believed (`agent.audit.attested_lines`). Whether the device has
+something and that no checkpoint signs is named, and not believed (`agent.audit.journal_lines`). Whether the device has
 certified the keys that sign, it does not check: it is `verified` by nobody, and says so. `agent.verify.verifier`
 does that.
 
@@ -36,8 +36,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.audit.attested_lines import attested_only
-from agent.audit.journal_lines import BootBegun, ChainBroken, journal_lines
+from agent.audit.journal_lines import BootBegun, ChainBroken, attested_only, chained_lines
 from agent.audit.rows import Event, Request, Rows
 from agent.audit.timekeeping import POST_ROLL, Span, State, Timekeeper
 from agent.clock import utc_text_or_empty
@@ -50,7 +49,7 @@ from agent.journal.format import Line
 from agent.keys import jws
 from agent.seal.reader import open_bytes
 from agent.seal.recipients import RecipientKey
-from agent.trust.certificates import BOOT_TYP, DEVICE_TYP
+from agent.trust.records import BOOT_TYP, DEVICE_TYP
 from agent.verify.findings import number
 from agent.verify.tree import Tree, below
 
@@ -205,7 +204,7 @@ def read_ledger(tree: Tree, folder: str, key: RecipientKey | None = None) -> Led
         EvidenceError: There is no journal, or no line in it.
     """
     clerk = _LedgerBuilder(key)
-    for item in attested_only(journal_lines(tree, folder)):
+    for item in attested_only(chained_lines(tree, folder)):
         clerk.take(item)
     return clerk.finish(*_names(tree, folder))
 

@@ -16,15 +16,14 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
-from agent.errors import EvidenceError
 from agent.evidence.manifest import Span
 from agent.journal import entries
 from agent.journal.attested import BootJournal, read_boot
 from agent.journal.entries import PersistedState
-from agent.journal.format import CHECKPOINT_TYPE, Line, checkpoint_payload
+from agent.journal.format import Line
 from agent.journal.grants import Grants
 from agent.journal.persisted_state import PersistedStateBuilder
-from agent.keys import jws
+from agent.journal.reader import claimed_checkpoint
 from agent.media.packet import Kind
 from agent.storage.interface import Storage
 
@@ -187,11 +186,8 @@ class _AccountBuilder:
         self._grants.follow(entry)
 
     def _attested(self, entry: entries.Checkpoint) -> None:
-        try:
-            payload = checkpoint_payload(jws.peek(entry.jws, CHECKPOINT_TYPE))
-        except EvidenceError:
-            return  # covered by a later one, so this device wrote it: in a form that this version does not know
-        if payload.recording:
+        payload = claimed_checkpoint(entry)  # covered by a later one, so this device wrote it; perhaps in another form
+        if payload is not None and payload.recording:
             self.account.attested[payload.recording, payload.segment] = payload.bytes
 
     def _withheld(self, entry: entries.Entry) -> None:

@@ -109,6 +109,17 @@ def below(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
 
+def journal_files(tree: Tree, folder: str) -> dict[int, str]:
+    """The journals in a device's folder: paths by boot, in order.
+
+    Raises:
+        StorageError: The folder can't be read.
+    """
+    path = below(folder, layout.JOURNAL)
+    names = (entry.name for entry in tree.entries(path) if entry.kind is Kind.FILE)
+    return dict(sorted((boot, below(path, name)) for name in names if (boot := layout.journal_boot(name))))
+
+
 @dataclass(frozen=True, slots=True)
 class DevicePlace:
     """A device's evidence folder. `only` is the one recording that was asked for; empty for all of them."""
