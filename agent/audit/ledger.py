@@ -24,6 +24,7 @@ microseconds, in names that end in `_us`. Times that no recorder can mean are no
                         "policy", "sealed"}]; see `agent.audit.rows.Request`
     events              [{"at": moment, "kind", "text", "stands_out", "since": moment or null, "sealed"}]
     unaccounted         [{"kind", "boot", "text"}]: what this ledger can't vouch for
+    without_picture     ids of recordings in which nothing is to be seen, by what their segments' statements count
     replay              only with `--replay`: {"boots", "lines", "requests", "redecided", "unknown", "differences"}; see
                         `agent.audit.replay.Replay`
     details             {"sealed": lines with sealed details, "opened": those that a key opened, "problem"}
@@ -37,6 +38,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.audit.journal_lines import BootBegun, ChainBroken, attested_only, chained_lines
+from agent.audit.pictures import recordings_without_picture
 from agent.audit.rows import Event, Request, Rows
 from agent.audit.timekeeping import POST_ROLL, Span, State, Timekeeper
 from agent.clock import utc_text_or_empty
@@ -90,6 +92,7 @@ class Ledger:
         length_us: From the one to the other, by the clocks; what all spans add up to.
         docked_us: For how long of it the camera was docked.
         unaccounted: What this account can't vouch for.
+        without_picture: Ids of recordings in which nothing is to be seen.
         sealed, opened: Lines with sealed details, and those that were opened.
         problem: Why others were not; empty for nothing.
     """
@@ -104,6 +107,7 @@ class Ledger:
     requests: Sequence[Request]
     events: Sequence[Event]
     unaccounted: Sequence[ChainBroken]
+    without_picture: Sequence[str]
     sealed: int
     opened: int
     problem: str
@@ -150,6 +154,7 @@ class Ledger:
             "unaccounted": [
                 {"kind": broken.kind, "boot": broken.boot, "text": broken.sentence} for broken in self.unaccounted
             ],
+            "without_picture": list(self.without_picture),
             "details": {"sealed": self.sealed, "opened": self.opened, "problem": self.problem},
         }
 
@@ -203,10 +208,10 @@ def read_ledger(tree: Tree, folder: str, key: RecipientKey | None = None) -> Led
     Raises:
         EvidenceError: There is no journal, or no line in it.
     """
-    clerk = _LedgerBuilder(key)
+    builder = _LedgerBuilder(key)
     for item in attested_only(chained_lines(tree, folder)):
-        clerk.take(item)
-    return clerk.finish(*_names(tree, folder))
+        builder.take(item)
+    return builder.finish(*_names(tree, folder), recordings_without_picture(tree, folder))
 
 
 def _names(tree: Tree, folder: str) -> tuple[str, str]:
@@ -289,7 +294,7 @@ class _LedgerBuilder:
             self._docked_us += max(0, at_us - self._docked_since)
         self._docked_since = since_us
 
-    def _close_boot(self) -> None:
+    def _close_boot(self, *, newest: bool = False) -> None:
         """What is to be said at the end of a boot's lines."""
         if self._first is None or self._begun:
             return
@@ -304,13 +309,14 @@ class _LedgerBuilder:
             said = f"{number(self._unsigned, 'line')} after boot {self._boot}'s last checkpoint: chained, not signed"
             self._broken.append(ChainBroken("unsigned", self._boot, said))
         if not self._ended:
-            said = f"boot {self._boot} did not end in order: what it did after its last line, nobody knows"
+            how = "is still running, or ended" if newest else "ended"
+            said = f"boot {self._boot} {how} without closing its journal: what it did after its last line is not known"
             self._broken.append(ChainBroken("open_end", self._boot, said))
         self._unsigned = 0
 
-    def finish(self, agency: str, device: str) -> Ledger:
+    def finish(self, agency: str, device: str, without_picture: Sequence[str]) -> Ledger:
         """There are no more lines."""
-        self._close_boot()
+        self._close_boot(newest=True)
         if self._first is None:
             raise EvidenceError("expected a journal with lines, found none that can be read: nothing can be told")
         spans = self._time.finish()
@@ -334,6 +340,7 @@ class _LedgerBuilder:
             requests=self._rows.requests,
             events=self._rows.events,
             unaccounted=self._broken,
+            without_picture=without_picture,
             sealed=self._rows.sealed,
             opened=self._rows.opened,
             problem=self._problem or self._rows.unopened,

@@ -1,4 +1,4 @@
-"""A file for plain evidence: nobody else can read it, it is whole or not there, and it takes nobody's place."""
+"""A file for plain evidence: nobody else can read it, it is whole or not there, and it replaces no other file."""
 
 import contextlib
 import errno
@@ -35,6 +35,7 @@ class NewFile:
     def __init__(self, folder: Path, *, unnamed: bool = True) -> None:
         self._folder = folder
         self._temporary: Path | None = None
+        self._published: Path | None = None
         try:
             handle = self._unnamed() if unnamed else None
             self.stream: BinaryIO = os.fdopen(self._named() if handle is None else handle, "wb")
@@ -66,6 +67,7 @@ class NewFile:
             self.stream.flush()
             os.fsync(self.stream.fileno())
             self._name(path)
+            self._published = path
             self.stream.close()
             sync_folder(path.parent)
         except OSError as error:
@@ -104,3 +106,30 @@ class NewFile:
         if self._temporary is not None:
             with contextlib.suppress(OSError):  # its storage is gone: nothing is left to be done
                 self._temporary.unlink(missing_ok=True)
+
+    def withdraw(self) -> None:
+        """Remove it although it was published: another file that belongs to it can't be."""
+        self.discard()
+        if self._published is not None:
+            with contextlib.suppress(OSError):  # as in discard
+                self._published.unlink(missing_ok=True)
+
+
+def text_beside(film: Path) -> Path:
+    """The name of a film's text."""
+    return film.with_suffix(".vtt")
+
+
+def refuse_existing(film: Path) -> None:
+    """Refuse to begin where something has the name that is asked for, of the film or of its text.
+
+    Raises:
+        StorageError: It does, or there is no such folder.
+    """
+    if film.suffix == ".vtt":
+        raise StorageError(errno.EINVAL, f"expected a film's name such as stop.mp4, got {film}: .vtt is its text's")
+    for path in (film, text_beside(film)):
+        if os.path.lexists(path):
+            raise StorageError(errno.EEXIST, f"{path} is there already, and is not overwritten: name another file")
+    if not film.parent.is_dir():
+        raise StorageError(errno.ENOENT, f"expected a folder at {film.parent} for the files to be written")
