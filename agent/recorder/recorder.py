@@ -7,10 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 from agent import __version__
-from agent.clock import NS, Clocks
+from agent.clock import MS, NS, Clocks
 from agent.core.inputs.inputs import Inputs
 from agent.core.recording import commands, events
 from agent.core.recording.state import State
+from agent.decisions.interface import Policy
 from agent.device_state.store import StateStore
 from agent.device_state.updater import StateUpdater
 from agent.device_state.used import UsedTokensInState
@@ -26,10 +27,10 @@ from agent.recorder.boot import CurrentBoot, DeviceIdentity
 from agent.recorder.classifications import Classifications
 from agent.recorder.clock_watch import ClockWatch
 from agent.recorder.control import Control
-from agent.recorder.effects import MS, RecorderEffects
+from agent.recorder.effects import RecorderEffects
 from agent.recorder.feed import Feed
 from agent.recorder.free_space import FreeSpace
-from agent.recorder.interface import Options, Policy, Signals
+from agent.recorder.interface import Options, Signals
 from agent.recorder.ipc.deliveries import Deliveries
 from agent.recorder.ipc.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
 from agent.recorder.policy_in_force import PolicyInForce

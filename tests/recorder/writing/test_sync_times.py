@@ -3,9 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.clock import MS
 from agent.recorder.writing.sync_times import SyncLatency, SyncTimes
-
-MS = 1_000_000
 
 
 def latency_of(times: list[int], newest: int = 1500) -> SyncLatency:
