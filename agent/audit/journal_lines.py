@@ -5,8 +5,8 @@ what stands there, repeated and moved lines too: an account with a hole in it is
 where the hole is. `agent.verify.journals` is stricter and does not count moved lines; here that would let a single line
 with a far number hide all that follow it.
 
-`attested_only` holds back what would change the account and is signed by nobody. A line that permits, ends, continues
-or releases something is stored together with the checkpoint that signs it (`agent.journal.belief`). So such a line, and
+`attested_only` holds back unsigned lines that would change the account. A line that permits, ends, continues or
+releases something is stored together with the checkpoint that signs it (`agent.journal.line_trust`). So such a line, and
 what follows it, waits until a checkpoint by the boot's key covers it; one that none covers is named and left out. The
 boot's first line says whose key that is; whether the device has certified it is checked by `agent.verify.verifier`.
 """
@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey 
 from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
-from agent.journal.belief import needs_signature
 from agent.journal.format import Line, parse_line
+from agent.journal.line_trust import needs_signature
 from agent.journal.reader import Chain, Link, Torn, Whole, certified_boot, covers, raw_lines
 from agent.verify.findings import number
 from agent.verify.tree import Tree, below, journal_files

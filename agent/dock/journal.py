@@ -1,8 +1,8 @@
 """The journal, read from beside it: lines in order, from a place on, no further than what is durable.
 
 The dock hands on what stands there. It judges one thing: a line that the recorder signs in the write that stores it
-(`agent.journal.belief`), and that no checkpoint signs, is handed on with `unattested`: true in its entry. A line that
-is no line, or has a value that no recorder writes and no event may hold (`agent.dock.messages`), ends a file's reading;
+(`agent.journal.line_trust`), and that no checkpoint signs, is handed on with `unattested`: true in its entry. What is
+no line, or has a value that no recorder writes and no event may hold (`agent.dock.messages`), ends a file's reading;
 the next boot's file goes on, as the journal does.
 
 Whoever has the card can lay files with any number in their names beside the journal's. As in
@@ -23,8 +23,8 @@ from agent.dock.messages import MAX_FIELDS, EntryName, Event, EventData, Line, T
 from agent.encoding.strict_json import sha256_hex, strict_json
 from agent.errors import EvidenceError, KeyFileError, StorageError
 from agent.evidence import layout
-from agent.journal.belief import SIGNED_KINDS
 from agent.journal.format import parse_line
+from agent.journal.line_trust import SIGNED_KINDS
 from agent.journal.reader import certified_boot, covers, line_hash, read_line
 from agent.keys import jws
 from agent.keys.jwk import public_key

@@ -4,8 +4,8 @@ The rules, in order (lines, chain and signatures are those of `agent.journal.rea
 1. A file is this device's if its first line is the certified boot line of that very boot.
 2. *Attested* are the lines from the first one to the last checkpoint that the boot's key signed over them, as long as
    the chain is unbroken up to it. Behind damage nothing is attested.
-3. All other lines are unattested. The first `TAIL` bytes of them are read; `agent.journal.belief` says what they are
-   trusted for.
+3. All other lines are unattested. The first `TAIL` bytes of them are read; `agent.journal.line_trust` says what they
+   are trusted for.
 
 A file is read as far as it is attested, and at most `TAIL` bytes further, whatever its size. Checking every signature
 of a long shift would take seconds. It is enough to find the last good one: a checkpoint that the boot has not signed is
@@ -43,7 +43,7 @@ TAIL = 1 << 20
 """Bytes of unattested lines that are looked at: what a recorder writes between two checkpoints, many times over."""
 _STRIDE = TAIL
 _NO_FILE = {errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EIO}
-"""What opening something else than a file says, and a file whose first block can't be read for good."""
+"""Errors of opening something that is no file, or a file whose first block can't be read even when tried again."""
 _TRIES = 3
 
 
@@ -90,7 +90,7 @@ class BootJournal:
             yield self.last
 
     def unattested(self) -> Iterator[Line]:
-        """What follows, as far as it is looked at and has the form of a line; whether it is chained or not.
+        """The lines that follow, up to `TAIL` bytes, whether they are chained or not.
 
         Raises:
             StorageError: Storage can't be read on.
@@ -99,7 +99,7 @@ class BootJournal:
             yield from _parsed(raw)
 
     def no_lines(self) -> Iterator[bytes]:
-        """Whole lines among those, without their line feeds, that do not have the form of one.
+        """Whole lines among those bytes, without their line feeds, that are no journal lines.
 
         Raises:
             StorageError: Storage can't be read on.
@@ -127,7 +127,7 @@ def read_boot(storage: Storage, boot: int, identity: PublicKey | None) -> BootJo
     Args:
         storage: The evidence folder.
         boot: The boot's number.
-        identity: The device's identity key; None to believe the certificate unchecked.
+        identity: The device's identity key; None to leave the certificate unchecked.
 
     Raises:
         StorageError: Storage can't be read.
@@ -168,8 +168,7 @@ def is_ours(storage: Storage, boot: int, identity: PublicKey) -> bool:
 def _first_line(storage: Storage, boot: int) -> bytes | None:
     """The first line; None if there is no file that can be read for good.
 
-    A card that goes away while it is read says nothing about whose the journal is, so an error that may pass is tried
-    again: to skip a valid journal would be to use its line numbers twice.
+    Retry EIO, which a card that comes loose gives: skipping a valid journal would reuse its line numbers.
     """
     for left in reversed(range(_TRIES)):
         try:
@@ -186,7 +185,7 @@ def _first_line(storage: Storage, boot: int) -> bytes | None:
 
 
 def _parsed(raw: bytes) -> Iterator[Line]:
-    """The line, if it has the form of one that this version knows; another version may know other kinds."""
+    """The line, if this version knows its kind; another version may know other kinds."""
     with contextlib.suppress(EvidenceError):
         yield parse_line(raw)
 

@@ -16,7 +16,7 @@ What a line is trusted for differs by reader, on purpose, and each states its ru
 
 | reader | chain broken | line without a signature |
 | --- | --- | --- |
-| `agent.journal.attested`, for the recorder | nothing behind it is attested | only what restricts (`journal.belief`) |
+| `agent.journal.attested`, for the recorder | nothing behind it is attested | what restricts (`journal.line_trust`) |
 | `agent.verify.journals` | a finding; repeated lines do not count | a finding, if it needs a signature |
 | `agent.audit.journal_lines` | named; the account goes on with what stands there | named, left out if it needs one |
 | `agent.export.journalled` | not asked: `open` is preceded by `verify` | not asked |

@@ -11,10 +11,10 @@ The rules, in order (the format is that of `agent.journal.format`):
    Lines that were altered and chained anew do not get past the next checkpoint.
 5. Neither clock ever goes back, except that the monotonic one begins anew with a boot. What a boot's unattested lines
    say of the time binds no later boot, and asks no key to be valid then.
-6. A line that permits, ends, continues or releases something, a boot line and an orderly end are believed only if a
-   checkpoint covers them (`agent.journal.belief`). The recorder stores such a line and its checkpoint in one write, so
-   without one it is altered: somebody who holds the card has chained it on. The one exception is the last line before
-   torn bytes, where that very write was cut; it is not believed either.
+6. A line that permits, ends, continues or releases something, a boot line and an orderly end are trusted only if a
+   checkpoint covers them (`agent.journal.line_trust`). The recorder stores such a line and its checkpoint in one write,
+   so without one it is altered: somebody who holds the card has appended it. The one exception is the last line before
+   torn bytes, where that write was interrupted; it is not trusted either.
 7. A recording ends only by a stop or power-off that was requested for it and granted in the same boot, and whose grant
    was neither voided nor taken back (`agent.journal.grants`). It is continued only by another one, which has begun.
 8. While a recording runs, segments are attested or a line says why not (see `agent.verify.stalls`).
@@ -31,8 +31,8 @@ from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.journal import entries
-from agent.journal.belief import needs_signature
 from agent.journal.format import HELD, CheckpointPayload, Line, parse_line
+from agent.journal.line_trust import needs_signature
 from agent.journal.reader import (
     Chain,
     Link,
