@@ -6,7 +6,7 @@ where the hole is. `agent.verify.journals` is stricter and does not count moved 
 with a far number hide all that follow it.
 
 `attested_only` holds back unsigned lines that would change the account. A line that permits, ends, continues or
-releases something is stored together with the checkpoint that signs it (`agent.journal.line_trust`). So such a line, and
+releases something is stored together with the checkpoint that signs it (`agent.journal.line_trust`). Such a line, and
 what follows it, waits until a checkpoint by the boot's key covers it; one that none covers is named and left out. The
 boot's first line says whose key that is; whether the device has certified it is checked by `agent.verify.verifier`.
 """

@@ -32,13 +32,13 @@ microseconds, in names that end in `_us`. Times that no recorder can mean are no
 `sealed` is {} without a key, and where nothing is sealed.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agent.audit.journal_lines import BootBegun, ChainBroken, attested_only, chained_lines
-from agent.audit.pictures import recordings_without_picture
 from agent.audit.rows import Event, Request, Rows
 from agent.audit.timekeeping import POST_ROLL, Span, State, Timekeeper
 from agent.clock import utc_text_or_empty
@@ -46,6 +46,8 @@ from agent.encoding.strict_json import unb64
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import DetailsKey
+from agent.evidence.manifest import without_picture
+from agent.export.recorded import Place, load
 from agent.journal import entries
 from agent.journal.format import Line
 from agent.keys import jws
@@ -53,7 +55,7 @@ from agent.seal.reader import open_bytes
 from agent.seal.recipients import RecipientKey
 from agent.trust.records import BOOT_TYP, DEVICE_TYP
 from agent.verify.findings import number
-from agent.verify.tree import Tree, below
+from agent.verify.tree import Kind, Tree, below
 
 NOTICE = "not verified; run bwc-agent verify"
 
@@ -211,7 +213,20 @@ def read_ledger(tree: Tree, folder: str, key: RecipientKey | None = None) -> Led
     builder = _LedgerBuilder(key)
     for item in attested_only(chained_lines(tree, folder)):
         builder.take(item)
-    return builder.finish(*_names(tree, folder), recordings_without_picture(tree, folder))
+    return builder.finish(*_names(tree, folder), _without_picture(tree, folder))
+
+
+def _without_picture(tree: Tree, folder: str) -> list[str]:
+    """Ids of the recordings in which nothing is to be seen; not of those whose statements can't be read."""
+    found = []
+    path = below(folder, layout.RECORDINGS)
+    for entry in tree.entries(path):
+        if entry.kind is Kind.FOLDER and layout.is_recording_id(entry.name):
+            with contextlib.suppress(EvidenceError, StorageError):
+                segments = load(Place(tree, below(path, entry.name), folder, entry.name)).segments
+                if segments and all(without_picture(said.opening, said.manifest) for said in segments):
+                    found.append(entry.name)
+    return found
 
 
 def _names(tree: Tree, folder: str) -> tuple[str, str]:

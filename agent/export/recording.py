@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agent.errors import EvidenceError, StorageError
 from agent.export.facts import names, sealed_to
-from agent.export.new_file import refuse_existing
+from agent.export.film_names import refuse_existing
 from agent.export.opened import Opened
 from agent.export.recorded import Place, Recorded, load, segment_path
 from agent.export.run import Options, Run

@@ -191,7 +191,7 @@ class Recorder:
             listen=listen,
             ended=ended,
         )
-        self.control = Control(clocks, State(setup=policy.setup, tag=self._tag), inputs, layout, self.effects)
+        self.control = Control(clocks, State(settings=policy.settings, tag=self._tag), inputs, layout, self.effects)
         self.policy = PolicyInForce(policy, options, clocks, self.control, self.feed)
         self.supervisors: list[Supervisor] = []
         self.deliveries = Deliveries(

@@ -51,7 +51,7 @@ def test_broken_light_never_leaves_the_picture_withheld_after_the_pause() -> Non
     device.recorder.control.handle(ActionRequested(device.clocks.now_ns, Action.STOP_RECORDING))
     device.settle()
     device.recorder.control.turn()
-    assert device.recorder.control.state.withheld is None
+    assert device.recorder.control.state.suppression is None
     assert device.recorder.feed.put(scene(1)[0]), "the core says that nothing is withheld, and the picture still is"
 
 

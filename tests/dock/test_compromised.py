@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.recording.events import Action, DockContact
-from agent.core.recording.state import facts
+from agent.core.recording.requests import facts
 from agent.dock.service import read_snapshot
 from agent.journal import entries
 from agent.keys import files, jws

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import StorageError
-from agent.export import new_file
 from agent.export.webvtt import WebVtt
 from agent.media.packet import Kind
 from agent.output import escaped
+from agent.storage import new_file
 from tests.support.clips import ACTION
 from tests.support.films import camera, found, open_rig, packets_of, record, texts
 from tests.support.rig import Rig
