@@ -232,7 +232,7 @@ def _without_picture(tree: Tree, folder: str) -> list[str]:
 def _names(tree: Tree, folder: str) -> tuple[str, str]:
     try:
         token = tree.read(below(folder, layout.DEVICE)).decode("ascii").strip()
-        said = jws.peek(token, DEVICE_TYP)
+        said = jws.unverified_payload(token, DEVICE_TYP)
     except (StorageError, EvidenceError, UnicodeDecodeError):
         return "", ""
     return str(said.get("agency", "")), str(said.get("device", ""))
@@ -244,7 +244,7 @@ def details_key(entry: entries.Boot, key: RecipientKey) -> DetailsKey:
     Raises:
         EvidenceError: It is not sealed to this recipient, or the certificate is malformed.
     """
-    said = jws.peek(entry.certificate, BOOT_TYP)
+    said = jws.unverified_payload(entry.certificate, BOOT_TYP)
     return DetailsKey(open_bytes(unb64(str(said.get("details_key", ""))), [key])[1])
 
 

@@ -177,7 +177,7 @@ def certified_boot(first: Line, boot: int, identity: PublicKey | None) -> Certif
     token = first.entry.certificate if isinstance(first.entry, entries.Boot) else ""
     payload: dict[str, Any] = {}
     if token:
-        payload = jws.peek(token, BOOT_TYP) if identity is None else jws.verify(token, BOOT_TYP, identity)
+        payload = jws.unverified_payload(token, BOOT_TYP) if identity is None else jws.verify(token, BOOT_TYP, identity)
     if problem := boot_line_problem(first, boot, payload.get("boot"), payload.get("prev")):
         raise EvidenceError(problem)
     try:
@@ -288,7 +288,7 @@ def verified_checkpoint(entry: entries.Checkpoint, key: PublicKey) -> Checkpoint
 def claimed_checkpoint(entry: entries.Checkpoint) -> CheckpointPayload | None:
     """What a checkpoint claims to sign, its signature left to others; None if it has another form."""
     try:
-        return checkpoint_payload(jws.peek(entry.jws, CHECKPOINT_TYPE))
+        return checkpoint_payload(jws.unverified_payload(entry.jws, CHECKPOINT_TYPE))
     except EvidenceError:
         return None
 

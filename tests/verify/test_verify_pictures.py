@@ -87,8 +87,8 @@ def test_verifier_written_from_the_page_names_the_same_recording(tmp_path: Path)
 def _sample() -> tuple[Opening, Manifest]:
     files, _, seen = _blind()
     return (
-        opening(jws.peek(files[layout.opening(seen, 1)].decode().strip(), OPENING_TYPE)),
-        manifest(jws.peek(files[layout.manifest(seen, 1)].decode().strip(), MANIFEST_TYPE)),
+        opening(jws.unverified_payload(files[layout.opening(seen, 1)].decode().strip(), OPENING_TYPE)),
+        manifest(jws.unverified_payload(files[layout.manifest(seen, 1)].decode().strip(), MANIFEST_TYPE)),
     )
 
 
