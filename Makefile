@@ -111,4 +111,4 @@ lock: ## write the lock files anew from pyproject.toml (needs uv)
 	$(LOCK) --no-deps --group pyproject.toml:films -o requirements-films.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build tests/sdk/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis build tests/sdk/node_modules

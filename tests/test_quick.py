@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.quick import ROOT, changed, main, selected, find_tests
+from tests.quick import ROOT, changed, find_tests, main, selected
 
 
 def test_module_is_tested_by_the_tests_of_its_name_and_by_those_that_import_it() -> None:
