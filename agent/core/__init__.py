@@ -1,5 +1,5 @@
-"""The pure core: what the recorder decides, what hands and lines ask of it, what the wearer is told.
+"""The pure core: the recording state machine, the interpretation of input lines, the signals to the wearer.
 
-Nothing here does I/O, starts a thread, reads a clock or draws a random number: events and the time come in, commands,
-gestures and levels go out. Cameras, GPIO, files and sockets live in the shell (`agent.recorder`, `agent.gpio`).
+Nothing here does I/O, starts a thread, reads a clock or draws a random number: events and times come in, commands,
+gestures and output levels go out. Cameras, GPIO, files and sockets live in the shell (`agent.recorder`, `agent.gpio`).
 """
