@@ -32,6 +32,6 @@ def dock_command(
         raise typer.BadParameter("expected a configuration file", param_hint="--config")
     from agent.dock.config import DockConfig, load
     from agent.dock.service import Service
-    from agent.process.termination import until_told
+    from agent.process.termination import termination_event
 
-    Service(load(config, DockConfig), config, say=output.log).run(until_told())
+    Service(load(config, DockConfig), config, say=output.log).run(termination_event())
