@@ -60,7 +60,7 @@ TrustOption = Annotated[
 ]
 
 policy_app = typer.Typer(
-    help="Decide, explain, test, sign, publish and show policies.",
+    help="Decide, explain, test, sign, publish and show policies, and print cue cards.",
     no_args_is_help=True,
 )
 
@@ -271,12 +271,12 @@ def publish(
     import msgspec
 
     from agent.clock import SystemClocks
-    from agent.dock.config import load, resolved
+    from agent.dock.config import load, with_absolute_paths
     from agent.dock.messages import Name
     from agent.errors import ConfigError
     from agent.keys.files import read_token
     from agent.station.config import PublisherConfig, pinned_trust
-    from agent.station.publisher import Published, check_bundle, hand_over
+    from agent.station.publisher import Published, check_bundle, publish
 
     try:
         msgspec.convert(device or "any", Name)
@@ -286,7 +286,7 @@ def publish(
     clocks = SystemClocks()
     trust = pinned_trust(config, settings.publisher)
     checked = check_bundle(read_token(bundle), trust, clocks.wall().utc_ns)
-    handed = hand_over(checked, resolved(config, settings.broker), device=device or None, clocks=clocks)
+    handed = publish(checked, with_absolute_paths(config, settings.broker), device=device or None, clocks=clocks)
     unread = handed is Published.UNREAD and bool(device)
     what = f"version {checked.version} ({checked.pack.name})"
     if as_json:
@@ -343,6 +343,40 @@ def show(
         output.line(f"{name}: {value if isinstance(value, str | int) else json.dumps(value)}")
     for line in outline(shown):
         output.line(line)
+
+
+@policy_app.command("card")
+def card(
+    bundle: Annotated[Path, typer.Argument(help="A signed bundle (.jws).", show_default=False)],
+    trust: TrustOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A file that does not exist, for HTML.", show_default=False)
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="Print it as text.")] = False,
+) -> None:
+    """Make the wearer's cue card of a signed bundle: one sheet of A4 to print from a browser, or text.
+
+    It says what each press does, what is granted and how to ask for it, what is refused, and what the camera's signals
+    mean. The bundle is checked against the trust document as `policy show` does it.
+
+    Exit codes: 0 made, 2 malformed, not signed, or the file exists.
+
+    Example: bwc-agent policy card policy-4.jws --trust trust.jws --out card.html
+    """
+    from agent.errors import PolicyError
+    from agent.keys.files import write_new
+    from agent.provisioning.cue_card import card_html, card_text, cue_card
+
+    if out is None and not text:
+        raise PolicyError("expected --out FILE, --text, or both, got neither")
+    made = cue_card(_bundle(bundle, trust)[0])
+    if out is not None:
+        write_new(out, card_html(made).encode(), 0o644)
+    if text:
+        for line in card_text(made):
+            output.line(line)
+    elif out is not None:
+        output.line(f"card for {made.title}: {out}")
 
 
 def _is_file(pack: str) -> bool:

@@ -1,4 +1,4 @@
-"""Encoded pictures and sound: packets, their sources, and the fragmented MP4 they are written into.
+"""Encoded pictures and sound: packets, the ring that buffers them, and the MP4 files they are written into.
 
 Nothing here encrypts, stores or decides.
 """

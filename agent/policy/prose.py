@@ -94,8 +94,13 @@ def reach_warnings(found: Sequence[Reach]) -> Iterator[str]:
 def way_words(way: Way) -> str:
     """A way in words, such as `triple:mark, then hold 3s:record, with the reason spoken after the prompt`."""
     pressed = ", then ".join(str(pattern) for pattern in (*way.declare, way.ask))
-    needed = [_needed(name, value) for name, value in way.measured.items()]
+    needed = way_needs(way)
     return f"{pressed}, with {' and '.join(needed)}" if needed else pressed
+
+
+def way_needs(way: Way) -> list[str]:
+    """What has to be measured or signed besides the gestures, in words."""
+    return [_needed(name, value) for name, value in way.measured.items()]
 
 
 def obstacle_words(reach: Reach) -> str:

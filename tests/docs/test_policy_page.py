@@ -83,10 +83,12 @@ def test_signing_the_first_attempt_warns_and_signing_the_second_does_not(
     for name in EXAMPLES:
         (tmp_path / name).write_text(block(name))
     monkeypatch.chdir(tmp_path)
-    init, sign, show, _ = block("commands sign").splitlines()
+    init, sign, show, card, _ = block("commands sign").splitlines()
     assert run(init).code == 0
     assert "WARNING" not in run(sign).err
     assert "millbrook.victim" in run(show).out
+    assert run(card).code == 0
+    assert "General order 12.2: a victim may ask, and is heard asking" in Path("card.html").read_text()
     first = run(sign.replace("settings.toml", "first.toml").replace("policy-2", "policy-3"))
     assert first.code == 0
     assert "WARNING: millbrook.victim: StopRecording, PrivacyPause: nothing reaches it alone" in first.err
