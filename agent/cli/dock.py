@@ -34,4 +34,4 @@ def dock_command(
     from agent.dock.service import DockService
     from agent.process.termination import until_told
 
-    DockService(load(config, DockConfig), config, say=output.log).run(until_told())
+    DockService(load(config, DockConfig), config, log=output.log).run(until_told())

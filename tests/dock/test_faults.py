@@ -87,7 +87,7 @@ def test_full_disk_at_the_dock_tells_again_after_a_restart(docked: Docked, tmp_p
         docked.contact(closed=True)
         docked.until(lambda: docked.device.recorder.status().docked)
         docked.until(lambda: complete(docked))
-        assert any("can't be kept" in line for line in docked.said)
+        assert any("can't be stored" in line for line in docked.said)
         docked.dock.connection.end()
         docked.dock = docked.make_dock()
         assert docked.dock.session.cursor.line == 0
