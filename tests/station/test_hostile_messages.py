@@ -167,7 +167,7 @@ def test_answer_that_fails_for_one_device_is_given_to_the_others(rig: Rig, monke
             raise ZeroDivisionError("nobody thought of this")
         return seen(device)
 
-    monkeypatch.setattr(rig.store, "seen", fails)
+    monkeypatch.setattr(rig.store, "newest_checkpoint", fails)
     for device in ("cam-1", "cam-2", "cam-3"):
         rig.hand("event", event(1, device), device)
     rig.station.turn(0)
