@@ -271,12 +271,12 @@ def publish(
     import msgspec
 
     from agent.clock import SystemClocks
-    from agent.dock.config import load, resolved
+    from agent.dock.config import load, with_absolute_paths
     from agent.dock.messages import Name
     from agent.errors import ConfigError
     from agent.keys.files import read_token
     from agent.station.config import PublisherConfig, pinned_trust
-    from agent.station.publisher import Published, check_bundle, hand_over
+    from agent.station.publisher import Published, check_bundle, publish
 
     try:
         msgspec.convert(device or "any", Name)
@@ -286,7 +286,7 @@ def publish(
     clocks = SystemClocks()
     trust = pinned_trust(config, settings.publisher)
     checked = check_bundle(read_token(bundle), trust, clocks.wall().utc_ns)
-    handed = hand_over(checked, resolved(config, settings.broker), device=device or None, clocks=clocks)
+    handed = publish(checked, with_absolute_paths(config, settings.broker), device=device or None, clocks=clocks)
     unread = handed is Published.UNREAD and bool(device)
     what = f"version {checked.version} ({checked.pack.name})"
     if as_json:

@@ -23,9 +23,9 @@ def station_command(
     Example: bwc-agent station --config pilot/agency/station/station.toml
     """
     from agent.clock import SystemClocks
-    from agent.dock.config import load, resolve, resolved
+    from agent.dock.config import load, resolve, with_absolute_paths
     from agent.keys import files
-    from agent.process.termination import until_told
+    from agent.process.termination import termination_event
     from agent.station.config import StationConfig, pinned_trust
     from agent.station.service import Station
     from agent.station.store import Store
@@ -42,9 +42,9 @@ def station_command(
             trust=trust,
             signer=signer,
             store=store,
-            broker=resolved(config, settings.broker),
+            broker=with_absolute_paths(config, settings.broker),
             clocks=SystemClocks(),
             quota=settings.quota,
             say=output.log,
         )
-        station.run(until_told())
+        station.run(termination_event())

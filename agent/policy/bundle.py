@@ -146,15 +146,6 @@ def digest_of(token: str) -> str:
     return sha256(jws.canonical(token).encode("ascii")).hex()
 
 
-def digests_of(token: str) -> set[str]:
-    """All digests by which evidence may name a bundle: before rule 6 of `agent.keys.jws`, it was that of either form.
-
-    Raises:
-        EvidenceError: It is no compact JWS with an ES256 signature.
-    """
-    return {sha256(form.encode("ascii")).hex() for form in jws.forms(token)}
-
-
 def rules_digest(base: str, schema: str) -> str:
     """Lower-case hex SHA-256 of base rules and schema: of the JSON array of both texts, without white space."""
     return sha256(msgspec.json.encode([base, schema])).hex()
@@ -335,7 +326,7 @@ def admit(bundle: Bundle, now: WallReading, seen_version: int, seen_digest: str)
 
 def _verified(token: str, keys: Sequence[ec.EllipticCurvePublicKey]) -> _BundleRecord:
     try:
-        kid = jws.kid_of(token, TYP)
+        kid = jws.unverified_kid(token, TYP)
         key = next((each for each in keys if thumbprint(each) == kid), None)
         if key is None:
             raise PolicyError(

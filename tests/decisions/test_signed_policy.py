@@ -407,7 +407,7 @@ def test_classification_of_an_edited_configuration_does_not_choose_who_may_open(
     device.run(6)
     device.press("record", times=2)
     device.run(2)
-    statement = jws.peek(device.storage.read(layout.opening(device.recording, 1)).decode(), OPENING_TYPE)
+    statement = jws.unverified_payload(device.storage.read(layout.opening(device.recording, 1)).decode(), OPENING_TYPE)
     assert statement["recipients"] == trust().set_id("restricted")
     assert statement["recipients"] != trust().set_id("default")
 

@@ -86,7 +86,7 @@ class Deliveries:
         """Look at one message; None stands for something in the inbox that was none. Never raises."""
         try:
             token = _text(message)
-            match jws.typ_of(token):
+            match jws.unverified_typ(token):
                 case attestation.TYP:
                     self._attest(token)
                 case bundle.TYP:

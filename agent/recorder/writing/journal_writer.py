@@ -4,7 +4,7 @@ The rules, in order:
 1. Lines are made in the order in which they were posted, written and synced. Who waits for a line before a permissive
    act is told once it and a signed checkpoint over it are on storage, never sooner.
 2. A line that permits something is followed at once by the checkpoint that signs it, and both are stored in one write,
-   the boot line too: the next boot believes no such line that is not signed (see `agent.journal.belief`).
+   the boot line too: the next boot believes no such line that is not signed (see `agent.journal.line_trust`).
 3. While storage refuses, lines pile up in memory and nobody is told; nothing is dropped. What piled up is signed when
    it is stored. The file is opened anew, for a card that was gone and came back has no use for the old handle.
 4. An entry that can't be written, or anything else that goes wrong in reading what was left, costs that entry or
@@ -21,9 +21,9 @@ from agent import output
 from agent.clock import NS, Clocks
 from agent.errors import StorageError
 from agent.evidence.details import Details
-from agent.journal.belief import needs_signature
 from agent.journal.entries import Entry, Refused
 from agent.journal.format import Journal, OpenSegment, Signed
+from agent.journal.line_trust import needs_signature
 from agent.storage.interface import GrowingFile
 
 CHECKPOINT_NS = 60 * NS
