@@ -117,12 +117,16 @@ def _check_camera(camera: str) -> bool:
 
     Raises:
         ConfigError: It is none that there is, or its film is not on this machine.
+        SourceError: Its film can't be a camera, such as because it has B frames.
     """
+    from agent.capture.replay import check_replayable
     from agent.config.recorder import SourceSection
     from agent.errors import ConfigError
 
     source = SourceSection(camera=camera)
     kind, _, film = camera.partition(":")
-    if kind.startswith("replay") and not Path(film).expanduser().is_file():
-        raise ConfigError(f"expected the path of an MP4 file after {kind}:, got {film!r}: there is no such file")
+    if kind.startswith("replay"):
+        if not Path(film).expanduser().is_file():
+            raise ConfigError(f"expected the path of an MP4 file after {kind}:, got {film!r}: there is no such file")
+        check_replayable(Path(film).expanduser())
     return source.simulated

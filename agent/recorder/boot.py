@@ -72,7 +72,7 @@ class PreparedBoot:
 
     Attributes:
         boot: Its number, from 1.
-        journal: Makes its lines; the boot line is made already and is in `first_line`.
+        journal: Makes its lines; the boot line is made already: `first` as an entry, `first_line` as bytes.
         file: Where the lines go.
         left: What the boot before left behind, by card and device state.
         takeover: What else follows from the comparison of the two.
@@ -84,6 +84,7 @@ class PreparedBoot:
     boot: int
     journal: Journal
     file: GrowingFile
+    first: entries.Boot
     first_line: bytes
     left: RecoveryState
     takeover: Takeover
@@ -204,7 +205,7 @@ def prepare(
             policy=policy,
         )
 
-    return PreparedBoot(boot, journal, file, first_line, left, takeover, tail.strange, identity, certificate)
+    return PreparedBoot(boot, journal, file, first, first_line, left, takeover, tail.strange, identity, certificate)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,16 @@ def run(config_file: Path) -> int:
     Raises:
         ControlError: Another recorder has the place.
     """
+    with output.background():
+        code = _run(config_file)
+    if code is None:
+        # The same process to the service manager, and a new one in all else: no library keeps what it had of a camera.
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
+    return code
+
+
+def _run(config_file: Path) -> int | None:
+    """The exit code; None if the recorder is to restart with another configuration, as the environment now says."""
     given_up = os.environ.pop(GIVEN_UP, "")
     goes_on = bool(os.environ.pop(GOES_ON, ""))
     try:
@@ -101,8 +111,7 @@ def run(config_file: Path) -> int:
         os.environ[GIVEN_UP] = service.begin_anew
         if service.recording_goes_on:
             os.environ[GOES_ON] = "1"
-        # The same process to the service manager, and a new one in all else: no library keeps what it had of a camera.
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - our own command line
+        return None
     return POWER_OFF if power_off else 0
 
 

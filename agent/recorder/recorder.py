@@ -16,8 +16,9 @@ from agent.device_state.updater import StateUpdater
 from agent.device_state.used import UsedTokensInState
 from agent.domain.layout import Layout
 from agent.errors import EvidenceError
+from agent.evidence.details import Details
 from agent.evidence.segment import Identity
-from agent.journal.entries import Refused, ShutDown
+from agent.journal.entries import Entry, Refused, ShutDown
 from agent.journal.format import Journal
 from agent.media.ring import Ring
 from agent.policy.request import Authorization
@@ -33,6 +34,7 @@ from agent.recorder.interface import Options, Policy, Signals
 from agent.recorder.ipc.deliveries import Deliveries
 from agent.recorder.ipc.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
 from agent.recorder.policy_in_force import PolicyInForce
+from agent.recorder.service_log import PREFIX, log_line
 from agent.recorder.storage_watch import StorageWatch
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writing.job import (
@@ -76,6 +78,7 @@ class Recorder:
         ended: Called once when the process is to end.
         listen: Has speech measured; answers with `events.SpeechMeasured`.
         state: Where the device keeps what it must not forget; outside of the card.
+        log: Takes a line for the service's log; must not block.
 
     Attributes:
         state: Keeps that up to date.
@@ -108,11 +111,13 @@ class Recorder:
         ended: Callable[[], None],
         listen: Callable[[commands.MeasureSpeech], None],
         state: StateStore,
+        log: Callable[[str], None],
     ) -> None:
         self._owner = owner
         self._clocks = clocks
         self._options = options
         self._policy = policy
+        self._log = log
         self._guard: ReplayGuard | None = None
         self._warned: set[str] = set()
         self._started_ns = clocks.monotonic_ns()
@@ -145,6 +150,7 @@ class Recorder:
             reopen=self._boot.journal_again,
             made=lambda line: self._observed(partial(self.state.made, line)),
             stored=lambda: self._observed(self.state.stored),
+            posted=self._log_entry,
         )
         self.writer = Writer(
             feed=self.feed,
@@ -210,6 +216,7 @@ class Recorder:
         prepared = self._boot.prepared
         if prepared is None:
             prepared = self._boot.prepare()
+            self._log_entry(prepared.first, None)
             self.recovery.schedule(prepared.left.unfinished)
             for event in self._boot.suspicions():
                 self.control.put(events.Tampered(self._clocks.monotonic_ns(), event.kind, event.detail))
@@ -250,6 +257,14 @@ class Recorder:
             work()
         except Exception as error:  # noqa: BLE001 - journalled, once each
             self.effects.report_internal_error(f"{type(error).__name__}: {error}")
+
+    def _log_entry(self, entry: Entry, details: Details | None) -> None:
+        try:
+            line = log_line(entry, details)
+        except Exception as error:  # noqa: BLE001 - a mistake in wording must not keep an entry from the journal
+            line = f"{PREFIX}{type(entry).__name__} could not be described: {type(error).__name__}"
+        if line is not None:
+            self._log(line)
 
     # -- what other threads ask and tell ------------------------------------------------------------------------------
 

@@ -147,6 +147,7 @@ class Service:
             ended=self._ending.set,
             listen=lambda prompt: self._measurer.listen(prompt.prompt_ns, prompt.prompt_ns + prompt.window_ns),
             state=state_store(config, config_file, owner),
+            log=output.warn,
         )
         self.recorder.locked_memory = hardening.locked
         for one in named:

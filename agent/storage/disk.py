@@ -140,6 +140,10 @@ def _write_whole(target: Path, data: bytes, *, folder: int = OWNER_FOLDER, mode:
     try:
         file.write_at(0, data)
         file.sync()
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
     finally:
         file.close()
     rename_durably(unfinished, target)

@@ -126,6 +126,7 @@ class Device:
         """Start a recorder, as after power on: nothing but storage, state and clocks is left of the one before."""
         self.signals = Watched()
         self.prompts: list[MeasureSpeech] = []
+        self.log: list[str] = []
         self.ended = False
         self.at_ns = self.clocks.now_ns
         lines: list[InputLine] = [ButtonLine("record"), ButtonLine("mark"), TriggerLine("siren")]
@@ -150,6 +151,7 @@ class Device:
             ended=self._end,
             listen=self.prompts.append,
             state=SignedStateStore(self.state, owner().signer, owner().agency, owner().device, self.anchor),
+            log=self.log.append,
         )
         self.recorder.feed.declare(video_stream(), audio_stream())
         self.settle()

@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent import output
 from agent.clock import NS, Clocks
 from agent.errors import StorageError
 from agent.evidence.details import Details
@@ -52,6 +51,7 @@ class JournalWriter:
         reopen: Gives another handle on the file, which holds at least so many bytes; or raises `StorageError`.
         made: Told of each line that was made, its line feed included, in their order.
         stored: Told after a sync that all lines that were made are on storage.
+        posted: Told of each entry when it is posted, in the poster's thread; must not block or raise.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class JournalWriter:
         reopen: Callable[[int], GrowingFile] | None = None,
         made: Callable[[bytes], None] = lambda _line: None,
         stored: Callable[[], None] = lambda: None,
+        posted: Callable[[Entry, Details | None], None] = lambda _entry, _details: None,
     ) -> None:
         self._prepare = prepare
         self._journal: Journal | None = None
@@ -73,6 +74,7 @@ class JournalWriter:
         self._reopen = reopen
         self._made = made
         self._stored = stored
+        self._posted = posted
         self._posts: queue.SimpleQueue[_Post] = queue.SimpleQueue()
         self._early: deque[_Post] = deque()
         self._unsynced = bytearray()
@@ -118,6 +120,7 @@ class JournalWriter:
         if self._posted_ns is None:
             self._posted_ns = self._clocks.monotonic_ns()
         self._posts.put(_Post(entry, details, checkpoint=synced is not None, synced=synced))
+        self._posted(entry, details)
 
     def attest(self, segment: OpenSegment | None) -> None:
         """Sign a checkpoint over the chain and the open segment's synced bytes; None once it was closed."""
@@ -204,7 +207,6 @@ class JournalWriter:
     def _refused(self, error: StorageError) -> None:
         if not self._failing:
             self._failing = True
-            output.warn(f"bwc-agent: the journal can't be stored: {error.strerror}")
             self._failed(error)
 
     def _take(self, journal: Journal, post: _Post) -> None:
