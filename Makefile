@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check --require-
 export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: help demo deb test test-fresh test-kill test-card test-dock test-fleet test-cluster test-hardware test-tools \
-  cluster-tools bench bench-tools lint lock corpus clean
+  cluster-tools bench bench-tools lint lock corpus screenshot clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -66,10 +66,14 @@ test-hardware: $(STAMP) ## the real stack: camera, GPIO, systemd, power cuts, ar
 corpus: $(STAMP) ## write down anew what the tools say of tests/corpus (ARGS=make for new folders)
 	$(BIN)/python -m tests.corpus $(or $(ARGS),expect)
 
-lint: $(STAMP) ## ruff and mypy --strict
+screenshot: $(STAMP) ## draw docs/images/demo.svg anew, from a real run of make demo
+	$(BIN)/python -m tests.docs.screenshot
+
+lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --verbose >$(VENV)/imports.log 2>&1 || { cat $(VENV)/imports.log; exit 1; }
 
 bench-tools: $(STAMP)
 	@tools/need ffmpeg=ffmpeg age=age

@@ -25,8 +25,9 @@ def adopt_command(
     import pwd
 
     from agent.config import recorder as configuration
+    from agent.config.installed import CONFIG, ETC
     from agent.errors import ProvisioningError
-    from agent.provisioning.adoption import CONFIG, ETC, FileOwner, adopt
+    from agent.provisioning.adoption import FileOwner, adopt
 
     try:
         owner = FileOwner(pwd.getpwnam("bwc-recorder").pw_uid, grp.getgrnam("bwc-exchange").gr_gid)

@@ -25,7 +25,7 @@ from agent.policy.store import PolicyEvent, PolicyEventKind, offered_digest
 from agent.policy.terms import Terms
 
 if TYPE_CHECKING:
-    from agent.recorder.interface import Policy
+    from agent.decisions.interface import Policy
 
 NAME = "UNSAFE-permit-everything"
 DIGEST = sha256_hex(NAME.encode())

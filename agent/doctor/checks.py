@@ -14,12 +14,12 @@ from typing import Any
 
 from agent.capture.base import OpenSource, Source
 from agent.clock import Clocks
+from agent.config.installed import is_adopted
 from agent.config.recorder import Config, resolve
 from agent.doctor.state_checks import device_state
 from agent.encoding.strict_json import sha256_hex
 from agent.errors import BwcError, ControlError, SourceError
 from agent.keys.files import rights_of_others
-from agent.provisioning.adoption import is_adopted
 from agent.recorder.hardening import harden, swap_devices, swap_is_encrypted
 from agent.recorder.ipc.local_socket import LONGEST_PATH, NAME, ask
 from agent.recorder.sources import sources

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.clock import Clocks
+from agent.config.installed import is_adopted
 from agent.config.recorder import Config, resolve
 from agent.core.inputs.lines import Edge
 from agent.doctor.camera_checks import Listed, check_camera, listed_by_libcamera
@@ -23,7 +24,6 @@ from agent.errors import DeviceError
 from agent.gpio.controls import HardwareControls
 from agent.gpio.pins import PinFactory
 from agent.power import files
-from agent.provisioning.adoption import is_adopted
 
 PRESS_S = 15.0
 """So long a pilot has for each button."""

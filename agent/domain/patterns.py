@@ -19,17 +19,30 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agent.core.inputs.lines import check_name
 from agent.errors import ConfigError
 
 MAX_PRESSES = 5
 MIN_HOLD_MS = 1_000
 MAX_HOLD_MS = 15_000
 
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _PRESS_WORDS = {"short": 1, "double": 2, "triple": 3, "quadruple": 4, "quintuple": 5}
 _PRESS_NAMES = {count: word for word, count in _PRESS_WORDS.items()}
 _SECONDS = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,3}))?s")
 _EXAMPLES = "short:mark, double:record, hold 3s:record, chord hold 2s:record+mark or switch on:power"
+
+
+def check_name(name: str) -> str:
+    """`name`, if it can name a line.
+
+    Raises:
+        ConfigError: It is not 1 to 32 of `a-z`, `0-9` and `_`, beginning with a letter.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"expected a line name of 1 to 32 characters a-z, 0-9 and _ that begins with a letter, got {name[:80]!r}"
+        )
+    return name
 
 
 class Kind(StrEnum):

@@ -13,46 +13,28 @@ recorder.toml is written last: its being there is what the unit waits for. Nothi
 import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.config.installed import (
+    CONFIG,
+    DEVICE_STATE,
+    DOCK,
+    DOCK_CONFIG,
+    ETC,
+    EVIDENCE,
+    RECORDER,
+    STATE,
+    Values,
+)
 from agent.errors import ConfigError, ProvisioningError
 from agent.evidence import layout
 from agent.keys.files import write_new
 from agent.storage.disk import sync_folder
 
-ETC, STATE, RUN = "/etc/bwc", "/var/lib/bwc", "/run/bwc"
-EVIDENCE = f"{STATE}/evidence"
-DEVICE_STATE = "/var/lib/bwc-state"
-DOCK_USER = "bwc-dock"
-CONFIG, DOCK_CONFIG = "recorder.toml", "dock.toml"
 _PUBLIC, _PRIVATE = 0o644, 0o600
 _POLICY = 0o640
-_CREDENTIALS = "/run/credentials"
 _DOCK_FILES = {"ca.crt": ("dock.ca.crt", _PUBLIC), "tls.crt": ("dock.crt", _PUBLIC), "tls.key": ("dock.key", _PRIVATE)}
-
-Values = Mapping[tuple[str, str], str]
-"""New values by table and key."""
-
-RECORDER: Values = {
-    ("device", "key"): f"file:{_CREDENTIALS}/bwc-recorder.service/device.pem",
-    ("device", "certificate"): f"{ETC}/device.jws",
-    ("device", "trust"): f"{ETC}/trust.jws",
-    ("device", "state"): DEVICE_STATE,
-    ("storage", "path"): EVIDENCE,
-    ("storage", "readers"): "group",
-    ("run", "directory"): RUN,
-    ("run", "dock_user"): DOCK_USER,
-}
-DOCK: Values = {
-    ("dock", "run"): RUN,
-    ("dock", "evidence"): EVIDENCE,
-    ("dock", "state"): "/var/lib/bwc-dock",
-    ("broker", "ca"): f"{ETC}/dock.ca.crt",
-    ("broker", "certificate"): f"{ETC}/dock.crt",
-    ("broker", "key"): f"{_CREDENTIALS}/bwc-dock.service/dock.key",
-}
 
 _TABLE = re.compile(r"\s*\[([\w.-]+)\]\s*(?:#.*)?$")
 _VALUE = re.compile(r"""\s*(?P<key>[\w-]+)\s*=\s*(?:"[^"\\]*(?:\\.[^"\\]*)*"|'[^']*'|[^#\s]+)\s*(?P<comment>#.*)?$""")
@@ -141,11 +123,6 @@ def adopt(folder: Path, root: Path, owner: FileOwner, *, pin_factory: str = "") 
     for made in (shelf, etc):
         sync_folder(made)
     return [path for path, _, _ in plan]
-
-
-def is_adopted(config_file: Path, root: Path = Path("/")) -> bool:
-    """True if a configuration is that of a machine that was made a camera, and not of a bench."""
-    return config_file.absolute() == root / ETC[1:] / CONFIG
 
 
 def _make_folder(path: Path, mode: int, owner: FileOwner | None) -> None:

@@ -32,11 +32,11 @@ import msgspec
 from agent.capture.config import Picamera2Config
 from agent.clock import NS
 from agent.config import recorder as configuration
+from agent.config.installed import DOCK_USER, EVIDENCE, RECORDER, RUN, is_adopted
 from agent.config.recorder import Config, Device, PolicySection, Run, SourceSection, StorageSection
 from agent.device_state.configuration import FILE, LIMIT, LastConfiguration
 from agent.encoding.strict_json import sha256_hex
 from agent.errors import BwcError, ConfigError, EvidenceError, KeyFileError
-from agent.provisioning.adoption import DOCK_USER, EVIDENCE, RECORDER, RUN, is_adopted
 from agent.recorder.boot import DeviceIdentity
 from agent.recorder.identity import load_identity
 from agent.storage.disk import WholeFile

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from agent.clock import Clocks
 from agent.core.recording import commands, events
 from agent.core.recording.state import State, background
+from agent.decisions.interface import Policy
 from agent.evidence.manifest import PreEventLength
 from agent.journal.entries import Decided, DockContact, Entry, Refused, SelfTested, Tampered, Withheld
 from agent.media.packet import Kind
 from agent.recorder.boot import CurrentBoot
 from agent.recorder.classifications import Classifications
 from agent.recorder.feed import Feed
-from agent.recorder.interface import Options, Policy, Signals
+from agent.recorder.interface import Options, Signals
 from agent.recorder.ipc.status import SelfTestStatus
 from agent.recorder.writing.job import Job
 from agent.recorder.writing.journal_writer import JournalWriter

@@ -5,60 +5,8 @@ from typing import Protocol
 
 from agent.clock import NS
 from agent.core.indicator.signals import Background, Signal
-from agent.core.recording import commands, events
-from agent.domain.layout import Layout
-from agent.domain.policy_settings import PolicySettings
-from agent.policy.store import PolicyEvent
-from agent.policy.terms import Configured, Terms
+from agent.policy.terms import Configured
 from agent.recorder.writing.job import Settings
-
-
-class Policy(Protocol):
-    """Where a request is decided."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of it."""
-
-    @property
-    def version(self) -> int:
-        """Of its bundle; 0 where there is none."""
-
-    @property
-    def setup(self) -> PolicySettings:
-        """What it says once and for all."""
-
-    @property
-    def unsafe(self) -> bool:
-        """True if it permits whatever is asked for, as on a bench: see `agent.decisions.unsafe`."""
-
-    @property
-    def layout(self) -> Layout | None:
-        """What gestures mean by it; None if it says nothing about them."""
-
-    @property
-    def terms(self) -> Terms:
-        """What it demands of the device itself."""
-
-    @property
-    def triggers(self) -> tuple[str, ...]:
-        """Names of triggers that its rules know."""
-
-    def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
-        """Put the newest good bundle in force, none older than one that was seen: see `agent.policy.store`."""
-
-    def offer(self, token: str) -> PolicyEvent:
-        """Take a new bundle, or say why not."""
-
-    def check(self) -> PolicyEvent | None:
-        """The event that the bundle has expired, once."""
-
-    def decide(self, command: commands.Decide) -> events.Decided:
-        """The decision. Never raises."""
 
 
 class Signals(Protocol):

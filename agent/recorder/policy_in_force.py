@@ -5,11 +5,12 @@ from functools import partial
 
 from agent.clock import NS, Clocks
 from agent.core.recording import events
+from agent.decisions.interface import Policy
 from agent.policy.store import PolicyEvent
 from agent.policy.terms import deviations
 from agent.recorder.control import Control
 from agent.recorder.feed import Feed
-from agent.recorder.interface import Options, Policy
+from agent.recorder.interface import Options
 
 WEAKER = "configuration_weaker"
 

@@ -11,6 +11,7 @@ from agent.clock import NS, Clocks
 from agent.core.inputs.inputs import Inputs
 from agent.core.recording import commands, events
 from agent.core.recording.state import State
+from agent.decisions.interface import Policy
 from agent.device_state.store import StateStore
 from agent.device_state.updater import StateUpdater
 from agent.device_state.used import UsedTokensInState
@@ -30,7 +31,7 @@ from agent.recorder.control import Control
 from agent.recorder.effects import MS, RecorderEffects
 from agent.recorder.feed import Feed
 from agent.recorder.free_space import FreeSpace
-from agent.recorder.interface import Options, Policy, Signals
+from agent.recorder.interface import Options, Signals
 from agent.recorder.ipc.deliveries import Deliveries
 from agent.recorder.ipc.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
 from agent.recorder.policy_in_force import PolicyInForce

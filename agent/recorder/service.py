@@ -22,6 +22,7 @@ from agent.clock import NS, Clocks, SystemClocks
 from agent.config.recorder import Config, resolve
 from agent.core.inputs.inputs import Inputs
 from agent.core.recording import events
+from agent.decisions.interface import Policy
 from agent.decisions.signed import SignedPolicy
 from agent.decisions.unsafe import REFUSED_BY_PINS, UNSAFE_REFUSED, WARNING, UnsafeUntilSigned
 from agent.device_state import store
@@ -43,7 +44,7 @@ from agent.recorder.configuration_in_force import ConfigurationInForce, Seen
 from agent.recorder.hardening import harden, kernel_boot_id, share_one_heap
 from agent.recorder.heartbeat import Heartbeat
 from agent.recorder.identity import load_device_identity
-from agent.recorder.interface import Options, Policy
+from agent.recorder.interface import Options
 from agent.recorder.ipc import inbox
 from agent.recorder.ipc.flag import RecordingFlag
 from agent.recorder.ipc.local_socket import LocalServer

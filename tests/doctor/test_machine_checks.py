@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.installed import is_adopted
 from agent.doctor.machine_checks import machine_checks
-from agent.provisioning.adoption import is_adopted
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 CARD = "/var/lib/bwc"

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from agent.config import recorder as configuration
+from agent.config.installed import CONFIG, DEVICE_STATE, DOCK_CONFIG, ETC, EVIDENCE
 from agent.dock.config import DockConfig, load
 from agent.errors import ConfigError, ProvisioningError
-from agent.provisioning.adoption import CONFIG, DEVICE_STATE, DOCK_CONFIG, ETC, EVIDENCE, FileOwner, adopt, with_values
+from agent.provisioning.adoption import FileOwner, adopt, with_values
 from tests.support.running import command
 
 ME = FileOwner(os.getuid(), os.getgid())

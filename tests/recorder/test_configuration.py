@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from agent.clock import NS
 from agent.config import recorder as configuration
+from agent.config.installed import EVIDENCE, RECORDER
 from agent.device_state.configuration import FILE
 from agent.errors import BwcError, ConfigError, ControlError, EvidenceError, KeyFileError
 from agent.journal.entries import ConfigurationUsed
-from agent.provisioning.adoption import EVIDENCE, RECORDER
 from agent.recorder import configuration as chosen_from
 from agent.recorder import service
 from agent.recorder.configuration import (

@@ -13,6 +13,7 @@ from agent.core.inputs.inputs import Inputs
 from agent.core.inputs.lines import ButtonLine, Edge, TriggerLine
 from agent.core.inputs.lines import Line as InputLine
 from agent.core.recording.commands import MeasureSpeech
+from agent.decisions.interface import Policy
 from agent.decisions.unsafe import UnsafePermitEverything
 from agent.device_state.anchor import Anchor, NoAnchor, Ram, RamAnchor
 from agent.device_state.store import SignedStateStore
@@ -26,7 +27,7 @@ from agent.media.packet import Packet
 from agent.policy.store import PolicyEvent, PolicyEventKind
 from agent.provisioning.agency import Provisioned, provision
 from agent.recorder.boot import DeviceIdentity
-from agent.recorder.interface import Options, Policy
+from agent.recorder.interface import Options
 from agent.recorder.recorder import Recorder
 from agent.recorder.writing.job import Settings
 from agent.seal.framing import frame_length_for

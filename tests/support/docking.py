@@ -8,11 +8,11 @@ from pathlib import Path
 from agent.brokers import mosquitto
 from agent.clock import NS, Clocks, SystemClocks
 from agent.core.recording.events import DockContact
+from agent.decisions.interface import Policy
 from agent.dock.config import BrokerSection, DockConfig, DockSection
 from agent.dock.service import Service
 from agent.keys import files
 from agent.keys.signer import Signer
-from agent.recorder.interface import Policy
 from agent.recorder.ipc import inbox
 from agent.recorder.ipc.status import write_snapshot
 from agent.station.fleet import Row, rows

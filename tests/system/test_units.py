@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.clock import NS
-from agent.provisioning.adoption import DEVICE_STATE, DOCK, ETC, EVIDENCE, RECORDER, RUN
+from agent.config.installed import DEVICE_STATE, DOCK, ETC, EVIDENCE, RECORDER, RUN
 from agent.recorder import heartbeat
 from agent.recorder.ipc import flag
 from agent.recorder.launch import POWER_OFF

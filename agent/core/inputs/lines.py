@@ -4,29 +4,14 @@ A line is a named digital input. Which pin it is and whether high or low means a
 a line is active or it is not.
 """
 
-import re
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
+from agent.domain.patterns import check_name
 from agent.errors import ConfigError
 
 MS = 1_000_000
 """Nanoseconds in a millisecond."""
-
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-
-
-def check_name(name: str) -> str:
-    """`name`, if it can name a line.
-
-    Raises:
-        ConfigError: It is not 1 to 32 of `a-z`, `0-9` and `_`, beginning with a letter.
-    """
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"expected a line name of 1 to 32 characters a-z, 0-9 and _ that begins with a letter, got {name[:80]!r}"
-        )
-    return name
 
 
 @dataclass(frozen=True, slots=True)

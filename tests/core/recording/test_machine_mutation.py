@@ -35,7 +35,7 @@ def _act_before_the_line_is_durable(patch: pytest.MonkeyPatch) -> None:
         state, more = _DURABLE(state, events.Durable(event.at_ns, event.request))
         return state, [*issued, *more]
 
-    patch.setattr(requests, "decided", decided)
+    patch.setattr(requests, "decision_made", decided)
 
 
 def _withhold_without_limit(patch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def _forget_what_was_used(patch: pytest.MonkeyPatch) -> None:
         state, issued = _RELEASE(state, at_ns, why)
         return replace(state, used_ns=frozen({})), issued
 
-    patch.setattr(withholding, "release", release)
+    patch.setattr(withholding, "end", release)
 
 
 def _mute_the_picture_too(patch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def _mute_the_picture_too(patch: pytest.MonkeyPatch) -> None:
 
 
 def _refusals_are_grants(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(requests, "decided", lambda state, event: _DECIDED(state, replace(event, allowed=True)))
+    patch.setattr(requests, "decision_made", lambda state, event: _DECIDED(state, replace(event, allowed=True)))
 
 
 def _trigger_leaves_the_stop_to_take_effect(patch: pytest.MonkeyPatch) -> None:
