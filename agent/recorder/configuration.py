@@ -37,8 +37,7 @@ from agent.config.recorder import Config, Device, PolicySection, Run, SourceSect
 from agent.device_state.configuration import FILE, LIMIT, LastConfiguration
 from agent.encoding.strict_json import sha256_hex
 from agent.errors import BwcError, ConfigError, EvidenceError, KeyFileError
-from agent.recorder.boot import DeviceIdentity
-from agent.recorder.identity import load_identity
+from agent.recorder.identity import DeviceIdentity, load_identity
 from agent.storage.disk import WholeFile
 
 PATIENCE_NS = 15 * NS

@@ -90,7 +90,7 @@ class PolicyInForce:
     def hold_to_terms(self) -> None:
         """Do what the policy in force demands of the device, and say where its configuration falls short of that."""
         terms = self._policy.terms
-        self._feed.keep(max(self._options.pre_event_ns, terms.pre_event_s * NS))
+        self._feed.set_pre_event(max(self._options.pre_event_ns, terms.pre_event_s * NS))
         weaker = "; ".join(deviations(self._options.configured, terms, self._policy.triggers))
         if weaker != self._weaker:
             self._weaker = weaker

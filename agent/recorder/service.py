@@ -38,23 +38,21 @@ from agent.monitoring.measurements import Fact
 from agent.monitoring.measurer import Measurer
 from agent.policy.store import BundleFiles, PolicyEventKind, PolicyStore
 from agent.power.monitor import PowerMonitor
-from agent.recorder.boot import DeviceIdentity
 from agent.recorder.configuration import Chosen, Origin, kept_in
 from agent.recorder.configuration_in_force import ConfigurationInForce, Seen
 from agent.recorder.hardening import harden, kernel_boot_id, share_one_heap
-from agent.recorder.heartbeat import Heartbeat
-from agent.recorder.identity import load_device_identity
-from agent.recorder.interface import Options
+from agent.recorder.health import Heartbeat, self_test
+from agent.recorder.identity import DeviceIdentity, load_device_identity
+from agent.recorder.interface import Environment, Options
 from agent.recorder.ipc import inbox
 from agent.recorder.ipc.flag import RecordingFlag
 from agent.recorder.ipc.local_socket import LocalServer
 from agent.recorder.ipc.status import write_snapshot
 from agent.recorder.measuring import MeasurementReporter
 from agent.recorder.recorder import Recorder
-from agent.recorder.self_test import self_test
 from agent.recorder.sources import INTERLEAVE_NS, sources
 from agent.recorder.supervisor import Supervisor
-from agent.recorder.writing.job import Settings
+from agent.recorder.writing.task import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile, make_folders
 
@@ -133,8 +131,8 @@ class Service:
             triggers=tuple(trigger.name for trigger in config.controls.triggers),
             configuration=chosen.digest,
         )
-        self.recorder = Recorder(
-            owner=owner,
+        environment = Environment(
+            device=owner,
             storage=storage,
             clocks=self._clocks,
             random_bytes=os.urandom,
@@ -145,11 +143,12 @@ class Service:
             inputs=Inputs(self.hands.lines, self.hands.layout.patterns),
             layout=self.hands.layout,
             kernel_boot_id=kernel_boot_id(),
-            ended=self._ending.set,
+            end=self._ending.set,
             listen=lambda prompt: self._measurer.listen(prompt.prompt_ns, prompt.prompt_ns + prompt.window_ns),
             state=state_store(config, config_file, owner),
             log=output.warn,
         )
+        self.recorder = Recorder(environment)
         self.recorder.locked_memory = hardening.locked
         for one in named:
             supervisor = Supervisor(
@@ -165,7 +164,7 @@ class Service:
             config.power,
             self._clocks,
             self.recorder.control.put,
-            self.recorder.keeper.post,
+            self.recorder.journal.post,
             self.recorder.set_bit_rate,
         )
         self.recorder.power = lambda: self._power.status
@@ -173,7 +172,7 @@ class Service:
         if self._notifier.socket is not None:
             self._notifier.socket.settimeout(0)  # a service manager that does not listen must hold nothing up
         kept = kept_in(resolve(config_file, config.device.state), owner)
-        self._configuration = ConfigurationInForce(chosen, kept, self._clocks, self.recorder.keeper.post, self._use)
+        self._configuration = ConfigurationInForce(chosen, kept, self._clocks, self.recorder.journal.post, self._use)
         self.recorder.configuration = lambda: self._configuration.status
         self.recorder.protection = partial(
             protection_of, storage_path, resolve(config_file, config.device.state), config.device.anchor
@@ -270,7 +269,7 @@ class Service:
         self._measurer.start()
         self._power.start()
         recorder.state.start()
-        recorder.keeper.start()
+        recorder.journal.start()
         recorder.writer.start()
         recorder.recovery.start()
         for thread in threads:
@@ -414,7 +413,7 @@ class Service:
 
         In the camera's thread: what goes wrong in measuring must not have the camera opened anew.
         """
-        if self.recorder.feed.lets_in(Kind.VIDEO):
+        if self.recorder.feed.accepts(Kind.VIDEO):
             self._try(partial(self._measurer.look, luma, width, height, at_ns, stride=stride))
 
     def _measured(self, fact: Fact) -> None:

@@ -118,7 +118,7 @@ def test_signed_journal_is_read_to_its_end_however_long_it_is() -> None:
     running = device.recording
     for _ in range(40):
         for _ in range(120):
-            device.recorder.keeper.post(Marked(running, 1), {"x": "y" * 900})
+            device.recorder.journal.post(Marked(running, 1), {"x": "y" * 900})
         device.run(1)
     assert len(memory(device).files[layout.journal(1)].data) > 4 * TAIL
     device.press("record", hold_s=3.2)

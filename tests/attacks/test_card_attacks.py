@@ -236,7 +236,7 @@ def lines_of(*said: AnyEntry, utc_ns: int) -> bytes:
 def test_forged_journal_in_the_next_boots_place_makes_nobody_forget_what_the_real_one_tells() -> None:
     device = interrupted()
     running = device.recording
-    device.recorder.keeper.post(TriggerRaised("critical_incident", device.clocks.now_ns // 1000))
+    device.recorder.journal.post(TriggerRaised("critical_incident", device.clocks.now_ns // 1000))
     device.run(2)
     real = next(entry for entry in device.entries(Boot, 1) if isinstance(entry, Boot))
     forged = msgspec.structs.replace(real, boot=2, interrupted="", carried=PersistedState(), tag="ab" * 6)
@@ -353,7 +353,7 @@ def test_very_many_segments_planted_in_the_next_ones_places_are_passed_over_at_o
     device.recorder.writer.roll(running)
     device.run(6)
     assert memory(device).size(layout.opening(running, 60)) is not None
-    assert device.recorder.feed.backlog_ns(device.recorder.effects.job.cursor) < 2 * 10**9  # type: ignore[union-attr]
+    assert device.recorder.feed.backlog_ns(device.recorder.effects.task.cursor) < 2 * 10**9  # type: ignore[union-attr]
     assert bytes(memory(device).files[layout.segment(running, 2)].data) == b"x"
 
 

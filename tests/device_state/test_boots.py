@@ -127,7 +127,7 @@ def test_card_that_was_put_back_is_named_with_what_is_missing() -> None:
     device.run(70)
     device.press("record", hold_s=3.2)
     device.run(2)
-    seen = device.recorder.keeper.durable[0]
+    seen = device.recorder.journal.durable[0]
     insert(device, old)
     assert told(device)[0] == "card_rolled_back"
     line = boot_line(device)
@@ -246,7 +246,7 @@ def test_recording_that_was_taken_off_the_card_is_missing_by_id_and_once() -> No
 def test_blank_card_ends_no_recording_and_releases_nothing() -> None:
     device = latched()
     running = device.recording
-    seen = device.recorder.keeper.durable[0]
+    seen = device.recorder.journal.durable[0]
     insert(device)
     assert told(device) == ["card_replaced", "recording_missing"]
     assert device.recording == running

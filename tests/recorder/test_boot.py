@@ -14,7 +14,9 @@ from agent.evidence import layout
 from agent.journal import entries
 from agent.journal.format import HELD, Line, parse_line
 from agent.keys.signer import KeySigner
-from agent.recorder.boot import DeviceIdentity, PreparedBoot, prepare, recipients_of
+from agent.recorder.boot import BootContext, PreparedBoot, prepare
+from agent.recorder.identity import DeviceIdentity
+from agent.recorder.recipients import recipients_of
 from agent.seal.reader import open_message
 from agent.storage.interface import Storage
 from agent.trust.certificates import issue_device, verify_boot, verify_device
@@ -34,8 +36,27 @@ def booted(
 ) -> PreparedBoot:
     clocks = clocks or FakeClocks()
     updater = StateUpdater(state_store(state or MemoryStore(), owner().signer), clocks)
-    tag = os.urandom(6).hex()
-    return prepare(storage, owner(), clocks, os.urandom, kernel_boot_id=kernel, tag=tag, state=updater)
+    return prepare(context(storage, owner(), clocks, kernel=kernel, tag=os.urandom(6).hex(), state=updater))
+
+
+def context(
+    storage: Storage,
+    device: DeviceIdentity,
+    clocks: FakeClocks,
+    *,
+    kernel: str = "k",
+    tag: str = "t",
+    state: StateUpdater | None = None,
+) -> BootContext:
+    return BootContext(
+        device=device,
+        storage=storage,
+        clocks=clocks,
+        random_bytes=os.urandom,
+        state=state or nothing(),
+        tag=tag,
+        kernel_boot_id=kernel,
+    )
 
 
 def nothing() -> StateUpdater:
@@ -80,7 +101,7 @@ def test_boots_key_is_certified_by_the_device_and_its_details_open_for_the_agenc
         valid_until_ns=NOW + DAY,
     )
     mine = DeviceIdentity(AGENCY.name, "cam-1", identity, certificate.encode(), trust)
-    prepared = prepare(MemoryStorage(), mine, clocks, os.urandom, kernel_boot_id="k", tag="t", state=nothing())
+    prepared = prepare(context(MemoryStorage(), mine, clocks))
     boot = verify_boot(prepared.certificate.decode(), verify_device(certificate, trust, None))
     assert boot.boot == 1
     assert boot.key.public_numbers() == prepared.identity("default", "p").signer.public_key.public_numbers()
@@ -299,6 +320,6 @@ def test_device_of_another_certificate_goes_on_with_the_chain_it_finds() -> None
     first = booted(storage)
     durable(first)
     other = replace(owner(), certificate=b"other")
-    second = prepare(storage, other, FakeClocks(), os.urandom, kernel_boot_id="k", tag="t", state=nothing())
+    second = prepare(context(storage, other, FakeClocks()))
     assert second.boot == 2
     assert storage.read(layout.DEVICE) == owner().certificate

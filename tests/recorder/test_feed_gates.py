@@ -56,10 +56,10 @@ def test_sound_after_the_end_of_a_recording_enters_no_silent_buffer_also_while_s
     silent = feed(silent=True)
     cursor = silent.start(0)
     play(silent, 0, 3)
-    silent.ends(2 * NS)
+    silent.end_at(2 * NS)
     play(silent, 3, 10)  # the writer has not finished: its cursor still holds the ring
     assert held(silent, Kind.AUDIO)[-1].time_ns < 3 * NS
-    silent.end(cursor)
+    silent.remove_cursor(cursor)
     play(silent, 10, 12)
     assert held(silent, Kind.AUDIO)[-1].time_ns < 3 * NS
     silent.start(12 * NS)
@@ -71,7 +71,7 @@ def test_sound_from_before_the_end_that_comes_after_it_was_decided_is_kept() -> 
     silent = feed(silent=True)
     silent.start(0)
     play(silent, 0, 2)
-    silent.ends(round(2.5 * NS))
+    silent.end_at(round(2.5 * NS))
     play(silent, 2, 4)
     _, last = times(held(silent, Kind.AUDIO))
     assert 2.45 < last < 2.5
@@ -81,9 +81,9 @@ def test_recording_that_follows_at_once_has_its_sound() -> None:
     silent = feed(silent=True)
     first = silent.start(0)
     play(silent, 0, 2)
-    silent.ends(2 * NS)
+    silent.end_at(2 * NS)
     silent.start(round(2.1 * NS))
-    silent.end(first)
+    silent.remove_cursor(first)
     play(silent, 2, 4)
     assert held(silent, Kind.AUDIO)[-1].time_ns > 3.9 * NS
 
@@ -91,7 +91,7 @@ def test_recording_that_follows_at_once_has_its_sound() -> None:
 def test_end_of_a_recording_changes_nothing_where_the_buffer_has_sound() -> None:
     loud = feed()
     loud.start(0)
-    loud.ends(NS)
+    loud.end_at(NS)
     play(loud, 0, 3)
     assert held(loud, Kind.AUDIO)[-1].time_ns > 2.9 * NS
 
@@ -100,11 +100,11 @@ def test_nothing_that_is_withheld_enters_memory_and_pictures_come_back_with_an_i
     gate = feed()
     gate.start(0)
     play(gate, 0, 2)
-    gate.withhold(BOTH)
+    gate.suppress(BOTH)
     play(gate, 2, 4.5)
     assert times(held(gate, Kind.VIDEO))[1] < 2
     assert times(held(gate, Kind.AUDIO))[1] < 2
-    gate.withhold(frozenset())
+    gate.suppress(frozenset())
     play(gate, 4.5, 7)
     back = [packet for packet in held(gate, Kind.VIDEO) if packet.time_ns > 3 * NS]
     assert back[0].key
@@ -115,11 +115,11 @@ def test_nothing_that_is_withheld_enters_memory_and_pictures_come_back_with_an_i
 def test_mute_lets_pictures_through_and_another_withholding_takes_its_place() -> None:
     gate = feed()
     gate.start(0)
-    gate.withhold(frozenset({Kind.AUDIO}))
+    gate.suppress(frozenset({Kind.AUDIO}))
     play(gate, 0, 1)
     assert held(gate, Kind.VIDEO)
     assert not held(gate, Kind.AUDIO)
-    gate.withhold(frozenset({Kind.VIDEO}))
+    gate.suppress(frozenset({Kind.VIDEO}))
     play(gate, 1, 2)
     assert held(gate, Kind.AUDIO)
     assert times(held(gate, Kind.VIDEO))[1] < 1
@@ -128,17 +128,17 @@ def test_mute_lets_pictures_through_and_another_withholding_takes_its_place() ->
 def test_release_of_what_was_withheld_opens_no_silent_buffer() -> None:
     silent = feed(silent=True)
     silent.start(0)
-    silent.withhold(BOTH)
-    silent.ends(0)
+    silent.suppress(BOTH)
+    silent.end_at(0)
     play(silent, 0, 1)
-    silent.withhold(frozenset())
+    silent.suppress(frozenset())
     play(silent, 1, 2)
     assert not held(silent, Kind.AUDIO)
 
 
 def test_start_while_sound_is_withheld_opens_no_microphone() -> None:
     gate = feed(silent=True)
-    gate.withhold(frozenset({Kind.AUDIO}))
+    gate.suppress(frozenset({Kind.AUDIO}))
     gate.start(0)
     play(gate, 0, 1)
     assert not held(gate, Kind.AUDIO)

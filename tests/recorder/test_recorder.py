@@ -29,7 +29,7 @@ from agent.journal import entries
 from agent.keys import files, jws
 from agent.media.packet import Kind
 from agent.policy.request import Authorization
-from agent.recorder.self_test import self_test
+from agent.recorder.health import self_test
 from agent.trust.authorization import issue
 from agent.verify.findings import Verdict
 from agent.verify.verifier import verify

@@ -290,4 +290,4 @@ def test_start_is_taken_while_storage_is_gone_and_stored_when_it_is_back() -> No
     assert isinstance(entry, entries.RecordingStarted)
     assert entry.at_us * 1000 == started_ns // 1000 * 1000
     assert storage.size(layout.segment(device.recording, 1))
-    assert device.recorder.feed.backlog_ns(device.recorder.effects.job.cursor) < NS  # type: ignore[union-attr]
+    assert device.recorder.feed.backlog_ns(device.recorder.effects.task.cursor) < NS  # type: ignore[union-attr]

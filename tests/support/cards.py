@@ -34,7 +34,7 @@ from agent.journal.format import CHECKPOINT_TYPE, MAX_LINE, Line, parse_line, sp
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy.request import Authorization
-from agent.recorder.boot import DeviceIdentity
+from agent.recorder.identity import DeviceIdentity
 from agent.recorder.takeover import take_over
 from agent.storage.interface import Storage
 from tests.support.device import Device, owner

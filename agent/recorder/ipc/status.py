@@ -6,9 +6,24 @@ from pathlib import Path
 import msgspec
 
 from agent.power.status import PowerStatus
-from agent.recorder.writing.sync_times import SyncLatency
 
 NAME = "status.json"
+
+
+class SyncLatency(msgspec.Struct, frozen=True):
+    """Durations of the newest syncs of segments, in milliseconds (`agent.recorder.writing.segments.SyncTimes`).
+
+    Attributes:
+        count: How many there were; all else is 0 if none.
+        p50, p95, p99: Percentiles.
+        max: The longest.
+    """
+
+    count: int = 0
+    p50: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
 
 
 class TrackStatus(msgspec.Struct, frozen=True):

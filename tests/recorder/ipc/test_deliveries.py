@@ -7,7 +7,7 @@ from agent.journal.format import CHECKPOINT_TYPE
 from agent.keys import files, jws
 from agent.keys.signer import KeySigner, Signer
 from agent.policy import bundle
-from agent.recorder.ipc.deliveries import MOST_REFUSALS
+from agent.recorder.ipc.deliveries import MAX_REFUSALS
 from agent.trust.attestation import LIFE_NS, attest
 from tests.support.device import Device, agency
 
@@ -156,10 +156,10 @@ def test_flood_of_rubbish_does_not_fill_the_journal_and_is_counted() -> None:
     for _ in range(1000):
         device.recorder.deliveries.deliver(b"rubbish")
     device.settle()
-    assert len(refusals(device)) == MOST_REFUSALS
+    assert len(refusals(device)) == MAX_REFUSALS
     device.clocks.advance(61)
     bring(device, b"rubbish")
-    assert f"{1000 - MOST_REFUSALS} more" in refusals(device)[-1]
+    assert f"{1000 - MAX_REFUSALS} more" in refusals(device)[-1]
 
 
 def test_bundles_are_offered_and_the_one_in_force_is_nothing_new() -> None:
@@ -177,7 +177,7 @@ def test_bundles_are_offered_and_the_one_in_force_is_nothing_new() -> None:
 def test_status_shows_a_checkpoint_only_once_it_is_on_storage() -> None:
     device = Device()
     device.run(1)
-    device.recorder.keeper.attest(None)
+    device.recorder.journal.attest(None)
     device.settle()
     status = device.recorder.status()
     payload = jws.peek(status.checkpoint, CHECKPOINT_TYPE)

@@ -60,7 +60,7 @@ class Kept:
         self.signer = KeySigner.generate()
         self.told: list[object] = []
         self.prepared = 0
-        self.keeper = JournalWriter(self._prepare, self.clocks, failed=self.told.append, reopen=self._reopen)
+        self.keeper = JournalWriter(self._prepare, self.clocks, report=self.told.append, reopen=self._reopen)
 
     def _prepare(self) -> tuple[Journal, GrowingFile, bytes]:
         self.prepared += 1
@@ -389,7 +389,7 @@ def test_thread_that_waits_for_storage_can_be_closed() -> None:
     kept = Kept()
     kept.storage.fault = failing({"create", "write"}, errno.EIO)
     failed = threading.Event()
-    kept.keeper._failed = lambda _error: failed.set()
+    kept.keeper._report = lambda _error: failed.set()
     kept.keeper.start()
     assert failed.wait(PATIENCE_S)
     kept.keeper.post(mark(0))
@@ -401,7 +401,7 @@ def test_thread_takes_up_where_storage_takes_again() -> None:
     kept = Kept()
     kept.storage.fault = failing({"create", "write", "read"}, errno.EIO)
     failed = threading.Event()
-    kept.keeper._failed = lambda _error: failed.set()
+    kept.keeper._report = lambda _error: failed.set()
     kept.keeper.start()
     synced = threading.Event()
     kept.keeper.post(mark(0), synced=synced.set)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from agent.clock import NS
 from agent.evidence.segment import FRAGMENT_NS
 from agent.media.packet import Kind, Packet, Stream
-from agent.recorder.writing.plan import STALE_NS, Frame, Plan, Step, plan
+from agent.recorder.writing.plan import STALE_NS, Plan, PlanInput, Step, plan
 from tests.support.packets import AUDIO, VIDEO, audio, video, video_stream
 
-OPEN = Frame(
+OPEN = PlanInput(
     video=VIDEO,
     audio=AUDIO,
     first_ns=0,
@@ -147,7 +147,7 @@ any_packets = st.lists(
     max_size=24,
 ).map(lambda packets: sorted(packets, key=lambda packet: packet.time_ns))
 frames = st.builds(
-    Frame,
+    PlanInput,
     video=st.sampled_from([VIDEO, None]),
     audio=st.sampled_from([AUDIO, None]),
     first_ns=st.just(0),
@@ -161,7 +161,7 @@ frames = st.builds(
 
 @settings(max_examples=300, deadline=None)
 @given(any_packets, st.integers(0, 8), frames)
-def test_every_step_is_one_that_the_writer_can_take(packets: list[Packet], number: int, frame: Frame) -> None:
+def test_every_step_is_one_that_the_writer_can_take(packets: list[Packet], number: int, frame: PlanInput) -> None:
     decision = plan(packets, number, frame)
     taken = packets[: decision.count]
     match decision.step:

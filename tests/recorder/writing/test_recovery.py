@@ -27,8 +27,8 @@ from agent.journal.entries import (
     StorageFailed,
 )
 from agent.keys import jws
-from agent.recorder.writing.recovery import PATIENCE_NS
-from agent.recorder.writing.retries import MOST_TRIES
+from agent.recorder.writing.recovery import WAIT_NS
+from agent.recorder.writing.retries import MAX_TRIES
 from agent.storage.disk import DiskStorage
 from agent.verify.findings import Code, Verdict
 from agent.verify.verifier import verify
@@ -217,7 +217,7 @@ def test_repair_that_fails_for_good_is_given_up_and_said_and_the_recording_is_st
     storage.fault = refused = refusing_manifests(running, 1)
     device.boot()
     device.run(40)
-    assert refused.asked == MOST_TRIES
+    assert refused.asked == MAX_TRIES
     (given_up,) = [entry for entry in device.entries(Refused, 2) if isinstance(entry, Refused)]
     assert given_up.what == "recovery"
     assert "segment 0001" in given_up.why
@@ -229,7 +229,7 @@ def test_repair_that_fails_for_good_is_given_up_and_said_and_the_recording_is_st
     assert codes(report) == {Code.UNFINISHED}
     storage.fault = lambda _operation, _path: None
     device.boot()
-    device.run(PATIENCE_NS / NS + 1)
+    device.run(WAIT_NS / NS + 1)
     assert [type(entry) for entry in device.entries(SegmentRecovered, 3)] == [SegmentRecovered]
     device.recorder.close()
     assert check(files_of(storage)).verdict is Verdict.INTACT
@@ -239,7 +239,7 @@ def test_repair_waits_for_new_bytes_and_not_for_ever() -> None:
     device = interrupted()
     running = device.recording
     device.boot()
-    device.clocks.now_ns += PATIENCE_NS - NS
+    device.clocks.now_ns += WAIT_NS - NS
     device.settle()
     assert memory(device).size(layout.manifest(running, 1)) is None
     device.clocks.now_ns += 2 * NS

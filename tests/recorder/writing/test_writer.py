@@ -10,7 +10,7 @@ from agent.evidence import layout
 from agent.journal.entries import PacketsLost, SlowSync
 from agent.journal.format import parse_line, split_lines
 from agent.media.packet import Kind, Packet, Stream
-from agent.recorder.writing.job import FirstStored, RecordingClosed, Settings, StorageFailed, StorageRecovered
+from agent.recorder.writing.task import FirstStored, RecordingClosed, Settings, StorageFailed, StorageRecovered
 from tests.support.packets import AUDIO, VIDEO, scene
 from tests.support.rig import Rig, of, plain
 from tests.support.storage import failing
@@ -21,7 +21,7 @@ def by_kind(packets: list[Packet], kind: Kind) -> list[Packet]:
 
 
 def entries(rig: Rig) -> list[object]:
-    rig.keeper.step()
+    rig.journal.step()
     lines, rest = split_lines(rig.storage.read(layout.journal(1), limit=1 << 24))
     assert rest == b""
     return [parse_line(line).entry for line in lines]

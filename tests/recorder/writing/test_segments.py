@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.recorder.writing.sync_times import SyncLatency, SyncTimes
+from agent.recorder.ipc.status import SyncLatency
+from agent.recorder.writing.segments import SyncTimes
 
 MS = 1_000_000
 
