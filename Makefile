@@ -8,8 +8,8 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo deb test test-fresh test-kill test-card test-dock test-fleet test-cluster test-hardware test-tools \
-  cluster-tools bench bench-tools lint lock corpus screenshot clean
+.PHONY: help demo deb test test-fresh test-kill test-card test-sdk test-dock test-fleet test-cluster test-hardware \
+  test-tools sdk-tools cluster-tools bench bench-tools lint lock corpus screenshot clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,16 @@ test-kill: $(STAMP) ## kill -9 a recording recorder at 200 random moments
 
 test-card: $(STAMP) ## 50,000 altered cards: none makes a boot more permissive, no loss is silent
 	$(BIN)/python -m tests.attacks.card_search --states 50000 --boots 100 $(ARGS)
+
+test-sdk: $(STAMP) sdk-tools tests/sdk/node_modules/.package-lock.json ## segments opened by the Encryption SDKs for Python and JavaScript
+	$(BIN)/python -m pytest tests/sdk $(ARGS)
+
+sdk-tools:
+	@tools/need nodejs=node npm=npm
+
+tests/sdk/node_modules/.package-lock.json: tests/sdk/package.json tests/sdk/package-lock.json | sdk-tools
+	npm ci --prefix tests/sdk --ignore-scripts --no-audit --no-fund --no-update-notifier
+	@touch $@
 
 deb: $(STAMP) ## the Debian package for a device, in dist/ (ARGS="--arch arm64 --python 3.11")
 	@command -v dpkg-deb >/dev/null || { echo "make deb needs dpkg-deb, which every Debian has" >&2; exit 1; }
@@ -91,4 +101,4 @@ lock: ## write the lock files anew from pyproject.toml (needs uv)
 	$(LOCK) --no-deps --group pyproject.toml:films -o requirements-films.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis tests/sdk/node_modules

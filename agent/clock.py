@@ -11,6 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 NS = 1_000_000_000
+"""Nanoseconds in a second."""
+MS = 1_000_000
+"""Nanoseconds in a millisecond."""
+US = 1_000
+"""Nanoseconds in a microsecond."""
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 Monotonic = Callable[[], int]

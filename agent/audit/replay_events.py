@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from agent.clock import NS
+from agent.clock import NS, US
 from agent.core.recording import events
 from agent.core.recording.docking import SPOOF_NS
 from agent.core.recording.state import State
@@ -24,7 +24,6 @@ from agent.journal.format import Line
 from agent.policy.request import Authorization, Fact
 from agent.policy.schema import ATTRIBUTES, Kind, Provenance
 
-US = 1000
 _START = "start by "
 Lines = deque["CoreInput"]
 NO_ANSWER = "the policy did not answer"

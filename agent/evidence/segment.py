@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from agent.clock import NS
 from agent.encoding.digest import Sha256
 from agent.encoding.strict_json import encode_json, sha256_hex
 from agent.evidence.details import Details, DetailsKey
@@ -34,7 +35,7 @@ from agent.evidence.manifest import (
 from agent.keys import jws
 from agent.keys.signer import Signer
 from agent.media import fmp4
-from agent.media.packet import NS, Kind, Packet, Stream, StreamParameters
+from agent.media.packet import Kind, Packet, Stream, StreamParameters
 from agent.media.ring import GAP_NS
 from agent.seal.recipients import Recipient
 from agent.seal.writer import RandomBytes, Sealer

@@ -9,7 +9,7 @@ from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.clock import NS, WallReading, utc_text_or_empty
+from agent.clock import MS, NS, WallReading, utc_text_or_empty
 from agent.output import escaped
 
 SHOWN_NS = 3 * NS
@@ -21,7 +21,6 @@ MOST_CUES = 500_000
 """Of one file: 138 hours. After that one more says that there are no further ones."""
 _MOST_LINES = 8
 _MOST_CHARACTERS = 240
-_MS = 1_000_000
 _NEVER = 1 << 100
 
 Wall = Callable[[int], WallReading | None]
@@ -115,7 +114,7 @@ class TextTrack:
         self._cue()
         if self._pending is not None:
             self._put(*self._pending)
-        return max(-(-(end_ns - self._zero_ns) // _MS), 0 if self._pending is None else self._pending[0])
+        return max(-(-(end_ns - self._zero_ns) // MS), 0 if self._pending is None else self._pending[0])
 
     def _following(self) -> int:
         """When the cue that begins now ends; `_NEVER` while nobody knows."""
@@ -135,7 +134,7 @@ class TextTrack:
         return any(note.dark for note in self._active)
 
     def _cue(self) -> None:
-        at_ms = (self._at_ns - self._zero_ns + _MS // 2) // _MS
+        at_ms = (self._at_ns - self._zero_ns + MS // 2) // MS
         if self._pending is not None and self._pending[0] != at_ms:
             self._put(*self._pending)
         self._cues += 1

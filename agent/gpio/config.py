@@ -12,8 +12,7 @@ from typing import Literal
 import msgspec
 
 from agent.core.indicator.signals import Output
-from agent.core.inputs.inputs import check_patterns
-from agent.core.inputs.lines import ButtonLine, Line, SwitchLine, Timing, TriggerLine, TriggerMode
+from agent.core.inputs.lines import ButtonLine, Line, SwitchLine, Timing, TriggerLine, TriggerMode, check_patterns
 from agent.domain.layout import DEFAULT_LAYOUTS, NO_BUTTONS, THREE_BUTTONS, TWO_BUTTONS, Layout, parse_layout
 from agent.errors import ConfigError
 

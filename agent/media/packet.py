@@ -7,7 +7,7 @@ the recorder's monotonic clock, for every decision (ring, start, stop). The two 
 from dataclasses import dataclass
 from enum import StrEnum
 
-NS = 1_000_000_000
+from agent.clock import NS
 
 
 class Kind(StrEnum):

@@ -20,7 +20,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 
-from agent.media.packet import NS, Kind, Packet
+from agent.clock import NS
+from agent.media.packet import Kind, Packet
 
 PICTURES_LOST_NS = 1 * NS
 """Without a picture for this long a sound packet becomes a cut point, so that the ring is trimmed without a camera."""

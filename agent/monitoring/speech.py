@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from agent.clock import NS
+from agent.clock import MS, NS
 from agent.errors import SourceError
 from agent.media.packet import Packet, Stream
 from agent.monitoring.sound import BYTES_A_SAMPLE, VOICE_RATE, VoiceBandDecoder
@@ -35,7 +35,6 @@ NEEDED_CHUNKS = 20
 CHUNK_NS = CHUNK_SAMPLES * NS // VOICE_RATE
 _CHUNK_BYTES = CHUNK_SAMPLES * BYTES_A_SAMPLE
 _CONFIDENCE_STEPS = 1000
-_MS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +124,8 @@ def _measured(chunks: list[_Chunk], from_ns: int, to_ns: int) -> Speech:
     return Speech(
         heard=reached >= THRESHOLD,
         confidence=math.floor(reached * _CONFIDENCE_STEPS) / _CONFIDENCE_STEPS,
-        voiced_ms=voiced_ns // _MS,
-        covered_ms=sum(chunk.within_ns(from_ns, to_ns) for chunk in chunks) // _MS,
+        voiced_ms=voiced_ns // MS,
+        covered_ms=sum(chunk.within_ns(from_ns, to_ns) for chunk in chunks) // MS,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from agent import output
-from agent.clock import Clocks
+from agent.clock import US, Clocks
 from agent.core.recording.events import Event, PowerFailing, RunningLow
 from agent.errors import DeviceError
 from agent.journal.entries import BitRateSet, Strained
@@ -21,7 +21,6 @@ from agent.power.readings import Battery, Readings
 from agent.power.status import PowerStatus
 
 EVERY_S = 5.0
-US = 1000
 
 Entry = BitRateSet | Strained
 _T = TypeVar("_T")

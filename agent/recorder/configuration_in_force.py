@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from agent.clock import NS, Clocks
+from agent.clock import NS, US, Clocks
 from agent.config import recorder as configuration
 from agent.config.recorder import Config
 from agent.errors import BwcError, ConfigError, EvidenceError, StorageError
@@ -37,7 +37,6 @@ LIVE = frozenset(
 What could end or keep out a running recording is not here: a higher `power.critical_percent` powers the device off, a
 higher `storage.reserve_mb` fills the card."""
 MOST_WHY = 300
-US = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ All of it runs in the control thread; only `report_internal_error` may be called
 
 from collections.abc import Callable
 
+from agent.clock import MS
 from agent.core.recording import commands, events
 from agent.core.recording.state import State, background
 from agent.evidence.manifest import PreEventLength
@@ -20,7 +21,6 @@ from agent.recorder.writing.recovery import Recovery
 from agent.recorder.writing.task import RecordingTask
 from agent.recorder.writing.writer import Writer
 
-MS = 1_000_000
 MAX_ERROR_KINDS = 64
 """Internal errors that are journalled: some texts hold a number, and are new each time."""
 

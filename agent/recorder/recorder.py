@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from agent import __version__
-from agent.clock import NS
+from agent.clock import MS, NS
 from agent.core.recording import events
 from agent.core.recording.state import State
 from agent.device_state.updater import StateUpdater, UsedTokensInState
@@ -22,7 +22,7 @@ from agent.power.status import PowerStatus
 from agent.recorder.boot import BootContext, CurrentBoot
 from agent.recorder.clock_watch import ClockWatch
 from agent.recorder.control import Control
-from agent.recorder.effects import MS, RecorderEffects
+from agent.recorder.effects import RecorderEffects
 from agent.recorder.feed import Feed
 from agent.recorder.interface import Environment
 from agent.recorder.ipc.deliveries import Deliveries

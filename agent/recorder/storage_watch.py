@@ -5,9 +5,9 @@ A thread that is blocked in a write can't notice that it is. The rules of `Stora
    hangs.
 2. What waits has grown by `BEHIND_NS` over its minimum: storage is too slow.
 3. A journal line waits for `JOURNAL_NS`.
-Each is an outage of storage, as if it had refused: the wearer is signalled, the status says it, and it is journalled, as
-soon as the journal's thread can. The outage is over once something became durable again and less than `CAUGHT_UP_NS`
-waits, or as little as ever.
+Each is an outage of storage, as if it had refused: the wearer is signalled, the status says it, and it is journalled as
+soon as that is possible. The outage is over once something became durable again and less than `CAUGHT_UP_NS` waits, or
+as little as ever.
 4. While it lasts, lost packets are counted and journalled here, not by the writer.
 """
 

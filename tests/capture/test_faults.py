@@ -8,8 +8,9 @@ import pytest
 
 from agent.capture import Source
 from agent.capture.pattern import PatternSettings, PatternSource
+from agent.clock import NS
 from agent.errors import SourceError
-from agent.media.packet import NS, Kind, Packet
+from agent.media.packet import Kind, Packet
 from tests.support import packets as made
 from tests.support import sources as faults
 from tests.support.containers import of_kind

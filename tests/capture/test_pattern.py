@@ -4,9 +4,10 @@ from itertools import islice, pairwise
 import pytest
 
 from agent.capture.pattern import PatternSettings, PatternSource
+from agent.clock import NS
 from agent.errors import SourceError
 from agent.media.fmp4_reader import Reader
-from agent.media.packet import NS, Kind, Packet
+from agent.media.packet import Kind, Packet
 from tests.support.containers import decoded_times, of_kind, segment
 from tests.support.sources import VirtualPacer, virtual_pacing
 

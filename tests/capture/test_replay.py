@@ -13,8 +13,9 @@ from av.video.stream import VideoStream
 
 from agent.capture.pattern import PatternSettings, PatternSource
 from agent.capture.replay import ReplaySource, check_replayable
+from agent.clock import NS
 from agent.errors import SourceError
-from agent.media.packet import NS, Kind, Packet
+from agent.media.packet import Kind, Packet
 from tests.support.clips import CLIPS, FILM, STREET, clip
 from tests.support.containers import decoded_times, ffmpeg_packets, of_kind, segment
 from tests.support.sources import VirtualPacer, virtual_pacing

@@ -1,5 +1,6 @@
 """Every relative link of the pages leads to a file, and every anchor to a heading."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,23 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 def test_anchors_are_those_of_github() -> None:
     text = "# One: `two`, three's\n\n## A — b\n\n```\n# no heading\n```\n\n## A\n\n## A\n"
     assert anchors(text) == {"one-two-threes", "a--b", "a", "a-1"}
+
+
+def missing_files(page: Path) -> list[str]:
+    """The source files that a page names and that do not exist.
+
+    Names count if they begin with a folder of the repository, or end in `.py`; the latter may be relative to `agent/`.
+    """
+    named = re.findall(r"`((?:agent|tests|systemd|packaging|tools)/[\w./-]*\w|[\w/-]+\.py)`", page.read_text("utf-8"))
+    return [name for name in named if not any((folder / name).exists() for folder in (ROOT, ROOT / "agent"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
+    assert missing_files(page) == []
+
+
+def test_a_source_file_that_does_not_exist_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("`agent/nothing.py`, `core/nothing.py`, `tests/nothing`, `agent/output.py`, `journal/belief.py`")
+    assert missing_files(page) == ["agent/nothing.py", "core/nothing.py", "tests/nothing"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.clock import NS, WallReading
+from agent.clock import NS, US, WallReading
 from agent.encoding.strict_json import b64, sha256_hex, unb64
 from agent.errors import EvidenceError
 from agent.evidence.annotation import (
@@ -34,7 +34,6 @@ CUSTODIAN = KeySigner.generate()
 MANIFEST = "5a" * 32
 SUBJECT = Subject("ex", "cam-1", "0a1b-0001", MANIFEST)
 CONTENT = Content("juvenile", "Cpl. B. Roe", "son of the caller, 14")
-US = 1000
 TIME = WallReading(NOW, "ntp", 0.01)
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from agent.clock import NS
 from agent.core.indicator.signals import CUES, Background, Signal
-from agent.core.inputs.inputs import Edge, Gesture, InputEvent, Inputs, LineFault
+from agent.core.inputs.events import Gesture, InputEvent, LineFault
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import Edge
 from agent.core.recording.events import LineFaulty, LineRecovered
 from agent.errors import ConfigError, ControlError
 from agent.gpio.config import ControlsConfig
@@ -15,7 +17,6 @@ from agent.gpio.controls import HardwareControls
 from tests.gpio.pins import BUZZER, GREEN, HAPTIC, MARK, RECORD, RED, SIREN, simulated
 from tests.support.clocks import FakeClocks
 
-MS = 1_000_000
 CONFIG = ControlsConfig(
     pin_factory="mock", buttons=(RECORD, MARK), triggers=(SIREN,), outputs=(RED, GREEN, BUZZER, HAPTIC)
 )

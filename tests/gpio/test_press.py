@@ -6,16 +6,9 @@ from typing import Any
 import pytest
 
 from agent.clock import NS
-from agent.core.inputs.inputs import (
-    Edge,
-    Fault,
-    Gesture,
-    InputEvent,
-    Inputs,
-    LineFault,
-    LineRecovered,
-    TriggerRaised,
-)
+from agent.core.inputs.events import Fault, Gesture, InputEvent, LineFault, LineRecovered, TriggerRaised
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import Edge
 from agent.domain.layout import TWO_BUTTONS
 from agent.errors import ControlError
 from agent.gpio.pins import InputPins

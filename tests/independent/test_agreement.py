@@ -5,76 +5,26 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from agent.errors import EvidenceError
 from agent.evidence import layout
-from agent.trust.document import TrustDocument
-from agent.verify.findings import Code, Report
-from agent.verify.verifier import verify
+from agent.verify.findings import Code
 from tests.corpus import agency as corpus
-from tests.corpus.storing import attacks, evidence, stories
+from tests.corpus.storing import stories
 from tests.independent.changes import CHANGES, changed
 from tests.independent.encoding import RefusedError, canonical, from_base64url, read_json, to_base64url, utc_us
-from tests.independent.findings import Findings
 from tests.independent.tree import MemoryTree
-from tests.independent.verifier import check, check_folder
+from tests.independent.verifier import check
 from tests.support import device
-from tests.support.evidence import Files, crashed, storage_of, swapped, whole, write
+from tests.support.agreement import agree, agree_on_random, base, random_base
+from tests.support.evidence import crashed, swapped, whole, write
 
 HERE = Path(__file__).parent
 RANDOM_CHANGES = 1000
 PARTS = 10
 LIVE_CHANGES = 60
-
-Said = tuple[str, set[tuple[str, str]]]
-"""A verdict, and each code with the file that it is about."""
-
-
-@cache
-def base(name: str) -> Files:
-    return evidence(name)
-
-
-def random_base(seed: int) -> Files:
-    """Mostly honest evidence; sometimes what somebody was at already."""
-    names = attacks() if seed % 5 == 0 else stories()
-    return base(names[seed % len(names)])
-
-
-def of_report(report: Report) -> Said:
-    return report.verdict.value, {(f.code.value, f.subject.partition(" line ")[0]) for f in report.findings}
-
-
-def of_findings(findings: Findings) -> Said:
-    if findings.verdict == "not_checked":
-        return "not_checked", set()
-    return findings.verdict, {(finding.code, finding.place) for finding in findings.all}
-
-
-def by_the_product(files: Files | Path, pinned: TrustDocument | None) -> Said:
-    try:
-        return of_report(verify(files if isinstance(files, Path) else storage_of(files), pinned))
-    except EvidenceError:
-        return "not_checked", set()
-
-
-def independently(files: Files | Path, pinned: TrustDocument | None) -> Said:
-    token = pinned.token if pinned else None
-    found = check_folder(files, token) if isinstance(files, Path) else check(MemoryTree(files), token)
-    return of_findings(found)
-
-
-def agree(files: Files | Path, pinned: TrustDocument | None, what: str) -> str:
-    """Asserts that both say the same; gives back the verdict."""
-    expected, got = by_the_product(files, pinned), independently(files, pinned)
-    assert got[0] == expected[0], what
-    assert sorted(expected[1] - got[1]) == [], f"{what}: only the product finds this"
-    assert sorted(got[1] - expected[1]) == [], f"{what}: only the independent verifier finds this"
-    return got[0]
 
 
 def imported(path: Path) -> Iterable[str]:
@@ -115,8 +65,7 @@ def test_it_agrees_on_cards_that_were_put_back_or_replaced(card: int) -> None:
 def test_it_agrees_on_random_corruptions_of_the_corpus(part: int) -> None:
     verdicts: Counter[str] = Counter()
     for seed in range(part, RANDOM_CHANGES, PARTS):
-        pinned = corpus.trust() if seed % 4 else None
-        verdicts[agree(changed(random_base(seed), seed), pinned, f"seed {seed}")] += 1
+        verdicts[agree_on_random(seed)] += 1
     assert verdicts["not_intact"] > RANDOM_CHANGES / PARTS / 2
 
 

@@ -3,8 +3,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.clock import NS
 from agent.media.interleaver import Interleaver
-from agent.media.packet import NS, Kind, Packet
+from agent.media.packet import Kind, Packet
 from tests.support.packets import audio, scene, video
 
 WAIT_NS = 150 * NS // 1000

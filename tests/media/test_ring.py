@@ -1,7 +1,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.media.packet import NS, Kind, Packet
+from agent.clock import NS
+from agent.media.packet import Kind, Packet
 from agent.media.ring import Ring
 from tests.support.packets import audio, scene, video
 

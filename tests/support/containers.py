@@ -13,8 +13,9 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from agent.clock import NS
 from agent.media.fmp4 import TRACK_IDS, Run, fragment, init_segment
-from agent.media.packet import NS, Kind, Packet, StreamParameters
+from agent.media.packet import Kind, Packet, StreamParameters
 
 FRAGMENT_NS = NS // 5
 

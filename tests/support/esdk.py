@@ -1,10 +1,12 @@
-"""The unmodified Encryption SDK (`aws-encryption-sdk`), given our recipients' keys.
+"""The unmodified Encryption SDK for Python (`aws-encryption-sdk`), given our recipients' keys.
 
 `rsa_provider` is its own raw RSA provider. `HpkeMasterKey` is a master key of ours behind the SDK's interface, as
 somebody would write it who opens our segments with the SDK and has nothing of this package but the format's text.
 """
 
+import io
 import os
+from dataclasses import dataclass, field
 from typing import Any
 
 import aws_encryption_sdk
@@ -36,14 +38,20 @@ class RsaProvider(RawMasterKeyProvider):  # type: ignore[misc]  # the SDK has no
         return WrappingKey(WrappingAlgorithm.RSA_OAEP_SHA384_MGF1, self.pem, EncryptionKeyType.PRIVATE)
 
 
-def rsa_provider(key: RsaRecipientKey) -> RsaProvider:
-    """The SDK's raw RSA provider over our key: namespace `bwc-rsa`, the kid as the key's name."""
+def raw_rsa_provider(pem: bytes, kid: str) -> RsaProvider:
+    """The SDK's raw RSA provider over a private key file: namespace `bwc-rsa`, the kid as the key's name."""
     provider = RsaProvider()
-    provider.pem = key.key.private_bytes(
+    provider.pem = pem
+    provider.add_master_key(kid.encode())
+    return provider
+
+
+def rsa_provider(key: RsaRecipientKey) -> RsaProvider:
+    """As `raw_rsa_provider`, over a key in memory."""
+    pem = key.key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    provider.add_master_key(key.recipient.kid.encode())
-    return provider
+    return raw_rsa_provider(pem, key.recipient.kid)
 
 
 class HpkeMasterKeyConfig(MasterKeyConfig):  # type: ignore[misc]  # the SDK has no types
@@ -91,3 +99,45 @@ def hpke_provider(key: HpkeRecipientKey) -> HpkeMasterKey:
     provider = HpkeMasterKey(config=HpkeMasterKeyConfig(key_id=key.recipient.kid))
     provider.pair = key
     return provider
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an SDK gave back of a message.
+
+    Attributes:
+        plaintext: All that it gave before it ended or failed.
+        error: Empty, or how it failed.
+        context: The encryption context, if the SDK told it.
+    """
+
+    plaintext: bytes = b""
+    error: str = ""
+    context: dict[str, str] = field(default_factory=dict)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def open_whole(message: bytes, provider: Any) -> Given:
+    """Decrypt in one call."""
+    try:
+        plaintext, header = CLIENT.decrypt(source=message, key_provider=provider)
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises is its refusal
+        return Given(error=_told(error))
+    return Given(plaintext, context=header.encryption_context)
+
+
+def open_frames(message: bytes, provider: Any) -> Given:
+    """Decrypt as a stream, read by one frame length at a time, as docs/evidence-format.md says for what was cut."""
+    kept, context = bytearray(), {}
+    stream = CLIENT.stream(mode="d", source=io.BytesIO(message), key_provider=provider)
+    try:
+        context = stream.header.encryption_context
+        while piece := stream.read(stream.header.frame_length):
+            kept += piece
+        stream.close()
+    except Exception as error:  # noqa: BLE001 - as above
+        return Given(bytes(kept), _told(error), context)
+    return Given(bytes(kept), context=context)

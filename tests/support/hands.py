@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from agent.core.inputs.inputs import Edge, InputEvent, Inputs
-
-MS = 1_000_000
+from agent.clock import MS
+from agent.core.inputs.events import InputEvent
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import Edge
 
 
 @dataclass(frozen=True, slots=True)

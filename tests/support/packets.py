@@ -1,6 +1,7 @@
 """Packets made by hand, for tests that need no picture in them."""
 
-from agent.media.packet import NS, Kind, Packet, Stream, StreamParameters
+from agent.clock import NS
+from agent.media.packet import Kind, Packet, Stream, StreamParameters
 
 AVCC = bytes.fromhex("0142c01effe1000467 42c01e01000168".replace(" ", ""))
 VIDEO = StreamParameters(Kind.VIDEO, "h264", 30_000, AVCC, width=640, height=480)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.capture import OpenSource, Source
+from agent.clock import NS
 from agent.errors import SourceError
-from agent.media.packet import NS, Kind, Packet, Stream
+from agent.media.packet import Kind, Packet, Stream
 
 
 class VirtualPacer:

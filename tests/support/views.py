@@ -8,8 +8,9 @@ from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 
+from agent.clock import NS
 from agent.media import h264
-from agent.media.packet import NS, Kind, Packet, Stream, StreamParameters
+from agent.media.packet import Kind, Packet, Stream, StreamParameters
 
 WIDTH, HEIGHT = 160, 90
 FPS = 30

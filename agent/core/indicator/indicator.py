@@ -7,9 +7,9 @@ for too long to be news is dropped.
 
 from dataclasses import dataclass, field
 
+from agent.clock import MS
 from agent.core.indicator.signals import BACKGROUNDS, CUES, Background, Output, Signal, SignalPattern, Steps
 
-MS = 1_000_000
 _PAUSE_NS = 250 * MS
 """Silence between two signals, so that they are not taken for one."""
 _MAX_WAITING = 8

@@ -43,6 +43,21 @@ class UnmatchedReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class LevelChanged:
+    """A debounced change of a line that is to be believed.
+
+    Attributes:
+        active: The level it changed to.
+        at_ns: Its first edge.
+        decided_ns: When it could be believed.
+    """
+
+    active: bool
+    at_ns: int
+    decided_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gesture:
     """Hands did what a pattern of the layout says.
 

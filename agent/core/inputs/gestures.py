@@ -11,14 +11,30 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from agent.clock import NS
-from agent.core.inputs.debounce import DebouncedLine, LevelChanged
-from agent.core.inputs.events import Gesture, HoldReached, Unmatched, UnmatchedReason
-from agent.core.inputs.lines import MS, Timing
+from agent.clock import MS, NS
+from agent.core.inputs.events import Gesture, HoldReached, LevelChanged, Unmatched, UnmatchedReason
+from agent.core.inputs.lines import Timing
 from agent.domain.patterns import Kind, Pattern
 
-Told = Gesture | HoldReached | Unmatched
+Recognised = Gesture | HoldReached | Unmatched
+
+
+class Contact(Protocol):
+    """A button's debounced contact, as far as gestures depend on it: see `agent.core.inputs.inputs.DebouncedLine`."""
+
+    @property
+    def lost_ns(self) -> int:
+        """Raw inactive time within the newest press, bounce of its beginning and end not counted."""
+
+    @property
+    def changing_since_ns(self) -> int | None:
+        """First edge of a change that is not decided yet; None at rest."""
+
+    @property
+    def settled_ns(self) -> int:
+        """When the last change or glitch was decided."""
 
 
 @dataclass(slots=True)
@@ -26,7 +42,7 @@ class _Button:
     """A button and the short presses on it that are not told yet."""
 
     name: str
-    contact: DebouncedLine
+    contact: Contact
     presses: Mapping[int, Pattern]
     count: int = 0
     first_ns: int = 0
@@ -55,7 +71,7 @@ class GestureRecogniser:
         timing: By which times.
     """
 
-    def __init__(self, contacts: Mapping[str, DebouncedLine], patterns: Collection[Pattern], timing: Timing) -> None:
+    def __init__(self, contacts: Mapping[str, Contact], patterns: Collection[Pattern], timing: Timing) -> None:
         self._gap_ns = timing.gap_ms * MS
         self._chord_ns = timing.chord_ms * MS
         self._short_ns = timing.short_ms * MS
@@ -73,10 +89,10 @@ class GestureRecogniser:
         self._chords = [frozenset(pattern.lines) for pattern in patterns if pattern.chord]
         self._buttons = {name: _Button(name, contact, presses.get((name,), {})) for name, contact in contacts.items()}
 
-    def pressed(self, name: str, change: LevelChanged) -> list[Told]:
+    def pressed(self, name: str, change: LevelChanged) -> list[Recognised]:
         """A button went down."""
         button = self._buttons[name]
-        told: list[Told] = []
+        told: list[Recognised] = []
         partner = self._partner(button, change.at_ns)
         if partner is None:
             grip = _Grip({}, [])
@@ -91,7 +107,7 @@ class GestureRecogniser:
         button.grip = grip
         return told
 
-    def released(self, name: str, change: LevelChanged) -> list[Told]:
+    def released(self, name: str, change: LevelChanged) -> list[Recognised]:
         """A button was let go."""
         button = self._buttons[name]
         grip = button.grip
@@ -127,7 +143,7 @@ class GestureRecogniser:
         button.held_ns = held_ns
         return self._flush(button, at_ns) if button.count >= max(button.presses, default=0) else []
 
-    def dropped(self, name: str, at_ns: int) -> list[Told]:
+    def dropped(self, name: str, at_ns: int) -> list[Recognised]:
         """Nothing that is under way on this button, or in a chord with it, will be a gesture."""
         button = self._buttons[name]
         grip, count = button.grip, button.count
@@ -159,7 +175,7 @@ class GestureRecogniser:
         """When time alone next tells something."""
         return min((at_ns for at_ns, _ in self._deadlines()), default=None)
 
-    def fire(self, at_ns: int) -> list[Told]:
+    def fire(self, at_ns: int) -> list[Recognised]:
         """Tells what is due at `at_ns`, which must be the time that `deadline_ns` gave."""
         due = next(what for deadline_ns, what in self._deadlines() if deadline_ns <= at_ns)
         if isinstance(due, _Button):
@@ -205,7 +221,7 @@ class GestureRecogniser:
                 return grip
         return None
 
-    def _flush(self, button: _Button, at_ns: int) -> list[Told]:
+    def _flush(self, button: _Button, at_ns: int) -> list[Recognised]:
         """Tells the presses that were counted so far."""
         count, button.count = button.count, 0
         if not count:

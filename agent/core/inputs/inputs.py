@@ -1,35 +1,36 @@
-"""Raw edges in, debounced gestures out: what the wearer's hands and the trigger lines ask for, and which lines lie.
+"""Raw edges of input lines in; gestures, triggers, switch positions and line faults out.
 
-Pure and clocked: all times are monotonic nanoseconds given by the caller; nothing here waits, and nothing raises,
-whatever comes in. What comes out depends on the edges and their times alone, not on when or how often `tick` is called.
+All times are monotonic nanoseconds given by the caller. Nothing here waits, and nothing raises, whatever comes in. The
+output depends on the edges and their times alone, not on when or how often `tick` is called.
 
 The rules, in order of importance:
-1. A line that is stuck, chatters, is flooded, shorted, lost, or was active when first read, is reported once, and
-   nothing on it is read as anything until it is at rest again.
-2. Bounce of up to `Timing.bounce_ms` on any edge changes nothing.
-3. A hold is one unbroken press of at least its length, told when it is let go.
-4. Every press is told exactly once: as part of a gesture, as unmatched, or in a fault's count.
+1. A faulty line (stuck, chattering, flooded, shorted, lost, or active when first read) is reported once; nothing on it
+   is read as input until it is at rest again.
+2. Bounce of up to `Timing.bounce_ms` on any edge changes nothing. A change of level is dated by its first edge and
+   counts once the line has been still for `bounce_ms` (a switch: `rest_ms`); if the line is then back at its old level,
+   the change was a glitch. So nothing shorter than `bounce_ms` is ever read as input.
+3. A hold is one unbroken press of at least its length, reported on release. Breaks in a press that are not bounce are
+   added up in `DebouncedLine.lost_ns`.
+4. Every press is reported exactly once: as part of a gesture, as unmatched, or in the count of a fault.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
-from agent.core.inputs.debounce import DebouncedLine, LevelChanged, Verdict
+from agent.clock import MS, NS
 from agent.core.inputs.events import (
     Fault,
     Gesture,
-    HoldReached,
     InputEvent,
+    LevelChanged,
     LineFault,
     LineRecovered,
     SwitchMoved,
     TriggerLowered,
     TriggerRaised,
-    Unmatched,
-    UnmatchedReason,
 )
 from agent.core.inputs.gestures import GestureRecogniser
 from agent.core.inputs.lines import (
-    MS,
     ButtonLine,
     Edge,
     Line,
@@ -37,73 +38,182 @@ from agent.core.inputs.lines import (
     Timing,
     TriggerLine,
     TriggerMode,
+    check_patterns,
     stuck_limit_ms,
 )
-from agent.domain.patterns import Kind, Pattern, parse_pattern
+from agent.domain.patterns import Kind, Pattern
 from agent.errors import ConfigError
 
-__all__ = [
-    "ButtonLine",
-    "Edge",
-    "Fault",
-    "Gesture",
-    "HoldReached",
-    "InputEvent",
-    "Inputs",
-    "Kind",
-    "Line",
-    "LineFault",
-    "LineRecovered",
-    "Pattern",
-    "SwitchLine",
-    "SwitchMoved",
-    "Timing",
-    "TriggerLine",
-    "TriggerLowered",
-    "TriggerMode",
-    "TriggerRaised",
-    "Unmatched",
-    "UnmatchedReason",
-    "check_patterns",
-    "parse_pattern",
-]
-
 _MAX_UNKNOWN = 16
+_ENDS_WITH_RELEASE = (Fault.STUCK, Fault.HELD_AT_BOOT)
 
 
-def check_patterns(lines: Iterable[Line], patterns: Iterable[Pattern], timing: Timing) -> None:
-    """Checks that hands can do `patterns` on `lines`.
+LineEvent = LevelChanged | LineFault | LineRecovered
 
-    Raises:
-        ConfigError: A pattern names a line that is not there or is of another kind, a hold that is as short as a short
-            press, or one that is as long as it takes to count as stuck.
+
+class _Rate:
+    """Detects more than `limit` occurrences within `window_ns`."""
+
+    def __init__(self, limit: int, window_ns: int) -> None:
+        self._times: deque[int] = deque(maxlen=limit + 1)
+        self._window_ns = window_ns
+
+    def exceeded(self, at_ns: int) -> bool:
+        """Count an occurrence at `at_ns`; True if that was one too many."""
+        self._times.append(at_ns)
+        return len(self._times) == self._times.maxlen and at_ns - self._times[0] <= self._window_ns
+
+    def clear(self) -> None:
+        self._times.clear()
+
+
+class DebouncedLine:
+    """The debounced state of one line. No method raises.
+
+    Attributes:
+        line: Its configuration.
+        raw: Level after the last raw edge.
+        active: Debounced level.
+        since_ns: First edge into that level.
+        lost_ns: Raw inactive time within the newest press, bounce of its beginning and end not counted.
+        changing_since_ns: First edge of a change that is not decided yet; None at rest.
+        settled_ns: When the last change or glitch was decided.
+        fault: Why the line is ignored, or None.
     """
-    by_name = {line.name: line for line in lines}
-    for pattern in patterns:
-        wanted = ButtonLine if pattern.kind in (Kind.PRESS, Kind.HOLD) else SwitchLine
-        for name in pattern.lines:
-            line = by_name.get(name)
-            if not isinstance(line, wanted):
-                kind = "button" if wanted is ButtonLine else "switch"
-                there = ", ".join(sorted(line.name for line in by_name.values() if isinstance(line, wanted))) or "none"
-                raise ConfigError(f"expected the name of a {kind} in {str(pattern)!r}, got {name!r}; there is: {there}")
-            if pattern.kind is not Kind.HOLD:
-                continue
-            stuck_ms = stuck_limit_ms(line, timing)
-            if not timing.short_ms < pattern.hold_ms < (stuck_ms or timing.stuck_ms):
-                raise ConfigError(
-                    f"expected the hold of {str(pattern)!r} to be longer than a short press ({timing.short_ms} ms) and "
-                    f"shorter than what counts as stuck ({stuck_ms} ms)"
-                )
+
+    def __init__(self, line: Line, timing: Timing) -> None:
+        self.line = line
+        self.raw = False
+        self.active = False
+        self.since_ns = 0
+        self.lost_ns = 0
+        self.changing_since_ns: int | None = None
+        self.settled_ns = 0
+        self.fault: Fault | None = None
+        self._bounce_ns = timing.bounce_ms * MS
+        self._still_ns = (timing.rest_ms if isinstance(line, SwitchLine) else timing.bounce_ms) * MS
+        self._recover_ns = timing.recover_ms * MS
+        self._unsettled_ns = timing.unsettled_ms * MS
+        stuck_ms = stuck_limit_ms(line, timing)
+        self._stuck_ns = None if stuck_ms is None else stuck_ms * MS
+        self._rests_either_way = isinstance(line, SwitchLine)
+        # An impact rattles: there, glitches and restlessness are no fault, an endless storm of edges is.
+        self._rattles = isinstance(line, TriggerLine) and line.mode is TriggerMode.EDGE
+        self._last_edge_ns = 0
+        self._opened_ns = 0
+        self._undecided_lost_ns = 0
+        self._edge_rate = _Rate(timing.chatter_edges, NS)
+        self._glitch_rate = _Rate(timing.chatter_glitches, NS)
+        self._rise_rate = _Rate(timing.flood_presses, timing.flood_ms * MS)
+        self._faulty_rises = 0
+        self._faulty_edges = 0
+
+    def edge(self, *, active: bool, at_ns: int) -> list[LineEvent]:
+        """A raw edge. An earlier time than the last edge's counts as that; a repeated level is no edge."""
+        if active == self.raw:
+            return []
+        at_ns = max(at_ns, self._last_edge_ns)
+        if active:
+            self._close_break(at_ns)
+        else:
+            self._opened_ns = at_ns
+        self.raw = active
+        self._last_edge_ns = at_ns
+        if self.changing_since_ns is None:
+            self.changing_since_ns = at_ns
+        if self.fault is not None:
+            self._faulty_edges += 1
+            return []
+        restless = not self._rattles and at_ns - self.changing_since_ns > self._unsettled_ns
+        if self._edge_rate.exceeded(at_ns) or restless:
+            return self.fail(Fault.CHATTER, at_ns)
+        return []
+
+    def found(self, *, active: bool, at_ns: int) -> list[LineEvent]:
+        """The level in which the line was found, without an edge. A change that was in progress is forgotten."""
+        at_ns = max(at_ns, self._last_edge_ns)
+        events = [] if self.fault is None else self._recover(at_ns)
+        self.raw = self.active = active
+        self.since_ns = self.settled_ns = self._last_edge_ns = at_ns
+        self.changing_since_ns = None
+        self.lost_ns = self._undecided_lost_ns = 0
+        if active and not self._rests_either_way:
+            events += self.fail(Fault.HELD_AT_BOOT, at_ns)
+        return events
+
+    def fail(self, fault: Fault, at_ns: int, *, partner: str = "", detail: str = "") -> list[LineEvent]:
+        """Ignore the line from now on. Reported once; only a lost pin replaces a fault that is there."""
+        if self.fault is not None and (self.fault is fault or fault is not Fault.LOST):
+            return []
+        self.fault = fault
+        self._faulty_rises = 0
+        self._faulty_edges = 0
+        for rate in (self._edge_rate, self._glitch_rate, self._rise_rate):
+            rate.clear()
+        return [LineFault(self.line.name, fault, at_ns, partner=partner, detail=detail)]
+
+    def deadline_ns(self) -> int | None:
+        """When `fire` is due if no edge comes; None if only an edge can change anything."""
+        if self.changing_since_ns is not None:
+            return self._last_edge_ns + self._still_ns
+        if self.fault is None:
+            if self._stuck_ns is None or not self.active:
+                return None
+            return max(self.since_ns + self._stuck_ns, self.settled_ns)
+        if self.fault is Fault.LOST or (self.active and not self._rests_either_way):
+            return None
+        return self._last_edge_ns + self._recover_ns
+
+    def fire(self, at_ns: int) -> list[LineEvent]:
+        """Decide what is due at `at_ns`, which must be the time that `deadline_ns` gave."""
+        if self.changing_since_ns is not None:
+            return self._decide(self.changing_since_ns, at_ns)
+        if self.fault is None:
+            return self.fail(Fault.STUCK, at_ns)
+        return self._recover(at_ns)
+
+    def _close_break(self, at_ns: int) -> None:
+        if self.changing_since_ns is None:
+            return
+        began_ns = self.since_ns if self.active else self.changing_since_ns
+        self._undecided_lost_ns += max(0, at_ns - max(self._opened_ns, began_ns + self._bounce_ns))
+
+    def _decide(self, changed_ns: int, at_ns: int) -> list[LineEvent]:
+        self.changing_since_ns = None
+        self.settled_ns = at_ns
+        lost_ns, self._undecided_lost_ns = self._undecided_lost_ns, 0
+        if self.raw == self.active:
+            if self.active:
+                self.lost_ns += lost_ns
+            if self.fault is None and not self._rattles and self._glitch_rate.exceeded(at_ns):
+                return self.fail(Fault.CHATTER, at_ns)
+            return []
+        self.active = self.raw
+        self.since_ns = changed_ns
+        if self.active:
+            self.lost_ns = lost_ns
+        counts = self.active or self._rests_either_way
+        if self.fault is not None:
+            self._faulty_rises += counts
+            ended = not self.active and self.fault in _ENDS_WITH_RELEASE
+            return self._recover(at_ns) if ended else []
+        if counts and not self._rattles and self._rise_rate.exceeded(changed_ns):
+            events = self.fail(Fault.FLOOD, at_ns)
+            self._faulty_rises = 1
+            return events
+        return [LevelChanged(self.active, changed_ns, at_ns)]
+
+    def _recover(self, at_ns: int) -> list[LineEvent]:
+        assert self.fault is not None
+        fault, self.fault = self.fault, None
+        return [LineRecovered(self.line.name, fault, at_ns, self._faulty_rises, self._faulty_edges)]
 
 
 class Inputs:
     """All input lines of a device.
 
     Args:
-        lines: What there is.
-        patterns: What to look for on buttons and switches, from the layout in force.
-        timing: By which times and limits.
+        patterns: The gestures to recognise, from the layout in force.
 
     Raises:
         ConfigError: Two lines have the same name, or `check_patterns` refuses.
@@ -122,11 +232,7 @@ class Inputs:
         self._adopt(patterns)
 
     def edge(self, edge: Edge) -> list[InputEvent]:
-        """A raw reading of a line; what was due before it is told first.
-
-        An edge at the very nanosecond of a deadline comes before it. A line that can't be read comes back with an
-        initial reading.
-        """
+        """A raw reading of a line. What was due before it is reported first; an edge at a deadline comes before it."""
         events = self._run(edge.at_ns, inclusive=False)
         contact = self._contacts.get(edge.line)
         if contact is None:
@@ -142,14 +248,11 @@ class Inputs:
         return events
 
     def tick(self, now_ns: int) -> list[InputEvent]:
-        """What time alone decides up to `now_ns`.
-
-        The caller hands over all edges that it knows of before: read the clock, drain the edges, then tick.
-        """
+        """What time alone decides up to `now_ns`. Read the clock, pass in all known edges, then tick."""
         return self._run(now_ns, inclusive=True)
 
     def relayout(self, patterns: Collection[Pattern], at_ns: int) -> list[InputEvent]:
-        """Another layout is in force from now on. What hands are in the middle of means nothing in either.
+        """Another layout is in force from now on. Gestures that are in progress are dropped.
 
         Raises:
             ConfigError: See `check_patterns`; the old layout then stays in force.
@@ -162,14 +265,14 @@ class Inputs:
         return events
 
     def next_deadline_ns(self) -> int | None:
-        """When `tick` next has something to say if no edge comes; None if never."""
+        """When `tick` is due if no edge comes; None if never."""
         deadlines = [contact.deadline_ns() for contact in self._contacts.values()]
         deadlines.append(self._recogniser.deadline_ns())
         return min((at_ns for at_ns in deadlines if at_ns is not None), default=None)
 
     @property
     def level_triggers(self) -> frozenset[str]:
-        """Names of the trigger lines that stay raised for as long as their cause lasts."""
+        """Names of the trigger lines of mode `level`."""
         triggers = (line for line in self._lines if isinstance(line, TriggerLine))
         return frozenset(line.name for line in triggers if line.mode is TriggerMode.LEVEL)
 
@@ -178,7 +281,7 @@ class Inputs:
         return {name: contact.active for name, contact in self._contacts.items()}
 
     def faults(self) -> dict[str, Fault]:
-        """The lines that are not listened to, and why."""
+        """The lines that are ignored now, and why."""
         return {name: contact.fault for name, contact in self._contacts.items() if contact.fault is not None}
 
     def _adopt(self, patterns: Collection[Pattern]) -> None:
@@ -192,7 +295,7 @@ class Inputs:
         }
 
     def _run(self, until_ns: int, *, inclusive: bool) -> list[InputEvent]:
-        """Lets everything happen that is due, in the order of its times."""
+        """Do everything that is due, in the order of time."""
         events: list[InputEvent] = []
         while (at_ns := self.next_deadline_ns()) is not None and (
             at_ns < until_ns or (inclusive and at_ns == until_ns)
@@ -205,23 +308,23 @@ class Inputs:
                 events += self._recogniser.fire(at_ns)
         return events
 
-    def _take(self, contact: DebouncedLine, verdicts: Iterable[Verdict]) -> list[InputEvent]:
-        """What a contact's verdicts mean."""
+    def _take(self, contact: DebouncedLine, reported: Iterable[LineEvent]) -> list[InputEvent]:
+        """Events for what a line reported."""
         events: list[InputEvent] = []
         name = contact.line.name
-        for verdict in verdicts:
-            match verdict:
+        for event in reported:
+            match event:
                 case LineFault():
-                    events.append(verdict)
+                    events.append(event)
                     self._raised.pop(name, None)
                     if name in self._buttons:
-                        events += self._recogniser.dropped(name, verdict.at_ns)
+                        events += self._recogniser.dropped(name, event.at_ns)
                 case LineRecovered():
-                    events.append(verdict)
+                    events.append(event)
                     if isinstance(contact.line, SwitchLine):
                         events.append(SwitchMoved(name, contact.active, contact.since_ns, found=True))
                 case LevelChanged():
-                    events += self._changed(contact, verdict)
+                    events += self._changed(contact, event)
         return events
 
     def _changed(self, contact: DebouncedLine, change: LevelChanged) -> list[InputEvent]:
@@ -246,7 +349,7 @@ class Inputs:
                     return [TriggerRaised(name, change.at_ns)]
                 return [] if self._raised.pop(name, None) is None else [TriggerLowered(name, change.at_ns)]
             case TriggerLine():
-                return []  # a pulse was told at its first rise
+                return []  # a pulse is reported at its first rise
 
     def _shorted(self, one: DebouncedLine, other: DebouncedLine, at_ns: int) -> list[InputEvent]:
         events = self._take(one, one.fail(Fault.SHORTED, at_ns, partner=other.line.name))
@@ -275,7 +378,7 @@ class Inputs:
         return events
 
     def _report_unknown(self, edge: Edge) -> list[InputEvent]:
-        """Once a name, and no more names than anybody could mistype: a flood of nonsense stays small."""
+        """Report an unknown line once, and at most `_MAX_UNKNOWN` of them: a flood of invalid names stays small."""
         name = edge.line[:80]
         if name in self._unknown or len(self._unknown) >= _MAX_UNKNOWN:
             return []

@@ -4,14 +4,12 @@ A line is a named digital input. Which pin it is and whether high or low means a
 a line is active or it is not.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
-from agent.domain.patterns import check_name
+from agent.domain.patterns import Kind, Pattern, check_name
 from agent.errors import ConfigError
-
-MS = 1_000_000
-"""Nanoseconds in a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +156,29 @@ def stuck_limit_ms(line: Line, timing: Timing) -> int | None:
     if isinstance(line, TriggerLine) and line.mode is TriggerMode.LEVEL:
         return None
     return timing.stuck_ms
+
+
+def check_patterns(lines: Iterable[Line], patterns: Iterable[Pattern], timing: Timing) -> None:
+    """Checks that hands can do `patterns` on `lines`.
+
+    Raises:
+        ConfigError: A pattern names a line that is not there or is of another kind, a hold that is as short as a short
+            press, or one that is as long as it takes to count as stuck.
+    """
+    by_name = {line.name: line for line in lines}
+    for pattern in patterns:
+        wanted = ButtonLine if pattern.kind in (Kind.PRESS, Kind.HOLD) else SwitchLine
+        for name in pattern.lines:
+            line = by_name.get(name)
+            if not isinstance(line, wanted):
+                kind = "button" if wanted is ButtonLine else "switch"
+                there = ", ".join(sorted(line.name for line in by_name.values() if isinstance(line, wanted))) or "none"
+                raise ConfigError(f"expected the name of a {kind} in {str(pattern)!r}, got {name!r}; there is: {there}")
+            if pattern.kind is not Kind.HOLD:
+                continue
+            stuck_ms = stuck_limit_ms(line, timing)
+            if not timing.short_ms < pattern.hold_ms < (stuck_ms or timing.stuck_ms):
+                raise ConfigError(
+                    f"expected the hold of {str(pattern)!r} to be longer than a short press ({timing.short_ms} ms) and "
+                    f"shorter than what counts as stuck ({stuck_ms} ms)"
+                )

@@ -1,11 +1,10 @@
 """How a policy's decision stands in the journal. The rules are those of `agent.core.recording.machine`."""
 
+from agent.clock import US
 from agent.core.recording import events
 from agent.evidence.details import Details
 from agent.journal import entries
 from agent.policy.obligations import FLAG_FOR_REVIEW
-
-US = 1000
 
 
 def decision_entry(action: events.Action, event: events.Decided) -> entries.Decided:

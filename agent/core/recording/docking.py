@@ -5,14 +5,13 @@ The rules are those of `agent.core.recording.machine`. Docked is contact *and* a
 
 from dataclasses import replace
 
-from agent.clock import NS
+from agent.clock import NS, US
 from agent.core.indicator.signals import Signal
 from agent.core.recording import commands, events
 from agent.core.recording.commands import Command
 from agent.core.recording.state import State
 from agent.journal import entries
 
-US = 1000
 SPOOF_NS = 60 * NS
 """A contact that is closed for this long without an attestation is a spoofed dock, or a dock without its station."""
 

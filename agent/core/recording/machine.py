@@ -31,7 +31,7 @@ from dataclasses import replace
 
 from msgspec import to_builtins
 
-from agent.clock import NS
+from agent.clock import NS, US
 from agent.core.indicator.signals import Signal
 from agent.core.recording import commands, docking, events, requests
 from agent.core.recording import suppression as withholding
@@ -42,7 +42,6 @@ from agent.core.recording.start import blocked, start_recording, take_over
 from agent.core.recording.state import State, frozen
 from agent.journal import entries
 
-US = 1000
 MOST_TRIGGERS = 64
 _POLICY_STAYS = frozenset({"policy_refused", "policy_expired"})
 """What may happen to a policy without another one coming into force."""

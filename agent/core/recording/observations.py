@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from agent.clock import US
 from agent.core.indicator.signals import Signal
 from agent.core.recording import commands, events
 from agent.core.recording.commands import Command
@@ -9,7 +10,6 @@ from agent.core.recording.events import Event
 from agent.core.recording.state import State
 from agent.journal import entries
 
-US = 1000
 DETAIL = 300
 """Characters of a problem that are journalled."""
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from msgspec import to_builtins
 
-from agent.clock import NS
+from agent.clock import NS, US
 from agent.core.indicator.signals import Signal
 from agent.core.recording import commands, events
 from agent.core.recording import suppression as withholding
@@ -15,7 +15,6 @@ from agent.core.recording.state import Pending, PostRoll, State, facts, frozen
 from agent.journal import entries
 from agent.policy.request import Request
 
-US = 1000
 MOST_PENDING = 8
 """Requests that may wait at once; what comes beyond is refused at once, and journalled."""
 GRANT_VALID_NS = 30 * NS

@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
+from agent.clock import MS, US
 from agent.core.indicator.signals import Signal
 from agent.core.recording import commands, events, requests
 from agent.core.recording.commands import Command
 from agent.core.recording.state import State, frozen
 from agent.journal import entries
 
-_MS = 1_000_000
-_US = 1000
 _ACTIONS = frozenset(events.Action)
 
 Step = tuple[State, list[Command]]
@@ -45,7 +44,7 @@ def take_over(state: State, event: events.Booted) -> Step:
         return state, _read(event.at_ns) if state.recording else _standby(event.at_ns)
     if state.recording:
         issued: list[Command] = [
-            commands.AppendEntry(entries.Continued(event.interrupted, state.recording, event.at_ns // _US))
+            commands.AppendEntry(entries.Continued(event.interrupted, state.recording, event.at_ns // US))
         ]
     else:
         state, issued = start_recording(state, event.interrupted, event.at_ns, events.Cause.RECOVERY)
@@ -67,7 +66,7 @@ def blocked(state: State, event: events.RecordingBlocked) -> Step:
     number = state.recordings + 1
     by = f"{state.tag}-{number:04d}"
     state = replace(state, recordings=number, recording=by)
-    at_us = event.at_ns // _US
+    at_us = event.at_ns // US
     issued: list[Command] = [
         commands.AppendEntry(entries.RecordingStarted(by, events.Cause.RECOVERY, at_us, 0, 0, 0, "")),
         commands.MoveRecording(event.recording, by),
@@ -78,16 +77,16 @@ def blocked(state: State, event: events.RecordingBlocked) -> Step:
 
 
 def _read(at_ns: int) -> list[Command]:
-    return [commands.AppendEntry(entries.StorageRead(at_ns // _US))]
+    return [commands.AppendEntry(entries.StorageRead(at_ns // US))]
 
 
 def _standby(at_ns: int) -> list[Command]:
-    return [commands.AppendEntry(entries.StandbyEntered(at_ns // _US)), commands.ShowSignal(Signal.READY)]
+    return [commands.AppendEntry(entries.StandbyEntered(at_ns // US)), commands.ShowSignal(Signal.READY)]
 
 
 def _remembered(state: State, event: events.Booted) -> State:
     """The latch, and triggers: nobody knows how much of their hold time passed in the dark, so none of it did."""
-    raised = {name: event.at_ns - age_ms * _MS for name, age_ms in event.carried.triggers.items()}
+    raised = {name: event.at_ns - age_ms * MS for name, age_ms in event.carried.triggers.items()}
     return replace(
         state,
         latched=state.latched or event.carried.latched,
@@ -101,7 +100,7 @@ def _continued(state: State, carried: entries.PersistedState) -> State:
     used = dict(state.used_ns)
     for action, ms in carried.withheld_ms.items():
         if action in _ACTIONS:
-            used[events.Action(action)] = used.get(events.Action(action), 0) + ms * _MS
+            used[events.Action(action)] = used.get(events.Action(action), 0) + ms * MS
     asked = dict(state.asked_again)
     for action, times in carried.asked.items():
         if action in _ACTIONS:

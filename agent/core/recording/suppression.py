@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from agent.clock import NS
+from agent.clock import NS, US
 from agent.core.indicator.signals import Signal
 from agent.core.recording import commands, events
 from agent.core.recording.commands import Command
@@ -13,7 +13,6 @@ from agent.journal import entries
 from agent.media.packet import Kind
 from agent.policy.request import Authorization, Fact, Request
 
-US = 1000
 KINDS = {
     events.Action.PRIVACY_PAUSE: frozenset({Kind.VIDEO, Kind.AUDIO}),
     events.Action.MUTE: frozenset({Kind.AUDIO}),

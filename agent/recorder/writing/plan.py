@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from agent.clock import NS
 from agent.evidence.segment import FRAGMENT_NS
-from agent.media.packet import NS, Kind, Packet, Stream, StreamParameters
+from agent.media.packet import Kind, Packet, Stream, StreamParameters
 
 STALE_NS = FRAGMENT_NS + FRAGMENT_NS // 4
 """A fragment that is not full by then is stored as it is: the source has stopped."""

@@ -5,6 +5,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.clock import MS
 from agent.core.indicator.indicator import Indicator
 from agent.core.indicator.signals import (
     BACKGROUNDS,
@@ -19,7 +20,6 @@ from agent.core.indicator.signals import (
     told_apart,
 )
 
-MS = 1_000_000
 LIGHTS = (Output.RED, Output.GREEN)
 
 

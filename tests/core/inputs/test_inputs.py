@@ -2,28 +2,24 @@
 
 import pytest
 
-from agent.core.inputs.inputs import (
-    ButtonLine,
-    Edge,
+from agent.clock import MS
+from agent.core.inputs.events import (
     Gesture,
     HoldReached,
     InputEvent,
-    Inputs,
     LineFault,
-    SwitchLine,
     SwitchMoved,
-    Timing,
-    TriggerLine,
     TriggerLowered,
-    TriggerMode,
     TriggerRaised,
     Unmatched,
     UnmatchedReason,
-    parse_pattern,
 )
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import ButtonLine, Edge, SwitchLine, Timing, TriggerLine, TriggerMode
 from agent.domain.layout import THREE_BUTTONS, TWO_BUTTONS
+from agent.domain.patterns import parse_pattern
 from agent.errors import ConfigError
-from tests.support.hands import MS, Bounce, press, run, square
+from tests.support.hands import Bounce, press, run, square
 
 BUTTONS = (ButtonLine("record"), ButtonLine("mark"), ButtonLine("privacy"))
 

@@ -2,27 +2,24 @@
 
 import pytest
 
-from agent.core.inputs.inputs import (
-    ButtonLine,
-    Edge,
+from agent.clock import MS
+from agent.core.inputs.events import (
     Fault,
     Gesture,
     HoldReached,
     InputEvent,
-    Inputs,
     LineFault,
     LineRecovered,
-    SwitchLine,
     SwitchMoved,
-    TriggerLine,
-    TriggerMode,
     TriggerRaised,
     Unmatched,
     UnmatchedReason,
-    parse_pattern,
 )
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import ButtonLine, Edge, SwitchLine, TriggerLine, TriggerMode
 from agent.domain.layout import TWO_BUTTONS
-from tests.support.hands import MS, Bounce, press, run, square
+from agent.domain.patterns import parse_pattern
+from tests.support.hands import Bounce, press, run, square
 
 
 def device() -> Inputs:

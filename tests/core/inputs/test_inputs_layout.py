@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.inputs.inputs import ButtonLine, Timing, check_patterns
+from agent.core.inputs.lines import ButtonLine, Timing, check_patterns
 from agent.domain.layout import (
     DEFAULT_LAYOUTS,
     THREE_BUTTONS,

@@ -8,28 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agent.core.inputs.inputs import (
-    ButtonLine,
-    Edge,
+from agent.clock import MS
+from agent.core.inputs.events import (
     Fault,
     Gesture,
     HoldReached,
     InputEvent,
-    Inputs,
     LineFault,
     LineRecovered,
-    SwitchLine,
     SwitchMoved,
-    TriggerLine,
     TriggerLowered,
-    TriggerMode,
     TriggerRaised,
     Unmatched,
-    parse_pattern,
 )
+from agent.core.inputs.inputs import Inputs
+from agent.core.inputs.lines import ButtonLine, Edge, SwitchLine, TriggerLine, TriggerMode
 from agent.domain.layout import THREE_BUTTONS, TWO_BUTTONS
-from agent.domain.patterns import Kind
-from tests.support.hands import MS, Bounce, change, press, run, run_by_deadlines
+from agent.domain.patterns import Kind, parse_pattern
+from tests.support.hands import Bounce, change, press, run, run_by_deadlines
 
 BOUNCE_NS = 30 * MS
 LINES = (

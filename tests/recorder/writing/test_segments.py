@@ -3,10 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.clock import MS
 from agent.recorder.ipc.status import SyncLatency
 from agent.recorder.writing.segments import SyncTimes
-
-MS = 1_000_000
 
 
 def latency_of(times: list[int], newest: int = 1500) -> SyncLatency:

@@ -1,0 +1,1 @@
+"""Sealed segments, opened by the Encryption SDKs of others. `make test-sdk` runs it, not `make test`."""
