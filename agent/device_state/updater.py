@@ -21,7 +21,7 @@ import msgspec
 
 from agent import output
 from agent.clock import NS, Clocks
-from agent.device_state.record import MOST_RECORDINGS, DeviceState, HighWaterMark, Running, with_carried
+from agent.device_state.record import MAX_RECORDINGS, DeviceState, HighWaterMark, Running, with_carried
 from agent.device_state.store import Found, Loaded, StateStore
 from agent.errors import EvidenceError, StorageError
 from agent.journal import entries
@@ -179,7 +179,7 @@ class StateUpdater:
 
     def _on_card(self, recording: str, segment: int, attested: int) -> None:
         if recording not in self._recordings:
-            self._recordings = (*self._recordings, recording)[-MOST_RECORDINGS:]
+            self._recordings = (*self._recordings, recording)[-MAX_RECORDINGS:]
         if self._running is not None and self._running.recording == recording:
             self._running = Running(recording, segment, attested)
 
@@ -382,7 +382,7 @@ def _stricter(now: DeviceState, before: DeviceState) -> DeviceState:
         policy_digest=newer.policy_digest,
         signed_bundle_ever=now.signed_bundle_ever or before.signed_bundle_ever,
         used=now.used or before.used,
-        recordings=tuple(dict.fromkeys((*before.recordings, *now.recordings)))[-MOST_RECORDINGS:],
+        recordings=tuple(dict.fromkeys((*before.recordings, *now.recordings)))[-MAX_RECORDINGS:],
     )
     return with_carried(merged, carried)
 

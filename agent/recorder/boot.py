@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from agent import __version__
 from agent.clock import Clocks, WallReading
-from agent.device_state.card import ID_BYTES, view_of
+from agent.device_state.card import ID_BYTES, view_card
 from agent.device_state.compare import Comparison, TamperEvent, compare
 from agent.device_state.record import DeviceState
 from agent.device_state.store import Loaded
@@ -38,7 +38,7 @@ from agent.recorder.identity import DeviceIdentity
 from agent.recorder.recipients import recipients_of
 from agent.recorder.takeover import Takeover, state_of, take_over
 from agent.seal.writer import RandomBytes, Sealer
-from agent.storage.interface import MOST_NAMES, GrowingFile, Storage
+from agent.storage.interface import MAX_NAMES, GrowingFile, Storage
 from agent.storage.same_volume import SameVolumeStorage
 from agent.trust.certificates import issue_boot
 
@@ -112,7 +112,7 @@ def prepare(context: BootContext) -> PreparedBoot:
     known = loaded.state.mark.boot if loaded.state is not None and loaded.state.mark is not None else 0
     tail = read_tail(storage, device.signer.public_key, known=known)
     found = read_recovery_state(storage, tail, device.signer.public_key)
-    view = view_of(storage, tail, found, loaded.state, device.signer.public_key)
+    view = view_card(storage, tail, found, loaded.state, device.signer.public_key)
     comparison = compare(view, loaded)
     takeover, recovery_state = take_over(storage, found, comparison)
     if loaded.anchor:  # reported now: the first save refills an emptied anchor, after which nothing shows
@@ -155,7 +155,7 @@ def prepare(context: BootContext) -> PreparedBoot:
         sure_utc_ns=recovery_state.carried.passed_us * 1000,
     )
     span = downtime(tail, reading, clocks.monotonic_ns() // 1000, context.kernel_boot_id)
-    if comparison.goes_on_from is not None:
+    if comparison.continues_from is not None:
         span = Downtime(None, None, "unknown")  # the card lacks the last line before the downtime
     first = entries.Boot(
         boot=boot,
@@ -215,7 +215,7 @@ class _Position:
 def _position(tail: JournalTail, comparison: Comparison, loaded: Loaded, device: DeviceIdentity) -> _Position:
     """The card's last line, or the one that the device remembers, so that no number is ever used twice."""
     on_card = tail.timed.wall if tail.timed is not None else None
-    mark = comparison.goes_on_from
+    mark = comparison.continues_from
     if mark is None:
         if tail.line is None:
             return _Position(0, sha256_hex(device.certificate), None)
@@ -232,7 +232,7 @@ def _next_boot(storage: Storage, highest: int, random_bytes: RandomBytes) -> int
     """
     boot = highest + 1
     while storage.size(layout.journal(boot)) is not None:
-        near = boot - highest < MOST_NAMES
+        near = boot - highest < MAX_NAMES
         boot += 1 if near else 1 + int.from_bytes(random_bytes(2), "big")
     return boot
 
@@ -240,7 +240,7 @@ def _next_boot(storage: Storage, highest: int, random_bytes: RandomBytes) -> int
 def _continuity(comparison: Comparison) -> entries.Continuity | None:
     if not comparison.events:
         return None
-    mark = comparison.goes_on_from
+    mark = comparison.continues_from
     return entries.Continuity(
         events=list(dict.fromkeys(event.kind for event in comparison.events)),
         boot=mark.boot if mark is not None else 0,

@@ -1,7 +1,7 @@
-"""The control thread: takes what threads enqueue, lets the core decide, and has the commands carried out.
+"""The control thread: takes queued events, passes them to the core, and carries the commands out.
 
-It never waits for storage, a source or the journal: all it calls are short hand-overs. An exception in here, whatever
-its origin, is journalled and the loop turns on.
+It never waits for storage, a source or the journal: everything it calls only enqueues. An exception, whatever its
+origin, is journalled, and the loop continues.
 """
 
 import queue
@@ -37,26 +37,26 @@ SUPERVISOR_KEY = "supervisor_key"
 DOCK_CONTACT = "dock_contact"
 """Switches of these names are facts of the device, whatever the layout says."""
 SETTLE_NS = 50_000_000
-"""Edges bear the kernel's time, and reach the control loop at most so much later. Time passes for the inputs only as
-far as all edges are known: else, on a busy machine, the pause within a double press would seem over."""
+"""Edges carry the kernel's time, and reach the control loop at most this much later. Time passes for the inputs only as
+far as all edges are known: otherwise, on a busy machine, the pause within a double press would seem to be over."""
 TURN_S = 0.25
-"""The loop turns at least this often, so that a watchdog can tell that it lives."""
+"""The loop runs at least this often, so that the watchdog sees that it is alive."""
 
 
 class Effects(Protocol):
-    """What commands do to the world. Each call returns at once."""
+    """Carries out commands. Each call returns at once."""
 
     def carry_out(self, command: commands.Command, durable: Callable[[], None]) -> events.Event | None:
-        """Do it; what the core is to know of it at once, if anything.
+        """Carry out a command; returns the event that answers it at once, if any.
 
         `durable` is to be called, from any thread, once a journal line that has a token is on storage.
         """
 
-    def turned(self, state: State, now_ns: int) -> float:
-        """The loop has turned: seconds until it should turn again at the latest."""
+    def update_outputs(self, state: State, now_ns: int) -> float:
+        """Show the state to the wearer; returns the seconds until the next call at the latest."""
 
     def report_internal_error(self, problem: str) -> None:
-        """An exception was caught."""
+        """Report a caught exception."""
 
 
 Item = events.Event | Edge | Callable[[], None]
@@ -146,7 +146,7 @@ class Control:
         if due_ns is not None and now >= due_ns:
             self._try(lambda: self.handle(events.Tick(now)))
         try:
-            wait = self._effects.turned(self._state, now)
+            wait = self._effects.update_outputs(self._state, now)
         except Exception as error:  # noqa: BLE001 - as in `_try`
             self._effects.report_internal_error(f"{type(error).__name__}: {error}")
             return TURN_S

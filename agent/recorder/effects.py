@@ -169,8 +169,8 @@ class RecorderEffects:
             command.at_ns, command.recording, command.cause, asked_ms, kept_ms, gap_ms, found.short
         )
 
-    def turned(self, state: State, now_ns: int) -> float:
-        """Bring the outputs up to date."""
+    def update_outputs(self, state: State, now_ns: int) -> float:
+        """Show the state to the wearer; returns the seconds until the next call at the latest."""
         self._signals.background(background(state), now_ns)
         return self._signals.turn(now_ns)
 

@@ -79,7 +79,7 @@ def state_of(
     card: str,
 ) -> DeviceState:
     """The device state from this boot's first line on."""
-    known = comparison.goes_on_from is None or card == before.card
+    known = comparison.continues_from is None or card == before.card
     progress = recovery_state.running
     running = None
     if progress is not None:

@@ -503,7 +503,7 @@ def test_mistake_in_the_state_costs_no_line_of_the_journal(monkeypatch: pytest.M
     def broken(_line: bytes) -> None:
         raise ValueError("a mistake")
 
-    monkeypatch.setattr(device.recorder.state, "made", broken)
+    monkeypatch.setattr(device.recorder.state, "lines_appended", broken)
     device.run(5)
     device.press("record", hold_s=3.2)
     device.run(2)

@@ -100,7 +100,7 @@ def test_whatever_lies_in_the_inbox_the_recorder_records_and_permits_nothing_mor
     device, twin = Device(storage=DiskStorage(tmp_path / "evidence")), Device()
     old = [attest(station, agency="city", device="cam-1", nonce=device.recorder.status().dock_nonce).encode()]
     old += [attest(station, agency="city", device="cam-2", nonce=device.recorder.status().dock_nonce).encode()]
-    folder = inbox.make(tmp_path)
+    folder = inbox.make_folder(tmp_path)
     for one in (device, twin):
         one.run(6)
         one.press("record", times=2)
@@ -109,7 +109,7 @@ def test_whatever_lies_in_the_inbox_the_recorder_records_and_permits_nothing_mor
     recording, policy = device.recording, device.recorder.status().policy_digest
     number, laid, stuck, met = 0, set[str](), set[str](), 0
     for _ in range(40):
-        for _ in range(inbox.MOST_FILES):
+        for _ in range(inbox.MAX_FILES):
             number += 1
             laid.add(anything(folder, dice, device.recorder.status().dock_nonce, old, number))
         for message in inbox.take(folder, stuck=stuck):

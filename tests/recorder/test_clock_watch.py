@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from agent.clock import NS, WallReading
 from agent.journal.entries import ClockChanged
 from agent.journal.format import HELD
-from agent.recorder.clock_watch import HELD_UP_NS, PAUSE_NS, STEP_NS, ClockWatch
+from agent.recorder.clock_watch import MAX_DELAY_NS, PAUSE_NS, STEP_NS, ClockWatch
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device
 
@@ -104,7 +104,7 @@ class HeldUp(FakeClocks):
 def test_process_that_is_held_up_between_two_readings_takes_that_for_no_step() -> None:
     clocks = HeldUp()
     watch = ClockWatch(clocks)
-    clocks.pauses = iter([5.0, HELD_UP_NS / NS + 0.01, 0.0])
+    clocks.pauses = iter([5.0, MAX_DELAY_NS / NS + 0.01, 0.0])
     assert looks(watch, clocks, 10) == []
 
 

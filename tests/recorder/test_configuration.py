@@ -19,8 +19,8 @@ from agent.journal.entries import ConfigurationUsed
 from agent.recorder import configuration as chosen_from
 from agent.recorder import service
 from agent.recorder.configuration import (
-    PATIENCE_NS,
-    Chosen,
+    TRIAL_NS,
+    LoadedConfiguration,
     Origin,
     built_in,
     from_file,
@@ -28,15 +28,15 @@ from agent.recorder.configuration import (
     run_directory,
     store,
 )
-from agent.recorder.configuration_in_force import LIVE, ConfigurationInForce, Seen, differences
+from agent.recorder.configuration_in_force import LIVE, ConfigurationInForce, Observations, differences
 from agent.recorder.hardening import Hardening
 from agent.recorder.launch import UnusableError, build
 from agent.recorder.service import Service
 from tests.support.clocks import FakeClocks
 from tests.support.running import ServiceManager, change, provision
 
-UP = Seen(standing_by=True, pictured=True, storage_read=True, recording=False)
-BLIND = replace(UP, standing_by=False, pictured=False)
+UP = Observations(standing_by=True, delivered=True, storage_read=True, recording=False)
+BLIND = replace(UP, standing_by=False, delivered=False)
 STORELESS = replace(UP, standing_by=False, storage_read=False)
 
 
@@ -99,7 +99,7 @@ BREAKS: dict[str, Callable[[Path], object]] = {
     "empty": lambda file: file.write_text(""),
     "one word": lambda file: file.write_text("x"),
     "prose": lambda file: file.write_text("See the wiki for how\nthis camera is set up.\n"),
-    "too long": lambda file: file.write_text(file.read_text() + "#" * configuration.MOST_BYTES),
+    "too long": lambda file: file.write_text(file.read_text() + "#" * configuration.MAX_BYTES),
     "missing": lambda file: file.unlink(),
     "a pipe": _pipe,
     "a folder": _folder,
@@ -132,7 +132,7 @@ def test_without_a_last_good_one_what_is_right_in_the_file_counts(file: Path, br
         assert getattr(found, table) == getattr(whole, table), table
     if broken not in {"syntax", "unknown table"}:
         assert getattr(found, spoilt) == type(getattr(whole, spoilt))()
-    assert not built_in(file).starts_by_itself
+    assert not built_in(file).starts_recording
 
 
 @pytest.mark.parametrize("broken", ["empty", "missing", "not UTF-8", "one word", "prose"])
@@ -144,7 +144,7 @@ def test_with_nothing_known_a_real_camera_is_recorded_from_the_start(file: Path,
     assert found.config.storage.path == "evidence"
     assert msgspec.structs.replace(found.config.device, root=whole.device.root) == whole.device
     assert found.config.controls.inputs == ()
-    assert found.starts_by_itself
+    assert found.starts_recording
 
 
 def test_places_of_the_package_are_taken_on_an_adopted_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ class Memory:
 class InForce:
     """A configuration in force, with what it journals and applies."""
 
-    def __init__(self, file: Path, kept: str | None = None, chosen: Chosen | None = None) -> None:
+    def __init__(self, file: Path, kept: str | None = None, chosen: LoadedConfiguration | None = None) -> None:
         self.clocks = FakeClocks()
         self.memory: Memory = Memory(kept)
         self.lines: list[ConfigurationUsed] = []
@@ -254,18 +254,18 @@ class InForce:
 
 def test_file_is_kept_once_the_recorder_stood_by_with_it_and_not_before(file: Path) -> None:
     one = InForce(file)
-    assert one.tested.judge(BLIND) == ""
+    assert one.tested.evaluate(BLIND) == ""
     assert not one.memory.saved
-    assert one.tested.judge(UP) == ""
+    assert one.tested.evaluate(UP) == ""
     assert one.memory.text == file.read_text()
     one.memory.text = "untouched"
-    one.tested.judge(UP)
+    one.tested.evaluate(UP)
     assert one.memory.text == "untouched", "it is kept once"
 
 
 def test_replacement_is_never_kept_as_good(file: Path) -> None:
     one = InForce(file, chosen=replace(from_file(file), origin=Origin.BUILT_IN, problem="wrong"))
-    one.tested.judge(UP)
+    one.tested.evaluate(UP)
     assert one.memory.saved == 0
     one.tested.announce()
     assert [(line.what, line.why) for line in one.lines] == [("built_in", "wrong")]
@@ -275,17 +275,17 @@ def test_new_camera_that_delivers_nothing_is_given_up_for_the_last_good_one(file
     kept = file.read_text()
     change(file, 'camera = "pattern', 'camera = "replay:/nowhere.mp4" # "pattern')
     one = InForce(file, kept)
-    one.clocks.advance((PATIENCE_NS - 1) / NS)
-    assert one.tested.judge(BLIND) == ""
+    one.clocks.advance((TRIAL_NS - 1) / NS)
+    assert one.tested.evaluate(BLIND) == ""
     one.clocks.advance(1)
-    assert "'replay:/nowhere.mp4' has delivered nothing for 15 s" in one.tested.judge(BLIND)
+    assert "'replay:/nowhere.mp4' has delivered nothing for 15 s" in one.tested.evaluate(BLIND)
     assert one.memory.text == kept
 
 
 def test_camera_that_fails_with_the_file_that_was_good_is_a_fault_and_no_reason_to_begin_anew(file: Path) -> None:
     one = InForce(file, file.read_text())
     one.clocks.advance(3600)
-    assert one.tested.judge(BLIND) == ""
+    assert one.tested.evaluate(BLIND) == ""
 
 
 def test_new_storage_that_can_not_be_read_is_given_up_unless_a_recording_is_in_memory(file: Path) -> None:
@@ -293,13 +293,13 @@ def test_new_storage_that_can_not_be_read_is_given_up_unless_a_recording_is_in_m
     change(file, 'path = "evidence"', 'path = "/nowhere/evidence"')
     held = InForce(file, kept)
     held.clocks.advance(16)
-    assert held.tested.judge(replace(STORELESS, recording=True)) == ""
+    assert held.tested.evaluate(replace(STORELESS, recording=True)) == ""
     held.clocks.advance(600)
-    assert held.tested.judge(replace(STORELESS, recording=True)) == "", "all of it is in memory"
-    assert "could not be read" in held.tested.judge(replace(STORELESS, recording=True, lost=True))
+    assert held.tested.evaluate(replace(STORELESS, recording=True)) == "", "all of it is in memory"
+    assert "could not be read" in held.tested.evaluate(replace(STORELESS, recording=True, lost=True))
     free = InForce(file, kept)
     free.clocks.advance(16)
-    assert "could not be read" in free.tested.judge(STORELESS)
+    assert "could not be read" in free.tested.evaluate(STORELESS)
 
 
 def test_file_that_was_given_up_is_not_taken_again_by_the_recorder_that_begins_anew(file: Path) -> None:
@@ -327,7 +327,7 @@ def test_reload_applies_what_can_change_and_names_the_rest(file: Path) -> None:
     [applied] = one.applied
     assert (applied.recording.segment_s, applied.storage.reserve_mb, applied.buffer.max_mb) == (30.0, 16, 96)
     assert one.tested.status.pending == said["needs_restart"]
-    one.tested.judge(UP)
+    one.tested.evaluate(UP)
     assert one.memory.saved == 0, "half of it was never tried"
 
 
@@ -388,7 +388,7 @@ def test_file_that_is_right_again_takes_over_by_a_reload_if_nothing_waits(file: 
     change(file, "segment_s = 60.0", "segment_s = 30.0")
     one.tested.reload()
     assert (one.tested.status.origin, one.tested.status.problem) == ("file", "")
-    one.tested.judge(UP)
+    one.tested.evaluate(UP)
     assert one.memory.text == file.read_text()
 
 

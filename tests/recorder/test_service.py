@@ -463,7 +463,7 @@ def test_storage_that_answers_nothing_does_not_starve_the_watchdog(
     for name in ("status", "warn"):
         monkeypatch.setattr(service.recorder, name, hang)
     monkeypatch.setattr(service.recorder.policy, "check", hang)
-    threads = [threading.Thread(target=kept, daemon=True) for kept in (service._keep_house, service._report)]
+    threads = [threading.Thread(target=kept, daemon=True) for kept in (service._housekeeping, service._report)]
     for thread in threads:
         thread.start()
     service.recorder.control.put(lambda: None)

@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import StorageError
 from agent.storage.disk import DiskFile, DiskStorage, WholeFile, make_folders
-from agent.storage.interface import MOST_NAMES, Storage, read_chunks
+from agent.storage.interface import MAX_NAMES, Storage, read_chunks
 
 SEGMENT = "recordings/r1/0001.seg"
 MANIFEST = "recordings/r1/0001.manifest.jws"
@@ -548,8 +548,8 @@ def test_modes_are_what_was_asked_for_whatever_the_umask(
 def test_folder_with_any_number_of_files_is_listed_up_to_a_bound(tmp_path: Path) -> None:
     folder = tmp_path / "recordings"
     folder.mkdir()
-    for number in range(MOST_NAMES + 50):
+    for number in range(MAX_NAMES + 50):
         (folder / f"{number:06d}").touch()
     names = DiskStorage(tmp_path).names("recordings")
-    assert len(names) == MOST_NAMES
+    assert len(names) == MAX_NAMES
     assert names == sorted(names)

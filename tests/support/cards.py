@@ -19,7 +19,7 @@ from agent.clock import NS, utc_text
 from agent.core.recording import events
 from agent.decisions.unsafe import UnsafePermitEverything
 from agent.device_state.anchor import NoAnchor
-from agent.device_state.card import view_of
+from agent.device_state.card import view_card
 from agent.device_state.compare import compare
 from agent.device_state.record import DeviceState
 from agent.device_state.store import Loaded, SignedStateStore
@@ -196,7 +196,7 @@ def seen(storage: Storage, state: Loaded | None = None) -> Seen:
     found = {"planted_files"} if tail.strange else set()
     if state is not None:
         known: DeviceState | None = state.state
-        comparison = compare(view_of(storage, tail, left, known), state)
+        comparison = compare(view_card(storage, tail, left, known), state)
         found |= {event.kind for event in comparison.events}
         _, left = take_over(storage, left, comparison)
     running = left.running

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from agent.encoding.strict_json import encode_json, strict_json
 from agent.errors import ControlError, EvidenceError
 from agent.recorder.ipc import local_socket
-from agent.recorder.ipc.local_socket import LONGEST_PATH, MAX_REQUEST, MOST_AT_ONCE, NAME, LocalServer, ask
+from agent.recorder.ipc.local_socket import MAX_CONNECTIONS, MAX_PATH, MAX_REQUEST, NAME, LocalServer, ask
 
 NOBODY = 65534
 PATIENCE_S = 10.0
@@ -246,7 +246,7 @@ def test_handlers_refusal_is_given_in_its_own_words(folder: Path) -> None:
 
 def test_connections_that_say_nothing_hold_nobody_up(folder: Path) -> None:
     with served(folder), ExitStack() as silent:
-        for _ in range(MOST_AT_ONCE - 1):
+        for _ in range(MAX_CONNECTIONS - 1):
             silent.enter_context(connected(folder))
         began = time.monotonic()
         assert ask(folder, {"ask": "status"})
@@ -259,7 +259,7 @@ def test_more_connections_than_there_are_places_are_turned_away_at_once_and_the_
     monkeypatch.setattr(local_socket, "TIMEOUT_S", 1.0)
     with served(folder):
         with ExitStack() as silent:
-            for _ in range(MOST_AT_ONCE):
+            for _ in range(MAX_CONNECTIONS):
                 silent.enter_context(connected(folder))
             began = time.monotonic()
             with connected(folder) as connection:
@@ -362,7 +362,7 @@ def test_folder_that_is_no_folder_is_refused_in_one_clear_line(folder: Path) -> 
 
 
 def test_path_that_is_too_long_for_a_socket_is_said_to_be(folder: Path) -> None:
-    room = LONGEST_PATH - len(os.fsencode(folder)) - len(f"//{NAME}")
+    room = MAX_PATH - len(os.fsencode(folder)) - len(f"//{NAME}")
     with served(folder / ("x" * room)):
         assert ask(folder / ("x" * room), {"ask": "status"})
     with pytest.raises(ControlError, match="at most 107 bytes") as refused:
