@@ -27,7 +27,7 @@ demo: $(STAMP) ## the whole story, from provisioning to opened evidence
 	$(BIN)/bwc-agent demo $(ARGS)
 
 test-tools:
-	@tools/need mosquitto=mosquitto iproute2=ip strace=strace 'libfaketime=/usr/lib/*/faketime/libfaketime.so.1' \
+	@tools/need mosquitto=mosquitto mosquitto-clients=mosquitto_sub iproute2=ip strace=strace 'libfaketime=/usr/lib/*/faketime/libfaketime.so.1' \
 	  espeak-ng=espeak-ng libasound2-data=/usr/share/alsa/alsa.conf
 
 # As many tests side by side as there are processors; a file's tests stay together.

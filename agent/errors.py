@@ -28,6 +28,10 @@ class ProvisioningError(BwcError, FileExistsError):
     """Provisioning would overwrite something that is already there."""
 
 
+class NotInstalledError(BwcError, ImportError):
+    """A command's modules are not part of this installation, as on a camera."""
+
+
 class PolicyError(BwcError, ValueError):
     """A policy pack, bundle or request is malformed, or names something that the schema does not know."""
 

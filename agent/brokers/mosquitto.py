@@ -4,6 +4,8 @@ from agent.dock.messages import ROOT
 
 STATION = "station:1"
 PUBLISHER = "policy:publisher"
+OBSERVER = "observer:1"
+"""Reads what devices say about themselves, with any MQTT client, and writes nothing."""
 
 _CONFIGURATION = """\
 # Mosquitto for bwc-agent. Who may do what stands in acl.conf. Start: mosquitto -c {folder}/mosquitto.conf
@@ -67,6 +69,14 @@ topic write {root}/{agency}/+/inbox/dock
 user {publisher}
 topic write {root}/{agency}/policy
 topic write {root}/{agency}/+/inbox/policy
+
+user {observer}
+topic read {root}/{agency}/+/state
+topic read {root}/{agency}/+/status
+topic read {root}/{agency}/+/event
+# The patterns above hold for each user: an observer writes nothing below its own name either, and gets no policy.
+topic deny {root}/{agency}/{observer}/#
+topic deny {root}/{agency}/policy
 """
 
 
@@ -75,6 +85,6 @@ def configuration(folder: str, data: str, *, user: str, port: int = 8883, addres
     return _CONFIGURATION.format(folder=folder, data=data, user=user, port=port, address=address)
 
 
-def access_list(agency: str, *, station: str = STATION, publisher: str = PUBLISHER) -> str:
+def access_list(agency: str) -> str:
     """`acl.conf`: who may read and write which topics."""
-    return _ACCESS.format(root=ROOT, agency=agency, station=station, publisher=publisher)
+    return _ACCESS.format(root=ROOT, agency=agency, station=STATION, publisher=PUBLISHER, observer=OBSERVER)

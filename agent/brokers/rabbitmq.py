@@ -7,9 +7,10 @@ The rules of `agent.brokers.mosquitto`, as near as RabbitMQ comes to them:
 2. Who is not in `definitions.json` is refused, whatever certificate they show: a stolen device is shut out, and thrown
    out, by `rabbitmqctl delete_user`; a node that starts reads a file that was changed, so it is taken out there too.
    There is no revocation list here.
-3. Topics: a device writes below its own name and reads its inbox and its agency's policy; the station and the publisher
-   as with Mosquitto. RabbitMQ writes topics with `.` for `/`, and `*` for `+`; patterns are regular expressions.
-4. Queues: a client reads the queue of its own name only.
+3. Topics: a device writes below its own name and reads its inbox and its agency's policy; the station, the publisher
+   and the observer as with Mosquitto. RabbitMQ writes topics with `.` for `/`, and `*` for `+`; patterns are regular
+   expressions.
+4. Queues: a client reads the queue of its own name only. Who writes no topic has no right to write to the exchange.
 
 What can't be said here: the client id is not bound to the certificate, so that one device may throw another one out of
 its connection (never read or write as it); and `.` in an MQTT topic becomes `/`, so that names with a dot are refused.
@@ -24,12 +25,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from agent.brokers.mosquitto import PUBLISHER, STATION
+from agent.brokers.mosquitto import OBSERVER, PUBLISHER, STATION
 from agent.dock.messages import ROOT
 from agent.errors import ConfigError
 
 PLUGINS = "[rabbitmq_mqtt].\n"
 """`enabled_plugins`."""
+
+_NOTHING = "^$"
 
 _CONFIGURATION = """\
 # RabbitMQ for bwc-agent, one of {count} nodes. Who may do what stands in definitions.json.
@@ -83,7 +86,7 @@ def configuration(folder: str, definitions: str, *, nodes: Sequence[str], port: 
     )
 
 
-def definitions(agency: str, devices: Sequence[str], *, station: str = STATION, publisher: str = PUBLISHER) -> str:
+def definitions(agency: str, devices: Sequence[str]) -> str:
     """`definitions.json`: users without passwords, and what each may do.
 
     Raises:
@@ -98,12 +101,11 @@ def definitions(agency: str, devices: Sequence[str], *, station: str = STATION, 
     root = f"{ROOT}/{agency}".replace("/", ".")
     at = re.escape(root)
     any_device = r"(\*|[^.*#]+)"
+    from_devices = rf"^{at}\.{any_device}\.(state|status|event)$"
     rights = {
-        station: (
-            rf"^{at}\.[^.*#]+\.inbox\.(ack|dock)$",
-            rf"^{at}\.{any_device}\.(state|status|event)$",
-        ),
-        publisher: (rf"^{at}\.(policy|[^.*#]+\.inbox\.policy)$", "^$"),
+        STATION: (rf"^{at}\.[^.*#]+\.inbox\.(ack|dock)$", from_devices),
+        PUBLISHER: (rf"^{at}\.(policy|[^.*#]+\.inbox\.policy)$", _NOTHING),
+        OBSERVER: (_NOTHING, from_devices),
     }
     for device in devices:
         rights[device] = (
@@ -120,7 +122,8 @@ def _document(rights: Mapping[str, tuple[str, str]]) -> dict[str, object]:
         own = rf"mqtt-subscription-{re.escape(user)}qos[01]"
         users.append({"name": user, "password_hash": "", "tags": []})
         both = rf"^({own}|amq\.topic)$"
-        permissions.append({"user": user, **named, "configure": f"^{own}$", "write": both, "read": both})
+        writes = f"^{own}$" if write == _NOTHING else both  # to subscribe, a client binds its queue and so writes to it
+        permissions.append({"user": user, **named, "configure": f"^{own}$", "write": writes, "read": both})
         topics.append({"user": user, **named, "exchange": "amq.topic", "write": write, "read": read})
     return {
         "vhosts": [{"name": "/"}],

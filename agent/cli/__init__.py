@@ -1,7 +1,7 @@
-"""The commands of `bwc-agent`, one module each. Nothing here decides or writes evidence; it asks those who do.
+"""The commands of `bwc-agent`, one module each. They parse, call and print; no decision and no evidence is made here.
 
-Exit codes of all commands: 0 done, 1 done and something is not well, 2 refused or not possible, 130 interrupted. `run`
-has two more: 100 a power-off was granted, 78 nothing can be recorded, mostly for want of an identity.
+Exit codes of all commands: 0 done, 1 done and something is wrong, 2 refused or not possible, 130 interrupted. `run`
+has two more: 100 a power-off was granted, 78 nothing can be recorded, mostly because an identity is missing.
 """
 
 import importlib
@@ -37,9 +37,9 @@ COMMANDS = {
     "run": _Command("agent.cli.run", "run_command"),
     "dock": _Command("agent.cli.dock", "dock_command"),
     "station": _Command("agent.cli.station", "station_command"),
-    "fleet": _Command("agent.cli.station", "fleet_app", group=True),
+    "fleet": _Command("agent.cli.fleet", "fleet_app", group=True),
     "ctl": _Command("agent.cli.ctl", "ctl_app", group=True),
-    "press": _Command("agent.cli.ctl", "press_command"),
+    "press": _Command("agent.cli.press", "press_command"),
     "policy": _Command("agent.cli.policy", "policy_app", group=True),
     "doctor": _Command("agent.cli.doctor", "doctor_command"),
     "authorize": _Command("agent.cli.authorize", "authorize_command"),
@@ -49,9 +49,15 @@ COMMANDS = {
     "open": _Command("agent.cli.open", "open_command"),
 }
 
+_EPILOG = (
+    "Exit codes: 0 done; 1 done, and something is wrong; 2 refused or not possible; 130 interrupted. "
+    "Logs: the services write to the system's log, so `journalctl -u bwc-recorder` and `journalctl -u bwc-dock` show "
+    "them on a camera; started by hand, `run`, `dock` and `station` write to the terminal."
+)
+
 
 def main() -> None:
-    """Entry point: errors become one line and an exit code, never a traceback."""
+    """Run a command; an error becomes one line and an exit code, never a traceback."""
     arguments = sys.argv[1:]
     unguard = output.guard()
     try:
@@ -71,10 +77,10 @@ def main() -> None:
 
 
 def recorder_asked_for(arguments: Sequence[str]) -> str:
-    """The configuration file of a plain `run --config FILE`; empty for anything else.
+    """The configuration file of a plain `run --config FILE`; empty for any other command line.
 
-    A recorder stays for a whole shift: what reads command lines (typer, and pydantic behind it) would take 10 MB of its
-    memory for nothing, and time of its start. Whatever is not as plain as this, help and mistakes too, is typer's.
+    A recorder runs for a whole shift, and typer (with pydantic behind it) would cost it 10 MB of memory and time at its
+    start. Any other command line, including help and mistakes, is left to typer.
     """
     match arguments:
         case ["run", "--config", file] if file and not file.startswith("-"):
@@ -86,11 +92,12 @@ def recorder_asked_for(arguments: Sequence[str]) -> str:
 
 
 def _app(asked: str) -> "typer.Typer":
-    """The typer application with the command that is asked for, or with all of them: a recorder must start fast."""
+    """The typer application with the command that was asked for, else with all: importing all of them takes time."""
     import typer
 
     app = typer.Typer(
         help="Recording agent of a police body-worn camera: sealed evidence, and a stop that is a decision.",
+        epilog=_EPILOG,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -107,7 +114,7 @@ def _app(asked: str) -> "typer.Typer":
     @app.callback()
     def everything(
         _version: bool = typer.Option(
-            False, "--version", help="Print the version and end.", is_eager=True, callback=print_version
+            False, "--version", help="Print the version and exit.", is_eager=True, callback=print_version
         ),
     ) -> None:
         return

@@ -1,4 +1,4 @@
-"""`bwc-agent adopt`: this machine becomes the camera that was provisioned in a folder."""
+"""`bwc-agent adopt`: turn this machine into the camera that was provisioned in a folder."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,15 +9,17 @@ from agent import output
 
 
 def adopt_command(
-    folder: Annotated[Path, typer.Argument(help="The folder `device` that bwc-agent init made.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="The folder `device` made by bwc-agent init.", show_default=False)],
     mock_pins: Annotated[
-        bool, typer.Option("--mock-pins", help="Simulated pins, for a machine without GPIO; else lgpio.")
+        bool, typer.Option("--mock-pins", help="Simulate the pins, for a machine without GPIO.")
     ] = False,
 ) -> None:
-    """Make this machine the camera that was provisioned in a folder: key, certificates, policy and configurations.
+    """Turn this machine into a provisioned camera.
 
-    To be run as root where the package is installed. Nothing is ever overwritten. The folder is not removed: it holds
-    the identity key too.
+    Installs key, certificates, policy and configuration from the folder. Run it as root where the Debian package is
+    installed. Nothing is ever overwritten. The folder stays, and still holds a copy of the identity key.
+
+    Exit codes: 0 done; 2 refused, such as on a machine that is a camera already.
 
     Example: bwc-agent adopt pilot/device
     """
@@ -38,9 +40,9 @@ def adopt_command(
     camera = configuration.load(Path(ETC, CONFIG)).source
     if camera.simulated:
         output.warn(
-            f"WARNING: the camera {camera.camera} is simulated: this device records nothing that happens; "
+            f"WARNING: the camera {camera.camera} is simulated: this device records nothing of what happens; "
             f'set camera = "picamera2" in {ETC}/{CONFIG}'
         )
-    output.line(f"next: shred -u {folder / 'device.pem'}   # the identity key is to be here only")
-    output.line("      /usr/libexec/bwc-agent/seal-key    # binds it to this machine")
+    output.line(f"next: shred -u {folder / 'device.pem'}   # so that only this machine has the identity key")
+    output.line("      /usr/libexec/bwc-agent/seal-key    # encrypts the key so that only this machine can use it")
     output.line("      systemctl start bwc.target")

@@ -1,4 +1,4 @@
-"""`bwc-agent annotate`: classify a recording later, signed, and without a word in clear."""
+"""`bwc-agent annotate`: add a signed, sealed classification and note to a recording."""
 
 import json
 from pathlib import Path
@@ -34,10 +34,10 @@ def annotate_command(
             show_default=False,
         ),
     ],
-    note: Annotated[str, typer.Option(metavar="TEXT", help="In your own words.", show_default=False)] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="A note in your own words.", show_default=False)] = "",
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Who says so. By default the login name.", show_default=False),
+        typer.Option(metavar="NAME", help="Your name. By default the login name.", show_default=False),
     ] = None,
     recording: RecordingOption = None,
     trust: Annotated[
@@ -52,13 +52,14 @@ def annotate_command(
     passphrase_file: PassphraseFileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was stored as JSON.")] = False,
 ) -> None:
-    """Add a signed annotation to a recording; nothing that is there is changed, and nothing is ever overwritten.
+    """Add a signed annotation to a recording.
 
-    Classification, note and name are sealed to the agency's recipients: who finds the folder learns only that there is
-    an annotation, by which key, and when. It is bound to the recording by the hash of its last manifest, whose
-    signature is checked; check all of it with `verify` first.
+    No existing file is changed or overwritten. Classification, note and name are sealed to the agency's recipients:
+    anybody else learns from the folder only that there is an annotation, by which key, and when. The annotation is
+    bound to the recording by the hash of its last manifest, whose signature is checked; check the rest with `verify`
+    first.
 
-    Exit code 0: stored; 2: refused, and nothing was stored.
+    Exit codes: 0 stored; 2 refused, and nothing was stored.
 
     Example: bwc-agent annotate evidence/recordings/3f9a1c20b7d4-0002 --key custodian-signing.pem --classification
     juvenile
@@ -97,11 +98,11 @@ def annotate_command(
         return
     output.line(f"annotation {added.number} of {added.subject.recording}: {path}")
     if not added.ended:
-        output.line("note: no manifest marks the end of this recording; it may yet go on")
+        output.line("note: no manifest marks the end of this recording; it may still be running")
 
 
 def _trust(place: "Place", trust: Path | None) -> "TrustDocument":
-    """Not pinned: whoever reads the annotation checks it against their own."""
+    """Not pinned: readers of the annotation check it against their own copy."""
     from agent.errors import KeyFileError
     from agent.evidence import layout
     from agent.keys.files import read_token
@@ -112,5 +113,7 @@ def _trust(place: "Place", trust: Path | None) -> "TrustDocument":
     if trust is not None:
         return read_unpinned(read_token(trust))
     if place.device is None or place.tree.size(below(place.device, layout.TRUST)) is None:
-        raise KeyFileError(f"there is no trust document beside {place.path}: name your own copy with --trust")
+        raise KeyFileError(
+            f"expected a trust document beside {place.path}, found none: name your own copy with --trust"
+        )
     return read_unpinned(text(place.tree.read(below(place.device, layout.TRUST))))

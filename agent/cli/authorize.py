@@ -1,4 +1,4 @@
-"""`bwc-agent authorize`: a supervisor's signed leave for one act, in one recording, within minutes, once."""
+"""`bwc-agent authorize`: sign a supervisor's permission for one action in one recording, valid once for minutes."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _TRUST = "trust.jws"
 
 def authorize_command(
     key: Annotated[
-        Path, typer.Option("--key", metavar="FILE", help="The signing key of who gives leave.", show_default=False)
+        Path, typer.Option("--key", metavar="FILE", help="The authoriser's signing key.", show_default=False)
     ],
     action: Annotated[
         str,
@@ -40,8 +40,8 @@ def authorize_command(
         typer.Option(
             "--type",
             metavar="NAME",
-            help="supervisor_onscene, supervisor_remote, prosecutor or investigator. By default the key's own; of a "
-            "supervisor's, supervisor_remote: who is on the scene has to say so.",
+            help="supervisor_onscene, supervisor_remote, prosecutor or investigator. By default the key's own; for a "
+            "supervisor's key supervisor_remote, so a supervisor on the scene must name supervisor_onscene.",
             show_default=False,
         ),
     ] = None,
@@ -57,26 +57,26 @@ def authorize_command(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Who gives leave; sealed in the journal. By default the login name.",
+            help="The authoriser's name, which is sealed in the journal. By default the login name.",
             show_default=False,
         ),
     ] = None,
-    valid_s: Annotated[int, typer.Option("--valid-s", min=1, max=900, help="How long it is good, in seconds.")] = 300,
+    valid_s: Annotated[int, typer.Option("--valid-s", min=1, max=900, help="How long it is valid, in seconds.")] = 300,
     trust: Annotated[
         Path | None,
         typer.Option(
             "--trust",
             metavar="FILE",
-            help="The agency's trust document. By default that of --config, else trust.jws beside the key or one "
-            "folder up.",
+            help="The agency's trust document. By default that of --config, else trust.jws beside the key or in the "
+            "folder above.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Write it to a file that does not exist.", show_default=False),
+        typer.Option("--out", metavar="FILE", help="Write it to a new file.", show_default=False),
     ] = None,
-    send: Annotated[bool, typer.Option("--send", help="Hand it to the recorder of --config on this machine.")] = False,
+    send: Annotated[bool, typer.Option("--send", help="Hand it to the running recorder of --config.")] = False,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="The recorder's configuration file.", show_default=False),
@@ -84,12 +84,13 @@ def authorize_command(
     passphrase_file: PassphraseFileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was signed as JSON.")] = False,
 ) -> None:
-    """Sign an authorisation, and print it, write it to a file, or hand it to the recorder.
+    """Sign a supervisor's authorisation of one action.
 
-    It is good once, for one action on one camera in one recording, and ends nothing by itself: the wearer still asks
-    and the policy still decides. What the camera would refuse for the key's role or rank is not signed.
+    It is printed, written to a file (--out), or handed to the recorder (--send). It is valid once, for one action on
+    one camera in one recording, and stops nothing by itself: the wearer still has to ask, and the policy still decides.
+    What the camera would refuse because of the key's role or rank is not signed.
 
-    Exit code 0: signed, and with --send taken by the recorder; 2: not signed, or refused by the recorder.
+    Exit codes: 0 signed and, with --send, accepted by the recorder; 2 not signed, or refused by the recorder.
 
     Example: bwc-agent authorize --key supervisor.pem --device camera-7 --recording 3f9a1c20b7d4-0002 --action
     StopRecording --valid-s 120
@@ -97,7 +98,7 @@ def authorize_command(
     import os
 
     from agent.clock import NS, SystemClocks, utc_text
-    from agent.keys.files import load_signer
+    from agent.keys.files import load_signer, write_new
     from agent.trust import authorization
     from agent.trust.document import RANKS
 
@@ -106,7 +107,7 @@ def authorize_command(
     _one_of("--rank", rank, RANKS)
     recorder = config if send else None
     if send and recorder is None:
-        raise typer.BadParameter("which recorder? Name its configuration file with --config", param_hint="--send")
+        raise typer.BadParameter("expected --config with the recorder's configuration file", param_hint="--send")
     agency = _trust(trust, config, key)
     signer = load_signer(f"file:{key}", passphrase_of(key, passphrase_file))
     now_ns = SystemClocks().wall().utc_ns
@@ -129,7 +130,7 @@ def authorize_command(
         **leave,
     )
     if out is not None:
-        _write(out, token)
+        write_new(out, token.encode("ascii") + b"\n", 0o600)  # whoever has it can hand it in
     answer = {"answer": ask_recorder(recorder, {"ask": "authorize", "token": token})} if recorder is not None else {}
     expires = utc_text((now_ns // NS + valid_s) * NS)
     if as_json:
@@ -138,7 +139,7 @@ def authorize_command(
     elif out is None and recorder is None:
         output.line(token)
     else:
-        done = "taken by the recorder" if answer else f"written to {out}"
+        done = "accepted by the recorder" if answer else f"written to {out}"
         output.line(f"{action} of {recording} on {device}, by {leave['authority']}, until {expires}: {done}")
 
 
@@ -149,12 +150,14 @@ def _one_of(option: str, value: str | None, allowed: Sequence[str]) -> None:
 
 def _given(option: str, value: str | None) -> str:
     if not value:
-        raise typer.BadParameter("it is needed, unless --send finds a recording that is running", param_hint=option)
+        raise typer.BadParameter(
+            "expected a value: only --send can take it from a running recording", param_hint=option
+        )
     return value
 
 
 def _trust(trust: Path | None, config: Path | None, key: Path) -> "TrustDocument":
-    """Not pinned: the camera checks against its own; here it says what the camera would say."""
+    """Not pinned: the camera checks against its own copy; this one predicts what the camera will answer."""
     from agent.config import recorder as configuration
     from agent.errors import KeyFileError
     from agent.keys.files import read_token
@@ -168,16 +171,3 @@ def _trust(trust: Path | None, config: Path | None, key: Path) -> "TrustDocument
     if trust is None:
         raise KeyFileError(f"expected the agency's trust document as {_TRUST} beside {key}: name it with --trust")
     return read_unpinned(read_token(trust))
-
-
-def _write(path: Path, token: str) -> None:
-    """For its owner alone: whoever has it can hand it in."""
-    from agent.errors import BwcError, StorageError
-    from agent.keys.files import write_new
-
-    try:
-        write_new(path, token.encode("ascii") + b"\n", 0o600)
-    except BwcError:
-        raise
-    except OSError as error:
-        raise StorageError(error.errno, f"{path} was not written: {error.strerror}") from error

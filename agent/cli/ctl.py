@@ -1,4 +1,4 @@
-"""`bwc-agent ctl` and `bwc-agent press`: talk to a running recorder over its local socket."""
+"""`bwc-agent ctl`: ask a running recorder over its local socket."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,18 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 ctl_app = typer.Typer(
-    help="Start a recording, mark a moment, or ask a running recorder how it is. Nothing here can stop a recording.",
+    help="Start a recording, mark a moment, show the status. Nothing here stops a recording.",
     no_args_is_help=True,
 )
 
 
 @ctl_app.command("start")
 def start(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """Start a recording, from the pre-event seconds on; if one is running, it goes on.
+    """Start a recording, including the pre-event seconds.
+
+    If a recording is running, it continues.
+
+    Exit codes: 0 a recording is running; 2 no recorder answers.
 
     Example: bwc-agent ctl start --config pilot/device/config.toml
     """
@@ -32,7 +36,9 @@ def start(config: ConfigOption, as_json: JsonOption = False) -> None:
 
 @ctl_app.command("mark")
 def mark(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """Mark this moment of the running recording. Exit code 1 if none is running.
+    """Mark this moment of the running recording.
+
+    Exit codes: 0 marked; 1 no recording is running; 2 no recorder answers.
 
     Example: bwc-agent ctl mark --config pilot/device/config.toml
     """
@@ -47,7 +53,9 @@ def mark(config: ConfigOption, as_json: JsonOption = False) -> None:
 
 @ctl_app.command("status")
 def status(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """How the recorder is: mode, recording, camera, memory, storage, clock. Exit code 1 if something is wrong.
+    """Show the recorder's status: mode, camera, storage, clock and more.
+
+    Exit codes: 0 all is well; 1 camera, storage, an input or the configuration has a fault; 2 no recorder answers.
 
     Example: bwc-agent ctl status --config pilot/device/config.toml --json
     """
@@ -76,11 +84,11 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"camera    {'delivers' if status['source_delivering'] else 'DOWN'} ({status['source']}; {tracks})",
         f"memory    {status['memory_bytes'] / 1e6:.1f} MB, {status['backlog_ms'] / 1000:.1f} s wait for storage",
         "storage   "
-        + ("REFUSES; recording goes on in memory" if status["storage_failing"] else "takes")
+        + ("FAILS; recording continues in memory" if status["storage_failing"] else "works")
         + (f", {free / 1e9:.1f} GB free" if free is not None else "")
         + (f", {left / 3600:.1f} h left" if left is not None else "")
-        + (f"; syncs take {syncs['p50']} ms, 1 in 100 more than {syncs['p99']} ms" if syncs["count"] else ""),
-        f"clock     {status['clock']}" + (f", within {within} ms" if within is not None else ", not to be trusted"),
+        + (f"; a sync takes {syncs['p50']} ms, 1 in 100 more than {syncs['p99']} ms" if syncs["count"] else ""),
+        f"clock     {status['clock']}" + (f", within {within} ms" if within is not None else ", accuracy unknown"),
         f"power     {_power(status['power'])}",
         f"requests  {status['requests']}, refused {status['refused']}",
         f"dock      {_dock(status)}",
@@ -92,11 +100,11 @@ def _lines(status: dict[str, Any]) -> list[str]:
 def _dock(status: dict[str, Any]) -> str:
     if status["docked"]:
         return f"docked, attested by {status['station']}"
-    return "contact closed, attested by no station" if status["dock_contact"] else "not docked"
+    return "contact closed, but no station attests it" if status["dock_contact"] else "not docked"
 
 
 def _configuration(told: dict[str, Any]) -> list[str]:
-    """Nothing while the file is in force as it is."""
+    """What differs between the file and the configuration in force; empty if nothing does."""
     lines = []
     if told["origin"] != "file":
         lines.append(f"config    {told['origin'].replace('_', ' ').upper()}, not the file: {told['problem']}")
@@ -108,25 +116,15 @@ def _configuration(told: dict[str, Any]) -> list[str]:
 def _power(power: dict[str, Any]) -> str:
     told = []
     if power["battery_percent"] is not None:
-        going = {True: ", charging", False: ", emptying", None: ""}[power["charging"]]
+        going = {True: ", charging", False: ", discharging", None: ""}[power["charging"]]
         told.append(f"battery {power['battery_percent']:.0f} %{going}")
     if power["celsius"] is not None:
         told.append(f"{power['celsius']:.0f} °C")
     told += [word for word in ("undervoltage", "throttled") if power[word]]
     if power["saving"] != "none":
-        told.append("bit rate lowered" if power["bit_rate_lowered"] else "bit rate should be lower, the source can't")
-    return ", ".join(told) or "nothing is known of it"
-
-
-def press_command(
-    name: Annotated[str, typer.Argument(help="The button's name in the configuration, such as record.")],
-    config: ConfigOption,
-    hold: Annotated[float, typer.Option("--hold", help="Seconds that each press lasts.", min=0.0, max=60.0)] = 0.1,
-    times: Annotated[int, typer.Option("--times", help="How many presses.", min=1, max=1000)] = 1,
-) -> None:
-    """Press a simulated button of a running recorder. On a bench only: the pin factory must be `mock`.
-
-    Example: bwc-agent press record --times 2 --config pilot/device/config.toml
-    """
-    answer = ask_recorder(config, {"ask": "press", "name": name, "hold_s": hold, "times": times})
-    output.line(f"{answer['presses']} x {name}")
+        told.append(
+            "bit rate lowered"
+            if power["bit_rate_lowered"]
+            else "bit rate should be lower, but this source can't lower it"
+        )
+    return ", ".join(told) or "unknown"

@@ -1,4 +1,4 @@
-"""`bwc-agent dock`: the service that speaks with a station."""
+"""`bwc-agent dock`: the camera's service that talks to a station."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,25 +11,25 @@ from agent import output
 def dock_command(
     config: Annotated[Path | None, typer.Option("--config", help="The dock's configuration file (TOML).")] = None,
     print_schema: Annotated[
-        bool, typer.Option("--print-schema", help="Print the JSON Schemas and the AsyncAPI document, and end.")
+        bool, typer.Option("--print-schema", help="Print the JSON Schemas and the AsyncAPI document, and exit.")
     ] = False,
 ) -> None:
-    """While docked, tell a station over MQTT how this camera is and what happened; undocked, be silent.
+    """Run the camera's dock service.
 
-    It runs beside the recorder, as another user, until SIGTERM or Ctrl-C, and tries the broker again while it is away.
+    While docked it reports status and events to a station over MQTT; undocked it is silent. It runs beside the
+    recorder, as another user, until SIGTERM or Ctrl-C, and keeps trying to reach the broker.
 
-    Exit codes: 0 told to end, 2 its configuration or a certificate is not as it must be.
+    Exit codes: 0 ended by a signal; 2 its configuration or a certificate can't be used.
 
     Example: bwc-agent dock --config pilot/device/dock.toml
     """
     if print_schema:
         from agent.dock import schemas
 
-        names = (*schemas.KINDS, schemas.ASYNCAPI)
-        output.data({name: schemas.shipped(name) for name in names}, indent=2)
+        output.data({name: schemas.shipped(name) for name in schemas.NAMES}, indent=2)
         return
     if config is None:
-        raise typer.BadParameter("name a configuration with --config FILE", param_hint="--config")
+        raise typer.BadParameter("expected a configuration file", param_hint="--config")
     from agent.dock.config import DockConfig, load
     from agent.dock.service import Service
     from agent.process.termination import until_told

@@ -10,7 +10,7 @@ from agent import output
 
 
 class _Terminal:
-    """Somebody in front of a terminal."""
+    """A person at the terminal."""
 
     def tell(self, text: str) -> None:
         output.line(f"---> {text}")
@@ -24,18 +24,22 @@ class _Terminal:
 
 def doctor_command(
     config: Annotated[Path, typer.Option("--config", help="The configuration file (TOML).", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON; asks nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, without questions.")] = False,
     hardware: Annotated[
-        bool, typer.Option("--hardware", help="Test what is wired, with your eyes and fingers; end the recorder first.")
+        bool, typer.Option("--hardware", help="Test what is wired, with your eyes and hands; stop the recorder first.")
     ] = False,
 ) -> None:
-    """Check configuration, clock, storage, camera, keys, inputs, swap and core dumps: one line each, with the mend.
+    """Check whether this camera is fit for a shift.
 
-    With --hardware instead: camera, encoder, sound, lines, buttons, lights, gauge, supply, clocks, watchdog, storage.
-    With --json as well, or without a terminal to ask on, it leaves out the steps that need a person, and says so.
+    Checks configuration, clock, storage, camera, keys, policy, inputs, swap and more: one line each, with the remedy
+    for what is wrong. Run it with sudo on an installed camera: another user can't judge keys, evidence and state.
 
-    Exit code 0: fit for a shift; 1: something is not well; 2: the configuration can't be read, and neither
-    the last good one nor key and certificates can.
+    With --hardware it checks camera, encoder, sound, lines, buttons, lights, battery, supply, clocks, watchdog and
+    storage instead. With --json as well, or without a terminal, it leaves out the steps that need a person, and says
+    so.
+
+    Exit codes: 0 fit for a shift; 1 a check failed; 2 the configuration can't be read, and neither can the last good
+    one nor key and certificates.
 
     Example: bwc-agent doctor --config pilot/device/config.toml
     """
@@ -55,29 +59,34 @@ def doctor_command(
             raise
         loaded = instead.config
         origin = instead.origin.replace("_", " ")
-        problem = f"{error}; a recorder starts with the {origin} one, and what follows is of that"
+        problem = f"{error}; a recorder would start with the {origin} one, which is checked below"
     clocks = SystemClocks()
     if hardware:
+        import os
+
+        from agent.doctor.checks import other_owner
         from agent.doctor.hardware_checks import Bench, check_hardware
 
+        if owner := other_owner(loaded, config, os.geteuid()):
+            raise ConfigError(f"the hardware of this camera belongs to {owner}: run with sudo")
         if ask_running(configuration.resolve(config, loaded.run.directory)) is not None:
-            raise ConfigError("a recorder runs with this configuration and holds what is to be tested; end it first")
+            raise ConfigError("a recorder is running and holds what is to be tested; stop it first")
         pilot = None if as_json or not output.can_ask() else _Terminal()
         found = check_hardware(Bench(loaded, config, clocks, pilot))
     else:
-        found = check_all(loaded, config, clocks, Path("/"), problem)
+        found = check_all(loaded, config, clocks, Path("/"), problem=problem)
     for finding in found:
         findings.append(finding)
         if not as_json:
             output.line(f"{'ok  ' if finding.good else 'BAD '} {finding.check:<15} {finding.said}")
-            if finding.mend:
-                output.line(f"     {'':<15} mend: {finding.mend}")
+            if finding.remedy:
+                output.line(f"     {'':<15} remedy: {finding.remedy}")
     bad = sum(not finding.good for finding in findings)
     if as_json:
         output.data({"fit": not bad, "findings": [{**asdict(each), "good": each.good} for each in findings]})
     else:
         output.line(
-            f"{len(findings)} checks, {bad} not well" if bad else f"{len(findings)} checks, all well: fit for a shift"
+            f"{len(findings)} checks, {bad} failed" if bad else f"{len(findings)} checks passed: fit for a shift"
         )
     if bad:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`bwc-agent init`: an agency's keys and a provisioned device, for bench and pilot."""
+"""`bwc-agent init`: make an agency's keys and a provisioned camera, for a bench or a pilot."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,27 +9,41 @@ from agent import output
 
 
 def init_command(
-    directory: Annotated[Path, typer.Argument(help="A folder that does not exist yet.", show_default=False)],
+    directory: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
     agency: Annotated[str, typer.Option(help="The agency's name in evidence.")] = "bench",
     device: Annotated[str, typer.Option(help="The device's name in evidence.")] = "camera-1",
     camera: Annotated[
-        str, typer.Option(help="The camera: picamera2, or what stands in for one, pattern or replay:FILE.")
+        str, typer.Option(help="The camera: picamera2, or a simulated one: pattern or replay:FILE.")
     ] = "pattern",
     pack: Annotated[
         str, typer.Option(help="The policy pack to sign for the device: `bwc-agent policy show` lists them.")
     ] = "us-mo-kcpd",
     broker: Annotated[
-        str, typer.Option(help="Name or address under which docks reach the broker.", metavar="HOST[:PORT]")
+        str, typer.Option(help="Name or address at which docks reach the broker.", metavar="HOST[:PORT]")
     ] = "localhost",
-    rsa: Annotated[bool, typer.Option("--rsa", help="Add an RSA recipient, for an unmodified Encryption SDK.")] = False,
+    rsa: Annotated[
+        bool, typer.Option("--rsa", help="Add an RSA recipient, so that any AWS Encryption SDK can open recordings.")
+    ] = False,
     passphrase: Annotated[
         bool, typer.Option("--passphrase", help="Ask for a passphrase that protects the agency's private keys.")
     ] = False,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--passphrase-file",
+            metavar="FILE",
+            help="Take that passphrase from the first line of a file that only its owner can read.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Make an agency's keys and one provisioned device, each in a folder of its own.
+    """Make an agency's keys and one provisioned camera.
 
-    Nothing is ever overwritten. On a real device the identity key is born on the device; here it is made beside the
-    agency's, which is good for bench and pilot only.
+    Each office and the camera get a folder of their own, so that each can be handed to its holder. Nothing is ever
+    overwritten. The camera's identity key is made beside the agency's, which is good enough for a bench or a pilot
+    only: in service, it should be made on the camera and never leave it.
+
+    Exit codes: 0 done; 2 refused, and nothing was written.
 
     Example: bwc-agent init pilot --agency city-pd --device camera-7
     """
@@ -54,7 +68,7 @@ def init_command(
     if not host or at.netloc != broker or "@" in broker:
         raise ConfigError(f"expected a broker as HOST or HOST:PORT, got {broker[:80]!r}")
     simulated = _check_camera(camera)
-    secret = output.ask_secret("Passphrase", twice=True) if passphrase else None
+    secret = _new_passphrase(passphrase_file, ask=passphrase)
     clocks = SystemClocks()
 
     def finish(folder: Path) -> None:
@@ -96,8 +110,16 @@ def init_command(
         )
 
 
+def _new_passphrase(passphrase_file: Path | None, *, ask: bool) -> str | None:
+    from agent.keys.files import read_passphrase
+
+    if passphrase_file is not None:
+        return read_passphrase(passphrase_file)
+    return output.ask_secret("Passphrase", twice=True) if ask else None
+
+
 def _check_name(option: str, name: str) -> None:
-    """Refuse a name that no certificate may carry, in words."""
+    """Refuse a name that certificates can't carry."""
     import msgspec
 
     from agent.errors import ConfigError
@@ -113,11 +135,11 @@ def _check_name(option: str, name: str) -> None:
 
 
 def _check_camera(camera: str) -> bool:
-    """Refuse a camera that does not exist; True for one that is simulated.
+    """Refuse an unknown camera; True for a simulated one.
 
     Raises:
-        ConfigError: It is none that there is, or its film is not on this machine.
-        SourceError: Its film can't be a camera, such as because it has B frames.
+        ConfigError: There is no such kind of camera, or its film does not exist.
+        SourceError: Its film can't stand in for a camera, such as because it has B frames.
     """
     from agent.capture.replay import check_replayable
     from agent.config.recorder import SourceSection
@@ -126,7 +148,8 @@ def _check_camera(camera: str) -> bool:
     source = SourceSection(camera=camera)
     kind, _, film = camera.partition(":")
     if kind.startswith("replay"):
-        if not Path(film).expanduser().is_file():
-            raise ConfigError(f"expected the path of an MP4 file after {kind}:, got {film!r}: there is no such file")
-        check_replayable(Path(film).expanduser())
+        path = Path(film).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"expected the path of an MP4 file after {kind}:, got {film!r}, which does not exist")
+        check_replayable(path)
     return source.simulated

@@ -82,11 +82,12 @@ def ledger_command(
     everything: Annotated[bool, typer.Option("--all", help="Tell everything that happened, marks and all.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON.")] = False,
 ) -> None:
-    """Tell what a camera did all shift, from its journal alone: every second in exactly one state.
+    """Tell what a camera did all shift, from its journal.
 
-    Refused requests and gaps stand out, and what can't be accounted for is named: dark times whose length no clock
-    tells, breaks in the chain, lines that nobody signed. It follows the chain but checks no signature; verify does.
-    With --replay the same events are given to the same rules again, which must lead to the same decisions.
+    Every second is in exactly one state. Refused requests and gaps stand out, and what can't be accounted for is named:
+    dark times whose length no clock tells, breaks in the chain, lines that nobody signed. It follows the chain but
+    checks no signature; verify does. With --replay the same events are given to the same rules again, which must lead
+    to the same decisions.
 
     Exit code 0: told, and nothing is unaccounted for; 1: told, but there are holes, sealed details that did not open,
     or a replay that differs; 2: there is no journal, or the key can't be read.

@@ -52,11 +52,12 @@ def open_command(
     passphrase_file: PassphraseFileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what it came to as JSON.")] = False,
 ) -> None:
-    """Decrypt a recording and join its segments into one MP4, with nothing lost and nothing moved.
+    """Decrypt a recording into one MP4.
 
-    Pictures and sound are what the camera made, byte for byte, at their exact times. In gaps the last picture is held
-    and silence inserted. A text track shows device, time with its provenance, mode and marks, and names every gap.
-    Where stream parameters change another file begins: FILE-1.mp4, FILE-2.mp4.
+    Its segments are joined with nothing lost and nothing moved. Pictures and sound are what the camera made, byte for
+    byte, at their exact times. In gaps the last picture is held and silence inserted. A text track shows device, time
+    with its provenance, mode and marks, and names every gap. Where stream parameters change another file begins:
+    FILE-1.mp4, FILE-2.mp4.
 
     Exit code 0: all that was recorded is in the files; 1: opened, but something is missing or cut, or the evidence is
     not closed yet; 2: refused: evidence not intact, wrong key, or nothing to open. Then no file is left.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent import output
+from agent.cli.prompts import PassphraseFileOption, passphrase_of
 
 if TYPE_CHECKING:
     from agent.domain.limits import Limits
@@ -33,7 +34,7 @@ FieldOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 policy_app = typer.Typer(
-    help="Decide, explain, test, sign and show policies: which rules say that a camera may stop.",
+    help="Decide, explain, test, sign, publish and show policies.",
     no_args_is_help=True,
 )
 
@@ -44,12 +45,12 @@ def decide(
     field: FieldOption = False,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="End with exit code 1 for a denial.")] = False,
 ) -> None:
-    """Decide one request, read as JSON from standard input, and print the decision as JSON.
+    """Decide one request: JSON in, JSON out.
 
-    The request is {"principal", "action", "context", "parameters"}; what the context leaves out has its default.
-    Printed is {"decision", "rules", "obligations", "missing"}: the rules that made the decision, what it demands, and
-    for a denial what the nearest permit lacks. A request that names something unknown is denied, with "error" saying
-    what.
+    The request is read from standard input: {"principal", "action", "context", "parameters"}; what the context leaves
+    out has its default. Printed is {"decision", "rules", "obligations", "missing"}: the rules that made the decision,
+    what it demands, and for a denial what the nearest permit lacks. A request that names something unknown is denied,
+    with "error" saying what.
 
     Exit codes: 0 decided (with --exit-code: 0 allow, 1 deny), 2 the request or pack is malformed.
 
@@ -69,9 +70,10 @@ def decide(
 
 @policy_app.command("explain")
 def explain(pack: PackOption, field: FieldOption = False) -> None:
-    """Explain in words the decision on a request, read as JSON from standard input.
+    """Explain in words the decision on a request.
 
-    For a denial it lists what keeps each permit from firing, the nearest first. Exit codes: 0 explained, 2 malformed.
+    The request is read as JSON from standard input. For a denial it lists what keeps each permit from firing, the
+    nearest first. Exit codes: 0 explained, 2 malformed.
 
     Example: bwc-agent policy explain --pack us-nj < request.json
     """
@@ -102,11 +104,12 @@ def run_cases(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Run a file of worked cases, in the format of scenarios.json, and report each case and flip that fails.
+    """Run a file of worked cases and report each that fails.
 
-    With --pack FILE every case is run against that file. With --pack NAME cases that name another pack are left out.
-    Without --pack each case is run against the pack that it names. Obligations fail a case if one that it lists is not
-    carried. Exit codes: 0 all pass, 1 something fails, 2 the file or pack is malformed.
+    The file has the format of scenarios.json; a flip is a case with one fact changed. With --pack FILE every case is
+    run against that file. With --pack NAME cases that name another pack are left out. Without --pack each case is run
+    against the pack that it names. Obligations fail a case if one that it lists is not carried. Exit codes: 0 all pass,
+    1 something fails, 2 the file or pack is malformed.
 
     Example: bwc-agent policy test our-cases.json --pack our-pack.cedar
     """
@@ -148,6 +151,7 @@ def sign(
     ] = None,
     layout: Annotated[str, typer.Option(help="Gestures, if the settings name none.")] = "two-buttons",
     days: Annotated[int, typer.Option(help="Valid from now on for this many days.", min=1)] = 90,
+    passphrase_file: PassphraseFileOption = None,
 ) -> None:
     """Check a pack and sign it as a bundle for the agency's cameras.
 
@@ -159,7 +163,7 @@ def sign(
     from agent.clock import NS, SystemClocks
     from agent.domain.layout import DEFAULT_LAYOUTS, parse_layout
     from agent.errors import PolicyError
-    from agent.keys.files import load_signer, needs_passphrase, write_new
+    from agent.keys.files import load_signer, write_new
     from agent.policy.bundle import sign_bundle
 
     table, triggers, limits, device = _settings(settings)
@@ -169,12 +173,11 @@ def sign(
         gestures = DEFAULT_LAYOUTS[layout]
     else:
         raise PolicyError(f"expected one of the layouts {', '.join(DEFAULT_LAYOUTS)}, got {layout!r}")
-    uri = key if ":" in key else f"file:{key}"
-    path = Path(uri.partition(":")[2])
-    secret = output.ask_secret("Passphrase") if path.is_file() and needs_passphrase(path) else None
+    scheme, _, path = (key if ":" in key else f"file:{key}").partition(":")
+    secret = passphrase_of(Path(path), passphrase_file) if scheme == "file" else None
     now_ns = SystemClocks().wall().utc_ns
     token = sign_bundle(
-        load_signer(uri, secret),
+        load_signer(f"{scheme}:{path}", secret),
         agency=agency,
         version=version,
         not_before_ns=now_ns,
@@ -199,10 +202,11 @@ def publish(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a signed bundle to the agency's cameras over the broker; each takes it into force when it is docked.
+    """Publish a signed bundle to the agency's cameras.
 
-    Refused are bundles that are unsigned, of another agency, not yet or no longer valid, or not what a camera would
-    take. For the agency the broker keeps the newest. A camera still checks all of it, and refuses an older one.
+    It goes over the broker, and each camera puts it in force when it is docked. Refused are bundles that are unsigned,
+    of another agency, not yet or no longer valid, or not what a camera would take. For the agency the broker keeps the
+    newest. A camera still checks all of it, and refuses an older one.
 
     Exit codes: 0 the broker has it, 1 with --device: nobody reads it, for the device is not docked, 2 refused.
 
@@ -256,10 +260,11 @@ def show(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a pack's rules, the texts that they follow and its parameters; or a signed bundle; or which packs there are.
+    """Show a pack, a signed bundle, or the list of packs.
 
-    A bundle is checked against the policy keys of the trust document, whose root is named for you to compare. Exit
-    codes: 0 shown, 2 malformed or not signed by one of them.
+    Of a pack it shows the rules, the laws that they follow, and the parameters. A bundle is checked against the policy
+    keys of the trust document, whose root is named for you to compare. Exit codes: 0 shown, 2 malformed or not signed
+    by one of them.
 
     Example: bwc-agent policy show us-nj --json
     """

@@ -1,4 +1,4 @@
-"""`bwc-agent reload`: has a running recorder read its configuration file again."""
+"""`bwc-agent reload`: let a running recorder read its configuration file again."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +15,13 @@ def reload_command(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
-    """Have the running recorder check its configuration file, and apply what can change while it records.
+    """Let the running recorder read its configuration again.
 
-    No recording is ended, paused or gapped. What can't change while it records is named, and waits for the next start.
-    A file that is wrong is refused, and nothing changes. `systemctl reload bwc-recorder` does the same.
+    Settings that can change while it records are applied; the others are named and wait for the next start. No
+    recording is ended, paused or interrupted. A file with an error is refused, and nothing changes.
+    `systemctl reload bwc-recorder` does the same.
+
+    Exit codes: 0 the file is right and was read; 2 it was refused, or no recorder answers.
 
     Example: bwc-agent reload --config pilot/device/config.toml
     """
@@ -26,6 +29,6 @@ def reload_command(
     if as_json:
         output.data(answer)
         return
-    output.line(f"applied: {', '.join(answer['applied']) or 'nothing differs that can change now'}")
+    output.line(f"applied: {', '.join(answer['applied']) or 'no setting that can change now differs'}")
     if answer["needs_restart"]:
         output.line(f"needs a restart: {', '.join(answer['needs_restart'])}")

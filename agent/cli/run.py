@@ -11,13 +11,14 @@ def run_command(
 ) -> None:
     """Run the recorder until SIGTERM.
 
-    It records in memory from the first second, keeps the moment before a start, seals what it stores, and goes on with
-    a recording that power or process left unfinished. For systemd it is a service of Type=notify. Exit code 100 says
-    that the policy granted a power-off: the unit then powers the machine off.
+    It records into memory from the first second, keeps the moment before a start, seals what it stores, and continues
+    a recording that was interrupted by a crash or power cut. For systemd it is a service of Type=notify.
 
-    A configuration that is wrong does not keep it from recording: it starts with the last one that was good, or with
-    what is right in the file and built-in values, and says so. Exit code 78 says that nothing can be recorded, mostly
-    because key or certificates can't be read.
+    An error in the configuration does not keep it from recording: it starts with the last configuration that was good,
+    or with the valid part of the file and built-in values, and says so.
+
+    Exit codes: 0 ended by a signal; 78 nothing can be recorded, mostly because key or certificates can't be read; 100
+    the policy granted a power-off, and the unit then powers the machine off.
 
     Example: bwc-agent run --config pilot/device/config.toml
     """

@@ -38,11 +38,13 @@ def verify_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check every signature, chain, hash and sequence of evidence, without any private key.
+    """Check evidence, without any private key.
 
-    Says what is intact, missing, cut or altered. Exit code 0: all is well; 1: something is not: altered, missing, not
-    finished yet, or whole but made while an unsafe policy permitted everything (the last line says which); 2: nothing
-    could be checked: no evidence, or no trust document.
+    Checks every signature, chain, hash and sequence. Says what is intact, missing, cut or altered.
+
+    Exit code 0: all is well; 1: something is not: altered, missing, not finished yet, or whole but made while an unsafe
+    policy permitted everything (the last line says which); 2: nothing could be checked: no evidence, or no trust
+    document.
 
     Example: bwc-agent verify /media/card/evidence --trust agency/trust.jws
     """

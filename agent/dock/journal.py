@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
-from agent.dock.messages import MAX_FIELDS, EntryName, Event, EventData, Line, Text, Utc, decode, encode
+from agent.dock.messages import MAX_FIELDS, SPECVERSION, EntryName, Event, EventData, Line, Text, Utc, decode, encode
 from agent.encoding.strict_json import sha256_hex, strict_json
 from agent.errors import EvidenceError, KeyFileError, StorageError
 from agent.evidence import layout
@@ -164,7 +164,14 @@ class JournalEvent(NamedTuple):
             entry={name: value for name, value in fields["entry"].items() if name != "certificate"} | self._label,
         )
         source = f"/bwc/{agency}/{device}"
-        return Event(id=self.hash, source=source, type=f"bwc.v1.{self.kind}", time=fields["utc"], data=data)
+        return Event(
+            specversion=SPECVERSION,
+            id=self.hash,
+            source=source,
+            type=f"bwc.v1.{self.kind}",
+            time=fields["utc"],
+            data=data,
+        )
 
 
 def parse(raw: bytes) -> JournalEvent | None:

@@ -5,6 +5,10 @@ and `inbox/policy`; besides these it reads `bwc/v1/{agency}/policy`, and nothing
 topics carry a compact JWS as it is, which the recorder itself checks; all else is JSON of the types below. `event` is a
 CloudEvents 1.0 event in JSON, structured mode (CloudEvents MQTT binding 1.0.2, 3.2).
 
+Over MQTT 5 each message carries its media type as the property Content Type (MQTT 5.0, 3.3.2.3.9; CloudEvents MQTT
+binding, 3.2.1). MQTT 3.1.1 has no properties, and earlier versions of this package set none: a message without one is
+accepted, one with another media type is not.
+
 No message starts, stops, pauses or mutes anything; none holds a position, a person's name or anything of the pictures.
 
 Each side treats the other as hostile. Every field has a bound that the published schemas state: texts and lists a
@@ -12,7 +16,9 @@ length, integers 2^53 - 1 (RFC 8259, 6: what every JSON reader can hold), and a 
 most `MAX_JSON` bytes, nested at most `agent.encoding.strict_json.MAX_DEPTH` deep. What is beyond is refused as a whole.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -27,6 +33,13 @@ MAX_JSON = 1 << 16
 """Bytes of the largest state, status, event or acknowledgement."""
 MAX_ATTESTATION = 2048
 """Bytes of the largest attestation: it holds two names and a nonce, some 450 bytes."""
+JSON, CLOUDEVENT, JOSE = "application/json", "application/cloudevents+json", "application/jose"
+"""RFC 8259, 11; CloudEvents JSON format 1.0.2, 3; RFC 7515, 9.2.1."""
+CONTENT_TYPES: Mapping[str, str] = MappingProxyType(
+    {"state": JSON, "status": JSON, "event": CLOUDEVENT, "ack": JSON, "dock": JOSE, "policy": JOSE}
+)
+"""The media type of a message, by the last level of its topic."""
+SPECVERSION: Literal["1.0"] = "1.0"
 MAX_ACKS = 256
 MAX_CHECKS = 64
 MAX_FIELDS = 64
@@ -199,7 +212,7 @@ class EventData(Message, frozen=True, kw_only=True):
 class Event(Message, frozen=True, kw_only=True):
     """A CloudEvents 1.0 event. `id` is the journal line's hash: the same event again has the same one."""
 
-    specversion: Literal["1.0"] = "1.0"
+    specversion: Literal["1.0"]
     id: Sha256
     source: Annotated[str, msgspec.Meta(pattern=rf"^/bwc/[A-Za-z0-9._-]+/[A-Za-z0-9._-]+{_END}", max_length=134)]
     type: Annotated[str, msgspec.Meta(pattern=rf"^bwc\.v1\.[a-z_]+{_END}", max_length=64)]
@@ -235,15 +248,20 @@ def encode(message: Message) -> bytes:
 
 
 def decode(data: bytes, kind: type[_M]) -> _M:
-    """A message of a kind; fields that are unknown here are passed over.
+    """A message of a kind; unknown fields are ignored.
 
     Raises:
-        EvidenceError: It is longer than `MAX_JSON`, no strict JSON object, or not of this kind.
+        EvidenceError: It is longer than `MAX_JSON`, no strict JSON object, not of this kind, or an event whose
+            `specversion` is missing or another one.
     """
     if len(data) > MAX_JSON:
         raise EvidenceError(f"expected at most {MAX_JSON} bytes of {kind.__name__}, got {len(data)}")
+    fields = strict_json(data)
+    if kind is Event and fields.get("specversion") != SPECVERSION:
+        found = "none" if "specversion" not in fields else f"{fields['specversion']!r:.40}"
+        raise EvidenceError(f"expected a CloudEvents event with specversion {SPECVERSION!r}, got {found}")
     try:
-        return msgspec.convert(strict_json(data), kind)
+        return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         raise EvidenceError(f"expected a message of kind {kind.__name__}: {error}") from error
 
@@ -301,3 +319,8 @@ class Publication:
     topic: str
     payload: bytes
     retain: bool = False
+
+    @property
+    def content_type(self) -> str:
+        """Its media type, which its topic decides: so that none can be sent without."""
+        return CONTENT_TYPES[self.topic.rpartition("/")[2]]

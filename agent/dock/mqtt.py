@@ -49,6 +49,10 @@ that is given up and begun anew."""
 BASE_S = 0.5
 NOBODY_READS = 0x10
 """The reason in an acknowledgement that says that nobody has subscribed (MQTT 5, 3.4.2.1)."""
+PACKET_MARGIN = 1024
+"""Bytes that topic and properties may add to the largest message."""
+MAX_CONTENT_TYPE = 128
+"""Characters that are kept of what a sender names as content type."""
 _NO_SUCH_VERSION = 0x84
 _OF_TIME = (9, 10)
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl x509_vfy.h)."""
@@ -64,12 +68,14 @@ class Received:
         payload: Empty if the message was too large.
         retained: It was sent before this subscription.
         dropped: Bytes of a message that was too large; 0 for one that is here.
+        content_type: As its sender says; empty if it does not, as nobody can over MQTT 3.1.1.
     """
 
     topic: str
     payload: bytes
     retained: bool
     dropped: int = 0
+    content_type: str = ""
 
     @property
     def size(self) -> int:
@@ -308,7 +314,13 @@ class Connection:
         client.connect_timeout = CONNECT_S
         client.max_inflight_messages_set(self._limits.in_flight)
         if will is not None:
-            client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
+            client.will_set(
+                will.topic,
+                will.payload,
+                qos=1,
+                retain=will.retain,
+                properties=self._properties(PacketTypes.WILLMESSAGE, ContentType=will.content_type),
+            )
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -323,8 +335,7 @@ class Connection:
         self._since_ns = self._monotonic()
         more: dict[str, Any] = {}
         if self._protocol == paho.MQTTv5:
-            properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.MaximumPacketSize = MAX_MESSAGE + 1024
+            properties = self._properties(PacketTypes.CONNECT, MaximumPacketSize=MAX_MESSAGE + PACKET_MARGIN)
             more = {"clean_start": True, "properties": properties}
         if self._place is None:
             self._place = min(int(self._uniform(0, len(self._places))), len(self._places) - 1)
@@ -336,6 +347,15 @@ class Connection:
             self._lost(f"can't connect to {host}:{port}: {error}{_by_which_clock(error)}")
             return
         self._client = client
+
+    def _properties(self, packet: int, **values: object) -> Properties | None:
+        """Properties of a packet (MQTT 5.0, 2.2.2); MQTT 3.1.1 has none."""
+        if self._protocol != paho.MQTTv5:
+            return None
+        properties = Properties(packet)  # type: ignore[no-untyped-call]
+        for name, value in values.items():
+            setattr(properties, name, value)
+        return properties
 
     def _lost(self, why: str) -> None:
         now = self._monotonic()
@@ -383,7 +403,13 @@ class Connection:
     def _hand_over(self) -> None:
         while self._client is not None and self._waiting and len(self._handed) < self._in_flight:
             number, publication = self._waiting.popleft()
-            handed = self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retain)
+            handed = self._client.publish(
+                publication.topic,
+                publication.payload,
+                qos=1,
+                retain=publication.retain,
+                properties=self._properties(PacketTypes.PUBLISH, ContentType=publication.content_type),
+            )
             self._handed[handed.mid] = number
 
     def end(self, farewell: Sequence[Publication] = (), within_s: float = 0.5) -> None:
@@ -480,4 +506,11 @@ class Connection:
             self.received.append(Received(message.topic, b"", message.retain, len(message.payload)))
             return
         self._bytes += len(message.payload)
-        self.received.append(Received(message.topic, bytes(message.payload), message.retain))
+        self.received.append(
+            Received(
+                message.topic,
+                bytes(message.payload),
+                message.retain,
+                content_type=getattr(message.properties, "ContentType", "")[:MAX_CONTENT_TYPE],
+            )
+        )

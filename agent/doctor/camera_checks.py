@@ -64,8 +64,8 @@ def _cameras(number: int, listed: Listed) -> Finding:
     said = ", ".join(f"{n}: {camera.get('Model', '?')} ({camera.get('Id', '?')})" for n, camera in enumerate(cameras))
     if number < len(cameras):
         return Finding("libcamera", f"uses camera {number} of {said}")
-    mend = "check the cable and config.txt (camera_auto_detect=1, dtoverlay), or [source.picamera2] number"
-    return Finding("libcamera", f"no camera {number}; libcamera lists {said or 'none'}", mend)
+    remedy = "check the cable and config.txt (camera_auto_detect=1, dtoverlay), or [source.picamera2] number"
+    return Finding("libcamera", f"no camera {number}; libcamera lists {said or 'none'}", remedy)
 
 
 def _encoder(kind: str, root: Path) -> Finding:

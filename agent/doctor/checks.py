@@ -1,9 +1,11 @@
-"""Is this device fit for a shift? Each check says in one line what it found, and what mends it.
+"""Is this device fit for a shift? Each check says in one line what it found, and what to do if that is wrong.
 
-What a running recorder holds open is not opened a second time: the recorder is asked instead.
+What a running recorder holds open is not opened a second time: the recorder is asked instead. Keys, evidence and state
+belong to the recorder's user; what only this user and root can judge is skipped for anybody else, and said so once.
 """
 
 import os
+import pwd
 import stat
 import threading
 import time
@@ -30,8 +32,9 @@ SYNC_BYTES = 64 << 10
 SYNCS = 20
 LEAST_FREE = 1 << 30
 CAMERA_S = 10.0
-"""A camera that has delivered nothing by then hangs."""
-_CAMERA_MEND = "check its cable and its driver, and [source] camera"
+"""A camera that has delivered nothing after this time is taken to hang."""
+_ROOM_REMEDY = "insert an empty card; or copy the evidence off this one, run bwc-agent verify on the copy, and empty it"
+_CAMERA_REMEDY = "check its cable and its driver, and [source] camera"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +42,18 @@ class Finding:
     """What one check found.
 
     Attributes:
-        check: Its name.
         said: What was found.
-        mend: What to do; empty if the device is fit in this respect.
+        remedy: What to do about it; empty if the device is fit in this respect.
     """
 
     check: str
     said: str
-    mend: str = ""
+    remedy: str = ""
 
     @property
     def good(self) -> bool:
         """True if the device is fit in this respect."""
-        return not self.mend
+        return not self.remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,37 +61,45 @@ class Check:
     """One check.
 
     Attributes:
-        name: Its name.
-        mend: What to do if it can't even be made.
-        look: Makes it: what was found, and what to do, empty if nothing. May raise whatever it likes.
+        remedy: What to do if `look` raises.
+        look: Returns what was found, and what to do about it (empty if nothing). May raise any exception.
+        private: Only the recorder's user and root can judge it.
     """
 
     name: str
-    mend: str
+    remedy: str
     look: Callable[[], tuple[str, str]]
+    private: bool = False
 
     def finding(self) -> Finding:
-        """Make it. Never raises."""
+        """Run the check. Never raises."""
         try:
-            said, mend = self.look()
+            said, remedy = self.look()
         except BwcError as error:
-            return Finding(self.name, str(error), self.mend)
+            return Finding(self.name, str(error), self.remedy)
         except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the other checks go on
-            return Finding(self.name, f"{type(error).__name__}: {error}", self.mend)
-        return Finding(self.name, said, mend)
+            return Finding(self.name, f"{type(error).__name__}: {error}", self.remedy)
+        return Finding(self.name, said, remedy)
 
 
 def check_all(
-    config: Config, config_file: Path, clocks: Clocks, root: Path = Path("/"), problem: str = ""
+    config: Config,
+    config_file: Path,
+    clocks: Clocks,
+    root: Path = Path("/"),
+    *,
+    problem: str = "",
+    user: int | None = None,
 ) -> Iterator[Finding]:
-    """All checks, one after the other; none of them raises.
+    """Run all checks, one after the other. None of them raises.
 
     Args:
-        config: What to check.
-        config_file: Where it came from; relative paths start there.
+        config: The configuration to check.
+        config_file: Its file; relative paths start there.
         clocks: Both clocks.
-        root: Of the machine, for what the kernel and systemd say and whether it was adopted.
-        problem: What is wrong with the file, and what `config` is instead of it; empty if it is the file's.
+        root: The machine's root folder, for kernel and systemd settings and to tell whether it was adopted.
+        problem: What is wrong with the file, if `config` replaces it.
+        user: Id of the user who checks; by default this process's.
     """
     from agent.doctor.machine_checks import machine_checks
 
@@ -98,37 +108,68 @@ def check_all(
     state = resolve(config_file, config.device.state)
     running = ask_running(resolve(config_file, config.run.directory))
     in_device = "correct what is named, in [device]"
-    for check in (
+    sign = "install a signed bundle: bwc-agent policy sign"
+
+    def private(name: str, remedy: str, look: Callable[[], tuple[str, str]]) -> Check:
+        return Check(name, remedy, look, private=True)
+
+    checks = [
         Check("configuration", "", lambda: _configuration(config_file, problem, running)),
         Check("clock", "", lambda: _clock(clocks)),
-        Check("evidence folder", f"mount the card, or: mkdir -m 700 {storage}", lambda: _folder(storage, config)),
-        Check("storage room", "mount the card, or name another folder in [storage] path", lambda: _room(storage)),
-        Check("storage speed", "let the recorder's user write there", lambda: storage_speed(storage)),
-        Check("device state", f"mkdir -m 700 {state}", lambda: device_state(config, config_file, running)),
-        Check("camera", _CAMERA_MEND, lambda: _camera(config, config_file, clocks, running)),
-        Check("keys", in_device, lambda: _keys(config, config_file, clocks)),
-        Check("key file", in_device, lambda: _key_file(config, config_file)),
-        Check("policy", "bring a signed bundle: bwc-agent policy sign", lambda: _policy(config, config_file, clocks)),
-        Check(
+        private("evidence folder", f"mount the card, or: mkdir -m 700 {storage}", lambda: _folder(storage, config)),
+        private("storage room", "mount the card, or name another folder in [storage] path", lambda: _room(storage)),
+        private("storage speed", "let the recorder's user write there", lambda: storage_speed(storage)),
+        private("device state", f"mkdir -m 700 {state}", lambda: device_state(config, config_file, running)),
+        private("camera", _CAMERA_REMEDY, lambda: _camera(config, config_file, clocks, running)),
+        private("keys", in_device, lambda: _keys(config, config_file, clocks)),
+        private("key file", in_device, lambda: _key_file(config, config_file)),
+        private("policy", sign, lambda: _policy(config, config_file, clocks)),
+        private(
             "run directory",
             "name another one in [run] directory",
             lambda: _run_directory(resolve(config_file, config.run.directory)),
         ),
-        Check("controls", "correct [controls]", lambda: _controls(config, clocks, running)),
+        private("controls", "correct [controls]", lambda: _controls(config, clocks, running)),
         Check("memory", "lower [buffer] max_mb", lambda: _memory(config)),
-        Check("swap", "run doctor where the recorder runs", lambda: _swap(root / "proc/swaps")),
+        Check("swap", "run doctor on the machine that records", lambda: _swap(root / "proc/swaps")),
         Check("core dumps", "LimitCORE=0 in the unit", _dumps),
-        *(
-            [Check("camera is real", "", lambda: _real_camera(config)), *machine_checks(root, storage)]
-            if adopted
-            else []
-        ),
-    ):
-        yield check.finding()
+    ]
+    if adopted:
+        checks += [Check("camera is real", "", lambda: _real_camera(config)), *machine_checks(root, storage)]
+    owner = other_owner(config, config_file, os.geteuid() if user is None else user)
+    if owner:
+        skipped = ", ".join(check.name for check in checks if check.private)
+        said = f"evidence, state and keys belong to {owner}; skipped, because this user can't judge them: {skipped}"
+        yield Finding("user", said, f"run with sudo: sudo bwc-agent doctor --config {config_file}")
+    for check in checks:
+        if not (owner and check.private):
+            yield check.finding()
+
+
+def other_owner(config: Config, config_file: Path, user: int) -> str:
+    """The user whom evidence or state belongs to, by name, if that is neither `user` nor anybody as whom root can act.
+
+    Empty if `user` is root or the owner, or if there is nothing yet that could belong to anybody.
+    """
+    if user == 0:
+        return ""
+    for path in (resolve(config_file, config.storage.path), resolve(config_file, config.device.state)):
+        try:
+            owner = path.stat().st_uid
+        except PermissionError:
+            return "another user"
+        except OSError:
+            continue
+        if owner != user:
+            try:
+                return pwd.getpwuid(owner).pw_name
+            except KeyError:
+                return f"the user with id {owner}"
+    return ""
 
 
 def ask_running(run_directory: Path) -> dict[str, Any] | None:
-    """The status of a recorder that runs with this configuration; None if there is none."""
+    """The status of the recorder that runs with this configuration; None if none answers this user."""
     try:
         return ask(run_directory, {"ask": "status"})
     except ControlError:
@@ -136,30 +177,30 @@ def ask_running(run_directory: Path) -> dict[str, Any] | None:
 
 
 def _configuration(config_file: Path, problem: str, running: dict[str, Any] | None) -> tuple[str, str]:
-    """Whether the file counts: it is right, and a recorder that runs works with it."""
-    correct = f"correct it; of a running recorder then: bwc-agent reload --config {config_file}"
+    """Whether the file is valid, and in force if a recorder runs."""
+    correct = f"correct it; if a recorder is running, then: bwc-agent reload --config {config_file}"
     if problem:
         return problem, correct
     if running is None:
-        return f"{config_file} is right", ""
+        return f"{config_file} is valid", ""
     known = running["configuration"]
     if known["origin"] != "file":
         origin = known["origin"].replace("_", " ")
-        return f"the running recorder works with the {origin} one: {known['problem']}", correct
+        return f"the running recorder uses the {origin} one: {known['problem']}", correct
     if known["digest"] != sha256_hex(config_file.read_bytes()):
-        return "the file was changed since the running recorder read it", correct.partition("; ")[2]
+        return "the file has changed since the running recorder read it", correct.partition("; ")[2]
     if known["pending"]:
         said = f"a restart of the running recorder puts {', '.join(known['pending'])} in force"
-        return said, "systemctl kill --kill-whom=main --signal=TERM bwc-recorder: it records on by itself"
-    return f"the running recorder works with {config_file} as it is", ""
+        return said, "systemctl kill --kill-whom=main --signal=TERM bwc-recorder: it restarts and continues a recording"
+    return f"the running recorder uses {config_file} as it is", ""
 
 
 def _clock(clocks: Clocks) -> tuple[str, str]:
     wall = clocks.wall()
     if wall.uncertainty_s is None:
         return (
-            f"{wall.source}: nobody vouches for the time; recordings will say so",
-            "let systemd-timesyncd or chrony synchronise it, at the dock for example",
+            f"{wall.source}: the clock is not synchronised; recordings will say so",
+            "let systemd-timesyncd or chrony synchronise it, for example in the dock",
         )
     return f"{wall.source}, within {wall.uncertainty_s * 1000:.0f} ms", ""
 
@@ -175,11 +216,11 @@ def _room(path: Path) -> tuple[str, str]:
     free = DiskStorage(path).free_bytes()
     hours = free * 8 / 4e6 / 3600
     said = f"{free / 1e9:.1f} GB free, {hours:.0f} h at 4 Mbit/s"
-    return said, "" if free >= LEAST_FREE else "dock and upload, or a new card"
+    return said, "" if free >= LEAST_FREE else _ROOM_REMEDY
 
 
 def storage_speed(path: Path) -> tuple[str, str]:
-    """How long storage takes for a sync, twenty times."""
+    """Measure how long a sync takes: twenty times 64 KiB."""
     probe = path / f".doctor-{os.getpid()}"
     handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     times = []
@@ -195,14 +236,14 @@ def storage_speed(path: Path) -> tuple[str, str]:
     times.sort()
     median, worst = times[len(times) // 2], times[-1]
     said = f"sync of 64 KiB: median {median * 1000:.1f} ms, slowest {worst * 1000:.1f} ms"
-    return said, "" if worst < SLOW_SYNC_S else "a card of application class A1 or better, or a check of it"
+    return said, "" if worst < SLOW_SYNC_S else "use a card of application class A1 or better, or check this one"
 
 
 def _camera(config: Config, config_file: Path, clocks: Clocks, running: dict[str, Any] | None) -> tuple[str, str]:
     if running is not None:
         good = running["source_delivering"]
         said = f"{running['source']} {'delivers' if good else 'delivers nothing'} to the running recorder"
-        return said, "" if good else _CAMERA_MEND
+        return said, "" if good else _CAMERA_REMEDY
     delivering = []
     for named in sources(config, config_file, clocks.monotonic_ns, lambda *_: None, live=False):
         before = time.perf_counter()
@@ -214,18 +255,18 @@ def _camera(config: Config, config_file: Path, clocks: Clocks, running: dict[str
 def _real_camera(config: Config) -> tuple[str, str]:
     if config.source.simulated:
         return (
-            f"{config.source.camera!r} is simulated: it records nothing that happens",
+            f"{config.source.camera!r} is simulated: it records nothing of what happens",
             'camera = "picamera2" in [source]',
         )
     return config.source.camera, ""
 
 
 def _tracks(source: Source) -> str:
-    """What a source delivers, once its first packet is there.
+    """The tracks of a source, once its first packet has come.
 
     Raises:
         SourceError: It can't be opened, delivers nothing, or hangs.
-        Exception: Whatever its library raises.
+        Exception: Any that its library raises.
     """
     found: list[str] = []
     problems: list[Exception] = []
@@ -236,7 +277,7 @@ def _tracks(source: Source) -> str:
             opened = source.open(1)
             tracks = ", ".join(f"{s.parameters.kind} {s.parameters.codec}" for s in opened.streams)
             found.append(tracks if next(iter(opened), None) is not None else "")
-        except Exception as error:  # noqa: BLE001 - raised again where it is looked for
+        except Exception as error:  # noqa: BLE001 - raised again below, in the caller's thread
             problems.append(error)
         finally:
             if opened is not None:
@@ -299,21 +340,21 @@ def _policy(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str
     pack = keeper.engine.pack.name
     said = f"{pack}, built in" if keeper.bundle is None else f"{pack}, version {keeper.bundle.version}"
     said += "".join(f"; {event.kind} {event.version}: {event.detail}" for event in wrong)
-    return said, "bring a newer bundle: bwc-agent policy sign" if wrong else ""
+    return said, "install a newer bundle: bwc-agent policy sign" if wrong else ""
 
 
 def _run_directory(path: Path) -> tuple[str, str]:
-    mend = "name another one in [run] directory"
+    remedy = "name another one in [run] directory"
     if len(os.fsencode(path / NAME)) > MAX_PATH:
-        return f"{path / NAME} is longer than the {MAX_PATH} bytes that a socket's path may have", mend
+        return f"{path / NAME} is longer than the {MAX_PATH} bytes that a socket's path may have", remedy
     existing = path
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir():
-        return f"{existing} is no folder", mend
+        return f"{existing} is not a folder", remedy
     good = os.access(existing, os.W_OK)
     said = f"{path} can be {'used' if existing == path else 'made'}" if good else f"{path} can't be written"
-    return said, "" if good else mend
+    return said, "" if good else remedy
 
 
 def _controls(config: Config, clocks: Clocks, running: dict[str, Any] | None) -> tuple[str, str]:
@@ -321,13 +362,13 @@ def _controls(config: Config, clocks: Clocks, running: dict[str, Any] | None) ->
 
     if running is not None:
         faulty = running["faulty_lines"]
-        said = f"the running recorder trusts {'all of its inputs' if not faulty else 'not: ' + ', '.join(faulty)}"
-        return said, "" if not faulty else "let go of the button, or check its wires"
+        said = f"{'all inputs work' if not faulty else 'faulty: ' + ', '.join(faulty)}, says the running recorder"
+        return said, "" if not faulty else "release the button, or check its wires"
     hands = HardwareControls(config.controls, clocks)
     try:
         wrong = "; ".join(f"{line}: {problem}" for line, problem in hands.problems.items())
         if wrong:
-            return wrong, "connect the chip, or end what holds the line"
+            return wrong, "connect the chip, or stop the program that holds the line"
         return f"{len(hands.lines)} inputs, layout {hands.layout.name}, pins by {config.controls.pin_factory}", ""
     finally:
         hands.close()
@@ -344,8 +385,8 @@ def _swap(proc_swaps: Path) -> tuple[str, str]:
     devices = swap_devices(proc_swaps.read_text())
     clear = [device for device in devices if not swap_is_encrypted(device)]
     if clear:
-        return f"unencrypted swap: {', '.join(clear)}", "swapoff it, or use zram or an encrypted swap"
-    return f"none in clear ({len(devices)} areas)", ""
+        return f"unencrypted swap: {', '.join(clear)}", "swapoff it, or use zram or encrypted swap"
+    return f"none unencrypted ({len(devices)} areas)", ""
 
 
 def _dumps() -> tuple[str, str]:

@@ -31,9 +31,9 @@ SANE_YEAR_NS = 1_704_067_200 * 10**9
 """The beginning of 2024: no clock of this software's devices is older."""
 _HAPPENED = 16
 """Bits of get_throttled from here on: what has happened since boot."""
-_MEND_SUPPLY = "a supply and a cable that hold 5 V under load"
+_SUPPLY_REMEDY = "a supply and a cable that hold 5 V under load"
 
-_MEND_WATCHDOG = "RuntimeWatchdogSec=14s in /etc/systemd/system.conf.d/50-bwc.conf, which the package installs"
+_WATCHDOG_REMEDY = "RuntimeWatchdogSec=14s in /etc/systemd/system.conf.d/50-bwc.conf, which the package installs"
 
 
 class Operator(Protocol):
@@ -235,14 +235,14 @@ def power(bench: Bench) -> Iterator[Finding]:
             bits = files.read_number(config.throttled, 16)
         except DeviceError:
             low = files.read_alarm(config.undervoltage)
-            return f"undervoltage now: {'yes' if low else 'no'}", _MEND_SUPPLY if low else ""
+            return f"undervoltage now: {'yes' if low else 'no'}", _SUPPLY_REMEDY if low else ""
         now, before = bits & 0xF, bits >> _HAPPENED & 0xF
         said = f"get_throttled 0x{bits:x}: {'strained now' if now else 'strained since boot' if before else 'well'}"
-        return said, _MEND_SUPPLY if bits & (1 | 1 << _HAPPENED) else ""
+        return said, _SUPPLY_REMEDY if bits & (1 | 1 << _HAPPENED) else ""
 
-    mend = "check its wires, and [power]"
-    yield Check("battery gauge", mend, read_gauge).finding()
-    yield Check("charger", mend, read_charger).finding()
+    remedy = "check its wires, and [power]"
+    yield Check("battery gauge", remedy, read_gauge).finding()
+    yield Check("charger", remedy, read_charger).finding()
     yield Check("temperature", "name the zone in [power] temperature", read_temperature).finding()
     yield Check("supply", "name the file in [power] throttled or undervoltage", read_supply).finding()
 
@@ -275,14 +275,14 @@ def watchdog(bench: Bench) -> Iterator[Finding]:
 
     def look() -> tuple[str, str]:
         found = bench.root / "sys/class/watchdog/watchdog0"
-        mend = f"{_MEND_WATCHDOG}, and dtparam=watchdog=on in config.txt"
+        remedy = f"{_WATCHDOG_REMEDY}, and dtparam=watchdog=on in config.txt"
         if not found.is_dir():
-            return "no hardware watchdog", mend
+            return "no hardware watchdog", remedy
         identity = (found / "identity").read_text().strip()
         active = (found / "state").read_text().strip() == "active"
-        return f"{identity}, {'active' if active else 'not active'}", "" if active else mend
+        return f"{identity}, {'active' if active else 'not active'}", "" if active else remedy
 
-    yield Check("watchdog", _MEND_WATCHDOG, look).finding()
+    yield Check("watchdog", _WATCHDOG_REMEDY, look).finding()
 
 
 def storage_sync(bench: Bench) -> Iterator[Finding]:

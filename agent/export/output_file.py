@@ -7,7 +7,6 @@ from pathlib import Path
 from agent.clock import NS
 from agent.export.joining import Filling, Gap, Join, TimeLine
 from agent.export.journalled import RecordingEvents
-from agent.export.new_file import NewFile
 from agent.export.opened import OpenedFile, OpenedGap
 from agent.export.placing import Placement, Timeline
 from agent.export.text_track import SHOWN_NS, Note, TextTrack, provenance, time_text, utc_or_empty
@@ -15,6 +14,7 @@ from agent.media.fmp4_reader import Sample
 from agent.media.mp4 import Mp4Writer
 from agent.media.packet import Kind, StreamParameters
 from agent.media.ring import GAP_NS
+from agent.storage.new_file import NewFile
 from agent.verify.findings import number
 
 MOST_GAPS = 10_000

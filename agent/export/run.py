@@ -18,7 +18,6 @@ from agent.export.annotations import caption as annotated_as
 from agent.export.facts import details_keys, refuse_others, repeats_from, timeline, torn_from, whole_bytes, withheld
 from agent.export.joining import MOST_FILLED_NS, MOST_HELD_NS, Filling, TimeLine
 from agent.export.journalled import read_journals
-from agent.export.new_file import NewFile
 from agent.export.opened import Opened, OpenedFile, OpenedSegment, cut_sentence, segments_text
 from agent.export.output_file import Break, OutputFile, Story
 from agent.export.placing import Placement
@@ -30,6 +29,7 @@ from agent.media.packet import Kind, StreamParameters
 from agent.seal.reader import Opened as Message
 from agent.seal.reader import open_message
 from agent.seal.recipients import RecipientKey
+from agent.storage.new_file import NewFile
 from agent.verify.findings import number
 
 _CAUSES = {

@@ -8,6 +8,8 @@ ML-KEM-1024 then EC on P-384, of which neither opens anything without the other.
    manager hands over (systemd.exec(5), CREDENTIALS) an access control list lets the service's user in, whose mask shows
    as a group's right to read (acl(5)); that one is no fault there.
 3. It holds PEM blocks with private keys and nothing else.
+
+A file with a passphrase is read by the first two rules as well.
 """
 
 import errno
@@ -18,35 +20,40 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, rsa
 
-from agent.errors import EvidenceError, KeyFileError, ProvisioningError
+from agent.errors import EvidenceError, KeyFileError, ProvisioningError, StorageError
 from agent.keys import pkcs8
 from agent.keys.pkcs8 import PrivateKey
 from agent.keys.signer import KeySigner, Signer
 from agent.seal.recipients import AnyRecipientKey, HpkeRecipientKey, RsaRecipientKey, check_rsa_size
+from agent.storage.new_file import NewFile
 
 MAX_KEY_FILE = 64 * 1024
 MAX_TOKEN_FILE = 1 << 20
+MAX_PASSPHRASE_FILE = 4096
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _CREDENTIALS = Path("/run/credentials")
 
 
 def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Creates a file with exactly this mode and makes it durable; its folder is the caller's to sync.
+    """Writes a new file with exactly this mode; it appears once it is complete and on storage, or not at all.
 
     Raises:
-        ProvisioningError: There is something at `path` already, a dangling link included.
-        OSError: The file system's own.
+        ProvisioningError: Something exists at `path` already, a dangling link included.
+        StorageError: The folder is missing, or storage fails; nothing is left behind.
     """
+    file = NewFile(path.parent, mode=mode)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError as error:
+        file.stream.write(data)
+        file.publish(path)
+    except StorageError as error:
+        if error.errno != errno.EEXIST:
+            raise
         raise ProvisioningError(f"expected nothing at {path}, found a file: it is never overwritten") from error
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)  # whatever the umask says
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    except OSError as error:  # raised by `write`, which knows no path
+        raise StorageError(error.errno, f"{path} was not written: {error.strerror}") from error
+    finally:
+        file.discard()
 
 
 def _read(path: Path, limit: int, what: str, *, private: bool) -> bytes:
@@ -65,11 +72,11 @@ def _read(path: Path, limit: int, what: str, *, private: bool) -> bytes:
             raise KeyFileError(f"expected a {what} at {path}, found something that is not a regular file")
         if private and rights_of_others(path, status.st_mode):
             raise KeyFileError(
-                f"expected a key file that only its owner can read, got {path} with mode "
-                f"{stat.S_IMODE(status.st_mode):04o}: if others may have read it make a new key, else chmod 600"
+                f"expected a {what} that only its owner can read, got {path} with mode "
+                f"{stat.S_IMODE(status.st_mode):04o}: if others may have read it make a new one, else chmod 600"
             )
         if private and status.st_uid not in (os.geteuid(), 0):
-            raise KeyFileError(f"expected a key file of this user or root, got {path} of user id {status.st_uid}")
+            raise KeyFileError(f"expected a {what} of this user or root, got {path} of user id {status.st_uid}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(limit + 1)
     finally:
@@ -111,6 +118,22 @@ def read_token(path: Path) -> str:
         return data.decode("ascii").removesuffix("\n")
     except UnicodeDecodeError as error:
         raise KeyFileError(f"expected a signed message in {path}, got bytes that are not ASCII") from error
+
+
+def read_passphrase(path: Path) -> str:
+    """The passphrase in the first line of a file, which only its owner may be able to read.
+
+    Raises:
+        KeyFileError: It is missing, not a regular file or not UTF-8; its first line is empty; or others can read it.
+    """
+    data = _read(path, MAX_PASSPHRASE_FILE, "passphrase file", private=True)
+    try:
+        passphrase = data.decode("utf-8").partition("\n")[0].removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise KeyFileError(f"expected a passphrase as UTF-8 text in {path}: {error}") from error
+    if not passphrase:
+        raise KeyFileError(f"expected a passphrase in the first line of {path}, got an empty line")
+    return passphrase
 
 
 def needs_passphrase(path: Path) -> bool:

@@ -7,6 +7,7 @@ In the folder that `bwc-agent init` makes, besides what `agent.provisioning.agen
     agency/broker/                           Mosquitto: mosquitto.conf, acl.conf, certificate, key, revocation list
     agency/station/tls.*, station.toml       a station's; its signing key is there already
     agency/policy/tls.*, publisher.toml      who publishes policies
+    agency/observer/tls.*                    who only watches, with any MQTT client
     device/dock/tls.*, device/dock.toml      a device's dock service
 """
 
@@ -121,6 +122,7 @@ def make_broker(
     for name, place in (
         (mosquitto.STATION, offices / "station"),
         (mosquitto.PUBLISHER, offices / "policy"),
+        (mosquitto.OBSERVER, offices / "observer"),
         (device, folder / "device" / "dock"),
     ):
         issued = authority.client(name)

@@ -3,11 +3,16 @@
 All of it runs in the control thread; only `report_internal_error` may be called from any.
 """
 
+from collections import deque
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from agent.clock import MS
 from agent.core.recording import commands, events
 from agent.core.recording.state import State, background
+from agent.evidence.details import Details
 from agent.evidence.manifest import PreEventLength
 from agent.journal.entries import Decided, DockContact, Entry, Refused, SelfTested, Tampered, Withheld
 from agent.media.packet import Kind
@@ -23,6 +28,28 @@ from agent.recorder.writing.writer import Writer
 
 MAX_ERROR_KINDS = 64
 """Internal errors that are journalled: some texts hold a number, and are new each time."""
+
+MAX_RECENT = 64
+
+
+class RecentEntries:
+    """The newest journal entries of the core, so that `bwc-agent press` can say what a simulated press led to.
+
+    Not locked: it is written and read in the control thread.
+    """
+
+    def __init__(self) -> None:
+        self._entries: deque[dict[str, Any]] = deque(maxlen=MAX_RECENT)
+        self._count = 0
+
+    def add(self, entry: Entry, details: Details) -> None:
+        """Keep an entry and its details."""
+        self._count += 1
+        self._entries.append({"n": self._count, "entry": msgspec.to_builtins(entry), "details": dict(details)})
+
+    def after(self, number: int) -> dict[str, Any]:
+        """`n`, the number of the newest entry, and `entries`, those above `number`."""
+        return {"n": self._count, "entries": [entry for entry in self._entries if entry["n"] > number]}
 
 
 class RecorderEffects:
@@ -45,6 +72,7 @@ class RecorderEffects:
         tampered: How many tamper events there were.
         self_test: Outcome of the newest self-test; None before there was one.
         power_off: The machine is to be powered off once the process has ended.
+        recent: What the core has journalled lately, with its details in clear: on a bench with simulated pins only.
     """
 
     def __init__(
@@ -78,6 +106,7 @@ class RecorderEffects:
         self.tampered = 0
         self.self_test: SelfTestStatus | None = None
         self.power_off = False
+        self.recent = RecentEntries()
 
     def carry_out(self, command: commands.Command, durable: Callable[[], None]) -> events.Event | None:
         """Do what the core commands."""
@@ -106,6 +135,8 @@ class RecorderEffects:
                 return decided
             case commands.AppendEntry():
                 self._count(command.entry)
+                if self._environment.options.simulated_pins:
+                    self.recent.add(command.entry, command.details)
                 self._journal.post(command.entry, command.details, synced=self._synced(command, durable))
             case commands.ShowSignal():
                 self._signals.show(command.signal, now)

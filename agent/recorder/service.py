@@ -439,7 +439,7 @@ class Service:
         self.recorder.control.put(events.MessageRejected(self._clocks.monotonic_ns(), "socket", why))
 
     def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Answer a request on the local socket: start, mark, status, and presses on a bench. There is no stop."""
+        """Answer a request over the local socket. No request stops a recording."""
         import msgspec
 
         control = self.recorder.control
@@ -465,6 +465,10 @@ class Service:
                 if event.kind is PolicyEventKind.REFUSED:
                     raise ControlError(errno.EPERM, f"refused: {event.detail}")
                 return {"version": event.version, "policy": self.recorder.status().policy}
+            case {"ask": "recent", "after": int(after)}:
+                if not self.recorder.policy.allows_simulated_presses:
+                    raise ControlError(errno.EPERM, "only a recorder with simulated buttons tells what it journals")
+                return control.call(lambda: self.recorder.effects.recent.after(after)).result(ANSWER_S)
             case {"ask": "press", "name": str(name), "hold_s": (int() | float()) as hold_s, "times": int(times)}:
                 if not self.recorder.policy.allows_simulated_presses:
                     raise ControlError(errno.EPERM, "the signed policy forbids simulated buttons on this device")
@@ -472,7 +476,8 @@ class Service:
             case _:
                 raise ControlError(
                     errno.EINVAL,
-                    "expected start, mark, status, reload, policy, authorize or press; nothing else is done here",
+                    "expected start, mark, status, reload, policy, authorize, press or recent; "
+                    "nothing else is done here",
                 )
 
 

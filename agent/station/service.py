@@ -29,6 +29,7 @@ from agent import output
 from agent.clock import Clocks, utc_text
 from agent.dock.config import BrokerSection
 from agent.dock.messages import (
+    CONTENT_TYPES,
     MAX_ACKS,
     MAX_JSON,
     ROOT,
@@ -205,6 +206,11 @@ class Station:
     def _read(self, device: str, kind: str, message: Received, received: str, answers: _Answers) -> None:
         if message.dropped:
             raise EvidenceError(f"expected at most {MAX_JSON} bytes, got {message.size}")
+        expected = CONTENT_TYPES.get(kind, "")
+        # A parameter such as a charset may follow (RFC 9110, 8.3.1). Over MQTT 3.1.1, and from earlier versions of the
+        # dock service, there is no content type.
+        if message.content_type and message.content_type.partition(";")[0].strip().lower() != expected:
+            raise EvidenceError(f"expected the content type {expected}, got {message.content_type!r:.80}")
         match kind:
             case "state":
                 state = decode(message.payload, State)

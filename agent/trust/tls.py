@@ -1,7 +1,7 @@
 """Certificates for the broker's TLS: an agency's own CA, and one certificate for each that connects (RFC 5280).
 
 The common name is the MQTT user and client id. A device's is its name; those of offices hold a colon (`station:1`,
-`policy:publisher`), which no device's name may: so no device can be made that has a station's rights.
+`policy:publisher`, `observer:1`), which no device's name may: so no device can be made that has a station's rights.
 
 These keys open a network session and nothing else: none of them signs evidence, policy or an attestation.
 """

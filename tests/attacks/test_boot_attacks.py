@@ -101,8 +101,8 @@ def test_statement_is_tried_with_the_key_that_it_names_and_no_other(monkeypatch:
 def test_journals_laid_where_the_search_for_a_free_number_goes_use_up_no_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(history, "MOST_NAMES", 8)
-    monkeypatch.setattr(boot_module, "MOST_NAMES", 8)
+    monkeypatch.setattr(history, "MAX_NAMES", 8)
+    monkeypatch.setattr(boot_module, "MAX_NAMES", 8)
     device = interrupted()
     running = device.recording
     boot = step = 1

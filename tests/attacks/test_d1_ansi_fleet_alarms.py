@@ -52,5 +52,5 @@ def test_terminal_commands_of_a_device_reach_no_terminal_and_no_log(
         assert not any(line.startswith("2026-01-01  ALARM forged") for line in text.splitlines()), name
     assert "\\x1b[2J" in shown["alarms"]
     assert "\\u001b[2J" in shown["events as JSON"]
-    told = json.loads(shown["events as JSON"])
+    (told,) = json.loads(shown["events as JSON"])
     assert told["data"]["entry"]["what"] == EVIL, "JSON has it exactly"

@@ -138,7 +138,7 @@ def test_a_file_is_its_owners_alone_and_never_overwritten(pilot: Provisioned, tm
     assert Camera(pilot).take(read_token(out))
     assert "never overwritten" in for_this(pilot, "--out", out).refusal
     assert out.read_bytes() == before
-    assert "was not written" in for_this(pilot, "--out", tmp_path / "nowhere" / "leave.jws").refusal
+    assert "does not take a new file" in for_this(pilot, "--out", tmp_path / "nowhere" / "leave.jws").refusal
 
 
 # -- handed to the recorder -------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_a_file_is_its_owners_alone_and_never_overwritten(pilot: Provisioned, tm
 def test_sent_it_is_taken_by_the_recorder_that_runs(pilot: Provisioned, camera: Camera) -> None:
     ran = authorize(pilot, "--send", "--config", pilot.device / "config.toml")
     assert ran.code == 0, ran.err
-    assert "taken by the recorder" in ran.out
+    assert "accepted by the recorder" in ran.out
     assert [(taken.device, taken.recording) for taken in camera.taken] == [("cam-1", RECORDING)]
 
 
@@ -245,6 +245,8 @@ def test_a_passphrase_comes_from_a_file_and_a_wrong_one_is_refused(tmp_path: Pat
     right.write_text("correct horse\n")
     wrong.write_text("battery staple\n")
     empty.write_text("")
+    for path in (right, wrong, empty):
+        path.chmod(0o600)
     ran = for_this(made, "--passphrase-file", right)
     assert jws.peek(ran.out.strip(), TYP)["device"] == "cam-1"
     for path in (wrong, empty):

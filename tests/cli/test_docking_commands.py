@@ -54,7 +54,14 @@ def kept(office: Path, *, alarm: bool = False, policy: str = "us-il, version 3",
 def event(number: int, what: str = "lens_covered") -> Event:
     entry = {"kind": "tampered", "what": what, "at_us": 5, "seen": "a" * 64, "count": number}
     data = EventData(line=number, hash=f"{number:064x}", clock="ntp", within_ms=1, mono_us=1, entry=entry)
-    return Event(id=f"{number:064x}", source="/bwc/city/cam-1", type="bwc.v1.tampered", time=TIME, data=data)
+    return Event(
+        specversion="1.0",
+        id=f"{number:064x}",
+        source="/bwc/city/cam-1",
+        type="bwc.v1.tampered",
+        time=TIME,
+        data=data,
+    )
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -83,7 +90,7 @@ def test_watch_without_alarms_is_exit_code_0_and_json_names_everything(office: P
     assert bwc_agent("fleet", "watch", "--once", "--config", office).code == 0
     ran = bwc_agent("fleet", "watch", "--json", "--config", office)
     assert ran.code == 0
-    one, two = (json.loads(line) for line in ran.out.splitlines())
+    one, two = json.loads(ran.out)
     assert (one["device"], one["state"], one["policy"], one["policy_version"]) == (
         "cam-1",
         "docked",
@@ -116,8 +123,20 @@ def test_events_are_told_in_order_and_counted(office: Path) -> None:
     assert "2026-11-20 10:00:00  cam-1  tampered" in ran.out
     assert "a" * 64 not in ran.out
     whole = bwc_agent("fleet", "events", "--config", office, "--json", "--device", "cam-1")
-    assert [json.loads(line)["data"]["line"] for line in whole.out.splitlines()] == [1, 2, 3]
-    assert bwc_agent("fleet", "events", "--config", office, "--device", "cam-2").code == 1
+    assert [event["data"]["line"] for event in json.loads(whole.out)] == [1, 2, 3]
+
+
+def test_empty_lists_of_events_and_alarms_are_said_to_be_empty(office: Path) -> None:
+    kept(office)
+    for arguments, code, text in (
+        (("events", "--device", "cam-2"), 1, "no events of cam-2\n"),
+        (("alarms",), 0, "no open alarms; --all lists acknowledged ones\n"),
+        (("alarms", "--all"), 0, "no alarms\n"),
+    ):
+        ran = bwc_agent("fleet", *arguments, "--config", office)
+        assert (ran.code, ran.out, ran.err) == (code, text, "")
+        as_json = bwc_agent("fleet", *arguments, "--config", office, "--json")
+        assert (as_json.code, json.loads(as_json.out), as_json.err) == (code, [], "")
 
 
 def test_schemas_are_printed_as_json() -> None:
@@ -163,12 +182,12 @@ def test_refusal_is_one_line_and_leaves_nothing(
     ("arguments", "codes"),
     [
         (["fleet", "watch"], ("0 no alarm", "1 an alarm", "2 ")),
-        (["fleet", "events"], ("0 there", "1 there", "2 ")),
+        (["fleet", "events"], ("0 there are", "1 there is none", "2 ")),
         (["fleet", "simulate"], ("0 ", "1 ", "2 ")),
         (["fleet", "revoke"], ("0 it is", "2 refused")),
         (["policy", "publish"], ("0 the broker", "1 with --device: nobody", "2 refused")),
-        (["dock"], ("0 told to end", "2 ")),
-        (["station"], ("0 told to end", "2 ")),
+        (["dock"], ("0 ended", "2 ")),
+        (["station"], ("0 ended", "2 ")),
     ],
     ids=str,
 )

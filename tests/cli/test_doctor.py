@@ -24,14 +24,14 @@ def config(tmp_path: Path) -> Path:
 
 def run(config: Path, monkeypatch: pytest.MonkeyPatch, findings: list[Finding] | None, *arguments: str) -> int:
     if findings is not None:
-        monkeypatch.setattr(checks, "check_all", lambda *_: iter(findings))
+        monkeypatch.setattr(checks, "check_all", lambda *_, **_named: iter(findings))
     monkeypatch.setattr(sys, "argv", ["bwc-agent", "doctor", "--config", str(config), *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
 
 
-GOOD = [Finding("clock", "ntp, within 12 ms"), Finding("swap", "none in clear (0 areas)")]
+GOOD = [Finding("clock", "ntp, within 12 ms"), Finding("swap", "none unencrypted (0 areas)")]
 BAD = [*GOOD, Finding("key file", "device.pem has mode 0644", "chmod 600 device.pem")]
 
 
@@ -45,14 +45,14 @@ def test_fit_device_is_one_line_a_check_and_exit_code_zero(
     assert "fit for a shift" in lines[2]
 
 
-def test_device_that_is_not_well_is_told_the_mend_and_exit_code_one(
+def test_device_that_is_not_well_is_told_the_remedy_and_exit_code_one(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(config, monkeypatch, BAD) == 1
     said = capsys.readouterr().out
     assert "BAD  key file" in said
-    assert "mend: chmod 600 device.pem" in said
-    assert "3 checks, 1 not well" in said
+    assert "remedy: chmod 600 device.pem" in said
+    assert "3 checks, 1 failed" in said
 
 
 @pytest.mark.parametrize(("findings", "code"), [(GOOD, 0), (BAD, 1)])
@@ -88,7 +88,7 @@ def test_doctor_of_an_empty_device_names_all_that_is_missing_and_makes_nothing(
     findings = {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]}
     for name in ("evidence folder", "storage room", "storage speed", "keys", "key file", "policy"):
         assert not findings[name]["good"]
-        assert findings[name]["mend"]
+        assert findings[name]["remedy"]
     assert [path.name for path in config.parent.iterdir()] == ["config.toml"]
 
 
@@ -104,6 +104,15 @@ def test_hardware_is_tested_without_questions_as_json(
     assert {"encoder", "battery gauge", "battery-backed clock", "watchdog", "storage sync"} <= set(found)
     assert not found["battery gauge"]["good"]
     assert found["storage sync"]["said"].startswith("sync of 64 KiB")
+
+
+def test_hardware_of_another_users_camera_is_not_tested(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (config.parent / "evidence").mkdir()
+    monkeypatch.setattr("os.geteuid", lambda: config.stat().st_uid + 1)
+    assert run(config, monkeypatch, None, "--hardware") == 2
+    assert "run with sudo" in capsys.readouterr().err
 
 
 def test_hardware_without_a_terminal_asks_nobody_and_hides_no_finding(config: Path) -> None:
@@ -124,11 +133,11 @@ def test_wrong_file_is_named_with_what_a_recorder_starts_with_instead(tmp_path: 
     ran = bwc_agent("doctor", "--json", "--config", file)
     assert ran.code == 1
     found = {finding["check"]: finding for finding in json.loads(ran.out)["findings"]}
-    assert "a recorder starts with the built in one" in found["configuration"]["said"]
-    assert "bwc-agent reload" in found["configuration"]["mend"]
+    assert "a recorder would start with the built in one" in found["configuration"]["said"]
+    assert "bwc-agent reload" in found["configuration"]["remedy"]
     assert found["keys"]["good"]
     store(file).save(file.read_text().replace("[buffer", "[buffer]"))
     ran = bwc_agent("doctor", "--config", file)
-    assert "a recorder starts with the last good one" in ran.out
+    assert "a recorder would start with the last good one" in ran.out
     assert ran.code == 1
     assert bwc_agent("doctor", "--hardware", "--config", file).code == 2

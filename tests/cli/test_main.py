@@ -1,5 +1,7 @@
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,6 +63,52 @@ def test_help_of_all_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys
     said = capsys.readouterr().out
     for name in COMMANDS:
         assert f"\n  {name}" in said
+
+
+def test_no_summary_of_a_command_is_cut_off_at_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    for name in ("", *(name for name, command in COMMANDS.items() if command.group)):
+        run(monkeypatch, *([name] if name else []), "--help")
+        listed = capsys.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+        assert listed
+        assert not [line for line in listed if line.endswith(("...", "…"))]
+
+
+def test_help_of_every_command_documents_its_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in groups(monkeypatch, capsys):
+        assert run(monkeypatch, *command, "--help") == 0
+        documented = " ".join(capsys.readouterr().out.split()).partition("Exit code")[2]
+        assert {"0", "2"} <= set(re.findall(r"\b\d+\b", documented)) or command == ("run",), command
+
+
+def test_help_says_where_the_logs_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--help") == 0
+    assert "journalctl -u bwc-recorder" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [
+        (["demo"], "agent.demo"),
+        (["fleet", "simulate", "--authority", "x"], "agent.simulator"),
+        (
+            ["fleet", "rabbitmq", "x", "--authority", "x", "--node", "n", "--device", "d"],
+            "agent.brokers.rabbitmq_cluster",
+        ),
+    ],
+)
+def test_command_that_a_camera_lacks_is_said_not_to_be_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], module: str
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else real(name))
+    assert run(monkeypatch, *arguments) == 2
+    assert "is not installed here: the package for cameras leaves it out" in capsys.readouterr().err
 
 
 def test_nothing_can_be_asked_for_that_stops_a_recording(

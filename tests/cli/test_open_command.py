@@ -157,11 +157,12 @@ def test_passphrase_comes_from_a_file_and_is_asked_for_by_name(run: Run, evidenc
     ran = run(*common)
     assert ran.code == 2
     assert "--passphrase-file" in ran.err
-    (tmp_path / "wrong").write_text("another\n", encoding="utf-8")
+    for name, text in (("wrong", "another\n"), ("right", "a long one\nand nothing else\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).chmod(0o600)
     ran = run(*common, "--passphrase-file", tmp_path / "wrong")
     assert ran.code == 2
     assert "passphrase is wrong" in ran.err
-    (tmp_path / "right").write_text("a long one\nand nothing else\n", encoding="utf-8")
     assert run(*common, "--passphrase-file", tmp_path / "right").code == 0
 
 

@@ -119,6 +119,31 @@ def test_only_the_publisher_writes_policy_and_all_devices_read_it(cluster: Clust
         each.end()
 
 
+def test_observer_reads_what_devices_say_and_its_publication_ends_its_connection(cluster: Cluster) -> None:
+    station = connection(cluster.client(mosquitto.STATION), EVERYTHING)
+    observer = connection(cluster.client(mosquitto.OBSERVER), EVERYTHING)
+    one = connection(cluster.client("cam-1"), own(CAM))
+    up(station, observer, one)
+    one.publish(Publication(CAM.status, b"1"))
+    assert turned(station, observer, one, until=lambda: topics_of(observer) == topics_of(station) == {CAM.status})
+    observer.publish(Publication(CAM.ack, b"x"))
+    assert turned(observer, until=lambda: not observer.connected)
+    settle(station, one)
+    assert topics_of(one) == set()
+    for each in (station, observer, one):
+        each.end()
+
+
+@pytest.mark.parametrize(
+    "topic", ["#", CAM.ack, CAM.dock, CAM.policy, CAM.agency_policy, f"bwc/v1/{AGENCY}/+/inbox/ack"]
+)
+def test_observer_cannot_read_what_is_not_for_it(cluster: Cluster, topic: str) -> None:
+    spy = connection(cluster.client(mosquitto.OBSERVER), [topic])
+    assert not turned(spy, until=lambda: spy.connected, seconds=3)
+    assert spy._spoken, "it was not let in at all"
+    spy.end()
+
+
 def test_certificate_of_a_device_that_nobody_entered_is_refused(cluster: Cluster) -> None:
     assert "refused" in refused(cluster.client("unknown"))
 

@@ -38,6 +38,14 @@ def test_rights_are_those_of_mosquittos_access_list() -> None:
     assert allowed(mosquitto.STATION, "read") == of_devices
     assert allowed(mosquitto.PUBLISHER, "write") == {CAM.policy, OTHER.policy, CAM.agency_policy}
     assert allowed(mosquitto.PUBLISHER, "read") == set()
+    assert allowed(mosquitto.OBSERVER, "write") == set()
+    assert allowed(mosquitto.OBSERVER, "read") == of_devices
+
+
+def test_observer_may_not_write_to_the_exchange() -> None:
+    document = json.loads(rabbitmq.definitions("city-pd", ["cam-1"]))
+    may_publish = {entry["user"] for entry in document["permissions"] if re.search(entry["write"], "amq.topic")}
+    assert may_publish == {mosquitto.STATION, mosquitto.PUBLISHER, "cam-1"}
 
 
 def test_nobody_has_a_password_or_a_queue_of_another() -> None:

@@ -12,6 +12,7 @@ import pytest
 from agent.dock import schemas
 from agent.dock.messages import Ack, Publication, State, Status, Topics, decode
 from agent.errors import EvidenceError
+from tests.support import schemas as generator
 from tests.support.docking import Docked
 
 
@@ -21,10 +22,10 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(document)
 
 
-@pytest.mark.parametrize("name", [*schemas.KINDS, schemas.ASYNCAPI])
+@pytest.mark.parametrize("name", schemas.NAMES)
 def test_shipped_schemas_are_those_of_the_types(name: str) -> None:
     """A change of a message fails here until its schema is changed too: python -m tests.support.schemas writes them."""
-    assert schemas.shipped(name) == json.loads(schemas.text(schemas.made()[name]))
+    assert schemas.shipped(name) == json.loads(generator.text(generator.made()[name]))
 
 
 def unbounded(schema: Any, at: str = "$") -> Iterator[str]:
@@ -48,7 +49,7 @@ def unbounded(schema: Any, at: str = "$") -> Iterator[str]:
             yield from unbounded(inner, f"{at}.{name}")
 
 
-@pytest.mark.parametrize("name", schemas.KINDS)
+@pytest.mark.parametrize("name", generator.KINDS)
 def test_every_field_of_every_message_has_a_published_bound(name: str) -> None:
     """A field that is added without one fails here."""
     assert list(unbounded(schemas.shipped(name))) == []
@@ -114,7 +115,7 @@ def test_every_message_of_a_docking_is_valid(docked: Docked, monkeypatch: pytest
     for publication in published:
         kind = publication.topic.rsplit("/", 1)[1]
         kinds.add(kind)
-        if kind in schemas.KINDS:
+        if kind in generator.KINDS:
             validator(kind).validate(json.loads(publication.payload))
         else:
             assert kind == "dock"

@@ -47,6 +47,11 @@ def links(text: str) -> list[str]:
     return [target for target in targets if not re.match(r"[a-z][a-z0-9+.-]*:", target)]
 
 
+def fenced(text: str) -> list[str]:
+    """The contents of a page's fenced blocks."""
+    return [body.strip("\n") for _, body in _FENCE.findall(text)]
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A command that a page shows.
@@ -62,7 +67,7 @@ class Shown:
 
 def commands(text: str) -> Iterator[Shown]:
     """Every `bwc-agent` command that a page shows, in blocks and in sentences."""
-    blocks = [body for _, body in _FENCE.findall(text)]
+    blocks = fenced(text)
     rest = _FENCE.sub("", text)
     blocks += _INDENTED.findall(rest)
     for block in blocks:

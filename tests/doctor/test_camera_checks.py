@@ -81,7 +81,7 @@ def test_library_that_raises_is_a_finding(pi: Pi, error: Exception) -> None:
 def test_missing_library_is_a_finding(pi: Pi) -> None:
     found = {finding.check: finding for finding in check_camera(pi.loaded(), root=pi.root)}
     assert "picamera2" in found["libcamera"].said
-    assert found["libcamera"].mend
+    assert found["libcamera"].remedy
 
 
 @pytest.mark.parametrize("name", ["", "bcm2835-isp-output0"])
@@ -91,7 +91,7 @@ def test_board_without_encoder_is_told_of_the_other_one(pi: Pi, name: str) -> No
         pi.put(ENCODER_NAME, name)
     else:
         (pi.root / ENCODER).unlink()
-    assert "libav" in pi.findings()["encoder"].mend
+    assert "libav" in pi.findings()["encoder"].remedy
     change(pi.config, 'encoder = "hardware"', 'encoder = "libav"')
     assert pi.findings()["encoder"].good
 
@@ -106,8 +106,8 @@ def test_devices_that_may_not_be_opened_are_findings(pi: Pi) -> None:
     for device in (ENCODER, HEAPS[1]):
         (pi.root / device).chmod(0)
     found = pi.findings()
-    assert "group video" in found["encoder"].mend
-    assert "group video" in found["picture memory"].mend
+    assert "group video" in found["encoder"].remedy
+    assert "group video" in found["picture memory"].remedy
 
 
 @pytest.mark.parametrize(("device", "good"), [("hw:1,0", True), ("plughw:Device", True), ("hw:2,0", False)])

@@ -16,7 +16,7 @@ from agent.config import recorder as configuration
 from agent.config.recorder import Config
 from agent.config.template import STATE, write_config
 from agent.doctor import checks
-from agent.doctor.checks import Finding, check_all
+from agent.doctor.checks import Finding, check_all, other_owner
 from agent.encoding.strict_json import sha256_hex
 from agent.errors import ConfigError, SourceError
 from agent.gpio.config import BENCH_CONTROLS
@@ -117,29 +117,55 @@ def only(bench: Bench, name: str) -> Finding:
     return bad[name]
 
 
-def test_clock_that_nobody_vouches_for(bench: Bench) -> None:
+def test_another_user_is_told_once_to_use_sudo_and_given_no_wrong_remedy(bench: Bench) -> None:
+    owner = bench.device.stat().st_uid
+    found = list(check_all(bench.config(), bench.file, bench.clocks, bench.folder, user=owner + 1))
+    (user,) = [finding for finding in found if not finding.good]
+    assert user.check == "user"
+    assert user.remedy == f"run with sudo: sudo bwc-agent doctor --config {bench.file}"
+    judged = {finding.check for finding in found} - {"user"}
+    assert judged == {"configuration", "clock", "memory", "swap", "core dumps"}
+    for skipped in set(NAMES) - judged:
+        assert skipped in user.said
+
+
+def test_root_and_the_owner_may_judge_everything(bench: Bench) -> None:
+    assert other_owner(bench.config(), bench.file, 0) == ""
+    assert other_owner(bench.config(), bench.file, bench.device.stat().st_uid) == ""
+
+
+def test_owner_behind_a_closed_folder_is_another_user(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(_path: Path) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    config = bench.config()
+    monkeypatch.setattr(Path, "stat", closed)
+    assert other_owner(config, bench.file, 1000) == "another user"
+
+
+def test_clock_that_is_not_synchronised(bench: Bench) -> None:
     bench.clocks.source, bench.clocks.uncertainty_s = "unsynchronised", None
-    assert "timesyncd" in only(bench, "clock").mend
+    assert "timesyncd" in only(bench, "clock").remedy
 
 
 def test_evidence_folder_that_others_may_read(bench: Bench) -> None:
     (bench.device / "evidence").chmod(0o755)
     finding = only(bench, "evidence folder")
     assert "0755" in finding.said
-    assert "chmod 700" in finding.mend
+    assert "chmod 700" in finding.remedy
 
 
 def test_evidence_folder_that_is_not_there_is_not_made_by_looking_for_it(bench: Bench) -> None:
     shutil.rmtree(bench.device / "evidence")
     bad = bench.bad()
     assert list(bad) == ["evidence folder", "storage room", "storage speed"]
-    assert "mount the card" in bad["evidence folder"].mend
+    assert "mount the card" in bad["evidence folder"].remedy
     assert not (bench.device / "evidence").exists()
 
 
 def test_storage_that_is_almost_full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DiskStorage, "free_bytes", lambda _self: 100 << 20)
-    assert "new card" in only(bench, "storage room").mend
+    assert "empty card" in only(bench, "storage room").remedy
 
 
 def test_storage_that_is_slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +173,7 @@ def test_storage_that_is_slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(time, "perf_counter", lambda: next(times))
     finding = only(bench, "storage speed")
     assert "200.0 ms" in finding.said
-    assert "card" in finding.mend
+    assert "card" in finding.remedy
 
 
 def test_storage_that_takes_no_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +193,7 @@ def test_film_that_is_not_there(bench: Bench) -> None:
     bench.change('camera = "pattern:64x64"', 'camera = "replay:missing.mp4"')
     finding = only(bench, "camera")
     assert "missing.mp4" in finding.said
-    assert "[source] camera" in finding.mend
+    assert "[source] camera" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -184,7 +210,7 @@ def test_adopted_device_with_a_simulated_camera_is_not_fit(bench: Bench) -> None
     place.parent.mkdir(parents=True)
     found = {finding.check: finding for finding in check_all(bench.config(), place, bench.clocks, bench.folder)}
     assert "'pattern:64x64' is simulated" in found["camera is real"].said
-    assert "picamera2" in found["camera is real"].mend
+    assert "picamera2" in found["camera is real"].remedy
     assert {"ctrl-alt-del", "sysrq", "usb input", "card options"} <= set(found)
 
 
@@ -243,7 +269,7 @@ def test_camera_that_hangs_does_not_hang_the_doctor(bench: Bench, monkeypatch: p
 def test_identity_key_that_others_may_read(bench: Bench) -> None:
     (bench.device / "device.pem").chmod(0o644)
     bad = bench.bad()
-    assert "chmod 600" in bad["key file"].mend
+    assert "chmod 600" in bad["key file"].remedy
 
 
 def test_identity_key_that_is_not_the_certificates(bench: Bench) -> None:
@@ -272,7 +298,7 @@ def test_policy_for_development_is_not_fit_for_a_shift(bench: Bench) -> None:
     bench.change("unsafe_permit_everything = false", "unsafe_permit_everything = true")
     finding = only(bench, "policy")
     assert "UNSAFE" in finding.said
-    assert "unsafe_permit_everything = false" in finding.mend
+    assert "unsafe_permit_everything = false" in finding.remedy
 
 
 def test_policy_that_has_expired_or_was_altered(bench: Bench) -> None:
@@ -290,19 +316,19 @@ def test_policy_that_has_expired_or_was_altered(bench: Bench) -> None:
 
 def test_run_directory_that_is_too_long_or_no_folder(bench: Bench) -> None:
     (bench.device / "run").write_text("")
-    assert "no folder" in only(bench, "run directory").said
+    assert "not a folder" in only(bench, "run directory").said
     bench.change('directory = "run"', f'directory = "{"r" * 120}"')
     assert "107 bytes" in only(bench, "run directory").said
 
 
 def test_pins_that_are_not_there(bench: Bench) -> None:
     bench.change('pin_factory = "mock"', 'pin_factory = "lgpio"')
-    assert only(bench, "controls").mend == "correct [controls]"
+    assert only(bench, "controls").remedy == "correct [controls]"
 
 
 def test_buffer_that_does_not_fit_into_memory(bench: Bench) -> None:
     bench.change("max_mb = 96", "max_mb = 65536")
-    assert "max_mb" in only(bench, "memory").mend
+    assert "max_mb" in only(bench, "memory").remedy
 
 
 def test_swap_in_clear_and_swap_that_can_not_be_seen(bench: Bench) -> None:
@@ -310,16 +336,16 @@ def test_swap_in_clear_and_swap_that_can_not_be_seen(bench: Bench) -> None:
         swaps.write("/swapfile file 1 1 1\n")
     finding = only(bench, "swap")
     assert "/swapfile" in finding.said
-    assert "swapoff" in finding.mend
+    assert "swapoff" in finding.remedy
     (bench.proc / "swaps").unlink()
-    assert "where the recorder runs" in only(bench, "swap").mend
+    assert "machine that records" in only(bench, "swap").remedy
 
 
 def test_core_dumps_that_are_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "harden", lambda: checks_hardening(no_core=False))
     finding = only(bench, "core dumps")
     assert "ON" in finding.said
-    assert "LimitCORE=0" in finding.mend
+    assert "LimitCORE=0" in finding.remedy
 
 
 @pytest.mark.parametrize("well", [True, False])
@@ -365,20 +391,20 @@ def test_state_says_which_build_this_is(bench: Bench) -> None:
 def test_state_folder_that_is_missing_or_that_others_may_read(bench: Bench) -> None:
     folder = bench.device / STATE
     folder.chmod(0o750)
-    assert "chmod 700" in bench.bad()["device state"].mend
+    assert "chmod 700" in bench.bad()["device state"].remedy
     folder.rmdir()
-    assert "mkdir -m 700" in bench.bad()["device state"].mend
+    assert "mkdir -m 700" in bench.bad()["device state"].remedy
 
 
 def test_state_that_lies_on_the_card(bench: Bench) -> None:
     (bench.device / "evidence" / "state").mkdir(mode=0o700)
     bench.change('state = "state"', 'state = "evidence/state"')
-    assert "internal storage" in bench.bad()["device state"].mend
+    assert "internal storage" in bench.bad()["device state"].remedy
 
 
 def test_state_that_somebody_altered(bench: Bench) -> None:
     (bench.device / STATE / "state.jws").write_bytes(b"a.b.c")
-    assert "who was at the internal storage" in bench.bad()["device state"].mend
+    assert "who was at the internal storage" in bench.bad()["device state"].remedy
 
 
 @pytest.mark.parametrize("size", [0, 55, 56])
@@ -396,20 +422,20 @@ def test_anchor_is_probed(bench: Bench, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said", "mend"),
+    ("changes", "said", "remedy"),
     [
         ({"origin": "last_good", "problem": "line 3: wrong"}, "last good one: line 3: wrong", "bwc-agent reload"),
-        ({"digest": "0" * 64}, "was changed since", "bwc-agent reload"),
+        ({"digest": "0" * 64}, "has changed since", "bwc-agent reload"),
         ({"pending": ["buffer.max_mb"]}, "puts buffer.max_mb in force", "systemctl kill"),
         ({}, "as it is", ""),
     ],
 )
 def test_running_recorder_that_does_not_work_with_the_file_is_found(
-    bench: Bench, changes: dict[str, object], said: str, mend: str
+    bench: Bench, changes: dict[str, object], said: str, remedy: str
 ) -> None:
     digest = sha256_hex(bench.file.read_bytes())
     told = {"origin": "file", "digest": digest, "problem": "", "pending": [], **changes}
     found = checks._configuration(bench.file, "", {"configuration": told})
     assert said in found[0]
-    assert mend in found[1]
-    assert bool(found[1]) is bool(mend)
+    assert remedy in found[1]
+    assert bool(found[1]) is bool(remedy)

@@ -125,7 +125,7 @@ def test_simulated_pins_are_called_so_and_nothing_is_asked_or_claimed_of_them(
     found = only(hardware_checks.lines, bench(tmp_path, pilot=person))
     assert list(found) == ["pins"]
     assert "simulated" in found["pins"].said
-    assert found["pins"].mend == 'pin_factory = "lgpio" in [controls]'
+    assert found["pins"].remedy == 'pin_factory = "lgpio" in [controls]'
     assert person.heard == []
 
 
@@ -154,7 +154,7 @@ def test_microphone_that_is_not_configured_or_not_there_is_told_in_a_sentence(tm
 def test_light_that_was_not_seen_is_bad(tmp_path: Path, factory: ShyFactory) -> None:
     found = only(hardware_checks.lines, bench(tmp_path, factory, pilot=Person(factory, blind=True)))
     assert "not seen on" in found["output red"].said
-    assert found["output red"].mend
+    assert found["output red"].remedy
 
 
 def test_buttons_that_are_swapped_are_named(tmp_path: Path, factory: ShyFactory) -> None:
@@ -169,7 +169,7 @@ def test_buttons_that_are_swapped_are_named(tmp_path: Path, factory: ShyFactory)
     person.press = wrong
     found = only(hardware_checks.lines, here)
     assert found["button record"].said == "has not moved within 15 s, but mark has"
-    assert found["button record"].mend
+    assert found["button record"].remedy
 
 
 def test_busy_and_pressed_lines_are_bad(tmp_path: Path, factory: ShyFactory) -> None:
@@ -209,7 +209,7 @@ def test_all_parts_are_looked_at_on_a_bare_machine(tmp_path: Path, factory: ShyF
     }
     assert "was not adopted" in found["machine"].said
     for bad in ("microphone", "battery gauge", "temperature", "supply", "watchdog"):
-        assert found[bad].mend, bad
+        assert found[bad].remedy, bad
 
 
 def test_encoder_and_microphone_are_named(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_watchdog_must_be_fed_by_somebody(tmp_path: Path, state: str, good: bool
     put(tmp_path / "sys/class/watchdog/watchdog0", identity="Broadcom BCM2835 Watchdog timer", state=state)
     found = only(hardware_checks.watchdog, here)["watchdog"]
     assert found.good is good
-    assert good or "RuntimeWatchdogSec=14s in /etc/systemd/system.conf.d/50-bwc.conf" in found.mend
+    assert good or "RuntimeWatchdogSec=14s in /etc/systemd/system.conf.d/50-bwc.conf" in found.remedy
 
 
 @pytest.mark.parametrize(

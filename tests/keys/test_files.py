@@ -9,10 +9,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import KeyFileError, ProvisioningError
+from agent.errors import KeyFileError, ProvisioningError, StorageError
 from agent.keys import files, pkcs8
 from agent.keys.signer import KeySigner
 from agent.seal.recipients import AnyRecipientKey, HpkeRecipientKey, RsaRecipientKey
+from tests.support.limits import largest_file
 
 SIGNING = ec.generate_private_key(ec.SECP256R1())
 HYBRID, RSA = HpkeRecipientKey.generate(), RsaRecipientKey.generate()
@@ -65,6 +66,32 @@ def test_a_key_file_is_never_overwritten(path: Path) -> None:
     with pytest.raises(ProvisioningError, match="never overwritten"):
         files.save_recipient_key(path, HYBRID, None, os.urandom)
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("size", [1024, 1 << 20], ids=["in the buffer", "beyond the buffer"])
+def test_full_storage_leaves_no_file_behind(size: int, path: Path) -> None:
+    with largest_file(512), pytest.raises(StorageError, match=r"key\.pem was not written: File too large"):
+        files.write_new(path, bytes(size), 0o600)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_passphrase_is_the_first_line_of_a_file(tmp_path: Path) -> None:
+    assert files.read_passphrase(write(tmp_path / "plain", PASSPHRASE)) == PASSPHRASE
+    assert files.read_passphrase(write(tmp_path / "lines", f"{PASSPHRASE} \nmore\n")) == f"{PASSPHRASE} "
+    assert files.read_passphrase(write(tmp_path / "windows", f"{PASSPHRASE}\r\n")) == PASSPHRASE
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644])
+def test_a_passphrase_file_that_others_can_reach_is_refused(mode: int, path: Path) -> None:
+    write(path, PASSPHRASE, mode)
+    with pytest.raises(KeyFileError, match="only its owner can read"):
+        files.read_passphrase(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\nsecond line", b"\xff\xfe", bytes(5000)])
+def test_a_passphrase_file_without_a_passphrase_is_refused(content: bytes, path: Path) -> None:
+    with pytest.raises(KeyFileError, match="expected a passphrase"):
+        files.read_passphrase(write(path, content))
 
 
 def test_a_link_laid_in_wait_is_not_written_through(path: Path, tmp_path: Path) -> None:

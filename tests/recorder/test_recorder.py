@@ -60,6 +60,14 @@ def test_double_press_starts_with_the_pre_event_seconds_and_a_hold_asks_to_stop(
     assert device.signals.lights is Background.STANDBY
 
 
+def test_details_of_journal_lines_stay_in_memory_only_where_the_pins_are_simulated() -> None:
+    device = Device()
+    device.run(6)
+    device.press("record", times=2)
+    assert device.recording
+    assert device.recorder.effects.recent.after(0) == {"n": 0, "entries": []}
+
+
 def test_grant_is_carried_out_only_once_its_journal_line_is_on_storage() -> None:
     device = Device()
     device.run(6)

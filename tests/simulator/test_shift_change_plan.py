@@ -193,7 +193,7 @@ def test_command_ends_with_1_when_an_event_was_lost(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--broker", "mqtt://localhost:1883"), "nothing without TLS"),
+        (("--broker", "mqtt://localhost:1883"), "without TLS are not supported"),
         (("--broker", "mqtts://localhost:x"), "mqtts://host:port"),
         (("--root", "root.pem"), "together"),
     ],

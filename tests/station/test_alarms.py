@@ -123,12 +123,13 @@ def test_custodian_lists_and_closes_alarms_by_command(store: Store, tmp_path: Pa
     assert command(*close, "").returncode == 2
     closed = command(*close, "card replaced, case 12")
     assert (closed.returncode, closed.stderr) == (0, "")
-    assert command("fleet", "alarms", "--config", str(config)).stdout == ""
+    assert command("fleet", "alarms", "--config", str(config)).stdout.startswith("no open alarms")
+    assert json.loads(command("fleet", "alarms", "--config", str(config), "--json").stdout) == []
     everything = command("fleet", "alarms", "--config", str(config), "--all", "--json")
     assert everything.returncode == 0
-    assert json.loads(everything.stdout)["reason"] == "card replaced, case 12"
+    assert json.loads(everything.stdout)[0]["reason"] == "card replaced, case 12"
     watched = command("fleet", "watch", "--config", str(config), "--json")
-    assert (watched.returncode, json.loads(watched.stdout)["alarms"]) == (0, 0)
+    assert (watched.returncode, json.loads(watched.stdout)[0]["alarms"]) == (0, 0)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "station.toml").write_text(config.read_text())

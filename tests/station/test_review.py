@@ -35,7 +35,9 @@ class Shift:
             line=self.line, hash=digest, clock="ntp", within_ms=1, mono_us=self.line, entry={"kind": kind, **fields}
         )
         source = f"/bwc/city/{self.device}"
-        event = Event(id=digest, source=source, type=f"bwc.v1.{kind}", time=utc_text(at_ns), data=data)
+        event = Event(
+            specversion="1.0", id=digest, source=source, type=f"bwc.v1.{kind}", time=utc_text(at_ns), data=data
+        )
         with self.store.turn():
             self.store.put_event(
                 self.device,

@@ -119,17 +119,21 @@ class Rig:
         )
         self.connection = cast("StandIn", self.station.connection)
 
-    def hand(self, kind: str, payload: bytes, device: str = "cam-1", *, retained: bool = False) -> None:
+    def hand(
+        self, kind: str, payload: bytes, device: str = "cam-1", *, retained: bool = False, content_type: str = ""
+    ) -> None:
         """A message that comes in the next turn."""
         limits: Limits = service.LIMITS
         topic = f"bwc/v1/city/{device}/{kind}"
         if len(payload) > limits.message:
             self.connection.received.append(Received(topic, b"", retained, len(payload)))
         else:
-            self.connection.received.append(Received(topic, payload, retained))
+            self.connection.received.append(Received(topic, payload, retained, content_type=content_type))
 
-    def send(self, kind: str, payload: bytes, device: str = "cam-1", *, retained: bool = False) -> None:
-        self.hand(kind, payload, device, retained=retained)
+    def send(
+        self, kind: str, payload: bytes, device: str = "cam-1", *, retained: bool = False, content_type: str = ""
+    ) -> None:
+        self.hand(kind, payload, device, retained=retained, content_type=content_type)
         self.station.turn(0)
 
     def acknowledged(self, device: str = "cam-1") -> list[str]:

@@ -134,7 +134,7 @@ def test_granted_power_off_powers_the_machine_off_and_a_purge_that_is_asked_for_
     assert status(running)["policy_version"] == 2
     running.run("bwc-agent", "press", "mark", "--times", "2", *CONFIG)
     time.sleep(1.5)
-    running.run("bwc-agent", "press", "record", "--hold", "8.3", *CONFIG)
+    running.run("bwc-agent", "press", "record", "--hold", "8.3", "--wait", "0", *CONFIG)
     seconds = running.off()
     print(f"\npower-off: {seconds:.1f} s from the press, of which the hold is 8.3 s")
     journals = sorted((running.root / EVIDENCE[1:] / "journal").glob("*.jsonl"))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import StorageError
-from agent.export.new_file import NewFile
+from agent.storage.new_file import NewFile
+from tests.support.limits import largest_file
 
 BOTH = pytest.mark.parametrize("unnamed", [True, False])
 
@@ -21,6 +22,35 @@ def test_file_appears_whole_and_for_its_owner_only(unnamed: bool, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
+def test_mode_is_exactly_as_asked_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        file = NewFile(tmp_path, mode=0o644)
+        file.publish(tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o644
+
+
+@BOTH
+def test_full_storage_leaves_nothing_behind(unnamed: bool, tmp_path: Path) -> None:
+    file = NewFile(tmp_path, unnamed=unnamed)
+    file.stream.write(bytes(4096))
+    with largest_file(1024), pytest.raises(StorageError, match="was not written: File too large") as refused:
+        file.publish(tmp_path / "out")
+    assert refused.value.errno == errno.EFBIG
+    file.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_proc_a_file_has_a_temporary_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("agent.storage.new_file._DESCRIPTORS", tmp_path / "no-proc")
+    file = NewFile(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    file.publish(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_file_in_the_making_has_no_name(tmp_path: Path) -> None:
     file = NewFile(tmp_path)
     file.stream.write(b"plain")
@@ -32,7 +62,7 @@ def test_file_in_the_making_has_no_name(tmp_path: Path) -> None:
 def test_temporary_name_is_hidden_private_and_removed(tmp_path: Path) -> None:
     file = NewFile(tmp_path, unnamed=False)
     (temporary,) = tmp_path.iterdir()
-    assert temporary.name.startswith(".bwc-open-")
+    assert temporary.name.startswith(".bwc-")
     assert temporary.stat().st_mode & 0o777 == 0o600
     file.discard()
     assert list(tmp_path.iterdir()) == []
