@@ -101,13 +101,9 @@ class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
     signed_bundle_ever: bool = False
     used: UsedTokens | None = None
     latched: bool = False
-    triggers: Annotated[dict[_Known, Count], msgspec.Meta(max_length=MAX_TRIGGERS)] = msgspec.field(
-        default_factory=dict
-    )
-    withheld_ms: Annotated[dict[_Known, Count], msgspec.Meta(max_length=_MAX_ACTIONS)] = msgspec.field(
-        default_factory=dict
-    )
-    asked: Annotated[dict[_Known, Count], msgspec.Meta(max_length=_MAX_ACTIONS)] = msgspec.field(default_factory=dict)
+    triggers: _ByTrigger = msgspec.field(default_factory=dict)
+    withheld_ms: _ByAction = msgspec.field(default_factory=dict)
+    asked: _ByAction = msgspec.field(default_factory=dict)
     classified: bool = False
     passed_us: Count = 0
     running: Running | None = None

@@ -1,4 +1,4 @@
-"""Encoded pictures and sound: packets, their sources, and the fragmented MP4 they are written into.
+"""Encoded pictures and sound: packets, the ring, and the MP4 files that they are written to.
 
 Nothing here encrypts, stores or decides.
 """
