@@ -93,7 +93,7 @@ def test_sparse_journal_is_read_as_far_as_somebody_signed_it(tmp_path: Path) -> 
     assert (storage.root / layout.segment(running, 2)).exists()
 
 
-def test_lines_that_nobody_signed_are_read_up_to_a_bound(tmp_path: Path) -> None:
+def test_unsigned_lines_are_read_up_to_a_bound(tmp_path: Path) -> None:
     device = interrupted()
     running = device.recording
     size = len(memory(device).files[layout.journal(1)].data)

@@ -40,7 +40,7 @@ def in_pause(device: Device) -> None:
     assert device.recorder.control.state.mode is Mode.PRIVACY
 
 
-def test_broken_light_never_leaves_the_picture_withheld_after_the_pause() -> None:
+def test_broken_light_never_leaves_the_picture_suppressed_after_the_pause() -> None:
     device = Device(policy=GrantsAll(PolicySettings(Limits(post_roll_s=5, pause_s=60))))
     in_pause(device)
 
@@ -166,7 +166,7 @@ def test_slow_card_at_shutdown_makes_no_contradiction_of_what_it_takes_afterward
     card.set()
 
 
-def test_mistakes_whose_texts_differ_each_time_fill_no_journal() -> None:
+def test_errors_whose_texts_differ_each_time_fill_no_journal() -> None:
     device = Device()
     for number in range(1000):
         device.recorder.effects.report_internal_error(f"RuntimeError: {number}")

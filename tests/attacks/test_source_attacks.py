@@ -101,7 +101,7 @@ def in_time(work: threading.Thread) -> bool:
     return not work.is_alive()
 
 
-def test_camera_library_that_hangs_while_opening_holds_nobody_up_and_is_reported() -> None:
+def test_camera_library_that_hangs_while_opening_delays_nobody_and_is_reported() -> None:
     watched = Watched(Camera(hang=True))
     assert in_time(threading.Thread(target=watched.supervisor.watch, daemon=True))
     watched.clocks.now_ns = HANGING_NS + 1

@@ -73,7 +73,7 @@ def steps(packets: Sequence[Packet]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_looping_goes_on_without_a_step_in_time_and_without_drift(name: str) -> None:
+def test_looping_continues_without_a_step_in_time_and_without_drift(name: str) -> None:
     once = played(clip(name))
     rounds = 4
     packets = played(clip(name), rounds * len(once), loop=True)

@@ -103,7 +103,7 @@ def test_times_never_go_back_and_never_run_away_from_sample_to_sample() -> None:
     assert all(abs(step - nominal) < nominal / 100 for step in steps)
 
 
-def test_lost_sound_is_a_jump_to_where_it_goes_on() -> None:
+def test_lost_sound_is_a_jump_to_where_it_continues() -> None:
     clock, card = SoundClock(RATE), Card(50)
     play(clock, card, 60)
     card.lose(0.3)

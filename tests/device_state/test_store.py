@@ -215,7 +215,7 @@ def test_state_that_is_gone_while_the_anchor_remembers_one_is_no_fresh_device() 
     assert (loaded.found, loaded.anchored) == (Found.MISSING, True)
 
 
-def test_anchor_that_was_emptied_is_said_and_the_state_counts() -> None:
+def test_anchor_that_was_emptied_is_reported_and_the_state_counts() -> None:
     store, ram = MemoryStore(), MemoryRam()
     anchored(store, ram).save(STATE)
     ram.data[:] = bytes(SIZE)
@@ -223,7 +223,7 @@ def test_anchor_that_was_emptied_is_said_and_the_state_counts() -> None:
     assert (loaded.found, "was cleared" in loaded.anchor) == (Found.GOOD, True)
 
 
-def test_anchor_that_was_configured_away_is_said() -> None:
+def test_anchor_that_was_configured_away_is_reported() -> None:
     store, ram = MemoryStore(), MemoryRam()
     anchored(store, ram).save(STATE)
     loaded = state_store(store, DEVICE).load()
@@ -237,7 +237,7 @@ def test_counter_that_nobody_with_the_key_wrote_counts_as_none() -> None:
         RamAnchor(ram, DEVICE, "nvmem:/ram").read()
 
 
-def test_anchor_that_fails_is_said_and_keeps_no_state_from_being_saved() -> None:
+def test_anchor_that_fails_is_reported_and_keeps_no_state_from_being_saved() -> None:
     store, ram = MemoryStore(), MemoryRam()
     kept = anchored(store, ram)
     ram.failing = True

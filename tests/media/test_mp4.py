@@ -192,7 +192,7 @@ def test_time_of_recording_is_stated_where_it_is_known() -> None:
 
 
 @pytest.mark.parametrize("step", [-1, MAX_TICKS + 1])
-def test_times_that_the_format_can_not_hold_are_refused(step: int) -> None:
+def test_times_that_the_format_cannot_hold_are_refused(step: int) -> None:
     writer = Mp4Writer(io.BytesIO(), [VIDEO], reserve=1000)
     add = writer.adder(Kind.VIDEO)
     add(5000, b"a", True)

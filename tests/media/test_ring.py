@@ -148,7 +148,7 @@ def test_dead_camera_does_not_stop_the_trimming_of_sound() -> None:
     assert kept[-1].time_ns - kept[0].time_ns <= 2.1 * NS
 
 
-def test_camera_that_only_stalled_goes_on_in_its_group() -> None:
+def test_camera_that_only_stalled_continues_in_its_group() -> None:
     ring = Ring(30 * NS, BIG)
     ring.append(video(0, key=True))
     fill(ring, [audio(n * 0.02) for n in range(200)])
@@ -174,7 +174,7 @@ def test_silent_buffer_lets_no_sound_in_and_counts_it() -> None:
     assert ring.suppressed(Kind.AUDIO) > 400
 
 
-def test_withheld_picture_resumes_at_an_idr_picture() -> None:
+def test_suppressed_picture_resumes_at_an_idr_picture() -> None:
     ring = Ring(60 * NS, BIG)
     ring.append(video(0, key=True))
     ring.set_gate(Kind.VIDEO, open_=False)

@@ -176,22 +176,22 @@ def test_recipients_are_those_of_the_classification() -> None:
     assert kids(AGENCY.trust(), "restricted", clocks) == ("restricted", 2)
 
 
-def test_unknown_classification_goes_to_the_fewest_not_to_everybody() -> None:
+def test_unknown_classification_goes_to_the_fewest_recipients() -> None:
     assert kids(AGENCY.trust(), "juvenile", FakeClocks()) == ("restricted", 2)
 
 
-def test_recipients_that_ran_out_over_night_are_better_than_no_evidence() -> None:
+def test_recipients_that_expired_over_night_are_better_than_no_evidence() -> None:
     clocks = FakeClocks(utc_ns=NOW + 3 * 365 * DAY)
     assert kids(AGENCY.trust(), "default", clocks) == ("default", 3)
 
 
-def test_clock_that_nobody_vouches_for_makes_no_recipient_invalid() -> None:
+def test_unsynchronised_clock_makes_no_recipient_invalid() -> None:
     clocks = FakeClocks(utc_ns=0)
     clocks.source, clocks.uncertainty_s = "unsynchronised", None
     assert kids(AGENCY.trust(), "default", clocks) == ("default", 3)
 
 
-def test_recorder_that_may_seal_to_nobody_says_so() -> None:
+def test_recorder_that_may_seal_to_nobody_reports_it() -> None:
     revoked = [
         TrustedRecipient(
             label,
@@ -239,7 +239,7 @@ def reboot(device: Device, *, utc_step_s: float, kernel: str = "kernel-2") -> en
     return entry
 
 
-def test_dark_time_is_told_by_a_trusted_clock_with_its_bound() -> None:
+def test_downtime_is_stated_by_a_trusted_clock_with_its_bound() -> None:
     device = Device()
     device.run(3)
     entry = reboot(device, utc_step_s=0)
@@ -249,7 +249,7 @@ def test_dark_time_is_told_by_a_trusted_clock_with_its_bound() -> None:
     assert entry.dark_uncertainty_ms == 21
 
 
-def test_clock_set_back_between_boots_takes_no_line_below_the_last_and_dark_time_is_not_negative() -> None:
+def test_clock_set_back_between_boots_takes_no_line_below_the_last_and_downtime_is_not_negative() -> None:
     device = Device()
     device.run(3)
     entry = reboot(device, utc_step_s=-3600)
@@ -268,7 +268,7 @@ def test_clock_set_forward_between_boots_is_on_record_in_the_first_line() -> Non
     assert device.lines(2)[0].wall.source == "ntp"
 
 
-def test_clock_set_between_two_runs_of_one_kernel_does_not_change_the_dark_time() -> None:
+def test_clock_set_between_two_runs_of_one_kernel_does_not_change_the_downtime() -> None:
     device = Device()
     device.run(3)
     device.recorder.close()
@@ -296,7 +296,7 @@ def test_button_held_at_boot_is_a_fault_and_no_request() -> None:
     assert Signal.FAULT in device.signals.shown
 
 
-def test_interrupted_recording_goes_on_though_storage_comes_late() -> None:
+def test_interrupted_recording_continues_though_storage_comes_late() -> None:
     device = Device()
     device.run(6)
     device.press("record", times=2)
@@ -314,7 +314,7 @@ def test_interrupted_recording_goes_on_though_storage_comes_late() -> None:
     assert device.recording == running
 
 
-def test_device_of_another_certificate_goes_on_with_the_chain_it_finds() -> None:
+def test_device_of_another_certificate_continues_with_the_chain_it_finds() -> None:
     """The journal is the storage's; whose boots are in it is said by their certificates, and `verify` judges."""
     storage = MemoryStorage()
     first = booted(storage)

@@ -123,7 +123,7 @@ def test_wrong_file_is_replaced_by_the_last_good_one(built: Build, file: Path, b
 
 
 @pytest.mark.parametrize("broken", ["syntax", "unknown key", "wrong type", "out of range", "unknown table"])
-def test_without_a_last_good_one_what_is_right_in_the_file_counts(file: Path, broken: str) -> None:
+def test_without_a_last_good_one_what_is_valid_in_the_file_counts(file: Path, broken: str) -> None:
     whole = configuration.load(file)
     BREAKS[broken](file)
     found = built_in(file).config
@@ -197,7 +197,7 @@ def test_without_an_identity_nothing_is_built_and_each_reason_is_named_once(buil
     assert str(why.value).count("device.pem") <= 2
 
 
-def test_run_directory_that_can_not_be_used_is_a_configuration_that_does_not_serve(built: Build, file: Path) -> None:
+def test_run_directory_that_cannot_be_used_is_a_configuration_that_does_not_work(built: Build, file: Path) -> None:
     keep(file)
     change(file, 'directory = "run"', 'directory = "/proc/nowhere"')
     made = built(file)
@@ -252,7 +252,7 @@ class InForce:
         )
 
 
-def test_file_is_kept_once_the_recorder_stood_by_with_it_and_not_before(file: Path) -> None:
+def test_file_is_saved_once_the_recorder_was_ready_with_it_and_not_before(file: Path) -> None:
     one = InForce(file)
     assert one.tested.evaluate(BLIND) == ""
     assert not one.memory.saved
@@ -263,7 +263,7 @@ def test_file_is_kept_once_the_recorder_stood_by_with_it_and_not_before(file: Pa
     assert one.memory.text == "untouched", "it is kept once"
 
 
-def test_replacement_is_never_kept_as_good(file: Path) -> None:
+def test_replacement_is_never_saved_as_good(file: Path) -> None:
     one = InForce(file, chosen=replace(from_file(file), origin=Origin.BUILT_IN, problem="wrong"))
     one.tested.evaluate(UP)
     assert one.memory.saved == 0
@@ -282,13 +282,13 @@ def test_new_camera_that_delivers_nothing_is_given_up_for_the_last_good_one(file
     assert one.memory.text == kept
 
 
-def test_camera_that_fails_with_the_file_that_was_good_is_a_fault_and_no_reason_to_begin_anew(file: Path) -> None:
+def test_camera_that_fails_with_the_file_that_was_good_is_a_fault_and_no_reason_to_restart(file: Path) -> None:
     one = InForce(file, file.read_text())
     one.clocks.advance(3600)
     assert one.tested.evaluate(BLIND) == ""
 
 
-def test_new_storage_that_can_not_be_read_is_given_up_unless_a_recording_is_in_memory(file: Path) -> None:
+def test_new_storage_that_cannot_be_read_is_given_up_unless_a_recording_is_in_memory(file: Path) -> None:
     kept = file.read_text()
     change(file, 'path = "evidence"', 'path = "/nowhere/evidence"')
     held = InForce(file, kept)
@@ -302,7 +302,7 @@ def test_new_storage_that_can_not_be_read_is_given_up_unless_a_recording_is_in_m
     assert "could not be read" in free.tested.evaluate(STORELESS)
 
 
-def test_file_that_was_given_up_is_not_taken_again_by_the_recorder_that_begins_anew(file: Path) -> None:
+def test_file_that_was_given_up_is_not_taken_again_by_the_recorder_that_restarts(file: Path) -> None:
     given_up = f"{from_file(file).digest} its camera has delivered nothing"
     with pytest.raises(ConfigError, match="has delivered nothing"):
         from_file(file, given_up)
@@ -350,7 +350,7 @@ def test_reload_that_would_end_or_keep_out_a_recording_applies_nothing(
     assert one.applied == [before]
 
 
-def test_typo_in_the_reserve_can_not_keep_recordings_off_the_card(file: Path) -> None:
+def test_typo_in_the_reserve_cannot_keep_recordings_off_the_card(file: Path) -> None:
     change(file, "reserve_mb = 16", "reserve_mb = 65536")
     with pytest.raises(ConfigError, match="reserve_mb"):
         from_file(file)
@@ -382,7 +382,7 @@ def test_reload_of_a_wrong_file_changes_nothing(file: Path, broken: str) -> None
     assert len(one.lines[0].why) <= 300
 
 
-def test_file_that_is_right_again_takes_over_by_a_reload_if_nothing_waits(file: Path) -> None:
+def test_file_that_is_valid_again_takes_over_by_a_reload_if_nothing_waits(file: Path) -> None:
     good = from_file(file)
     one = InForce(file, good.text, replace(good, origin=Origin.LAST_GOOD, problem="line 3: wrong"))
     change(file, "segment_s = 60.0", "segment_s = 30.0")
@@ -392,7 +392,7 @@ def test_file_that_is_right_again_takes_over_by_a_reload_if_nothing_waits(file: 
     assert one.memory.text == file.read_text()
 
 
-def test_file_that_is_right_again_waits_for_a_restart_where_something_else_runs(file: Path) -> None:
+def test_file_that_is_valid_again_waits_for_a_restart_where_something_else_runs(file: Path) -> None:
     good = from_file(file)
     one = InForce(file, good.text, replace(good, origin=Origin.LAST_GOOD, problem="line 3: wrong"))
     change(file, "max_mb = 96", "max_mb = 64")
@@ -401,7 +401,7 @@ def test_file_that_is_right_again_waits_for_a_restart_where_something_else_runs(
     assert "a restart puts buffer.max_mb in force" in one.tested.status.problem
 
 
-def test_permission_for_everything_can_not_be_reloaded(file: Path) -> None:
+def test_permission_for_everything_cannot_be_reloaded(file: Path) -> None:
     one = InForce(file)
     change(file, "unsafe_permit_everything = false", "unsafe_permit_everything = true")
     assert one.tested.reload()["needs_restart"] == ["policy.unsafe_permit_everything"]
@@ -422,7 +422,7 @@ def test_every_key_that_can_change_while_recording_is_one_of_the_file(file: Path
 
 @given(st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_befalls_a_file_it_is_a_configuration_or_a_clear_error(file: Path, data: st.DataObject) -> None:
+def test_whatever_happens_to_a_file_it_is_a_configuration_or_a_clear_error(file: Path, data: st.DataObject) -> None:
     whole = file.parent / "whole.toml"
     if not whole.exists():
         whole.write_bytes(file.read_bytes())

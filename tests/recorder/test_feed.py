@@ -61,7 +61,7 @@ def test_only_a_packet_of_the_time_waited_for_wakes_the_writer() -> None:
     assert sleeper.wakes()
 
 
-def test_bell_wakes_the_writer_whatever_it_waits_for() -> None:
+def test_wake_up_wakes_the_writer_whatever_it_waits_for() -> None:
     sleeper = Sleeper()
     sleeper.sleep(until_ns=NEVER_NS)
     sleeper.feed.wake_writer()

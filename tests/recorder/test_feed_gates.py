@@ -42,7 +42,7 @@ def test_silent_buffer_holds_pictures_and_no_sound() -> None:
     assert silent.newest_ns(Kind.AUDIO) is not None  # the microphone is seen to live all the same
 
 
-def test_sound_is_let_in_from_the_start_on() -> None:
+def test_sound_is_accepted_from_the_start_on() -> None:
     silent = feed(silent=True)
     play(silent, 0, 5)
     silent.start(5 * NS)
@@ -96,7 +96,7 @@ def test_end_of_a_recording_changes_nothing_where_the_buffer_has_sound() -> None
     assert held(loud, Kind.AUDIO)[-1].time_ns > 2.9 * NS
 
 
-def test_nothing_that_is_withheld_enters_memory_and_pictures_come_back_with_an_idr_picture() -> None:
+def test_nothing_that_is_suppressed_enters_memory_and_pictures_come_back_with_an_idr_picture() -> None:
     gate = feed()
     gate.start(0)
     play(gate, 0, 2)
@@ -112,7 +112,7 @@ def test_nothing_that_is_withheld_enters_memory_and_pictures_come_back_with_an_i
     assert min(p.time_ns for p in held(gate, Kind.AUDIO) if p.time_ns > 3 * NS) < 4.6 * NS
 
 
-def test_mute_lets_pictures_through_and_another_withholding_takes_its_place() -> None:
+def test_mute_lets_pictures_through_and_another_suppression_replaces_it() -> None:
     gate = feed()
     gate.start(0)
     gate.suppress(frozenset({Kind.AUDIO}))
@@ -125,7 +125,7 @@ def test_mute_lets_pictures_through_and_another_withholding_takes_its_place() ->
     assert times(held(gate, Kind.VIDEO))[1] < 1
 
 
-def test_release_of_what_was_withheld_opens_no_silent_buffer() -> None:
+def test_end_of_a_suppression_opens_no_silent_buffer() -> None:
     silent = feed(silent=True)
     silent.start(0)
     silent.suppress(BOTH)
@@ -136,7 +136,7 @@ def test_release_of_what_was_withheld_opens_no_silent_buffer() -> None:
     assert not held(silent, Kind.AUDIO)
 
 
-def test_start_while_sound_is_withheld_opens_no_microphone() -> None:
+def test_start_while_sound_is_suppressed_opens_no_microphone() -> None:
     gate = feed(silent=True)
     gate.suppress(frozenset({Kind.AUDIO}))
     gate.start(0)

@@ -2,7 +2,7 @@ from agent.clock import NS
 from agent.recorder.health import ALIVE, ALIVE_NS, READY, READY_TIMEOUT_NS, STUCK_NS, Heartbeat
 
 
-def test_recorder_is_ready_once_it_stands_by_and_says_so_once() -> None:
+def test_recorder_is_ready_once_it_stands_by_and_reports_it_once() -> None:
     heart = Heartbeat(0)
     assert heart.beat(NS // 10, turns=1, standing_by=False) == [ALIVE]
     assert not heart.ready

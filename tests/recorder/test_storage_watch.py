@@ -75,7 +75,7 @@ class Watched:
         self.feed.put(packet)
 
 
-def test_nothing_is_said_while_storage_keeps_up() -> None:
+def test_nothing_is_reported_while_storage_keeps_up() -> None:
     watched = Watched()
     watched.run(5)
     watched.begin()
@@ -118,7 +118,7 @@ def test_long_pre_event_buffer_that_is_drained_is_no_fault() -> None:
     assert watched.said == []
 
 
-def test_what_falls_out_of_memory_is_counted_while_the_writer_hangs() -> None:
+def test_what_is_dropped_from_memory_is_counted_while_the_writer_hangs() -> None:
     watched = Watched(max_bytes=1 << 15)
     watched.run(5)
     job = watched.begin()

@@ -49,7 +49,7 @@ def test_contact_and_a_stations_word_over_the_shown_nonce_dock_the_device() -> N
     assert refusals(device) == []
 
 
-def test_lapsed_attestation_undocks_by_itself_and_is_journalled() -> None:
+def test_expired_attestation_undocks_by_itself_and_is_journalled() -> None:
     device = Device()
     contact(device, closed=True)
     bring(device, word(device))
@@ -144,14 +144,14 @@ def test_anything_else_is_a_journalled_refusal_and_does_nothing(message: bytes |
     assert device.recording == recording != ""
 
 
-def test_supervisors_leave_is_not_taken_from_the_network() -> None:
+def test_supervisors_authorisation_is_not_taken_from_the_network() -> None:
     device = Device()
     signer = files.load_signer(f"file:{agency().supervisor}")
     bring(device, jws.sign(signer, "bwc-authorization+jws", {"action": "StopRecording"}).encode())
     assert any("expected an attestation or a policy bundle" in why for why in refusals(device))
 
 
-def test_flood_of_rubbish_does_not_fill_the_journal_and_is_counted() -> None:
+def test_flood_of_malformed_messages_does_not_fill_the_journal_and_is_counted() -> None:
     device = Device()
     for _ in range(1000):
         device.recorder.deliveries.deliver(b"rubbish")

@@ -15,7 +15,7 @@ def folder(tmp_path: Path) -> Path:
     return inbox.make_folder(tmp_path)
 
 
-def test_messages_are_given_back_once_and_taken_away(folder: Path) -> None:
+def test_messages_are_returned_once_and_removed(folder: Path) -> None:
     (folder / "2").write_bytes(b"second")
     (folder / "1").write_bytes(b"first")
     assert list(inbox.take(folder)) == [b"first", b"second"]
@@ -62,7 +62,7 @@ def test_flood_costs_a_bounded_number_of_files_each_turn(folder: Path) -> None:
     assert len(list(inbox.take(folder))) == inbox.MAX_FILES
 
 
-def test_empty_folders_in_the_inbox_do_not_hold_it_up(folder: Path) -> None:
+def test_empty_folders_in_the_inbox_do_not_delay_it(folder: Path) -> None:
     for number in range(inbox.MAX_FILES):
         (folder / f"dir{number}").mkdir()
     assert list(inbox.take(folder)) == [None] * inbox.MAX_FILES
@@ -83,7 +83,7 @@ def test_inbox_that_is_a_link_is_not_looked_into(tmp_path: Path) -> None:
     assert (elsewhere / "file").exists()
 
 
-def test_folders_with_something_in_them_hold_nothing_up_and_are_told_once(folder: Path) -> None:
+def test_folders_with_something_in_them_delay_nothing_and_are_reported_once(folder: Path) -> None:
     """They can't be taken away by a recorder that does not own them; a message must come through all the same."""
     for number in range(5 * inbox.MAX_FILES):
         (folder / f"{number:04d}").mkdir()
@@ -99,7 +99,7 @@ def test_folders_with_something_in_them_hold_nothing_up_and_are_told_once(folder
     assert list(inbox.take(folder, stuck=stuck)) == [b"y"]
 
 
-def test_name_that_was_stuck_and_is_a_message_now_is_given_back(folder: Path) -> None:
+def test_name_that_was_stuck_and_is_a_message_now_is_returned(folder: Path) -> None:
     (folder / "name" / "inner").mkdir(parents=True)
     stuck: set[str] = set()
     assert list(inbox.take(folder, stuck=stuck)) == [None]

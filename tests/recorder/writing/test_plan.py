@@ -111,7 +111,7 @@ def test_sound_with_other_parameters_begins_a_segment_at_the_head_of_the_group()
     assert plan([audio(1.0, stream=other)], 5, OPEN._replace(video=None)) == Plan(Step.ROLL, 1)
 
 
-def test_packets_that_an_earlier_segment_holds_are_passed_over_if_they_do_not_fit() -> None:
+def test_packets_that_an_earlier_segment_holds_are_skipped_if_they_do_not_fit() -> None:
     other = Stream(OTHER_AUDIO, 2, 0)
     assert plan([audio(1.0, stream=other)], 4, OPEN._replace(first_new=5)) == Plan(Step.SKIP, 1)
     assert plan([audio(1.0, stream=other)], 5, OPEN._replace(first_new=5)) == Plan(Step.REOPEN, 1)

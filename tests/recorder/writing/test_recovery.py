@@ -210,7 +210,7 @@ def test_power_cut_before_the_repair_leaves_two_open_segments_and_the_next_boot_
     assert verify(device.storage, trust()).verdict is Verdict.INTACT
 
 
-def test_repair_that_fails_for_good_is_given_up_and_said_and_the_recording_is_stored_all_the_while() -> None:
+def test_repair_that_fails_for_good_is_given_up_and_reported_and_the_recording_is_stored_all_the_while() -> None:
     device = interrupted()
     running = device.recording
     storage = memory(device)
@@ -251,7 +251,7 @@ def test_repair_waits_for_new_bytes_and_not_for_ever() -> None:
     assert check(files_of(memory(device))).verdict is Verdict.INTACT
 
 
-def test_repair_that_hangs_holds_up_neither_the_recording_nor_its_end_and_no_end_in_order_is_said() -> None:
+def test_repair_that_hangs_delays_neither_the_recording_nor_its_end_and_no_end_in_order_is_reported() -> None:
     device = interrupted()
     running = device.recording
     storage = memory(device)
@@ -286,7 +286,7 @@ def test_repair_that_hangs_holds_up_neither_the_recording_nor_its_end_and_no_end
     assert check(files_of(storage)).verdict is not Verdict.NOT_INTACT
 
 
-def test_manifest_of_the_interrupted_segment_that_is_taken_away_later_is_missed() -> None:
+def test_manifest_of_the_interrupted_segment_that_is_removed_later_is_missed() -> None:
     device = interrupted()
     running = device.recording
     device.boot()
@@ -297,7 +297,7 @@ def test_manifest_of_the_interrupted_segment_that_is_taken_away_later_is_missed(
     assert Code.MANIFEST_MISSING in codes(check(files))
 
 
-def test_segment_between_that_is_taken_away_breaks_the_chain() -> None:
+def test_segment_between_that_is_removed_breaks_the_chain() -> None:
     device = interrupted()
     running = device.recording
     device.boot()
@@ -342,7 +342,7 @@ def test_attested_length_that_nobody_can_have_written_is_no_bound() -> None:
 
 
 @pytest.mark.parametrize("what", ["file", "link", "fifo"])
-def test_interrupted_recording_whose_folder_was_replaced_goes_on_as_its_successor(what: str, tmp_path: Path) -> None:
+def test_interrupted_recording_whose_folder_was_replaced_continues_as_its_successor(what: str, tmp_path: Path) -> None:
     device = interrupted()
     old = device.recording
     evidence = write(files_of(memory(device)), tmp_path / "evidence")
