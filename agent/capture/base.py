@@ -27,7 +27,7 @@ class OpenSource(Protocol):
 
     @property
     def streams(self) -> tuple[Stream, ...]:
-        """Video, audio or both, in this order, all of the generation that was asked for."""
+        """Video, audio or both, in this order, all of the requested generation."""
 
     def __iter__(self) -> Iterator[Packet]:
         """The packets in the order of their times, each not before its own `time_ns` where the source is paced.
@@ -67,7 +67,7 @@ class Source(Protocol):
         """A name for people, such as `replay:/clips/street.mp4`."""
 
     def open(self, generation: int) -> OpenSource:
-        """Open it anew.
+        """Open it.
 
         Args:
             generation: From 1, higher with each opening; stamped on all its streams.

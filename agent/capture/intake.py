@@ -26,7 +26,7 @@ class Encoded:
     Attributes:
         data: An access unit in Annex B form.
         timestamp_us: Microseconds from the encoder's first picture, by the sensor's clock.
-        arrived_ns: The monotonic time at which it came.
+        arrived_ns: The monotonic time of its arrival.
     """
 
     data: bytes
@@ -87,7 +87,7 @@ class Intake:
         """The next picture; None once it was closed.
 
         Raises:
-            SourceError: Nothing came `within_ns`, or the camera failed.
+            SourceError: Nothing arrived `within_ns`, or the camera failed.
         """
         if self._closed.is_set():
             return None

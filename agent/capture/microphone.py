@@ -135,7 +135,7 @@ class OpenMicrophone:
     def close(self) -> None:
         """Make the iteration end with the next block of sound; the iterating thread then closes the input."""
         self._closed.set()
-        if self._held.acquire(blocking=False):  # nobody iterates, and nobody will
+        if self._held.acquire(blocking=False):  # no thread iterates, and none will
             self._capture.close()
 
 

@@ -58,7 +58,7 @@ class ReplaySource:
         self.name = f"replay:{path}"
 
     def open(self, generation: int) -> "OpenReplay":
-        """Open the file anew, from its beginning.
+        """Open the file at its beginning.
 
         Raises:
             SourceError: It is missing, not whole, or not what `EXPECTED` says.

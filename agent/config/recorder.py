@@ -214,7 +214,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def parse(text: str, path: Path) -> Config:
-    """The configuration in a text; `path` is where it came from, for messages.
+    """The configuration in a text; `path` is its file, for messages.
 
     Raises:
         ConfigError: It is no TOML, or a key or value is wrong.
@@ -256,31 +256,31 @@ def _explain(path: Path, text: str, problem: str) -> str:
     at = _AT.search(problem)
     steps = _STEP.findall(at["path"].replace("[...]", "") if at else "")
     place: _Place = tuple(int(number) if number else name for number, name in steps)
-    said = _AT.sub("", problem)
-    unknown = _UNKNOWN.search(said)
+    message = _AT.sub("", problem)
+    unknown = _UNKNOWN.search(message)
     if unknown:
         known = _fields(_type_at(place))
         near = difflib.get_close_matches(unknown["name"], known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
         place = (*place, unknown["name"])
-        said = f"unknown key {unknown['name']!r}; {hint}"
-    elif said.startswith("Invalid enum value"):
+        message = f"unknown key {unknown['name']!r}; {hint}"
+    elif message.startswith("Invalid enum value"):
         kind = _type_at(place)
         choices = get_args(kind) if get_origin(kind) is Literal else ()
-        said = f"expected one of {', '.join(map(str, choices))}, got {said.removeprefix('Invalid enum value ')}"
-    elif "matching regex" in said:
-        said = "expected text without control characters"
-    return f"{path}, line {_line(text, place)}: {_spelt(place)}: {said[:1].lower()}{said[1:]}"
+        message = f"expected one of {', '.join(map(str, choices))}, got {message.removeprefix('Invalid enum value ')}"
+    elif "matching regex" in message:
+        message = "expected text without control characters"
+    return f"{path}, line {_line(text, place)}: {_spell(place)}: {message[:1].lower()}{message[1:]}"
 
 
-def _spelt(place: _Place) -> str:
-    spelt = ""
+def _spell(place: _Place) -> str:
+    spelling = ""
     for step in place:
         if isinstance(step, int):
-            spelt += f"[{step}]"
+            spelling += f"[{step}]"
         else:
-            spelt += f".{step}" if step.isprintable() else f".{step!r}"
-    return spelt.removeprefix(".") or "the file"
+            spelling += f".{step}" if step.isprintable() else f".{step!r}"
+    return spelling.removeprefix(".") or "the file"
 
 
 def _type_at(place: _Place) -> Any:

@@ -47,7 +47,7 @@ threads = 2                      # of libav; each above the first holds one pict
 #[source.microphone]
 #device = "alsa:hw:1,0"          # cards and devices: arecord -l
 #sample_rate = 48000
-#channels = 1                    # asked for; one is recorded
+#channels = 1                    # requested; one is recorded
 #bit_rate = 64000
 
 [buffer]
@@ -64,7 +64,7 @@ unsafe_permit_everything = false # for a bench only: permits every request; need
 
 [run]
 directory = "run"                # on a device: /run/bwc
-dock_user = ""                   # on a device with a dock: the user of its dock service, bwc-dock; "" for nobody
+dock_user = ""                   # on a device with a dock: the user of its dock service, bwc-dock; "" for none
 
 [power]
 gauge = ""                       # max17048:/dev/i2c-1, supply:/sys/class/power_supply/NAME or json:FILE

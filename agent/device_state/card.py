@@ -62,9 +62,9 @@ def view_card(
     mark = state.mark if state is not None else None
     card = card_id(storage)
     own = state.cards.get(card) if state is not None else None
-    asked: list[str] = []
+    known: list[str] = []
     if state is not None:
-        asked = [*state.recordings, *([state.running.recording] if state.running is not None else [])]
+        known = [*state.recordings, *([state.running.recording] if state.running is not None else [])]
     return CardView(
         empty=not tail.boot and not names_in(storage, layout.RECORDINGS),
         card=card,
@@ -72,7 +72,7 @@ def view_card(
         line=tail.line.n if tail.line is not None else 0,
         mark_hash=_mark_hash(storage, tail, mark, identity) if mark is not None else "",
         own_hash=_mark_hash(storage, tail, own, identity) if own is not None else "",
-        present=frozenset(recording for recording in asked if _is_there(storage, recording)),
+        present=frozenset(recording for recording in known if _is_there(storage, recording)),
         running=recovery_state.running.recording if recovery_state.running is not None else "",
         carried=recovery_state.carried,
     )

@@ -160,8 +160,8 @@ def _missing_recordings(
 ) -> tuple[str, ...]:
     """Rule 5."""
     begun = (running.recording,) if running is not None and running.segment else ()
-    asked = tuple(dict.fromkeys((*known, *begun))) if known_card else begun
-    return tuple(recording for recording in asked if recording not in view.present)
+    expected = tuple(dict.fromkeys((*known, *begun))) if known_card else begun
+    return tuple(recording for recording in expected if recording not in view.present)
 
 
 def _stricter(

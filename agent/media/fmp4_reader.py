@@ -103,7 +103,7 @@ class Reader:
             RuntimeError: The samples were not yet read to their end.
         """
         if self._ending is None:
-            raise RuntimeError("expected the samples to be read to their end before asking how it came")
+            raise RuntimeError("expected the samples to be read to their end before `ending` is read")
         return self._ending
 
     def __iter__(self) -> Iterator[Sample]:

@@ -74,7 +74,7 @@ class Packet:
         ticks: Its time in the stream's time base, counted from the stream's epoch; may jump forward, never back.
         duration: Nominal length in ticks, at least 1.
         key: True for an IDR picture; always true for sound.
-        time_ns: Monotonic nanoseconds, `stream.time_ns(ticks)`, held so that nobody computes it twice.
+        time_ns: Monotonic nanoseconds, `stream.time_ns(ticks)`, stored, so that it is computed once.
     """
 
     stream: Stream

@@ -69,7 +69,7 @@ class Control:
         clocks: Both clocks.
         state: What the core knows at first.
         inputs: Makes gestures of edges.
-        layout: What gestures ask for.
+        layout: Maps gestures to requests.
         effects: Carries commands out.
     """
 
@@ -91,7 +91,7 @@ class Control:
     def use(self, layout: Layout) -> None:
         """Let gestures mean this from now on; to be called in the control thread (`put` a function that does)."""
         # Inputs first: a layout for buttons that this device lacks is refused there, and the old one stays whole.
-        self._gestures(self._inputs.relayout(layout.patterns, self._clocks.monotonic_ns()))
+        self._handle_inputs(self._inputs.relayout(layout.patterns, self._clocks.monotonic_ns()))
         self._layout = layout
 
     def put(self, item: Item) -> None:
@@ -141,7 +141,7 @@ class Control:
         if self._items.empty():
             # Time may pass for the inputs only once all edges of before are read: else, after a stall, the pause
             # within a double press would seem over and a start would become a mark.
-            self._try(lambda: self._gestures(self._inputs.tick(now - SETTLE_NS)))
+            self._try(lambda: self._handle_inputs(self._inputs.tick(now - SETTLE_NS)))
         due_ns = machine.next_deadline_ns(self._state)
         if due_ns is not None and now >= due_ns:
             self._try(lambda: self.handle(events.Tick(now)))
@@ -159,15 +159,15 @@ class Control:
         return wait
 
     def _try(self, work: Callable[[], None]) -> None:
-        """Each thing by itself: a mistake in one must neither end the thread nor keep time from passing for another."""
+        """Run one task; an error in it must neither end the thread nor delay another task."""
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - the control thread outlives every mistake, ours too
+        except Exception as error:  # noqa: BLE001 - the control thread survives every error
             self._effects.report_internal_error(f"{type(error).__name__}: {error}")
 
     def _take(self, item: Item) -> None:
         if isinstance(item, Edge):
-            self._gestures(self._inputs.edge(item))
+            self._handle_inputs(self._inputs.edge(item))
         elif callable(item):
             item()
         else:
@@ -193,12 +193,12 @@ class Control:
         token = command.token if isinstance(command, commands.AppendEntry) else 0
         return lambda: self.put(events.Durable(self._clocks.monotonic_ns(), token))
 
-    def _gestures(self, told: list[InputEvent]) -> None:
-        for event in told:
-            for asked in self._asked(event):
-                self.handle(asked)
+    def _handle_inputs(self, inputs: list[InputEvent]) -> None:
+        for event in inputs:
+            for core_event in self._core_events(event):
+                self.handle(core_event)
 
-    def _asked(self, event: InputEvent) -> list[events.Event]:
+    def _core_events(self, event: InputEvent) -> list[events.Event]:
         match event:
             case TriggerRaised():
                 return [events.TriggerActivated(event.at_ns, event.line), *self._level(event, raised=True)]

@@ -222,12 +222,12 @@ class Recorder:
     def _log_entry(self, entry: Entry, details: Details | None) -> None:
         try:
             line = log_line(entry, details)
-        except Exception as error:  # noqa: BLE001 - a mistake in wording must not keep an entry from the journal
+        except Exception as error:  # noqa: BLE001 - an error in wording must not keep an entry from the journal
             line = f"{PREFIX}{type(entry).__name__} could not be described: {type(error).__name__}"
         if line is not None:
             self._log(line)
 
-    # -- what other threads ask and tell ------------------------------------------------------------------------------
+    # -- called by other threads -------------------------------------------------------------------------------------
 
     def authorize(self, token: str) -> str:
         """Accept a supervisor's signed authorisation; returns the action that it is for.

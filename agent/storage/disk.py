@@ -251,7 +251,7 @@ class DiskStorage:
             folder /= part
             if folder.is_symlink():
                 raise StorageError(
-                    errno.ELOOP, f"expected a folder at {folder}, got a link; evidence lies in one place"
+                    errno.ELOOP, f"expected a folder at {folder}, got a link; evidence is kept in one place"
                 )
         return folder
 

@@ -189,7 +189,7 @@ def test_close_that_fails_once_is_tried_again() -> None:
 
 
 def test_camera_whose_library_hangs_in_close_is_not_opened_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picamera2, "LET_GO_S", 0.01)
+    monkeypatch.setattr(picamera2, "RELEASE_S", 0.01)
     rig = Rig()
     opened = rig.open()
     hanging, go = threading.Event(), threading.Event()

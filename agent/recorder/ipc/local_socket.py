@@ -156,7 +156,7 @@ class LocalServer:
         except (EvidenceError, ControlError) as error:
             answer = {"error": str(error)}
         except TimeoutError:
-            answer = {"error": "the recorder is busy and did not answer in time; what was asked may still be done"}
+            answer = {"error": "the recorder is busy and did not answer in time; the request may still be carried out"}
         except Exception as error:  # noqa: BLE001 - no request may end the recorder
             self._refused(f"a request failed: {type(error).__name__}")
             answer = {"error": f"this request could not be handled: {type(error).__name__}"}

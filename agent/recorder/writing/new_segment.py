@@ -79,7 +79,7 @@ class SegmentFactory:
         task.segment = number
 
     def _check_closable(self, recording: str, number: int) -> None:
-        """A segment could never be closed if something lies in its manifest's place already."""
+        """Refuse a number whose manifest exists already: the segment could never be closed."""
         if self._storage.size(layout.manifest(recording, number)) is not None:
             raise StorageError(errno.EEXIST, f"expected no manifest of segment {number} yet: it could not be closed")
 

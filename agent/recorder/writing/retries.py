@@ -60,7 +60,7 @@ class StorageRetries:
             self._notify(StorageRecovered(outage))
 
     def retry_limited(self, what: str, work: Callable[[], object]) -> None:
-        """Do work that concerns the past alone; after `MAX_TRIES` failures of this alone, report it and go on.
+        """Do work that concerns the past alone; after `MAX_TRIES` failures of this alone, report it and continue.
 
         A bad block in an old file must not keep new ones from being written.
 

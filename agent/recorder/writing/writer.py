@@ -71,7 +71,7 @@ class Writer:
         self._feed.wake_writer()
 
     def end(self, recording: str, end_ns: int, details: Details | None) -> None:
-        """End a recording at `end_ns`; what lies before that is still written. `details` say who permitted it."""
+        """End a recording at `end_ns`; packets before that are still written. `details` say who permitted it."""
         for task in self._named(recording):
             if task.end_ns is None:
                 task.end_details = details
