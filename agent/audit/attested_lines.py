@@ -104,6 +104,6 @@ def _key_of(entry: entries.AnyEntry) -> PublicKey | None:
     if not isinstance(entry, entries.Boot):
         return None
     try:
-        return public_key(jws.peek(entry.certificate, BOOT_TYP).get("jwk"))
+        return public_key(jws.unverified_payload(entry.certificate, BOOT_TYP).get("jwk"))
     except (EvidenceError, KeyFileError):
         return None

@@ -213,7 +213,7 @@ def read_ledger(tree: Tree, folder: str, key: RecipientKey | None = None) -> Led
 def _names(tree: Tree, folder: str) -> tuple[str, str]:
     try:
         token = tree.read(below(folder, layout.DEVICE)).decode("ascii").strip()
-        said = jws.peek(token, DEVICE_TYP)
+        said = jws.unverified_payload(token, DEVICE_TYP)
     except (StorageError, EvidenceError, UnicodeDecodeError):
         return "", ""
     return str(said.get("agency", "")), str(said.get("device", ""))
@@ -225,7 +225,7 @@ def details_key(entry: entries.Boot, key: RecipientKey) -> DetailsKey:
     Raises:
         EvidenceError: It is not sealed to this recipient, or the certificate is malformed.
     """
-    said = jws.peek(entry.certificate, BOOT_TYP)
+    said = jws.unverified_payload(entry.certificate, BOOT_TYP)
     return DetailsKey(open_bytes(unb64(str(said.get("details_key", ""))), [key])[1])
 
 

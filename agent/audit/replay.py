@@ -188,7 +188,7 @@ class _Run:
         self._left = deque(lines)
         self._policies = policies
         self._into = into
-        self._state = State(setup=_setup(lines), tag=boot.tag)
+        self._state = State(settings=_setup(lines), tag=boot.tag)
         self._facts: dict[int, CoreInput] = {}
         self._older = older.is_older(lines)
         self.at = lines[0].line.n if lines else 0
@@ -222,7 +222,7 @@ class _Run:
         """Attestations that only renewed one: as long as the journal does not say undocked, there were some."""
         for _ in range(MOST_ROUNDS):
             ends_ns = self._state.attested_until_ns
-            if not self._state.docked_told or ends_ns > at_ns:
+            if not self._state.docked_reported or ends_ns > at_ns:
                 return
             renewal = attested(ends_ns - 1000, self._state.station, self._left)
             if renewal.until_ns <= ends_ns:

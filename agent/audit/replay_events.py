@@ -14,7 +14,7 @@ import msgspec
 
 from agent.clock import NS, US
 from agent.core.recording import events
-from agent.core.recording.docking import SPOOF_NS
+from agent.core.recording.situation import SPOOF_NS
 from agent.core.recording.state import State
 from agent.core.recording.suppression import KINDS
 from agent.domain.policy_settings import PolicySettings
@@ -102,8 +102,8 @@ def _leading_to(told: CoreInput, lines: Lines, state: State, boot: entries.Boot)
         case entries.PowerFailing() as entry:
             return events.PowerFailing(entry.at_us * US, entry.left)
         case entries.PolicyChanged() as entry:
-            setup = msgspec.convert(told.details["setup"], PolicySettings)
-            return events.PolicyChanged(entry.at_us * US, entry.what, entry.version, entry.policy, setup, entry.why)
+            settings = msgspec.convert(told.details["setup"], PolicySettings)
+            return events.PolicyChanged(entry.at_us * US, entry.what, entry.version, entry.policy, settings, entry.why)
         case (
             entries.Requested()
             | entries.Decided()
@@ -135,7 +135,7 @@ def _of_a_request(told: CoreInput, lines: Lines, state: State) -> events.Event |
                 return events.Tick(at_ns)
             return _start(at_ns, entry.why) or events.Durable(at_ns, entry.request)
         case entries.PostRollBegan() as entry:
-            return events.Durable(entry.until_us * US - state.setup.limits.post_roll_s * NS, entry.request)
+            return events.Durable(entry.until_us * US - state.settings.limits.post_roll_s * NS, entry.request)
         case entries.PoweringOff() as entry:
             return events.Durable(entry.at_us * US, entry.request)
         case entries.Withheld() as entry:
@@ -169,7 +169,7 @@ def _released(entry: entries.Released, lines: Lines, state: State) -> events.Eve
         following = next((told.entry.request for told in lines if isinstance(told.entry, granted)), None)
         # Where the journal ends here, it is the grant that has waited longest: lines become durable in order.
         withholds = entry.why == "replaced"
-        waiting = (n for n, asked in state.pending.items() if (asked.asked.action in KINDS) == withholds)
+        waiting = (n for n, asked in state.pending.items() if (asked.requested.action in KINDS) == withholds)
         number = following if following is not None else min(waiting, default=None)
         return None if number is None else events.Durable(at_ns, number)
     return _start(at_ns, entry.why)

@@ -4,7 +4,7 @@ import contextlib
 from functools import partial
 
 from agent.audit.replay import Decider, Policies
-from agent.decisions.answer import answer
+from agent.core.recording.requests import answer
 from agent.decisions.unsafe import DIGEST, UnsafePermitEverything
 from agent.errors import BwcError, EvidenceError, PolicyError, StorageError
 from agent.evidence import layout

@@ -103,7 +103,7 @@ def authorize_command(
     from agent.trust.document import RANKS
 
     _one_of("--action", action, authorization.ACTIONS)
-    _one_of("--type", authority, tuple(authorization.OFFICES))
+    _one_of("--type", authority, tuple(authorization.AUTHORITY_RULES))
     _one_of("--rank", rank, RANKS)
     recorder = config if send else None
     if send and recorder is None:
@@ -112,9 +112,9 @@ def authorize_command(
     signer = load_signer(f"file:{key}", passphrase_of(key, passphrase_file))
     now_ns = SystemClocks().wall().utc_ns
     entry = agency.listed(signer.kid, authorization.ROLES, now_ns)
-    own = next(given for given, office in authorization.OFFICES.items() if office.role == entry.role)
+    own = next(given for given, office in authorization.AUTHORITY_RULES.items() if office.role == entry.role)
     leave: dict[str, Any] = {"action": action, "authority": authority or own, "rank": rank or entry.rank or RANKS[0]}
-    authorization.check_office(entry, **leave)
+    authorization.check_authority(entry, **leave)
     if recorder is not None and not (device and recording):
         status = ask_recorder(recorder, {"ask": "status"})
         device, recording = device or status["device"], recording or status["recording"]

@@ -31,7 +31,7 @@ def dock_command(
     if config is None:
         raise typer.BadParameter("expected a configuration file", param_hint="--config")
     from agent.dock.config import DockConfig, load
-    from agent.dock.service import Service
+    from agent.dock.service import DockService
     from agent.process.termination import until_told
 
-    Service(load(config, DockConfig), config, say=output.log).run(until_told())
+    DockService(load(config, DockConfig), config, say=output.log).run(until_told())

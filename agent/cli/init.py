@@ -18,6 +18,9 @@ def init_command(
     pack: Annotated[
         str, typer.Option(help="The policy pack to sign for the device: `bwc-agent policy show` lists them.")
     ] = "us-mo-kcpd",
+    layout: Annotated[
+        str, typer.Option(help="The camera's buttons, and what they mean: two-buttons or three-buttons.")
+    ] = "two-buttons",
     broker: Annotated[
         str, typer.Option(help="Name or address at which docks reach the broker.", metavar="HOST[:PORT]")
     ] = "localhost",
@@ -53,7 +56,8 @@ def init_command(
     from agent.clock import SystemClocks
     from agent.config.template import STATE, write_config
     from agent.errors import ConfigError
-    from agent.gpio.config import BENCH_CONTROLS
+    from agent.gpio.config import BENCH_CONTROLS, PRIVACY_BUTTON
+    from agent.policy.layouts import THREE_BUTTONS, shipped_layout
     from agent.provisioning.agency import provision
     from agent.provisioning.docking import PORT, make_broker
     from agent.provisioning.first_bundle import sign_first_bundle
@@ -67,14 +71,16 @@ def init_command(
         raise ConfigError(f"expected a broker as HOST or HOST:PORT, got {broker[:80]!r}: {error}") from error
     if not host or at.netloc != broker or "@" in broker:
         raise ConfigError(f"expected a broker as HOST or HOST:PORT, got {broker[:80]!r}")
+    shipped_layout(pack, layout)
     simulated = _check_camera(camera)
     secret = _new_passphrase(passphrase_file, ask=passphrase)
     clocks = SystemClocks()
 
     def finish(folder: Path) -> None:
-        write_config(folder / "device", camera=camera, controls=BENCH_CONTROLS)
+        controls = BENCH_CONTROLS + (PRIVACY_BUTTON if layout == THREE_BUTTONS else "")
+        write_config(folder / "device", camera=camera, controls=controls, layout=layout)
         (folder / "device" / STATE).mkdir(mode=0o700)
-        sign_first_bundle(folder, agency, pack, clocks, secret)
+        sign_first_bundle(folder, agency, pack, clocks, secret, buttons=layout)
         make_broker(
             folder,
             directory.absolute(),

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,15 +13,21 @@ from agent import output
 from agent.cli.prompts import PassphraseFileOption, passphrase_of
 
 if TYPE_CHECKING:
+    from agent.domain.decision import Decision
+    from agent.domain.layout import Layout
     from agent.domain.limits import Limits
-    from agent.policy.bundle import Trigger
+    from agent.policy.bundle import Bundle, Trigger
     from agent.policy.cases import Failure
-    from agent.policy.engine import Decision, Engine
+    from agent.policy.engine import Engine
     from agent.policy.packs import Pack
     from agent.policy.terms import Terms
 
 EXIT_BAD = 1
 EXIT_REFUSED = 2
+EXIT_WANTING = 3
+"""No case fails, but a camera would refuse what the rules allow, for lack of a gesture."""
+
+DEFAULT_LAYOUT = "two-buttons"
 
 _MOST_BYTES = 1 << 20
 
@@ -33,8 +40,27 @@ FieldOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+LayoutOption = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        help="Gestures, if the settings name none: two-buttons or three-buttons, which is the shipped pack's own, or "
+        "PACK:two-buttons for another's.",
+    ),
+]
+SettingsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--settings", help="TOML: [parameters], [gestures], [triggers.NAME], [limits], [device].", show_default=False
+    ),
+]
+TrustOption = Annotated[
+    Path | None,
+    typer.Option("--trust", help="The agency's trust document, to check a bundle by.", show_default=False),
+]
+
 policy_app = typer.Typer(
-    help="Decide, explain, test, sign, publish and show policies.",
+    help="Decide, explain, test, sign, publish and show policies, and print cue cards.",
     no_args_is_help=True,
 )
 
@@ -95,37 +121,65 @@ def explain(pack: PackOption, field: FieldOption = False) -> None:
 
 @policy_app.command("test")
 def run_cases(
-    cases: Annotated[Path, typer.Argument(help="A JSON file of worked cases.", show_default=False)],
+    cases: Annotated[
+        Path | None, typer.Argument(help="A JSON file of worked cases; none tests the gestures alone.")
+    ] = None,
     pack: Annotated[
         str,
         typer.Option(
-            "--pack", help="A shipped pack's name, or a .cedar file.", metavar="NAME|FILE", show_default=False
+            "--pack",
+            help="A shipped pack's name, a .cedar file or a signed .jws.",
+            metavar="NAME|FILE",
+            show_default=False,
         ),
     ] = "",
+    settings: SettingsOption = None,
+    layout: LayoutOption = DEFAULT_LAYOUT,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a file of worked cases and report each that fails.
+    """Run worked cases against a pack, and tell which gestures reach what it permits.
 
-    The file has the format of scenarios.json; a flip is a case with one fact changed. With --pack FILE every case is
-    run against that file. With --pack NAME cases that name another pack are left out. Without --pack each case is run
-    against the pack that it names. Obligations fail a case if one that it lists is not carried. Exit codes: 0 all pass,
-    1 something fails, 2 the file or pack is malformed.
+    The cases have the format of scenarios.json; each case and flip (a case with one fact changed) that fails is
+    reported. Obligations fail a case if one that it lists is not carried. With --pack FILE every case is run against
+    that file, with --pack NAME those that name another pack are left out, and without --pack each is run against the
+    pack that it names.
 
-    Example: bwc-agent policy test our-cases.json --pack our-pack.cedar
+    For each permit it says which gestures of the layout reach it, with what has to be measured or signed besides, or
+    that nothing does. A case that the rules allow is tried with gestures that say nothing but what the case says. The
+    layout is that of the settings, of the signed bundle, or the one named by --layout. Everything is decided as on a
+    camera: what no gesture declares and nothing measures is unknown.
+
+    Exit codes: 0 all pass, 1 a case fails, 2 a file or pack is malformed, 3 no case fails, but for lack of a gesture a
+    camera would refuse what a permit or a case allows, or no stop can be reached at all. What no camera measures is a
+    warning and changes no exit code.
+
+    Example: bwc-agent policy test our-cases.json --pack our-pack.cedar --settings our-settings.toml
     """
     from agent.errors import PolicyError
     from agent.policy.cases import failures, read_cases
+    from agent.policy.field_test import FieldTest
 
-    listed = read_cases(_bytes(cases))
-    chosen = [case for case in listed if not pack or _is_file(pack) or case.pack in ("", pack)]
-    if not chosen:
+    listed = read_cases(_bytes(cases)) if cases is not None else []
+    own = not pack or _is_file(pack) or pack.endswith(".jws")
+    chosen = [case for case in listed if own or case.pack in ("", pack)]
+    if cases is not None and not chosen:
         raise PolicyError(f"expected cases for the pack {pack} in {cases}, got none")
-    engine_of = _engines(pack)
-    failed = [failure for case in chosen for failure in failures(case, engine_of)]
+    if cases is None and not pack:
+        raise PolicyError("expected a file of cases, --pack, or both, got neither")
+    subject = _subjects(pack, settings, layout, trust)
+    failed = [failure for case in chosen for failure in failures(case, lambda name: subject(name).engine)]
     flips = sum(len(case.flips) for case in chosen)
+    by_pack: dict[str, FieldTest] = {}
+    for name in [pack] if pack else dict.fromkeys(case.pack for case in chosen):
+        of_pack = [case for case in chosen if pack or case.pack == name]
+        tested = subject(name)
+        by_pack[name] = FieldTest.run(tested.engine.pack, tested.layout, of_pack, tested.engine)
+    wanting = any(each.wanting for each in by_pack.values())
     if as_json:
         report = {"cases": len(chosen), "flips": flips, "left_out": len(listed) - len(chosen)}
-        output.line(json.dumps({**report, "failed": [_failure(failure) for failure in failed]}))
+        camera = [each.record() for each in by_pack.values()]
+        output.line(json.dumps({**report, "failed": [_failure(failure) for failure in failed], "camera": camera}))
     else:
         for failure in failed:
             flip = "" if failure.flip is None else f" flip {json.dumps(dict(failure.flip))}"
@@ -134,8 +188,13 @@ def run_cases(
             )
         left_out = f", {len(listed) - len(chosen)} of other packs left out" if len(chosen) < len(listed) else ""
         output.line(f"{len(chosen)} cases and {flips} flips, {len(failed)} failed{left_out}")
+        for each in by_pack.values():
+            for line in each.lines(ways=bool(pack)):
+                output.line(line)
     if failed:
         raise typer.Exit(EXIT_BAD)
+    if wanting:
+        raise typer.Exit(EXIT_WANTING)
 
 
 @policy_app.command("sign")
@@ -145,34 +204,28 @@ def sign(
     agency: Annotated[str, typer.Option(help="The agency's name, as in its trust document.", show_default=False)],
     version: Annotated[int, typer.Option(help="Above every version signed before.", min=1, show_default=False)],
     target: Annotated[Path, typer.Option("--output", "-o", help="A file that does not exist.", show_default=False)],
-    settings: Annotated[
-        Path | None,
-        typer.Option(help="TOML: [parameters], [gestures], [triggers.NAME], [limits], [device].", show_default=False),
-    ] = None,
-    layout: Annotated[str, typer.Option(help="Gestures, if the settings name none.")] = "two-buttons",
+    settings: SettingsOption = None,
+    layout: LayoutOption = DEFAULT_LAYOUT,
     days: Annotated[int, typer.Option(help="Valid from now on for this many days.", min=1)] = 90,
     passphrase_file: PassphraseFileOption = None,
 ) -> None:
     """Check a pack and sign it as a bundle for the agency's cameras.
 
     What a camera would refuse is not signed: a pack that is invalid under the schema, empty, or with a rule that can
-    never fire. Exit codes: 0 signed, 2 refused.
+    never fire. A permit that no gesture of the layout and nothing else on a camera reaches is signed, with a warning;
+    `bwc-agent policy test` says more. Exit codes: 0 signed, 2 refused.
 
     Example: bwc-agent policy sign us-il --key file:policy.pem --agency city-pd --version 4 -o policy-4.jws
     """
     from agent.clock import NS, SystemClocks
-    from agent.domain.layout import DEFAULT_LAYOUTS, parse_layout
-    from agent.errors import PolicyError
     from agent.keys.files import load_signer, write_new
     from agent.policy.bundle import sign_bundle
+    from agent.policy.prose import reach_warnings
+    from agent.policy.reach import reaches
 
     table, triggers, limits, device = _settings(settings)
-    if table.get("gestures"):
-        gestures = parse_layout("bundle", table["gestures"])
-    elif layout in DEFAULT_LAYOUTS:
-        gestures = DEFAULT_LAYOUTS[layout]
-    else:
-        raise PolicyError(f"expected one of the layouts {', '.join(DEFAULT_LAYOUTS)}, got {layout!r}")
+    name, text = _named_text(pack)
+    gestures = _gestures(name, layout, table)
     scheme, _, path = (key if ":" in key else f"file:{key}").partition(":")
     secret = passphrase_of(Path(path), passphrase_file) if scheme == "file" else None
     now_ns = SystemClocks().wall().utc_ns
@@ -182,14 +235,17 @@ def sign(
         version=version,
         not_before_ns=now_ns,
         expires_ns=now_ns + days * 86_400 * NS,
-        pack=_named_text(pack),
+        pack=(name, text),
         gestures=gestures,
         parameters=table.get("parameters"),
         triggers=triggers,
         limits=limits,
         device=device,
     )
+    found = reaches(_loaded(name, text, table, triggers), gestures)
     write_new(target, token.encode("ascii"), 0o644)
+    for warning in reach_warnings(found):
+        output.warn(f"WARNING: {warning}")
     output.line(f"signed {pack} as version {version} of {agency}, valid for {days} days: {target}")
 
 
@@ -215,12 +271,12 @@ def publish(
     import msgspec
 
     from agent.clock import SystemClocks
-    from agent.dock.config import load, resolved
+    from agent.dock.config import load, with_absolute_paths
     from agent.dock.messages import Name
     from agent.errors import ConfigError
     from agent.keys.files import read_token
     from agent.station.config import PublisherConfig, pinned_trust
-    from agent.station.publisher import Published, check_bundle, hand_over
+    from agent.station.publisher import Published, check_bundle, publish
 
     try:
         msgspec.convert(device or "any", Name)
@@ -230,7 +286,7 @@ def publish(
     clocks = SystemClocks()
     trust = pinned_trust(config, settings.publisher)
     checked = check_bundle(read_token(bundle), trust, clocks.wall().utc_ns)
-    handed = hand_over(checked, resolved(config, settings.broker), device=device or None, clocks=clocks)
+    handed = publish(checked, with_absolute_paths(config, settings.broker), device=device or None, clocks=clocks)
     unread = handed is Published.UNREAD and bool(device)
     what = f"version {checked.version} ({checked.pack.name})"
     if as_json:
@@ -255,9 +311,7 @@ def show(
     what: Annotated[
         str, typer.Argument(help="A shipped pack's name, a .cedar file or a signed .jws; none lists the packs.")
     ] = "",
-    trust: Annotated[
-        Path | None, typer.Option(help="The agency's trust document, to check a bundle by.", show_default=False)
-    ] = None,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a pack, a signed bundle, or the list of packs.
@@ -278,7 +332,8 @@ def show(
         return
     head: dict[str, Any] = {}
     if what.endswith(".jws"):
-        shown, head = _bundle(Path(what), trust)
+        bundle, head = _bundle(Path(what), trust)
+        shown = bundle.pack
     else:
         shown = _pack(what)
     if as_json:
@@ -288,6 +343,40 @@ def show(
         output.line(f"{name}: {value if isinstance(value, str | int) else json.dumps(value)}")
     for line in outline(shown):
         output.line(line)
+
+
+@policy_app.command("card")
+def card(
+    bundle: Annotated[Path, typer.Argument(help="A signed bundle (.jws).", show_default=False)],
+    trust: TrustOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A file that does not exist, for HTML.", show_default=False)
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="Print it as text.")] = False,
+) -> None:
+    """Make the wearer's cue card of a signed bundle: one sheet of A4 to print from a browser, or text.
+
+    It says what each press does, what is granted and how to ask for it, what is refused, and what the camera's signals
+    mean. The bundle is checked against the trust document as `policy show` does it.
+
+    Exit codes: 0 made, 2 malformed, not signed, or the file exists.
+
+    Example: bwc-agent policy card policy-4.jws --trust trust.jws --out card.html
+    """
+    from agent.errors import PolicyError
+    from agent.keys.files import write_new
+    from agent.provisioning.cue_card import card_html, card_text, cue_card
+
+    if out is None and not text:
+        raise PolicyError("expected --out FILE, --text, or both, got neither")
+    made = cue_card(_bundle(bundle, trust)[0])
+    if out is not None:
+        write_new(out, card_html(made).encode(), 0o644)
+    if text:
+        for line in card_text(made):
+            output.line(line)
+    elif out is not None:
+        output.line(f"card for {made.title}: {out}")
 
 
 def _is_file(pack: str) -> bool:
@@ -337,19 +426,52 @@ def _engine(pack: "Pack") -> "Engine":
     return Engine(pack)
 
 
-def _engines(pack: str) -> "Callable[[str], Engine]":
-    """The engine for a case's pack: the one that is asked for, else the case's own."""
+@dataclass(frozen=True)
+class _Subject:
+    """A pack as it would be signed, and what gestures would mean."""
+
+    engine: "Engine"
+    layout: "Layout"
+
+
+def _subjects(pack: str, settings: Path | None, layout: str, trust: Path | None) -> "Callable[[str], _Subject]":
+    """The pack and layout for a case's pack: the one that is asked for, else the case's own."""
     from functools import cache
 
     from agent.errors import PolicyError
 
+    if pack.endswith(".jws") and settings is not None:
+        raise PolicyError("expected a bundle, which is signed with its settings, or --settings, got both")
+    table, triggers, _, _ = _settings(settings)
+
     @cache
-    def engine_of(name: str) -> "Engine":
+    def subject(name: str) -> _Subject:
         if not name:
             raise PolicyError("expected a pack in every case, or --pack; got a case without")
-        return _engine(_pack(name))
+        if name.endswith(".jws"):
+            bundle, _ = _bundle(Path(name), trust)
+            return _Subject(_engine(bundle.pack), bundle.gestures)
+        short, text = _named_text(name)
+        gestures = _gestures(short, layout, table)
+        return _Subject(_engine(_loaded(short, text, table, triggers)), gestures)
 
-    return lambda name: engine_of(pack or name)
+    return lambda name: subject(pack or name)
+
+
+def _gestures(pack: str, layout: str, table: dict[str, Any]) -> "Layout":
+    """What gestures mean: by the settings if they say it, else by the named layout."""
+    from agent.domain.layout import parse_layout
+    from agent.policy.layouts import layout_for
+
+    return parse_layout("bundle", table["gestures"]) if table.get("gestures") else layout_for(pack, layout)
+
+
+def _loaded(name: str, text: str, table: dict[str, Any], triggers: "dict[str, Trigger]") -> "Pack":
+    """A pack with the parameters and trigger names of the settings."""
+    from agent.policy.packs import load_pack
+    from agent.policy.schema import standard
+
+    return load_pack(name, text, table.get("parameters"), standard().with_triggers(triggers))
 
 
 def _standard_input() -> "tuple[object, Decision | None]":
@@ -404,7 +526,7 @@ def _settings(path: Path | None) -> "tuple[dict[str, Any], dict[str, Trigger], L
         raise PolicyError(f"expected settings in {path}: {error}") from error
 
 
-def _bundle(path: Path, trust: Path | None) -> "tuple[Pack, dict[str, Any]]":
+def _bundle(path: Path, trust: Path | None) -> "tuple[Bundle, dict[str, Any]]":
     import msgspec
 
     from agent.clock import utc_text
@@ -418,7 +540,7 @@ def _bundle(path: Path, trust: Path | None) -> "tuple[Pack, dict[str, Any]]":
     document = read_unpinned(read_token(trust))
     keys = [entry.key for entry in document.keys if entry.role == "policy" and entry.validity.revoked_ns is None]
     bundle = read_bundle(read_token(path), keys, document.agency)
-    return bundle.pack, {
+    return bundle, {
         "agency": bundle.agency,
         "root": document.root_kid,
         "version": bundle.version,

@@ -14,8 +14,8 @@ from agent.cli.prompts import PassphraseFileOption, passphrase_of, require
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from agent.simulator.recorder import Office
-    from agent.simulator.report import Measured
+    from agent.simulator.recorder import AgencyKeys
+    from agent.simulator.report import Results
     from agent.simulator.shift_change import Progress
     from agent.trust.tls import CertificateAuthority
 
@@ -142,10 +142,10 @@ def _place(url: str) -> tuple[str, int]:
     return host, port
 
 
-def _office(root: Path | None, trust: Path | None, passphrase_file: Path | None) -> "Office | None":
+def _office(root: Path | None, trust: Path | None, passphrase_file: Path | None) -> "AgencyKeys | None":
     from agent.errors import ConfigError
     from agent.keys import files
-    from agent.simulator.recorder import Office
+    from agent.simulator.recorder import AgencyKeys
     from agent.trust.document import read_unpinned
 
     if root is None and trust is None:
@@ -156,7 +156,7 @@ def _office(root: Path | None, trust: Path | None, passphrase_file: Path | None)
     signer, document = files.load_signer(f"file:{root.absolute()}", secret), read_unpinned(files.read_token(trust))
     if signer.kid != document.root_kid:
         raise ConfigError(f"expected the root of {trust}, {document.root_kid}, got {signer.kid} at {root}")
-    return Office(signer, document)
+    return AgencyKeys(signer, document)
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def _watching(devices: int) -> "Iterator[Callable[[Progress], None]]":
         yield watch
 
 
-def _measured(measured: "Measured") -> "Table":
+def _measured(measured: "Results") -> "Table":
     from rich.table import Table
 
     from agent.simulator.report import COUNTED, NAMES, percentiles

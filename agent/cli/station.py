@@ -23,7 +23,7 @@ def station_command(
     Example: bwc-agent station --config pilot/agency/station/station.toml
     """
     from agent.clock import SystemClocks
-    from agent.dock.config import load, resolve, resolved
+    from agent.dock.config import load, resolve, with_absolute_paths
     from agent.keys import files
     from agent.process.termination import until_told
     from agent.station.config import StationConfig, pinned_trust
@@ -42,7 +42,7 @@ def station_command(
             trust=trust,
             signer=signer,
             store=store,
-            broker=resolved(config, settings.broker),
+            broker=with_absolute_paths(config, settings.broker),
             clocks=SystemClocks(),
             quota=settings.quota,
             say=output.log,

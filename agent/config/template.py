@@ -72,11 +72,13 @@ charger = ""                     # supply:/sys/class/power_supply/NAME
 
 [controls]
 pin_factory = "mock"             # lgpio on a device
-layout = "two-buttons"
+layout = {layout}           # until a signed policy says what gestures mean
 {controls}"""
 
 
-def write_config(folder: Path, *, camera: str, controls: str, pre_event_s: float = 30.0) -> Path:
+def write_config(
+    folder: Path, *, camera: str, controls: str, pre_event_s: float = 30.0, layout: str = "two-buttons"
+) -> Path:
     """Write `config.toml` into a provisioned device's folder; returns its path.
 
     Args:
@@ -84,13 +86,18 @@ def write_config(folder: Path, *, camera: str, controls: str, pre_event_s: float
         camera: The source.
         controls: TOML of the lines and outputs.
         pre_event_s: Length of the pre-event buffer in seconds.
+        layout: The built-in layout that fits the buttons.
 
     Raises:
         OSError: The file system's own; the file exists already.
     """
     trust = read_unpinned(read_token(folder / "trust.jws"))
     text = _TEMPLATE.format(
-        root=json.dumps(trust.root_kid), camera=json.dumps(camera), pre_event=pre_event_s, controls=controls
+        root=json.dumps(trust.root_kid),
+        camera=json.dumps(camera),
+        pre_event=pre_event_s,
+        layout=json.dumps(layout),
+        controls=controls,
     )
     path = folder / "config.toml"
     write_new(path, text.encode(), 0o600)

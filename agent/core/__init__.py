@@ -1,4 +1,4 @@
-"""The pure core: what the recorder decides, what hands and lines ask of it, what the wearer is told.
+"""The pure core: recording state machine, input recognition, signals to the wearer.
 
 Nothing here does I/O, starts a thread, reads a clock or draws a random number: events and the time come in, commands,
 gestures and levels go out. Cameras, GPIO, files and sockets live in the shell (`agent.recorder`, `agent.gpio`).

@@ -1,5 +1,6 @@
-"""What the recorder asks of a policy, whichever it is: signed bundles or the unsafe development policy."""
+"""The policy as the recorder sees it: signed bundles, or the unsafe development policy."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from agent.core.recording import commands, events
@@ -10,7 +11,7 @@ from agent.policy.terms import Terms
 
 
 class Policy(Protocol):
-    """Where a request is decided."""
+    """Decides requests."""
 
     @property
     def name(self) -> str:
@@ -22,11 +23,11 @@ class Policy(Protocol):
 
     @property
     def version(self) -> int:
-        """Of its bundle; 0 where there is none."""
+        """Of its bundle; 0 if there is none."""
 
     @property
-    def setup(self) -> PolicySettings:
-        """What it says once and for all."""
+    def settings(self) -> PolicySettings:
+        """Limits and times that it sets."""
 
     @property
     def unsafe(self) -> bool:
@@ -34,15 +35,15 @@ class Policy(Protocol):
 
     @property
     def layout(self) -> Layout | None:
-        """What gestures mean by it; None if it says nothing about them."""
+        """Its gestures; None if it does not define any."""
 
     @property
     def terms(self) -> Terms:
-        """What it demands of the device itself."""
+        """What it demands of the device's configuration."""
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        """Names of triggers that its rules know."""
+        """Names of the triggers that its rules know."""
 
     def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
         """Put the newest good bundle in force, none older than one that was seen: see `agent.policy.store`."""
@@ -53,5 +54,6 @@ class Policy(Protocol):
     def check(self) -> PolicyEvent | None:
         """The event that the bundle has expired, once."""
 
-    def decide(self, command: commands.Decide) -> events.Decided:
-        """The decision. Never raises."""
+    @property
+    def decide(self) -> Callable[[commands.Decide], events.Decided]:
+        """Decides a request; never raises."""

@@ -1,13 +1,13 @@
-"""The development policy: it permits everything, says so wherever a policy is named, and must never leave the bench.
+"""The unsafe development policy: it permits everything, says so wherever a policy is named, and is for a bench only.
 
-It rests on one line of a configuration that nobody signed. So, in order:
+An unsigned configuration asks for it. So, in order:
 1. Nothing but a bench with simulated pins gets it (`agent.recorder.service` asks for it nowhere else).
 2. It is not in force before storage was read; until then the built-in pack decides.
 3. Once a signed bundle was in force on the device, by its journal or its device state, it never is: the newest good
    bundle decides, or the built-in pack.
 4. A signed bundle that is offered and admitted ends it.
-5. What it is stands in the journal by a word of its own (`policy_unsafe`), and from there in `ledger`, `verify` and
-   events; status, fleet view and the station's alarms say it too.
+5. The journal names it by an event of its own (`policy_unsafe`), and so do `ledger`, `verify` and the dock's events;
+   status, fleet view and the station's alarms show it too.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 NAME = "UNSAFE-permit-everything"
 DIGEST = sha256_hex(NAME.encode())
-"""Names it where a policy is named by its digest: no signed bundle and no pack has this one."""
+"""Its digest; no signed bundle and no pack has this one."""
 WARNING = (
     f"policy {NAME} is asked for: the wearer can stop a recording whenever they want. "
     "For the bench only; never put this device into the field."
 )
 UNSAFE_REFUSED = "unsafe_policy_refused"
-"""The tamper event that a configuration asked for it where it can't be had."""
+"""The tamper event that a configuration asked for it where it is refused."""
 REFUSED_BY_PINS = (
     "unsafe_permit_everything is refused: this device has real pins (pin_factory), so that the signed or built-in "
     "policy decides"
@@ -52,37 +52,37 @@ class UnsafePermitEverything:
     digest = DIGEST
     unsafe = True
 
-    def __init__(self, setup: PolicySettings | None = None) -> None:
-        self.setup = setup or PolicySettings(Limits(post_roll_s=0))
+    def __init__(self, settings: PolicySettings | None = None) -> None:
+        self.settings = settings or PolicySettings(Limits(post_roll_s=0))
 
     @property
     def layout(self) -> None:
-        """It says nothing about gestures."""
+        """None: it defines no gestures."""
 
     @property
     def terms(self) -> Terms:
-        """It demands nothing."""
+        """It demands nothing of the configuration."""
         return Terms(simulated_pins=True)
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        """It knows the standard ones, and minds no other."""
+        """The standard ones."""
         return standard().values("Trigger")
 
     @property
     def version(self) -> int:
-        """There is no bundle."""
+        """0: there is no bundle."""
         return 0
 
     def load(self, seen_version: int, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
-        """Nothing to load; but the journal is to say what decides."""
+        """Nothing to load; the journal names the policy."""
         assert seen_version >= 0
         assert seen_digest is not None
         assert passed_ns >= 0
         return [PolicyEvent(PolicyEventKind.UNSAFE, 0, DIGEST, NAME)]
 
     def offer(self, token: str) -> PolicyEvent:
-        """Refuse a bundle: this policy is not to be taken for a real one."""
+        """Refuse a bundle: this policy must not be taken for a real one."""
         return PolicyEvent(PolicyEventKind.REFUSED, 0, offered_digest(token), f"{NAME} takes no bundles")
 
     def check(self) -> None:
@@ -101,13 +101,12 @@ class UnsafePermitEverything:
 
 
 class UnsafeUntilSigned:
-    """The unsafe policy on a bench, for as long as no signed bundle was ever in force.
+    """The unsafe policy on a bench, as long as no signed bundle was ever in force.
 
     Args:
-        signed: The device's signed policy, which decides until storage was read, and for good once it has been in
-            force.
+        signed: The device's signed policy: decides until storage was read, and for good once it was ever in force.
         signed_ever: True if the device remembers, outside of its card, that a signed bundle was in force.
-        refused: Told why the unsafe policy is not in force.
+        refused: Called with the reason why the unsafe policy is not in force.
     """
 
     def __init__(self, signed: "Policy", signed_ever: Callable[[], bool], refused: Callable[[str], None]) -> None:
@@ -133,9 +132,9 @@ class UnsafeUntilSigned:
         return self._in_force.version
 
     @property
-    def setup(self) -> PolicySettings:
+    def settings(self) -> PolicySettings:
         """Of what is in force."""
-        return self._in_force.setup
+        return self._in_force.settings
 
     @property
     def layout(self) -> Layout | None:
@@ -168,16 +167,17 @@ class UnsafeUntilSigned:
         return self._unsafe.load(seen_version)
 
     def offer(self, token: str) -> PolicyEvent:
-        """Take a signed bundle, which ends the unsafe policy; or say why not."""
+        """Take a signed bundle, which replaces the unsafe policy; or say why not."""
         event = self._signed.offer(token)
         if event.kind is PolicyEventKind.IN_FORCE:
             self._in_force = self._signed
         return event
 
     def check(self) -> PolicyEvent | None:
-        """As what is in force."""
+        """Of what is in force."""
         return self._in_force.check()
 
-    def decide(self, command: Decide) -> Decided:
-        """As what is in force."""
-        return self._in_force.decide(command)
+    @property
+    def decide(self) -> Callable[[Decide], Decided]:
+        """Of what is in force."""
+        return self._in_force.decide

@@ -173,7 +173,7 @@ class StateUpdater:
                 return
 
     def _attested(self, entry: entries.Checkpoint) -> None:
-        payload = checkpoint_payload(jws.peek(entry.jws, CHECKPOINT_TYPE))
+        payload = checkpoint_payload(jws.unverified_payload(entry.jws, CHECKPOINT_TYPE))
         if payload.recording:
             self._on_card(payload.recording, payload.segment, payload.bytes)
 

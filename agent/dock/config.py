@@ -16,7 +16,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """A table of the file: unknown keys are refused."""
 
 
-Place = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")]
+BrokerAddress = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$")]
 """Name or address, an IPv6 one in brackets; a port may follow."""
 _PORTS = range(1, 1 << 16)
 
@@ -37,7 +37,7 @@ class BrokerSection(_Section, frozen=True, kw_only=True):
 
     host: str
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8883
-    others: Annotated[list[Place], msgspec.Meta(max_length=15)] = []
+    others: Annotated[list[BrokerAddress], msgspec.Meta(max_length=15)] = []
     ca: str
     certificate: str
     key: str
@@ -46,12 +46,12 @@ class BrokerSection(_Section, frozen=True, kw_only=True):
     ceiling_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 60.0
 
     def __post_init__(self) -> None:
-        for host, port in self.places:
+        for host, port in self.addresses:
             if port not in _PORTS:
                 raise ValueError(f"expected a port from 1 to 65535 at {host}, got {port}")
 
     @property
-    def places(self) -> list[tuple[str, int]]:
+    def addresses(self) -> list[tuple[str, int]]:
         """Host and port of all of them."""
         found = [(self.host, self.port)]
         for text in self.others:
@@ -130,7 +130,7 @@ def resolve(config_file: Path, path: str) -> Path:
     return (config_file.parent / Path(path).expanduser()).resolve()
 
 
-def resolved(config_file: Path, broker: BrokerSection) -> BrokerSection:
+def with_absolute_paths(config_file: Path, broker: BrokerSection) -> BrokerSection:
     """A broker whose files are named absolutely."""
     names = {name: str(resolve(config_file, getattr(broker, name))) for name in ("ca", "certificate", "key")}
     return msgspec.structs.replace(broker, **names)

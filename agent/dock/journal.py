@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
-from agent.dock.messages import MAX_FIELDS, SPECVERSION, EntryName, Event, EventData, Line, Text, Utc, decode, encode
+from agent.dock.messages import MAX_FIELDS, SPECVERSION, EntryName, Event, EventData, Text, Uint53, Utc, decode, encode
 from agent.encoding.strict_json import sha256_hex, strict_json
 from agent.errors import EvidenceError, KeyFileError, StorageError
 from agent.evidence import layout
@@ -87,11 +87,11 @@ _KIND = re.compile(r"[a-z_]{1,56}", re.ASCII)
 class _Fields(msgspec.Struct, frozen=True):
     """What a line must have; the rest of it is the journal's own business."""
 
-    n: Line
+    n: Uint53
     utc: Utc
     clock: Text
-    within_ms: Line | None
-    mono_us: Line
+    within_ms: Uint53 | None
+    mono_us: Uint53
     entry: Annotated[dict[EntryName, Any], msgspec.Meta(max_length=MAX_FIELDS)]
 
 
@@ -133,7 +133,7 @@ class JournalEvent(NamedTuple):
         """A station should know of it."""
         return self.kind in _ALWAYS
 
-    def told_as(self, agency: str, device: str) -> bytes:
+    def event_payload(self, agency: str, device: str) -> bytes:
         """The line as the event that a station is told, which is one that every station takes.
 
         One that would be too large or too deep is told by its kind alone: else the device would wait for its
@@ -187,7 +187,7 @@ def parse(raw: bytes) -> JournalEvent | None:
     return JournalEvent(line.n, sha256_hex(raw), fields)
 
 
-class Reader:
+class JournalReader:
     """Reads the journal on from a place.
 
     Args:
@@ -258,7 +258,7 @@ class Reader:
 
     def _boot_key(self, boot: int) -> PublicKey | None:
         try:
-            return public_key(jws.peek(self.boot_certificate(boot) or "", BOOT_TYP).get("jwk"))
+            return public_key(jws.unverified_payload(self.boot_certificate(boot) or "", BOOT_TYP).get("jwk"))
         except (EvidenceError, KeyFileError):
             return None
 
@@ -291,7 +291,7 @@ class Reader:
 
     def _is_certified(self, boot: int) -> bool:
         try:
-            key = public_key(jws.peek(self._device, DEVICE_TYP).get("jwk"))
+            key = public_key(jws.unverified_payload(self._device, DEVICE_TYP).get("jwk"))
             return bool(jws.verify(self.boot_certificate(boot) or "", BOOT_TYP, key).get("boot") == boot)
         except EvidenceError:
             return False

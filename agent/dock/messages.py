@@ -47,7 +47,7 @@ MAX_FIELDS = 64
 _END = r"$(?!\n)"
 """`$` alone would let a line feed follow in Python; other readers of the schemas take this for their own `$`."""
 Name = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}", max_length=64)]
-Line = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
+Uint53 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=rf"^[0-9a-f]{{64}}{_END}", max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=200)]
 _TOKEN = rf"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+{_END}"
@@ -86,7 +86,7 @@ class Clock(Message, frozen=True, kw_only=True):
     """The recorder's wall clock: its source, and the bound on its error in ms, null if nobody can state one."""
 
     source: Text
-    within_ms: Line | None
+    within_ms: Uint53 | None
 
 
 class Policy(Message, frozen=True, kw_only=True):
@@ -97,7 +97,7 @@ class Policy(Message, frozen=True, kw_only=True):
     """
 
     name: Text
-    version: Line
+    version: Uint53
     digest: Sha256
     unsafe: bool = False
 
@@ -112,18 +112,18 @@ class SelfTest(Message, frozen=True, kw_only=True):
 class Storage(Message, frozen=True, kw_only=True):
     """Storage, as the recorder sees it; null where it is not known."""
 
-    free_bytes: Line | None
-    time_left_s: Line | None
+    free_bytes: Uint53 | None
+    time_left_s: Uint53 | None
     failing: bool
 
 
 class Evidence(Message, frozen=True, kw_only=True):
     """What lies on the card: recordings, segments, their sealed bytes, and how many segments no receipt is held for."""
 
-    recordings: Line
-    segments: Line
-    bytes: Line
-    pending_segments: Line
+    recordings: Uint53
+    segments: Uint53
+    bytes: Uint53
+    pending_segments: Uint53
 
 
 class SinceDock(Message, frozen=True, kw_only=True):
@@ -136,17 +136,17 @@ class SinceDock(Message, frozen=True, kw_only=True):
         pauses, mutes: How often pictures and sound, and sound alone, were suppressed.
     """
 
-    refused: Line
-    tampered: Line
-    declared_only: Line = 0
-    pauses: Line = 0
-    mutes: Line = 0
+    refused: Uint53
+    tampered: Uint53
+    declared_only: Uint53 = 0
+    pauses: Uint53 = 0
+    mutes: Uint53 = 0
 
 
 class Checkpoint(Message, frozen=True, kw_only=True):
     """The newest signed checkpoint on storage: it signs the journal up to `line`. Certificates lead to its key."""
 
-    line: Line
+    line: Uint53
     jws: Token
     device_certificate: Token
     boot_certificate: BootToken
@@ -155,7 +155,7 @@ class Checkpoint(Message, frozen=True, kw_only=True):
 class Confirmed(Message, frozen=True, kw_only=True):
     """The hash of a journal line that a station had asked for; null if this journal has no such line."""
 
-    line: Line
+    line: Uint53
     hash: Sha256 | None
 
 
@@ -190,8 +190,8 @@ class Status(Message, frozen=True, kw_only=True):
     confirms: Annotated[list[Confirmed], msgspec.Meta(max_length=8)]
     battery_pct: Annotated[int, msgspec.Meta(ge=0, le=100)] | None
     temperature_c: Annotated[float, msgspec.Meta(ge=-274, le=1000)] | None
-    uptime_s: Line
-    boots: Line
+    uptime_s: Uint53
+    boots: Uint53
 
 
 class EventData(Message, frozen=True, kw_only=True):
@@ -201,11 +201,11 @@ class EventData(Message, frozen=True, kw_only=True):
     alone, with `left_out` true: the journal itself has it.
     """
 
-    line: Line
+    line: Uint53
     hash: Sha256
     clock: Text
-    within_ms: Line | None
-    mono_us: Line
+    within_ms: Uint53 | None
+    mono_us: Uint53
     entry: Annotated[dict[EntryName, Any], msgspec.Meta(max_length=MAX_FIELDS)]
 
 
@@ -235,7 +235,7 @@ class Ack(Message, frozen=True, kw_only=True):
     v: Literal[1] = 1
     station: Text
     ids: Annotated[list[Sha256], msgspec.Meta(max_length=MAX_ACKS)]
-    seen: Line = 0
+    seen: Uint53 = 0
     began: bool = False
 
 

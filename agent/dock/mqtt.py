@@ -43,10 +43,10 @@ from agent.errors import ConfigError
 
 CONNECT_S = 5.0
 """For TCP and TLS, in which nothing else is done."""
-ANSWER_S = 20.0
+SUBSCRIBE_S = 20.0
 """From then until the broker has subscribed. Long: a broker that is slow at a shift change is slower for each attempt
 that is given up and begun anew."""
-BASE_S = 0.5
+RETRY_S = 0.5
 NOBODY_READS = 0x10
 """The reason in an acknowledgement that says that nobody has subscribed (MQTT 5, 3.4.2.1)."""
 PACKET_MARGIN = 1024
@@ -205,7 +205,7 @@ class Connection:
         self._protocol = self._tried = paho.MQTTv5
         self._spoken = False
         self._refused = False
-        self._places = broker.places
+        self._places = broker.addresses
         self._place: int | None = None
         self._failures = 0
         self._next_ns: int | None = None
@@ -265,7 +265,7 @@ class Connection:
             return
         if not self._work(self._client, timeout_s):
             self._lost(self.problem or "the connection was lost")
-        elif not self._subscribed and self._monotonic() - self._since_ns > ANSWER_S * NS:
+        elif not self._subscribed and self._monotonic() - self._since_ns > SUBSCRIBE_S * NS:
             self._lost("the broker did not answer in time")
             if not self._spoken:
                 self._other_version()
@@ -365,7 +365,7 @@ class Connection:
         self._place = ((self._place or 0) + 1) % len(self._places)
         self._drop()
         self.problem = why
-        longest = min(self._broker.ceiling_s, BASE_S * 2 ** min(self._failures, 16))
+        longest = min(self._broker.ceiling_s, RETRY_S * 2 ** min(self._failures, 16))
         self._next_ns = now + round(self._uniform(longest / 2, longest) * NS)
 
     def _drop(self, *, in_order: bool = True) -> None:

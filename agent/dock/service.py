@@ -19,7 +19,7 @@ import msgspec
 from agent import output
 from agent.clock import NS, Monotonic, SystemClocks
 from agent.dock import journal
-from agent.dock.config import DockConfig, resolve, resolved
+from agent.dock.config import DockConfig, resolve, with_absolute_paths
 from agent.dock.evidence import held, temperature_c
 from agent.dock.messages import (
     MAX_ATTESTATION,
@@ -45,8 +45,8 @@ from agent.storage.disk import DiskStorage, WholeFile
 STALE_NS = 10 * NS
 TURN_S = 0.1
 EVIDENCE_NS = 60 * NS
-SNAPSHOT_MOST = 1 << 16
-MOST_PROBLEMS = 64
+MAX_SNAPSHOT = 1 << 16
+MAX_PROBLEMS = 64
 _RANDOM = random.SystemRandom()
 
 
@@ -61,12 +61,12 @@ def read_snapshot(path: Path) -> dict[str, Any]:
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise EvidenceError(f"expected a regular file at {path}")
-        return strict_json(os.read(handle, SNAPSHOT_MOST))
+        return strict_json(os.read(handle, MAX_SNAPSHOT))
     finally:
         os.close(handle)
 
 
-def put_into(inbox: Path, name: str, data: bytes) -> None:
+def write_to_inbox(inbox: Path, name: str, data: bytes) -> None:
     """Lay a message into the recorder's inbox, whole or not at all.
 
     Raises:
@@ -86,7 +86,7 @@ def put_into(inbox: Path, name: str, data: bytes) -> None:
         os.close(folder)
 
 
-class Service:
+class DockService:
     """The running service.
 
     Args:
@@ -122,10 +122,10 @@ class Service:
         self._say = output.escaping(say)
         cursor = self._load()
         self.session = Session(self._topics, cursor)
-        self._reader = journal.Reader(self._storage, cursor.line, cursor.hash)
+        self._reader = journal.JournalReader(self._storage, cursor.line, cursor.hash)
         topics = self._topics
         self.connection = Connection(
-            resolved(config_file, config.broker),
+            with_absolute_paths(config_file, config.broker),
             (topics.ack, topics.dock, topics.policy, topics.agency_policy),
             self._monotonic,
             uniform,
@@ -163,7 +163,7 @@ class Service:
 
     def _note(self, problem: str) -> None:
         """Say what is wrong; the same again only after a connection was made, for attempts go on and on."""
-        if problem and problem not in self._problems and len(self._problems) < MOST_PROBLEMS:
+        if problem and problem not in self._problems and len(self._problems) < MAX_PROBLEMS:
             self._problems.add(problem)
             self._say(problem)
 
@@ -267,7 +267,7 @@ class Service:
 
     def _give(self, message: bytes) -> None:
         try:
-            put_into(self._inbox, f"{next(self._numbers):012d}.jws", message)
+            write_to_inbox(self._inbox, f"{next(self._numbers):012d}.jws", message)
         except OSError as error:
             self._note(f"a message could not be given to the recorder: {error}")
 

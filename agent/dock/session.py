@@ -2,12 +2,12 @@
 
 The rules, in order:
 1. A connection begins with a status; `docked` is said when the recorder says so, `undocked` when it no longer does.
-2. A status is sent when something in it changed that somebody waits for, `SOON_NS` after the one before at the
+2. A status is sent when something in it changed that somebody waits for, `MIN_STATUS_NS` after the one before at the
    earliest, and every `STATUS_NS` in any case.
 3. Events are sent in the journal's order, at most `WINDOW` of them unacknowledged. On a new connection, when a station
-   has begun to listen anew, and when none was heard for `AGAIN_NS`, what is not acknowledged is sent again: a broker
+   has begun to listen anew, and when none was heard for `RESEND_NS`, what is not acknowledged is sent again: a broker
    keeps nothing for a station that was away, and says that it took it all the same. Each time without an answer the
-   wait doubles, up to `LONGEST_NS`: a station that is behind is not helped by hearing everything once more.
+   wait doubles, up to `MAX_RESEND_NS`: a station that is behind is not helped by hearing everything once more.
 4. An event is done with when a *station* has acknowledged it, never because a broker took it. The cursor is the last
    line before which everything is done with; it is what a restart begins from.
 """
@@ -23,11 +23,11 @@ from agent.dock.journal import JournalEvent
 from agent.dock.messages import Ack, Publication, SinceDock, State, Status, Topics, encode
 
 WINDOW = 64
-SOON_NS = 1 * NS
+MIN_STATUS_NS = 1 * NS
 STATUS_NS = 15 * NS
-AGAIN_NS = 10 * NS
-LONGEST_NS = 80 * NS
-MOST_STATIONS = 8
+RESEND_NS = 10 * NS
+MAX_RESEND_NS = 80 * NS
+MAX_STATIONS = 8
 _SLOW = frozenset({"uptime_s", "temperature_c", "checkpoint", "evidence", "storage", "clock"})
 """Fields that wait for the next status."""
 
@@ -68,7 +68,7 @@ class Session:
         self._pending: deque[_Pending] = deque()
         self._unsent: deque[_Pending] = deque()
         self._heard_ns = 0
-        self._again_ns = AGAIN_NS
+        self._again_ns = RESEND_NS
         self._name = ""
         self._docked: bool | None = None
         self._status_ns: int | None = None
@@ -114,7 +114,7 @@ class Session:
         self._name = name
         self._docked = None
         self._status_ns = None
-        self._again_ns = AGAIN_NS
+        self._again_ns = RESEND_NS
         self._again(now_ns)
 
     def _again(self, now_ns: int) -> None:
@@ -125,7 +125,7 @@ class Session:
         """Lines that were read: what a station should know of is to be sent, the rest is done with."""
         for line in lines:
             if line.told:
-                pending = _Pending(line, line.told_as(self._topics.agency, self._topics.device))
+                pending = _Pending(line, line.event_payload(self._topics.agency, self._topics.device))
                 self._pending.append(pending)
                 self._unsent.append(pending)
             elif not self._pending:
@@ -133,10 +133,10 @@ class Session:
 
     def acknowledged(self, ack: Ack, now_ns: int) -> bool:
         """A station has events on storage; True if the cursor has moved and is to be kept."""
-        self._heard_ns, self._again_ns = now_ns, AGAIN_NS
+        self._heard_ns, self._again_ns = now_ns, RESEND_NS
         if ack.seen:
             self._seen.pop(ack.station, None)
-            while len(self._seen) >= MOST_STATIONS:
+            while len(self._seen) >= MAX_STATIONS:
                 del self._seen[next(iter(self._seen))]  # the one that has asked for nothing for the longest time
             self._seen[ack.station] = ack.seen
         ids = set(ack.ids)
@@ -164,7 +164,7 @@ class Session:
             said.append(self._state("docked" if status.docked else "undocked", self._name))
         if self.unacknowledged and now_ns - self._heard_ns >= self._again_ns:
             self._again(now_ns)
-            self._again_ns = min(2 * self._again_ns, LONGEST_NS)
+            self._again_ns = min(2 * self._again_ns, MAX_RESEND_NS)
         while self._unsent:
             pending = self._unsent.popleft()
             if not pending.acknowledged:
@@ -174,7 +174,7 @@ class Session:
     def _due(self, status: Status, now_ns: int) -> bool:
         if self._status_ns is None or now_ns - self._status_ns >= STATUS_NS:
             return True
-        return now_ns - self._status_ns >= SOON_NS and _quick(status) != self._told
+        return now_ns - self._status_ns >= MIN_STATUS_NS and _quick(status) != self._told
 
     def farewell(self) -> list[Publication]:
         """What is said on leaving. What was counted since the docking before was told, and begins anew."""

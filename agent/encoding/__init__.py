@@ -1,1 +1,1 @@
-"""Encodings that all formats share: strict JSON, base64url, SHA-256. Imports nothing of this package but errors."""
+"""Encodings that all formats share: strict JSON, base64url, SHA-256."""

@@ -1,4 +1,4 @@
-"""What lies on storage: the journal, segments with their opening statements and manifests, and what a boot takes over.
+"""Formats of what lies on the card: layout, segments, opening statements, manifests, annotations.
 
 Formats only. Threads, timers and decisions live in `agent.recorder` and `agent.core`.
 """

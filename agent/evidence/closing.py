@@ -169,7 +169,7 @@ def place_of(storage: Storage, recording: str, segment: int) -> Place:
         return Place(recording, segment, sha256_hex(storage.read(layout.manifest(recording, before), MOST_STATEMENT)))
     try:
         token = storage.read(layout.opening(recording, segment), MOST_STATEMENT).decode("ascii")
-        said = typed_opening(jws.peek(token, OPENING_TYPE))
+        said = typed_opening(jws.unverified_payload(token, OPENING_TYPE))
         return Place(recording, segment, said.previous, said.interrupted)
     except (StorageError, EvidenceError, UnicodeDecodeError):
         return Place(recording, segment, opening_hash(storage, recording, before), interrupted=True)
@@ -187,7 +187,7 @@ def _opening(storage: Storage, recording: str, segment: int) -> tuple[str, str]:
     except StorageError:
         return "", ""
     try:
-        return sha256_hex(raw), typed_opening(jws.peek(raw.decode("ascii"), OPENING_TYPE)).header
+        return sha256_hex(raw), typed_opening(jws.unverified_payload(raw.decode("ascii"), OPENING_TYPE)).header
     except (EvidenceError, UnicodeDecodeError):
         return sha256_hex(raw), ""
 
@@ -254,7 +254,7 @@ def _closed_before(storage: Storage, target: str) -> ClosedSegment:
     manifest = storage.read(target, MOST_STATEMENT)
     storage.publish(target, manifest)
     try:
-        statement = typed_manifest(jws.peek(manifest.decode("ascii"), MANIFEST_TYPE))
+        statement = typed_manifest(jws.unverified_payload(manifest.decode("ascii"), MANIFEST_TYPE))
     except (EvidenceError, UnicodeDecodeError) as error:
         raise StorageError(errno.EEXIST, f"expected no manifest or one of ours at {target}: {error}") from error
     torn = statement.bytes - statement.whole_bytes

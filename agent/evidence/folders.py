@@ -147,9 +147,9 @@ def _opened(storage: Storage, recording: str, segment: int, keys: Mapping[str, P
     try:
         token = storage.read(layout.opening(recording, segment), _MOST_OPENING).decode("ascii")
         if keys is None:
-            return typed_opening(jws.peek(token, OPENING_TYPE))
+            return typed_opening(jws.unverified_payload(token, OPENING_TYPE))
         # Only with the key that it names: else each of very many statements would be tried with each of many keys.
-        key = keys.get(jws.kid_of(token, OPENING_TYPE))
+        key = keys.get(jws.unverified_kid(token, OPENING_TYPE))
         if key is None:
             return None
         statement = typed_opening(jws.verify(token, OPENING_TYPE, key))
@@ -217,7 +217,7 @@ def is_final(
     """
     try:
         token = storage.read(layout.manifest(recording, segment), MOST_STATEMENT).decode("ascii")
-        statement = typed_manifest(jws.peek(token, MANIFEST_TYPE))
+        statement = typed_manifest(jws.unverified_payload(token, MANIFEST_TYPE))
         if not statement.final or (statement.recording, statement.segment) != (recording, segment):
             return False
         if identity is None:

@@ -199,7 +199,7 @@ def _payload(tree: Tree, path: str, typ: str) -> dict[str, Any] | None:
     if tree.size(path) is None:
         return None
     try:
-        return jws.peek(tree.read(path).decode("ascii").removesuffix("\n"), typ)
+        return jws.unverified_payload(tree.read(path).decode("ascii").removesuffix("\n"), typ)
     except UnicodeDecodeError as error:
         raise EvidenceError("expected a signed message, got bytes that are not ASCII") from error
 

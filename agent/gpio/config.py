@@ -207,3 +207,10 @@ name = "haptic"
 pin = 19
 """
 """TOML of two buttons, the dock's contact, a trigger and all outputs, for a bench."""
+
+PRIVACY_BUTTON = """
+[[controls.buttons]]
+name = "privacy"                 # hold for 2 s asks for a privacy pause, short press resumes
+pin = 23
+"""
+"""TOML of the third button, for a bench."""

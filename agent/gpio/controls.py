@@ -1,11 +1,12 @@
-"""The wearer's hands and senses put together: pins in, signals out, bench presses; what the recorder holds of them.
+"""The hardware controls of a device: input pins, outputs that show signals, simulated presses.
 
 Callbacks and other threads only enqueue or plan. All else is done by the thread that calls `turn`.
 """
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from agent.clock import NS, Clocks
 from agent.core.indicator.indicator import Indicator
@@ -13,16 +14,116 @@ from agent.core.indicator.signals import Background, Output, Signal
 from agent.core.inputs.lines import Edge, Line
 from agent.core.recording.events import LineFaulty, LineRecovered
 from agent.domain.layout import Layout
-from agent.gpio.config import ControlsConfig
-from agent.gpio.outputs import Outputs
-from agent.gpio.pins import InputPins, PinFactory, make_pin_factory
+from agent.errors import ConfigError, DeviceError
+from agent.gpio.config import ControlsConfig, OutputConfig
+from agent.gpio.pins import InputPins, PinFactory, make_pin_factory, open_device, said
 from agent.gpio.press import SimulatedPresses
 
 CHECK_NS = NS
 """How often the pins are read again."""
+_LIGHTS = (Output.RED, Output.GREEN)
 
 Put = Callable[[Edge | LineFaulty | LineRecovered | Callable[[], None]], None]
 """Enqueues for the control thread; from any thread, never blocks."""
+
+
+class Outputs:
+    """The outputs of a device, open and off.
+
+    Args:
+        configs: What is wired where.
+        pin_factory: Makes the pins.
+
+    Attributes:
+        faulty: Why outputs could not be opened or set, by output.
+
+    Raises:
+        ConfigError: A pin is not there or is used twice.
+    """
+
+    def __init__(self, configs: Sequence[OutputConfig], pin_factory: PinFactory) -> None:
+        self.faulty: dict[Output, str] = {}
+        self._configs = {config.output: config for config in configs}
+        self._factory = pin_factory
+        self._devices: dict[Output, Any] = {}
+        self._levels: dict[Output, int] = {}
+        lights = [output for output in self._configs if output in _LIGHTS]
+        self._only_light = lights[0] if len(lights) == 1 else None
+        try:
+            for output in self._configs:
+                try:
+                    self._open(output)
+                except DeviceError as error:
+                    self.faulty[output] = said(error)[:200]
+        except ConfigError:
+            self.close()
+            raise
+
+    def apply(self, levels: Mapping[Output, int]) -> None:
+        """Set the outputs whose level has changed. Never raises: a failing output is in `faulty` until it works."""
+        for output in self._devices:
+            level = self._wanted(output, levels)
+            if level != self._levels[output]:
+                self._set(output, level)
+
+    def check(self, levels: Mapping[Output, int]) -> None:
+        """Reopen the faulty outputs; costs more than `apply`."""
+        for output in tuple(self.faulty):
+            try:
+                self._open(output)
+            except Exception as error:  # noqa: BLE001 - as in `_set`
+                self.faulty[output] = said(error)[:200]
+            else:
+                self._set(output, self._wanted(output, levels))
+
+    def close(self) -> None:
+        """Switch everything off and release the pins."""
+        self.apply({})
+        with contextlib.ExitStack() as stack:  # all of them, also if releasing one fails
+            for device in self._devices.values():
+                stack.callback(device.close)
+            self._devices.clear()
+            self._configs = {}
+
+    def _wanted(self, output: Output, levels: Mapping[Output, int]) -> int:
+        if output is self._only_light:
+            return max(levels.get(light, 0) for light in _LIGHTS)
+        return levels.get(output, 0)
+
+    def _open(self, output: Output) -> None:
+        before = self._devices.pop(output, None)
+        if before is not None:
+            with contextlib.suppress(Exception):  # an output that can't be released is gone
+                before.close()
+        self._devices[output] = _open(self._configs[output], self._factory)
+        self._levels[output] = 0
+
+    def _set(self, output: Output, level: int) -> None:
+        device = self._devices[output]
+        try:
+            if self._configs[output].passive:
+                if level:
+                    device.frequency = level
+                device.value = 0.5 if level else 0.0
+            else:
+                device.value = bool(level)
+        except Exception as error:  # noqa: BLE001 - whatever the pin library raises becomes a report
+            self.faulty[output] = said(error)[:200]
+        else:
+            self._levels[output] = level
+            self.faulty.pop(output, None)
+
+
+def _open(config: OutputConfig, factory: PinFactory) -> Any:
+    from gpiozero import DigitalOutputDevice, PWMOutputDevice
+
+    kind = PWMOutputDevice if config.passive else DigitalOutputDevice
+    return open_device(
+        "output",
+        config.name,
+        config.pin,
+        lambda: kind(config.pin, active_high=config.active_high, initial_value=False, pin_factory=factory),
+    )
 
 
 class HardwareControls:
@@ -30,16 +131,16 @@ class HardwareControls:
 
     Args:
         config: What is wired, and what gestures mean.
-        clocks: Both clocks.
-        pin_factory: Whose pins; by default those that the configuration names.
+        clocks: For the times of edges.
+        pin_factory: By default the one that the configuration names.
 
     Attributes:
         lines: The input lines.
-        layout: What gestures mean until a signed bundle says otherwise.
+        layout: In force until a signed bundle brings another.
 
     Raises:
         ConfigError: A pin is not there or is used twice, or there is no such pin factory on this machine. A chip that
-            is not there and a line that something else holds are no errors but reported faults, and tried again.
+            is missing and a line that is busy are no errors: they are reported as faults, and tried again.
     """
 
     def __init__(self, config: ControlsConfig, clocks: Clocks, pin_factory: PinFactory = None) -> None:
@@ -53,7 +154,7 @@ class HardwareControls:
         self._closed = False
         self._put: Put | None = None
         self._next_check_ns = 0
-        self._told_faulty: set[Output] = set()
+        self._reported_faulty: set[Output] = set()
         self._indicator = Indicator()
         self._bench = SimulatedPresses(config.inputs, pin_factory, clocks)
         self._controls = InputPins(config.inputs, pin_factory, clocks)
@@ -64,24 +165,24 @@ class HardwareControls:
             raise
 
     def open(self, put: Put) -> None:
-        """Begins to hand on edges: first the level of every line, as it is found."""
+        """Start to enqueue edges, the level of every line first."""
         with self._lock:
             self._put = put
             self._controls.start(put)
             self._next_check_ns = self._clocks.monotonic_ns() + CHECK_NS
 
     def close(self) -> None:
-        """Switches the outputs off and gives the pins back."""
+        """Switch the outputs off and release the pins."""
         with self._lock:
             if not self._closed:
                 self._closed = True
                 self._put = None
-                with contextlib.ExitStack() as stack:  # the outputs too, also if an input can't be given back
+                with contextlib.ExitStack() as stack:  # the outputs also if releasing an input fails
                     stack.callback(self._outputs.close)
                     stack.callback(self._controls.close)
 
     def press(self, name: str, hold_s: float, times: int) -> int:
-        """Presses a simulated button; from any thread. Returns at once, before the presses are done.
+        """Press a simulated button; from any thread. Returns before the presses are done.
 
         Raises:
             ControlError: See `SimulatedPresses.press`.
@@ -93,19 +194,19 @@ class HardwareControls:
         return planned
 
     def show(self, signal: Signal, now_ns: int) -> None:
-        """Tells the wearer something."""
+        """Show a signal."""
         self._indicator.show(signal, now_ns)
 
     def background(self, state: Background, now_ns: int) -> None:
-        """What the lights say while no signal is shown."""
+        """Set what the lights show while there is no signal."""
         self._indicator.background(state, now_ns)
 
     def stealth(self, now_ns: int, *, on: bool) -> None:
-        """Lights and tone off, or on again."""
+        """Switch lights and tone off, or on again."""
         self._indicator.set_stealth(now_ns, on=on)
 
     def turn(self, now_ns: int) -> float:
-        """Does what is due; seconds until it wants to be called again at the latest."""
+        """Do what is due. Returns the seconds until the next call at the latest."""
         with self._lock:
             if self._closed:
                 return CHECK_NS / NS
@@ -121,27 +222,27 @@ class HardwareControls:
 
     @property
     def problems(self) -> dict[str, str]:
-        """What is wrong with the lines that can't be used now, by name; outputs as `output red`."""
+        """Why lines can't be used now, by name; outputs as `output red`."""
         return {
             **self._controls.problems,
             **{f"output {output}": problem for output, problem in self._outputs.faulty.items()},
         }
 
     def levels(self) -> dict[str, bool | None]:
-        """The level of each input line now; None for one that can't be read."""
+        """The level of each input line; None for one that can't be read."""
         return self._controls.levels()
 
     def light(self, output: Output, *, on: bool) -> None:
-        """Switches one output alone on or off, for a test by eye; a tone sounds at 880 Hz."""
+        """Switch one output on, all others off, for a test by eye; a tone sounds at 880 Hz."""
         with self._lock:
             self._outputs.apply({output: 880 if output is Output.TONE else 1} if on else {})
 
     def _report_outputs(self, now_ns: int) -> None:
         faulty = set(self._outputs.faulty)
-        if self._put is None or faulty == self._told_faulty:
+        if self._put is None or faulty == self._reported_faulty:
             return
-        for output in sorted(faulty - self._told_faulty):
+        for output in sorted(faulty - self._reported_faulty):
             self._put(LineFaulty(now_ns, f"output {output}", f"lost: {self._outputs.faulty[output]}"))
-        for output in sorted(self._told_faulty - faulty):
+        for output in sorted(self._reported_faulty - faulty):
             self._put(LineRecovered(now_ns, f"output {output}"))
-        self._told_faulty = faulty
+        self._reported_faulty = faulty

@@ -188,7 +188,7 @@ class _AccountBuilder:
 
     def _attested(self, entry: entries.Checkpoint) -> None:
         try:
-            payload = checkpoint_payload(jws.peek(entry.jws, CHECKPOINT_TYPE))
+            payload = checkpoint_payload(jws.unverified_payload(entry.jws, CHECKPOINT_TYPE))
         except EvidenceError:
             return  # covered by a later one, so this device wrote it: in a form that this version does not know
         if payload.recording:

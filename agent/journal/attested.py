@@ -179,7 +179,7 @@ def _certificate(first: Line, boot: int, identity: PublicKey | None) -> dict[str
     if not isinstance(entry, entries.Boot) or entry.boot != boot:
         raise EvidenceError(f"expected the boot line of boot {boot}")
     token = entry.certificate
-    payload = jws.peek(token, BOOT_TYP) if identity is None else jws.verify(token, BOOT_TYP, identity)
+    payload = jws.unverified_payload(token, BOOT_TYP) if identity is None else jws.verify(token, BOOT_TYP, identity)
     if payload.get("boot") != boot or payload.get("prev") != (first.prev if first.n > 1 else None):
         raise EvidenceError(f"expected a certificate for boot {boot} after the line that precedes it")
     return payload

@@ -221,7 +221,7 @@ def _boot_id(storage: Storage, boot: int) -> str:
         with storage.open(journal) as stream:
             first = parse_line(stream.readline(MAX_LINE + 1).rstrip(b"\n"))
         if isinstance(first.entry, entries.Boot):
-            return str(jws.peek(first.entry.certificate, BOOT_TYP).get("boot_id", ""))
+            return str(jws.unverified_payload(first.entry.certificate, BOOT_TYP).get("boot_id", ""))
     except (EvidenceError, StorageError):
         return ""
     return ""

@@ -1,4 +1,4 @@
-"""Keys and who may use them: signers, signed messages, key files, the agency's trust document, provisioning.
+"""Keys: signers, signed JSON (JWS), public keys (JWK), key files.
 
 No recorder logic and no evidence formats live here.
 """

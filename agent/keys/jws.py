@@ -89,7 +89,7 @@ def _split(token: str) -> tuple[str, bytes]:
     return signing_input, unb64(signature)
 
 
-def peek(token: str, typ: str) -> Payload:
+def unverified_payload(token: str, typ: str) -> Payload:
     """The payload of a token whose signature is NOT checked; only to find the key that must then verify it.
 
     Raises:
@@ -98,16 +98,16 @@ def peek(token: str, typ: str) -> Payload:
     return _parse(token, typ)[1]
 
 
-def kid_of(token: str, typ: str) -> str:
+def unverified_kid(token: str, typ: str) -> str:
     """The key id that a token claims; unchecked, only to find the key.
 
     Raises:
-        EvidenceError: As `peek`.
+        EvidenceError: As `unverified_payload`.
     """
     return str(_parse(token, typ)[0]["kid"])
 
 
-def typ_of(token: str) -> str:
+def unverified_typ(token: str) -> str:
     """The purpose that a token claims; unchecked, only to know what it must then be verified as.
 
     Raises:

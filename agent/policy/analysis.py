@@ -29,7 +29,7 @@ MAX_STEPS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Goal:
+class Goal:
     """A condition and what it must come to."""
 
     condition: syntax.Expr
@@ -47,29 +47,57 @@ def witness(pack: Pack, rule: Rule) -> Request | None:
         for principal in pack.vocabulary.values("Principal"):
             if not rule.about(principal, action):
                 continue
-            goals = [_Goal(rule.condition, wanted=True)]
-            goals += [_Goal(other.condition, wanted=False) for other in rivals if other.about(principal, action)]
-            found = _Search(pack, rule.id, principal, goals).run()
+            goals = [Goal(rule.condition, wanted=True)]
+            goals += [Goal(other.condition, wanted=False) for other in rivals if other.about(principal, action)]
+            found = Search(pack, rule.id, principal, goals).run()
             if found is not None:
                 facts = {name: Fact(value, ATTRIBUTES[name].provenances[0]) for name, value in found.items()}
                 return Request(principal, action, facts, field=False)
     return None
 
 
-class _Search:
-    """Depth-first search for values under which all goals are met."""
+class Search:
+    """Depth-first search for values under which all goals are met.
 
-    def __init__(self, pack: Pack, rule_id: str, principal: str, goals: Sequence[_Goal]) -> None:
+    Args:
+        pack: Whose parameters and vocabulary hold.
+        rule_id: Whose goals they are, for an error's text.
+        principal: Who asks.
+        goals: Conditions, guarded or not (`guards`).
+        choices: The values to try, in order, by attribute; all that the conditions can tell apart for one that is left
+            out.
+    """
+
+    def __init__(
+        self,
+        pack: Pack,
+        rule_id: str,
+        principal: str,
+        goals: Sequence[Goal],
+        *,
+        choices: Mapping[str, Sequence[Value]] | None = None,
+    ) -> None:
         self._vocabulary = pack.vocabulary
         self._rule_id = rule_id
         self._principal = principal
         self._goals = goals
-        self._known: dict[str, Value] = dict(pack.parameters)
+        self._parameters = pack.parameters
+        self._known: dict[str, Value] = {}
+        self._choices = choices or {}
         self._candidates = _Candidates([goal.condition for goal in goals], pack.parameters, pack.vocabulary)
         self._steps = 0
 
-    def run(self) -> Mapping[str, Value] | None:
-        """The values of the attributes that matter; None if nothing meets the goals."""
+    def run(self, given: Mapping[str, Value] | None = None) -> Mapping[str, Value] | None:
+        """The values of the attributes that matter; None if nothing meets the goals.
+
+        Args:
+            given: Values that are settled, by attribute; for guarded conditions that of `unknown` too.
+
+        Raises:
+            PolicyError: The search would take too long.
+        """
+        self._known = {**self._parameters, **(given or {})}
+        self._steps = 0
         return {name: self._known[name] for name in FACTS if name in self._known} if self._descend() else None
 
     def _descend(self) -> bool:
@@ -88,7 +116,7 @@ class _Search:
         if undecided is None:
             return True
         name = min(syntax.reads(undecided.condition) - self._known.keys())
-        for value in self._candidates.of(name):
+        for value in self._choices[name] if name in self._choices else self._candidates.of(name):
             self._known[name] = value
             if self._descend():
                 return True
@@ -110,7 +138,7 @@ class _Candidates:
         self._named |= {(ATTRIBUTES[name].type, parameters[name]) for name in parameters if ATTRIBUTES[name].type}
         literals = [each.value for each in parts if isinstance(each, syntax.Literal)]
         self._numbers = sorted({each for each in (*literals, *parameters.values()) if _is_number(each)})
-        reads = {(each.name, each.part) for each in parts if isinstance(each, syntax.Read)}
+        reads = {(each.name, each.part) for each in parts if isinstance(each, syntax.Read) and each.name in ATTRIBUTES}
         self._counts = sum(1 for name, part in reads if _is_count(name, part))
 
     def of(self, name: str) -> Iterator[Value]:

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from agent.domain.decision import Decision
 from agent.errors import PolicyError
-from agent.policy.engine import Decision, Engine
+from agent.policy.engine import Engine
 from agent.policy.schema import PARAMETERS
 
 

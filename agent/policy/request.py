@@ -55,6 +55,9 @@ class Authorization:
     expires_in_s: int = 0
 
 
+KEY_SWITCH = Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=60)
+"""What a turned key switch counts as: somebody with that key is there, and signed nothing."""
+
 Value = str | int | bool | frozenset[str] | Authorization
 
 
@@ -87,7 +90,7 @@ class Request:
     def record(self) -> dict[str, Any]:
         """It as JSON, with provenance; for the journal. `from_record` reads it back."""
         facts = {
-            name: {"value": _plain(fact.value), "provenance": str(fact.provenance)}
+            name: {"value": plain(fact.value), "provenance": str(fact.provenance)}
             for name, fact in sorted(self.facts.items())
         }
         return {"principal": self.principal, "action": self.action, "facts": facts}
@@ -178,6 +181,20 @@ def parse_declaration(text: str, vocabulary: Vocabulary) -> tuple[str, Value]:
     if attribute.kind is Kind.TRUTH:
         return name, check_value(attribute, truths.get(value, value), vocabulary)
     return name, check_value(attribute, [value] if attribute.kind is Kind.SET else value, vocabulary)
+
+
+def merge_declarations(known: Mapping[str, object], values: Mapping[str, object]) -> dict[str, Any]:
+    """What is declared once `values` is declared too: sets grow by what is added, everything else is replaced."""
+    merged: dict[str, Any] = dict(known)
+    for name, value in values.items():
+        before = merged.get(name)
+        merged[name] = before | value if isinstance(before, frozenset) and isinstance(value, frozenset) else value
+    return merged
+
+
+def says_concluded(declared: Mapping[str, object]) -> bool:
+    """True if the wearer has said, in either of the words there are for it, that the encounter is over."""
+    return declared.get("encounter_state") == "concluded" or declared.get("reason_code") == "encounter_concluded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +378,8 @@ def _like(value: object, choices: tuple[str, ...]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _plain(value: object) -> Json:
+def plain(value: object) -> Json:
+    """A fact's value as JSON has it: an authorisation as an object, a set as a sorted list."""
     if isinstance(value, Authorization):
         return {"type": value.type, "rank": value.rank, "signed": value.signed, "expires_in_s": value.expires_in_s}
     if isinstance(value, set | frozenset | tuple):

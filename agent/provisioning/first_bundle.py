@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from agent.clock import NS, Clocks
-from agent.domain.layout import TWO_BUTTONS
 from agent.evidence import layout
 from agent.keys.files import load_signer
 from agent.policy.bundle import sign_bundle
+from agent.policy.layouts import TWO_BUTTONS, shipped_layout
 from agent.policy.packs import shipped
 from agent.policy.store import BundleFiles
 from agent.policy.terms import Terms
@@ -16,13 +16,23 @@ _DAY_NS = 86_400 * NS
 LIFETIME_DAYS = 365
 
 
-def sign_first_bundle(folder: Path, agency: str, pack: str, clocks: Clocks, passphrase: str | None) -> None:
+def sign_first_bundle(
+    folder: Path, agency: str, pack: str, clocks: Clocks, passphrase: str | None, *, buttons: str = TWO_BUTTONS
+) -> None:
     """Sign `pack` as version 1 and put it in force on the device that was provisioned in `folder`.
 
     It is valid a day before now, for a device's clock may be behind.
 
+    Args:
+        folder: With the agency's keys and the device.
+        agency: Its name.
+        pack: A shipped pack's name.
+        clocks: Tells the time.
+        passphrase: Of the policy key; None if it has none.
+        buttons: Which of the pack's layouts: one of `layouts.BUTTONS`.
+
     Raises:
-        PolicyError: There is no such pack.
+        PolicyError: There is no such pack or layout.
         StorageError: The file system's own.
     """
     now_ns = clocks.wall().utc_ns
@@ -33,7 +43,7 @@ def sign_first_bundle(folder: Path, agency: str, pack: str, clocks: Clocks, pass
         not_before_ns=now_ns - _DAY_NS,
         expires_ns=now_ns + LIFETIME_DAYS * _DAY_NS,
         pack=(pack, shipped(pack).text),
-        gestures=TWO_BUTTONS,
+        gestures=shipped_layout(pack, buttons),
         # Its configuration simulates the buttons, and nobody but the bench is to be told that this is as it should be.
         device=Terms(simulated_pins=True),
     )

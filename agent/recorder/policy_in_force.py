@@ -81,7 +81,7 @@ class PolicyInForce:
                 event.kind,
                 event.version,
                 event.digest,
-                self._policy.setup,
+                self._policy.settings,
                 event.detail,
             )
             self._control.put(change)

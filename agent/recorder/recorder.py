@@ -12,9 +12,8 @@ from agent.core.recording import events
 from agent.core.recording.state import State
 from agent.device_state.updater import StateUpdater, UsedTokensInState
 from agent.errors import EvidenceError
-from agent.evidence.details import Details
 from agent.evidence.segment import Identity
-from agent.journal.entries import Entry, Refused, ShutDown
+from agent.journal.entries import Refused, ShutDown
 from agent.journal.format import Journal
 from agent.media.ring import Ring
 from agent.policy.request import Authorization
@@ -29,7 +28,7 @@ from agent.recorder.ipc.deliveries import Deliveries
 from agent.recorder.ipc.status import ConfigurationStatus, DeviceStateStatus, Status, TrackStatus
 from agent.recorder.policy_in_force import PolicyInForce
 from agent.recorder.recipients import Classifications
-from agent.recorder.service_log import PREFIX, log_line
+from agent.recorder.service_log import ServiceLog
 from agent.recorder.storage_watch import FreeSpace, StorageOutages, StorageWatch
 from agent.recorder.supervisor import Supervisor
 from agent.recorder.writing.journal_writer import JournalWriter
@@ -78,7 +77,7 @@ class Recorder:
         self._clocks = clocks
         self._options = options
         self._policy = environment.policy
-        self._log = environment.log
+        self._log = ServiceLog(environment.log)
         self._guard: ReplayGuard | None = None
         self._warned: set[int] = set()
         self._started_ns = clocks.monotonic_ns()
@@ -115,7 +114,7 @@ class Recorder:
             reopen=self._boot.reopen_journal,
             appended=lambda line: self._guarded(partial(self.state.lines_appended, line)),
             stored=lambda: self._guarded(self.state.lines_stored),
-            posted=self._log_entry,
+            posted=self._log.entry_posted,
         )
         self.writer = Writer(
             WriterContext(
@@ -157,7 +156,7 @@ class Recorder:
             classifications=self._classifications,
             contact_moved=lambda: self.deliveries.contact_moved(),  # noqa: PLW0108 - made below
         )
-        state = State(setup=environment.policy.setup, tag=self._tag)
+        state = State(settings=environment.policy.settings, tag=self._tag)
         self.control = Control(clocks, state, environment.inputs, environment.layout, self.effects)
         self.policy = PolicyInForce(environment.policy, options, clocks, self.control, self.feed)
         self.deliveries = Deliveries(
@@ -175,7 +174,7 @@ class Recorder:
         prepared = self._boot.prepared
         if prepared is None:
             prepared = self._boot.prepare()
-            self._log_entry(prepared.first, None)
+            self._log.entry_posted(prepared.first)
             self.recovery.schedule(prepared.recovery_state.unfinished)
             for event in self._boot.tamper_events():
                 self.control.put(events.Tampered(self._clocks.monotonic_ns(), event.kind, event.detail))
@@ -218,14 +217,6 @@ class Recorder:
             work()
         except Exception as error:  # noqa: BLE001 - journalled, each kind once
             self.effects.report_internal_error(f"{type(error).__name__}: {error}")
-
-    def _log_entry(self, entry: Entry, details: Details | None) -> None:
-        try:
-            line = log_line(entry, details)
-        except Exception as error:  # noqa: BLE001 - an error in wording must not keep an entry from the journal
-            line = f"{PREFIX}{type(entry).__name__} could not be described: {type(error).__name__}"
-        if line is not None:
-            self._log(line)
 
     # -- called by other threads -------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ The rules, in order:
 Escaping, and that no log ever blocks the recorder, are `agent.output`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.journal import entries
 from agent.journal.entries import Entry
@@ -37,6 +37,26 @@ UNLOGGED: tuple[type[Entry], ...] = (
     entries.ClockTakenBack,
 )
 """Kinds without a line (rule 2)."""
+
+
+class ServiceLog:
+    """Writes the lines of journal entries.
+
+    Args:
+        write: Takes a line; must not block.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def entry_posted(self, entry: Entry, details: Mapping[str, object] | None = None) -> None:
+        """Write the entry's line, if it has one. Never raises."""
+        try:
+            line = log_line(entry, details)
+        except Exception as error:  # noqa: BLE001 - an error in wording must not keep an entry from the journal
+            line = f"{PREFIX}{type(entry).__name__} could not be described: {type(error).__name__}"
+        if line is not None:
+            self._write(line)
 
 
 def log_line(entry: Entry, details: Mapping[str, object] | None = None) -> str | None:

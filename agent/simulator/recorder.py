@@ -27,7 +27,7 @@ _BOOT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Office:
+class AgencyKeys:
     """What certifies simulated devices: the agency's root, and the trust document that it signed."""
 
     root: Signer
@@ -48,7 +48,7 @@ class SimulatedRecorder:
     def __init__(
         self,
         topics: Topics,
-        office: Office | None,
+        office: AgencyKeys | None,
         *,
         events: int,
         clocks: Clocks,
@@ -136,7 +136,9 @@ class SimulatedRecorder:
         return None if found is None else found.hash
 
 
-def _certificates(topics: Topics, office: Office, boot: Signer, clocks: Clocks, details_key: bytes) -> tuple[str, str]:
+def _certificates(
+    topics: Topics, office: AgencyKeys, boot: Signer, clocks: Clocks, details_key: bytes
+) -> tuple[str, str]:
     now = clocks.wall()
     identity = KeySigner.generate()
     own = issue_device(

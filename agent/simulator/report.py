@@ -37,7 +37,7 @@ def _none() -> "array[float]":
 
 
 @dataclass(slots=True)
-class Measured:
+class Results:
     """Samples by name, in milliseconds, and what was counted."""
 
     late: "array[float]" = field(default_factory=_none)

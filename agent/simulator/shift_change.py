@@ -30,8 +30,8 @@ from agent.dock.mqtt import Connection
 from agent.dock.session import Cursor, Session
 from agent.errors import ConfigError, EvidenceError
 from agent.process.descriptors import raise_limit
-from agent.simulator.recorder import Office, SimulatedRecorder
-from agent.simulator.report import Measured
+from agent.simulator.recorder import AgencyKeys, SimulatedRecorder
+from agent.simulator.report import Results
 from agent.trust import tls
 from agent.trust.tls import CertificateAuthority
 
@@ -66,7 +66,7 @@ class Plan:
 
     agency: str
     authority: CertificateAuthority
-    office: Office | None
+    office: AgencyKeys | None
     brokers: Sequence[tuple[str, int]]
     devices: int
     events: int
@@ -92,13 +92,13 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class _World:
+class _Shared:
     """What all devices share."""
 
     clocks: Clocks
     random_bytes: Callable[[int], bytes]
     dice: random.Random
-    measured: Measured
+    measured: Results
     all_docked: threading.Event = field(default_factory=threading.Event)
 
 
@@ -121,7 +121,7 @@ class _Device:
         stay_ns: int,
         drops: bool,
         attested: bool,
-        world: _World,
+        world: _Shared,
     ) -> None:
         self._recorder = recorder
         self._topics = topics
@@ -275,7 +275,7 @@ def simulate(
     watch: Callable[[Progress], None] = lambda _progress: None,
     patience_s: float = PATIENCE_S,
     silence_s: float = SILENCE_S,
-) -> Measured:
+) -> Results:
     """Simulate it, until all have left or patience ends.
 
     Args:
@@ -292,9 +292,9 @@ def simulate(
         ConfigError: The machine allows too few open files, or no station answers.
     """
     raise_limit(DESCRIPTORS * plan.devices)
-    measured = Measured(devices=plan.devices, events=plan.devices * plan.events)
+    measured = Results(devices=plan.devices, events=plan.devices * plan.events)
     with tempfile.TemporaryDirectory(prefix="bwc-fleet-") as folder:
-        world = _World(clocks, random_bytes, dice, measured)
+        world = _Shared(clocks, random_bytes, dice, measured)
         fleet = _fleet(plan, Path(folder), world)
         begun = clocks.monotonic_ns()
         silent_until = begun + min(device.due_ns for device in fleet) + round(silence_s * NS)
@@ -341,13 +341,13 @@ def _nobody_answered(plan: Plan, progress: Progress, silence_s: float) -> str:
     )
 
 
-def _progress(fleet: Sequence[_Device], measured: Measured, seconds: float) -> Progress:
+def _progress(fleet: Sequence[_Device], measured: Results, seconds: float) -> Progress:
     docked, connected, left = (sum(getattr(one, name) for one in fleet) for name in ("docked", "connected", "done"))
     measured.most_connected = max(measured.most_connected, connected)
     return Progress(len(fleet), docked, connected, left, seconds)
 
 
-def _fleet(plan: Plan, folder: Path, world: _World) -> list[_Device]:
+def _fleet(plan: Plan, folder: Path, world: _Shared) -> list[_Device]:
     fleet = []
     for name in plan.names:
         place, topics = folder / name, Topics(plan.agency, name)

@@ -53,7 +53,7 @@ class Verdict(StrEnum):
         return self in {Verdict.SHORTER, Verdict.DIFFERENT}
 
 
-class Checks:
+class CheckpointVerifier:
     """Checks checkpoints, and remembers by their hash what was found of each device's newest ones.
 
     A docked device shows the same certificates every few seconds; signatures do not change, time does.
@@ -104,7 +104,7 @@ def _seen(checkpoint: Checkpoint, device: str, boot: BootCertificate) -> SeenJou
     return SeenJournal(payload.n, payload.head, payload.boot)
 
 
-def judge(before: SeenJournal | None, now: SeenJournal, confirmed: Mapping[int, str | None]) -> Verdict:
+def compare(before: SeenJournal | None, now: SeenJournal, confirmed: Mapping[int, str | None]) -> Verdict:
     """What a checkpoint says, given the newest one seen before and what the device confirms."""
     if before is None:
         return Verdict.FIRST

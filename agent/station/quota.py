@@ -19,7 +19,7 @@ from agent.clock import NS
 from agent.station.store import Usage
 
 WINDOW_NS = 60 * NS
-MOST_DEVICES = 10_000
+MAX_DEVICES = 10_000
 """Devices whose minute is remembered; of more, those whose minute is over are forgotten."""
 
 
@@ -66,7 +66,7 @@ class _Minute:
     over: bool = False
 
 
-class Rates:
+class RateLimiter:
     """Rule 1, by a monotonic clock.
 
     Args:
@@ -81,7 +81,7 @@ class Rates:
         """Count a message. The bound that the device is beyond, and whether it is so for the first time this minute."""
         minute = self._minutes.get(device)
         if minute is None or now_ns - minute.began_ns >= WINDOW_NS:
-            if len(self._minutes) >= MOST_DEVICES:
+            if len(self._minutes) >= MAX_DEVICES:
                 self._minutes = {
                     name: each for name, each in self._minutes.items() if now_ns - each.began_ns < WINDOW_NS
                 }
@@ -98,7 +98,7 @@ class Rates:
         return over, first
 
 
-def room(quota: Quota, usage: Usage, size: int, day: str) -> QuotaExceeded | None:
+def exceeded_quota(quota: Quota, usage: Usage, size: int, day: str) -> QuotaExceeded | None:
     """Rule 2: the bound that a device would be beyond with `size` bytes more on this day; None if there is room."""
     if usage.stored + size > quota.bytes_stored:
         return QuotaExceeded.STORED

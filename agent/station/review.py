@@ -26,7 +26,7 @@ _POLICIES = {
 }
 DECLARED_STOPS = "declared_stops"
 DEFAULT_PER_HOUR = 3
-MOST_PER_HOUR = 3600
+MAX_PER_HOUR = 3600
 """The largest limit that a signed bundle can set."""
 HOUR_NS = 3600 * NS
 _MEMORY = {
@@ -42,13 +42,13 @@ _MEMORY = {
 _PERMITS = "everything that is asked for is permitted: the device runs the development policy of a bench"
 
 
-def of_status(status: Status) -> Iterator[tuple[str, str]]:
+def status_alarms(status: Status) -> Iterator[tuple[str, str]]:
     """Alarms, each by its kind and in words."""
     if status.policy.unsafe:
         yield UNSAFE_POLICY, _PERMITS
 
 
-def of_event(store: Store, device: str, event: Event) -> Iterator[tuple[str, str]]:
+def event_alarms(store: Store, device: str, event: Event) -> Iterator[tuple[str, str]]:
     """Alarms, each by its kind and in words, of an event that is kept already.
 
     Raises:
@@ -78,4 +78,4 @@ def of_event(store: Store, device: str, event: Event) -> Iterator[tuple[str, str
 
 def _limit(store: Store, device: str, line: int) -> int:
     told = store.declared_stops_limit(device, line)
-    return told if isinstance(told, int) and 0 <= told <= MOST_PER_HOUR else DEFAULT_PER_HOUR
+    return told if isinstance(told, int) and 0 <= told <= MAX_PER_HOUR else DEFAULT_PER_HOUR

@@ -46,9 +46,9 @@ from agent.dock.mqtt import Connection, Limits, Received
 from agent.errors import EvidenceError, StorageError
 from agent.keys.signer import Signer
 from agent.output import escaped
-from agent.station.history import Checks, Verdict, judge
-from agent.station.quota import Quota, QuotaExceeded, Rates, room
-from agent.station.review import of_event, of_status
+from agent.station.history import CheckpointVerifier, Verdict, compare
+from agent.station.quota import Quota, QuotaExceeded, RateLimiter, exceeded_quota
+from agent.station.review import event_alarms, status_alarms
 from agent.station.store import Store
 from agent.trust.attestation import attest
 from agent.trust.document import TrustDocument
@@ -56,7 +56,7 @@ from agent.trust.document import TrustDocument
 TURN_S = 0.1
 LIMITS = Limits(in_flight=256, queued=20_000, at_once=1024, bytes_at_once=8 << 20, message=MAX_JSON)
 """A shift change: hundreds say something at once, and each is answered. An answer is some hundred bytes."""
-MOST_UNCONFIRMED = 5
+MAX_UNCONFIRMED = 5
 """Statuses without the confirmation that was asked for, after which its absence is an alarm."""
 _LEVELS = 5
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -67,7 +67,7 @@ _QUOTA = Quota()
 
 
 @dataclass(slots=True)
-class _Answers:
+class _Replies:
     """What is owed after the commit: ids to acknowledge, devices to ask and to greet, sessions and nonces to attest."""
 
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -75,7 +75,7 @@ class _Answers:
     greet: set[str] = field(default_factory=set)
     attest: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def add(self, more: "_Answers") -> None:
+    def add(self, more: "_Replies") -> None:
         """What is owed for one message more."""
         for device, ids in more.ids.items():
             self.ids[device] += ids
@@ -118,7 +118,7 @@ class Station:
     ) -> None:
         self._name = name
         self._agency = agency
-        self._checks = Checks(trust)
+        self._checks = CheckpointVerifier(trust)
         self._signer = signer
         self._store = store
         self._clocks = clocks
@@ -128,7 +128,7 @@ class Station:
         self._up = False
         self._began = ""
         self._quota = quota
-        self._rates = Rates(quota)
+        self._rates = RateLimiter(quota)
         self._refused: set[str] = set()
         self.refusals: Counter[str] = Counter()
         """Messages that were refused, by device."""
@@ -158,7 +158,7 @@ class Station:
             self._problem = self.connection.problem
             if self._problem:
                 self._say(self._problem)
-        came, answers = self.connection.received, _Answers()
+        came, answers = self.connection.received, _Replies()
         if not came:
             return
         messages = list(came)
@@ -172,7 +172,7 @@ class Station:
             return
         self._answer(answers)
 
-    def _take(self, message: Received, answers: _Answers) -> None:
+    def _take(self, message: Received, answers: _Replies) -> None:
         """One message, by rule 6.
 
         Raises:
@@ -190,7 +190,7 @@ class Station:
             if first:
                 self._over(device, over, received)
             return
-        owed = _Answers()
+        owed = _Replies()
         try:
             with self._store.message():
                 self._read(device, kind, message, received, owed)
@@ -203,7 +203,7 @@ class Station:
         else:
             answers.add(owed)
 
-    def _read(self, device: str, kind: str, message: Received, received: str, answers: _Answers) -> None:
+    def _read(self, device: str, kind: str, message: Received, received: str, answers: _Replies) -> None:
         if message.dropped:
             raise EvidenceError(f"expected at most {MAX_JSON} bytes, got {message.size}")
         expected = CONTENT_TYPES.get(kind, "")
@@ -234,12 +234,12 @@ class Station:
         if new or count & (count - 1) == 0:
             self._say(f"ALARM {device}: a message was refused, {count} so far: {why}")
 
-    def _event(self, device: str, message: Received, received: str, answers: _Answers) -> None:
+    def _event(self, device: str, message: Received, received: str, answers: _Replies) -> None:
         event = decode(message.payload, Event)
         if event.source != f"/bwc/{self._agency}/{device}" or event.id != event.data.hash:
             raise EvidenceError(f"expected an event of {device} with its line's hash as id, got {event.source}")
         if not self._store.has_event(device, event.id):
-            over = room(self._quota, self._store.usage(device), message.size, received[:10])
+            over = exceeded_quota(self._quota, self._store.usage(device), message.size, received[:10])
             if over is not None:
                 self._over(device, over, received)
                 return
@@ -247,7 +247,7 @@ class Station:
             self._store.put_event(
                 device, event.id, event.data.line, kind=event.type, time=event.time, received=received, text=text
             )
-            self._review(device, of_event(self._store, device, event), received)
+            self._review(device, event_alarms(self._store, device, event), received)
         answers.ids[device].append(event.id)
 
     def _review(self, device: str, alarms: Iterable[tuple[str, str]], received: str) -> None:
@@ -256,13 +256,13 @@ class Station:
             if self._store.put_alarm(device, kind, detail, received, once=True):
                 self._say(f"ALARM {device}: {detail}")
 
-    def _status(self, device: str, message: Received, received: str, answers: _Answers) -> None:
+    def _status(self, device: str, message: Received, received: str, answers: _Replies) -> None:
         status = decode(message.payload, Status)
         if (status.agency, status.device) != (self._agency, device):
             raise EvidenceError(f"expected a status of {device}, got one of {status.device} of {status.agency}")
         text = message.payload.decode("utf-8")
         self._store.put_status(device, status.session, text, received, live=not message.retained)
-        self._review(device, of_status(status), received)
+        self._review(device, status_alarms(status), received)
         if message.retained:
             if status.contact:
                 answers.greet.add(device)
@@ -282,7 +282,7 @@ class Station:
         if status.contact and self._attested.get(device) != asked:
             answers.attest[device] = asked
         before = self._store.seen(device)
-        verdict = judge(before, now, {line.line: line.hash for line in status.confirms})
+        verdict = compare(before, now, {line.line: line.hash for line in status.confirms})
         if verdict is not Verdict.UNCONFIRMED:
             self._unconfirmed.pop(device, None)
         if before is not None and verdict.alarming:
@@ -295,21 +295,21 @@ class Station:
         if verdict is Verdict.UNCONFIRMED:
             answers.ask.add(device)
             self._unconfirmed[device] += 1
-            if before is not None and self._unconfirmed[device] == MOST_UNCONFIRMED:
+            if before is not None and self._unconfirmed[device] == MAX_UNCONFIRMED:
                 detail = (
-                    f"asked {MOST_UNCONFIRMED} times for line {before.line}, hash {before.hash[:16]}, and got no answer"
+                    f"asked {MAX_UNCONFIRMED} times for line {before.line}, hash {before.hash[:16]}, and got no answer"
                 )
                 self._store.put_alarm(device, "history_unconfirmed", detail, received)
                 self._say(f"ALARM {device}: it does not confirm the history that was seen. {detail}")
         elif verdict is not Verdict.SAME:
-            over = room(self._quota, self._store.usage(device), len(status.checkpoint.jws), received[:10])
+            over = exceeded_quota(self._quota, self._store.usage(device), len(status.checkpoint.jws), received[:10])
             if over is not None:
                 self._over(device, over, received)
                 return
             self._store.put_seen(device, now, status.checkpoint.jws, received)
             answers.ask.add(device)
 
-    def _answer(self, answers: _Answers) -> None:
+    def _answer(self, answers: _Replies) -> None:
         """Say what is owed. What fails for one device is owed to it no more: it says it again."""
         for device, asked in answers.attest.items():
             with self._guarded(device, "an attestation"):

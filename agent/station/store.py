@@ -4,7 +4,7 @@ The rules, in order:
 1. An event is known by its device *and* its id: what one device says never stands in the way of another's.
 2. Alarms, and who acknowledged them and why, are added and never changed or deleted; the database itself refuses that.
 3. What a device adds for good (events, checkpoints) is counted in bytes, by device and by day, with the same commit
-   (`agent.station.quota` has the bounds); its open alarms of one kind are bounded (`MOST_ALARMS`).
+   (`agent.station.quota` has the bounds); its open alarms of one kind are bounded (`MAX_ALARMS`).
 4. What one message wrote is undone alone where that message fails; where the database fails, all of the turn is.
 5. A database of an earlier version is migrated in one transaction when a station opens it; one of a later version is
    refused. Who only reads can read both.
@@ -23,9 +23,9 @@ from agent.station.history import SeenJournal
 
 VERSION = 1
 """Of the tables (`PRAGMA user_version`). 0: an event's id was unique over all devices, and nothing was counted."""
-MOST_ALARMS = 32
+MAX_ALARMS = 32
 """Open alarms of one kind and device; those beyond are one more alarm, `alarms_left_out`."""
-MOST_ENDS = 4096
+MAX_ENDS = 4096
 """Declared ends that are looked at for one: more than any policy allows within an hour."""
 _LEFT_OUT = "alarms_left_out"
 
@@ -288,14 +288,14 @@ class Store:
     def declared_ends(self, device: str, line: int, since: str) -> int:
         """How many recordings of a device ended on the wearer's word alone after a time, up to a line.
 
-        Of those ends the last `MOST_ENDS` up to that line are looked at: an event must not cost the station more, the
+        Of those ends the last `MAX_ENDS` up to that line are looked at: an event must not cost the station more, the
         more the device has said before.
         """
         with _refusals():
             found: tuple[int] = self._database.execute(
                 "SELECT count(*) FROM (SELECT time FROM events INDEXED BY declared_ends"  # noqa: S608 - of this module
                 f" WHERE device=? AND line<=? AND {_DECLARED} ORDER BY line DESC LIMIT ?) WHERE time>?",
-                (device, line, MOST_ENDS, since),
+                (device, line, MAX_ENDS, since),
             ).fetchone()
         return found[0]
 
@@ -360,7 +360,7 @@ class Store:
     def put_alarm(self, device: str, kind: str, detail: str, received: str, *, once: bool = False) -> bool:
         """Keep an alarm. The same again is nothing, unless the one before was acknowledged.
 
-        Of one kind and device `MOST_ALARMS` are open at a time: one that is not kept for that is told by another alarm.
+        Of one kind and device `MAX_ALARMS` are open at a time: one that is not kept for that is told by another alarm.
 
         Args:
             device: Whose.
@@ -379,8 +379,8 @@ class Store:
         ).fetchone()
         if same:
             return False
-        if of_kind >= MOST_ALARMS and kind != _LEFT_OUT:
-            detail = f"more than {MOST_ALARMS} alarms of kind {kind} are open: acknowledge them to hear of further ones"
+        if of_kind >= MAX_ALARMS and kind != _LEFT_OUT:
+            detail = f"more than {MAX_ALARMS} alarms of kind {kind} are open: acknowledge them to hear of further ones"
             return self.put_alarm(device, _LEFT_OUT, detail, received)
         self._database.execute(
             "INSERT INTO alarms (device, kind, detail, received) VALUES (?,?,?,?)", (device, kind, detail, received)

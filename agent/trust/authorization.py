@@ -12,9 +12,9 @@ The rules, in order. The first one that is broken is what the refusal names.
    is valid and not revoked, at the earliest and at the latest time that it may be now.
 4. It has exactly the fields described here.
 5. It names the agency of the trust document, this device, and the recording that is running.
-6. Its type is one that the key's role may give, for an action that this type may be for (`OFFICES`). Its rank is at
-   most the one that the trust document lists for the key; a key without one, and everybody who is no supervisor, is an
-   `officer`.
+6. Its type is one that the key's role may give, for an action that this type may be for (`AUTHORITY_RULES`). Its rank
+   is at most the one that the trust document lists for the key; a key without one, and everybody who is no supervisor,
+   is an `officer`.
 7. It lives `MAX_LIFE_S` from when it was signed, or less where the agency says so. It may begin up to `CLOCK_MARGIN_S`
    before it was signed, so that a device whose clock is a little behind need not wait.
 8. It has surely begun and surely not ended: now - u >= nbf and now + u < exp (RFC 7519, 4.1.4 and 4.1.5), u being the
@@ -38,7 +38,7 @@ from agent.keys import jws
 from agent.keys.signer import Signer
 from agent.trust.document import RANKS, Rank, Role, TrustDocument, TrustedKey
 from agent.trust.records import Label, Name, Record, as_record
-from agent.trust.replay_guard import LONGEST_S, Jti, Now, ReplayGuard, Seconds
+from agent.trust.replay_guard import LONGEST_S, Jti, PresentInterval, ReplayGuard, Seconds
 
 TYP = "bwc-authorization+jws"
 
@@ -59,7 +59,7 @@ Authority = Literal["supervisor_onscene", "supervisor_remote", "prosecutor", "in
 
 
 @dataclass(frozen=True, slots=True)
-class Office:
+class AuthorityRule:
     """Who may give a type of authorisation, and for what."""
 
     role: Role
@@ -69,12 +69,12 @@ class Office:
 _REQUESTS: frozenset[Action] = frozenset({"StopRecording", "PrivacyPause", "Mute", "PowerOff"})
 _INCIDENTS: frozenset[Action] = frozenset({"LatchCriticalIncident", "ReleaseCriticalIncident"})
 
-OFFICES: Mapping[Authority, Office] = MappingProxyType(
+AUTHORITY_RULES: Mapping[Authority, AuthorityRule] = MappingProxyType(
     {
-        "supervisor_remote": Office("supervisor", _REQUESTS | _INCIDENTS),
-        "supervisor_onscene": Office("supervisor", _REQUESTS | _INCIDENTS),
-        "prosecutor": Office("prosecutor", _REQUESTS),
-        "investigator": Office("investigator", _INCIDENTS),
+        "supervisor_remote": AuthorityRule("supervisor", _REQUESTS | _INCIDENTS),
+        "supervisor_onscene": AuthorityRule("supervisor", _REQUESTS | _INCIDENTS),
+        "prosecutor": AuthorityRule("prosecutor", _REQUESTS),
+        "investigator": AuthorityRule("investigator", _INCIDENTS),
     }
 )
 """Base rules 1 and 4: an investigator latches and releases a critical incident, and stops nothing; a prosecutor's leave
@@ -211,12 +211,12 @@ def check(
     Raises:
         EvidenceError: A rule is broken; the text names what is wrong. Nothing takes effect.
     """
-    kid = jws.kid_of(token, TYP)
+    kid = jws.unverified_kid(token, TYP)
     now = _present(wall)
     key = _listed(trust, kid, now)
     record = as_record(jws.verify(token, TYP, key.key), _Payload, "authorisation")
     _check_place(record, trust.agency, device, recording)
-    check_office(key, authority=record.type, action=record.action, rank=record.rank)
+    check_authority(key, authority=record.type, action=record.action, rank=record.rank)
     _check_life(record, min(max_life_s, MAX_LIFE_S))
     _check_time(record, now)
     used.use(record.jti, expires_s=record.exp, now=now)
@@ -237,13 +237,13 @@ def check(
     )
 
 
-def check_office(key: TrustedKey, *, authority: Authority, action: Action, rank: Rank) -> None:
+def check_authority(key: TrustedKey, *, authority: Authority, action: Action, rank: Rank) -> None:
     """Whether a key may give this, by rule 6: for those who check, and before somebody signs in vain.
 
     Raises:
         EvidenceError: It may not; the text says what it may.
     """
-    office = OFFICES[authority]
+    office = AUTHORITY_RULES[authority]
     if key.role != office.role:
         raise EvidenceError(
             f"expected an authorisation of type {authority} by a {office.role} key, got one by the {key.role} key "
@@ -259,12 +259,12 @@ def check_office(key: TrustedKey, *, authority: Authority, action: Action, rank:
 
 
 def _check_action(authority: Authority, action: Action) -> None:
-    allowed = OFFICES[authority].actions
+    allowed = AUTHORITY_RULES[authority].actions
     if action not in allowed:
         raise EvidenceError(f"expected from type {authority} one of {', '.join(sorted(allowed))}, got {action}")
 
 
-def _present(wall: WallReading) -> Now:
+def _present(wall: WallReading) -> PresentInterval:
     uncertainty_s = wall.uncertainty_s
     if uncertainty_s is None or not uncertainty_s >= 0:  # which no NaN is
         raise EvidenceError(
@@ -277,10 +277,10 @@ def _present(wall: WallReading) -> Now:
             "only: no authorisation lives long enough to be checked by it"
         )
     uncertainty_ns = math.ceil(uncertainty_s * NS)
-    return Now(wall.utc_ns - uncertainty_ns, wall.utc_ns + uncertainty_ns)
+    return PresentInterval(wall.utc_ns - uncertainty_ns, wall.utc_ns + uncertainty_ns)
 
 
-def _listed(trust: TrustDocument, kid: str, now: Now) -> TrustedKey:
+def _listed(trust: TrustDocument, kid: str, now: PresentInterval) -> TrustedKey:
     trust.listed(kid, ROLES, now.earliest_ns)
     return trust.listed(kid, ROLES, now.latest_ns)
 
@@ -308,7 +308,7 @@ def _check_life(record: _Payload, max_life_s: int) -> None:
         )
 
 
-def _check_time(record: _Payload, now: Now) -> None:
+def _check_time(record: _Payload, now: PresentInterval) -> None:
     begins_ns, ends_ns = record.nbf * NS, record.exp * NS
     uncertain_ns = now.latest_ns - now.earliest_ns
     within = f"by a clock that is right within {uncertain_ns / 2 / NS:.3f} s"

@@ -66,7 +66,7 @@ class UsedRecord(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
+class PresentInterval:
     """Between which times the present lies, by a clock whose error is bounded. Nanoseconds since 1970."""
 
     earliest_ns: int
@@ -104,7 +104,7 @@ class ReplayGuard:
                 return f"the record of used tokens can't be read or begun: {error}"
             return self._lost
 
-    def use(self, jti: str, *, expires_s: int, now: Now) -> None:
+    def use(self, jti: str, *, expires_s: int, now: PresentInterval) -> None:
         """Uses a token up. What called this may let it take effect once it returns, and not if it raises.
 
         Args:
@@ -147,14 +147,14 @@ class ReplayGuard:
         else:
             self._lost = "the record of used tokens is missing"
 
-    def _begin_again(self, now: Now) -> None:
+    def _begin_again(self, now: PresentInterval) -> None:
         """After a loss: refuses all that may have been used, by a time that no such token outlasts."""
         why = self._lost
         self._save(UsedTokens(now.latest_ns // NS + 1 + LONGEST_S, {}))
         self._lost = ""
         raise EvidenceError(f"{why}: {self._over()}")
 
-    def _with(self, known: UsedTokens, jti: str, expires_s: int, now: Now) -> UsedTokens:
+    def _with(self, known: UsedTokens, jti: str, expires_s: int, now: PresentInterval) -> UsedTokens:
         """What is remembered once this token is used too."""
         if jti in known.used:
             raise EvidenceError("expected a token that was not used before: each is good once, ask for a new one")

@@ -165,7 +165,7 @@ def believe_device(raw: bytes, trust: TrustDocument) -> DeviceCertificate:
         EvidenceError: The trust document's agency did not issue it, or revoked it before it was valid at all.
     """
     token = text(raw)
-    claimed = jws.peek(token, DEVICE_TYP).get("valid_from")
+    claimed = jws.unverified_payload(token, DEVICE_TYP).get("valid_from")
     # Asked for the moment from which on it is valid, so that only what is wrong with the certificate itself counts.
     return verify_device(token, trust, utc_ns(claimed) if isinstance(claimed, str) else None)
 
@@ -207,7 +207,7 @@ def _device(raw: bytes, trust: TrustDocument) -> tuple[DeviceCertificate, bytes]
         EvidenceError: The trust document's agency did not issue it, or revoked it before it was valid at all.
     """
     token = text(raw)
-    claimed = jws.peek(token, DEVICE_TYP).get("valid_from")
+    claimed = jws.unverified_payload(token, DEVICE_TYP).get("valid_from")
     # Asked for the moment from which on it is valid, so that only what is wrong with the certificate itself counts.
     return verify_device(token, trust, utc_ns(claimed) if isinstance(claimed, str) else None), raw
 

@@ -66,9 +66,9 @@ def _check(tree: Tree, path: str, version: int, trust: TrustDocument, findings: 
         return set()
     try:
         token = text(raw)
-        kid, forms = jws.kid_of(token, POLICY_TYPE), jws.forms(token)
+        kid, forms = jws.unverified_kid(token, POLICY_TYPE), jws.forms(token)
         keys = [entry.key for entry in trust.keys if entry.role == "policy" and entry.kid == kid]
-        payload = jws.verify(token, POLICY_TYPE, keys[0]) if keys else jws.peek(token, POLICY_TYPE)
+        payload = jws.verify(token, POLICY_TYPE, keys[0]) if keys else jws.unverified_payload(token, POLICY_TYPE)
     except EvidenceError as error:
         findings.add(Code.POLICY_ALTERED, path, f"the policy was altered: {error}")
         return set()

@@ -214,7 +214,7 @@ def _attested(files: Files, known: DeviceState) -> dict[str, int]:
             for raw in split_lines(data)[0]:
                 said = parse_line(raw)
                 if isinstance(said.entry, Checkpoint) and said.n <= line:
-                    payload = jws.peek(said.entry.jws, CHECKPOINT_TYPE)
+                    payload = jws.unverified_payload(said.entry.jws, CHECKPOINT_TYPE)
                     if payload.get("recording"):
                         attested[layout.segment(payload["recording"], payload["segment"])] = payload["bytes"]
     return {path: size for path, size in attested.items() if path in files}

@@ -6,9 +6,9 @@ import pytest
 
 from agent.dock.messages import MAX_JSON
 from agent.station import store
-from agent.station.quota import Quota, room
+from agent.station.quota import Quota, exceeded_quota
 from agent.station.service import LIMITS
-from agent.station.store import MOST_ALARMS, Usage
+from agent.station.store import MAX_ALARMS, Usage
 from tests.support.stations import Rig, event, status
 
 SMALL = Quota(messages_a_minute=100, bytes_a_minute=1 << 20, bytes_a_day=1 << 20, bytes_stored=3 << 20)
@@ -112,7 +112,7 @@ def test_open_alarms_of_a_kind_are_bounded(tmp_path: Path, monkeypatch: pytest.M
     for number in range(200):
         with rig.store.turn():
             rig.store.put_alarm("cam-1", "history_shorter", f"line {number}", "2026-01-01T00:00:00.000000Z")
-    assert rig.alarms() == ["history_shorter"] * MOST_ALARMS + ["alarms_left_out"]
+    assert rig.alarms() == ["history_shorter"] * MAX_ALARMS + ["alarms_left_out"]
 
 
 def test_event_does_not_cost_more_the_more_the_device_said_before(
@@ -137,7 +137,7 @@ def test_event_does_not_cost_more_the_more_the_device_said_before(
         operations = [row[1] for row in rig.store._database.execute(f"EXPLAIN {statement}")]
         assert "Function" not in operations, "no event is parsed again"
         assert "SeekLE" in operations, "an index leads to the ends that count"
-    monkeypatch.setattr(store, "MOST_ENDS", 1)
+    monkeypatch.setattr(store, "MAX_ENDS", 1)
     assert rig.store.declared_ends("cam-1", between + 1, since) == 1, "the first one is too long ago"
 
 
@@ -152,4 +152,4 @@ def test_event_does_not_cost_more_the_more_the_device_said_before(
     ],
 )
 def test_room_is_that_of_the_day_and_of_all(usage: Usage, size: int, over: str | None) -> None:
-    assert room(SMALL, usage, size, "2026-01-01") == over
+    assert exceeded_quota(SMALL, usage, size, "2026-01-01") == over

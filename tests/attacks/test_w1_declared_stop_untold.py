@@ -9,7 +9,7 @@ from agent.dock.messages import Event, encode
 from agent.evidence import layout
 from agent.journal import entries
 from agent.journal.format import split_lines
-from agent.station.review import DECLARED_STOPS, of_event
+from agent.station.review import DECLARED_STOPS, event_alarms
 from agent.station.store import Store
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device
@@ -67,7 +67,7 @@ def kept(store: Store, lines: list[JournalEvent]) -> list[tuple[str, str]]:
                 received=event.time,
                 text=encode(event).decode(),
             )
-            alarms += list(of_event(store, "cam-1", event))
+            alarms += list(event_alarms(store, "cam-1", event))
     return alarms
 
 

@@ -52,7 +52,7 @@ def _authorise(desk: Desk) -> None:
 
 
 def _speak(desk: Desk) -> None:
-    desk.send(events.SpeechMeasured(desk.clocks.now_ns, desk.state.prompted_ns, heard=True, confidence=0.876))
+    desk.send(events.SpeechMeasured(desk.clocks.now_ns, desk.state.prompted_ns, detected=True, confidence=0.876))
 
 
 def _attest(desk: Desk) -> None:
@@ -93,7 +93,7 @@ ACTS: dict[str, Act] = {
     "classify": _send(lambda now: events.Classified(now, "medical")),
     "policy": lambda desk: desk.send(
         events.PolicyChanged(
-            desk.clocks.now_ns, "policy_in_force", 2, "p", NONE if desk.state.setup == SETUP else SETUP
+            desk.clocks.now_ns, "policy_in_force", 2, "p", NONE if desk.state.settings == SETUP else SETUP
         )
     ),
     "refused": _send(lambda now: events.MessageRejected(now, "socket", "not the wearer")),

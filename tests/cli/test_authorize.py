@@ -248,7 +248,7 @@ def test_a_passphrase_comes_from_a_file_and_a_wrong_one_is_refused(tmp_path: Pat
     for path in (right, wrong, empty):
         path.chmod(0o600)
     ran = for_this(made, "--passphrase-file", right)
-    assert jws.peek(ran.out.strip(), TYP)["device"] == "cam-1"
+    assert jws.unverified_payload(ran.out.strip(), TYP)["device"] == "cam-1"
     for path in (wrong, empty):
         assert "passphrase" in for_this(made, "--passphrase-file", path).refusal
     assert "passphrase" in for_this(made, "--passphrase-file", tmp_path / "none").refusal

@@ -285,7 +285,10 @@ def journal_signed_anew_by_another_key(files: Files, _keys: Provisioned) -> None
         said = strict_json(line)
         said["n"], said["prev"] = strict_json(made[-1])["n"] + 1, sha256_hex(made[-1])
         if said["entry"]["kind"] == "checkpoint":
-            payload = jws.peek(said["entry"]["jws"], CHECKPOINT_TYPE) | {"n": said["n"] - 1, "head": said["prev"]}
+            payload = jws.unverified_payload(said["entry"]["jws"], CHECKPOINT_TYPE) | {
+                "n": said["n"] - 1,
+                "head": said["prev"],
+            }
             said["entry"] = {"kind": "checkpoint", "jws": jws.sign(signer, CHECKPOINT_TYPE, payload)}
         made.append(encode_json(said))
     files[JOURNAL] = joined(made)
@@ -424,7 +427,7 @@ def trust_document_of_another_agency(files: Files, _keys: Provisioned) -> None:
 def trust_document_by_another_root(files: Files, _keys: Provisioned) -> None:
     """The trust document names another root, which signed it."""
     root = KeySigner.generate()
-    said = jws.peek(files[layout.TRUST].decode().strip(), TRUST_TYP) | {"root": jwk_of(root.public_key)}
+    said = jws.unverified_payload(files[layout.TRUST].decode().strip(), TRUST_TYP) | {"root": jwk_of(root.public_key)}
     files[layout.TRUST] = jws.sign(root, TRUST_TYP, said).encode()
 
 
@@ -441,7 +444,7 @@ def boot_certificate_by_another_identity_key(files: Files, _keys: Provisioned) -
     """The first line carries a boot certificate that another identity key signed."""
     raw = lines(files[JOURNAL])
     said = strict_json(raw[0])
-    token = jws.sign(KeySigner.generate(), BOOT_TYP, jws.peek(said["entry"]["certificate"], BOOT_TYP))
+    token = jws.sign(KeySigner.generate(), BOOT_TYP, jws.unverified_payload(said["entry"]["certificate"], BOOT_TYP))
     said["entry"]["certificate"] = token
     files[JOURNAL] = joined(rechained([encode_json(said), *raw[1:]], said["prev"], said["n"] - 1))
 

@@ -83,10 +83,10 @@ def test_bundle_in_force_gives_gestures_limits_and_parameters() -> None:
     token = made(1)
     assert policy.offer(token).kind is PolicyEventKind.IN_FORCE
     assert policy.layout == TWO_BUTTONS
-    setup = policy.setup
-    assert setup.limits == Limits()
-    assert (setup.pre_event_s, setup.pre_event_audio) == (5, False)
-    assert setup.trigger_hold_ns == shipped("us-il").parameters["trigger_hold_s"] * NS  # type: ignore[operator]
+    settings = policy.settings
+    assert settings.limits == Limits()
+    assert (settings.pre_event_s, settings.pre_event_audio) == (5, False)
+    assert settings.trigger_hold_ns == shipped("us-il").parameters["trigger_hold_s"] * NS  # type: ignore[operator]
     assert policy.digest == digest_of(token)
 
 
@@ -407,7 +407,7 @@ def test_classification_of_an_edited_configuration_does_not_choose_who_may_open(
     device.run(6)
     device.press("record", times=2)
     device.run(2)
-    statement = jws.peek(device.storage.read(layout.opening(device.recording, 1)).decode(), OPENING_TYPE)
+    statement = jws.unverified_payload(device.storage.read(layout.opening(device.recording, 1)).decode(), OPENING_TYPE)
     assert statement["recipients"] == trust().set_id("restricted")
     assert statement["recipients"] != trust().set_id("default")
 

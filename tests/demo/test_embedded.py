@@ -18,7 +18,7 @@ from agent.domain.layout import TWO_BUTTONS
 from agent.keys import files
 from agent.policy.bundle import sign_bundle
 from agent.policy.packs import shipped
-from agent.station.publisher import Published, check_bundle, hand_over
+from agent.station.publisher import Published, check_bundle, publish
 from agent.trust.tls import CertificateAuthority
 from tests.support import connections
 from tests.support.broker import AGENCY, Embedded, validity
@@ -179,4 +179,4 @@ def test_publisher_is_told_that_this_broker_does_not_say_who_reads(broker: Embed
     )
     bundle = check_bundle(token, trust(), time.time_ns())
     client = broker.client(mosquitto.PUBLISHER)
-    assert hand_over(bundle, client, device="cam-1", clocks=SystemClocks()) is Published.UNKNOWN
+    assert publish(bundle, client, device="cam-1", clocks=SystemClocks()) is Published.UNKNOWN

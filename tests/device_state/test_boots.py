@@ -158,7 +158,7 @@ def test_journal_with_one_line_less_than_was_synced_is_named() -> None:
     memory(device).cut_power()
     kept = device.state.data
     assert kept is not None
-    mark = jws.peek(kept.decode(), "bwc-state+jws")["mark"]["line"]
+    mark = jws.unverified_payload(kept.decode(), "bwc-state+jws")["mark"]["line"]
     file = memory(device).files[layout.journal(1)]
     raw, _ = split_lines(bytes(file.data))
     file.data[:] = b"".join(line + b"\n" for line in raw if parse_line(line).n < mark)
@@ -176,7 +176,7 @@ def test_journal_whose_marked_line_is_another_one_is_named() -> None:
     file = memory(device).files[layout.journal(1)]
     file.data[:] = file.data.replace(b'"kind":"standby"', b'"kind":"standbx"')
     raw, _ = split_lines(bytes(file.data))
-    mark = jws.peek((device.state.data or b"").decode(), "bwc-state+jws")["mark"]["line"]
+    mark = jws.unverified_payload((device.state.data or b"").decode(), "bwc-state+jws")["mark"]["line"]
     file.data[:] = b"".join((line if parse_line_n(line) != mark else b"{}") + b"\n" for line in raw)
     file.durable = bytes(file.data)
     device.boot()
@@ -293,7 +293,7 @@ def test_more_cards_than_are_remembered_are_no_hindrance() -> None:
         device.run(1)
         insert(device)
         assert told(device) == ["card_replaced"]
-    assert len(jws.peek((device.state.data or b"").decode(), "bwc-state+jws")["cards"]) == 8
+    assert len(jws.unverified_payload((device.state.data or b"").decode(), "bwc-state+jws")["cards"]) == 8
 
 
 def test_card_whose_id_was_removed_is_named_though_its_journal_is_whole() -> None:
@@ -359,7 +359,7 @@ def test_state_that_is_gone_or_altered_is_lost_and_what_the_card_says_holds(
 def test_state_of_another_device_is_none_of_ours() -> None:
     device, other = Device(), Device()
     device.run(2)
-    payload = jws.peek((other.state.data or b"").decode(), "bwc-state+jws")
+    payload = jws.unverified_payload((other.state.data or b"").decode(), "bwc-state+jws")
     from tests.support.device import owner
 
     other.state.data = jws.sign(owner().signer, "bwc-state+jws", payload | {"device": "cam-2"}).encode()

@@ -9,12 +9,12 @@ import pytest
 from agent.clock import NS
 from agent.core.recording import events
 from agent.device_state.compare import CARD_REPLACED, CARD_ROLLED_BACK, STATE_LOST, STATE_ROLLED_BACK
-from agent.dock.journal import Reader
+from agent.dock.journal import JournalReader
 from agent.evidence import layout
 from agent.journal.entries import Decided, RecordingEnded, Requested, StandbyEntered, Tampered
 from agent.journal.format import CHECKPOINT_TYPE, parse_line, split_lines
 from agent.keys import jws
-from agent.station.history import SeenJournal, judge
+from agent.station.history import SeenJournal, compare
 from tests.attacks.test_card_attacks import chain_on
 from tests.support.device import Device, agency
 from tests.support.evidence import Files, memory, storage_of
@@ -77,7 +77,7 @@ class Hand:
 
 
 def newest(device: Device) -> SeenJournal:
-    checkpoint = jws.peek(device.recorder.journal.durable[1].jws, CHECKPOINT_TYPE)
+    checkpoint = jws.unverified_payload(device.recorder.journal.durable[1].jws, CHECKPOINT_TYPE)
     return SeenJournal(checkpoint["n"], checkpoint["head"], checkpoint["boot"])
 
 
@@ -177,8 +177,8 @@ def outcome(hand: Hand, attack: Callable[[Hand], None]) -> tuple[str, list[str]]
     device.run(70)  # its journal grows, as it does until the next dock
     device.recorder.journal.attest(None)
     device.settle()
-    confirmed = {hand.seen.line: Reader(device.storage).hash_of(hand.seen.line)}
-    if judge(hand.seen, newest(device), confirmed).alarming:
+    confirmed = {hand.seen.line: JournalReader(device.storage).hash_of(hand.seen.line)}
+    if compare(hand.seen, newest(device), confirmed).alarming:
         return AT_DOCK, told
     kept = device.recording == hand.recording and device.recorder.control.state.latched
     return (PREVENTED if kept else NOT), told

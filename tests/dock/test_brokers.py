@@ -37,7 +37,7 @@ def read(folder: Path, others: str) -> BrokerSection:
 
 def test_other_brokers_have_ports_of_their_own_or_the_first_ones(tmp_path: Path) -> None:
     section = read(tmp_path, '["broker-2.example", "broker-3.example:9000", "[2001:db8::1]:9001", "[2001:db8::2]"]')
-    assert section.places == [
+    assert section.addresses == [
         ("broker-1.example", 8883),
         ("broker-2.example", 8883),
         ("broker-3.example", 9000),
@@ -63,8 +63,8 @@ def test_first_broker_is_a_matter_of_chance_and_stays_within_the_list(tmp_path: 
     for part, expected in ((0.0, 0), (0.34, 1), (0.99, 2), (1.0, 2)):
         one = connection(section, lambda low, high, part=part: low + part * (high - low) if high > 2 else 0)  # type: ignore[misc]
         one.turn(0, lambda: None)
-        assert one.place == section.places[(expected + 1) % 3], "the first refused at once: the next one's turn"
-        assert str(section.places[expected][1]) in one.problem
+        assert one.place == section.addresses[(expected + 1) % 3], "the first refused at once: the next one's turn"
+        assert str(section.addresses[expected][1]) in one.problem
 
 
 def test_next_broker_is_tried_when_the_one_before_is_gone(tmp_path: Path) -> None:

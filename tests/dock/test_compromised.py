@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.recording.events import Action, DockContact
-from agent.core.recording.state import facts
+from agent.core.recording.requests import facts
 from agent.dock.service import read_snapshot
 from agent.journal import entries
 from agent.keys import files, jws
@@ -176,7 +176,7 @@ def test_attestation_recorded_on_another_day_opens_nothing() -> None:
     device.recorder.deliveries.deliver(old)
     device.settle()
     assert not device.recorder.status().docked
-    assert TYP in jws.typ_of(old.decode())
+    assert TYP in jws.unverified_typ(old.decode())
 
 
 def snapshot_s(run: Path) -> float:

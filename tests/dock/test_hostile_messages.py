@@ -13,7 +13,7 @@ from agent.dock.config import BrokerSection, DockConfig, DockSection
 from agent.dock.journal import parse
 from agent.dock.messages import MAX_ATTESTATION, MAX_JSON, Event, decode
 from agent.dock.mqtt import Received
-from agent.dock.service import Service
+from agent.dock.service import DockService
 from agent.dock.session import Cursor, Session
 from agent.encoding.strict_json import encode_json, sha256_hex
 from agent.recorder.ipc import inbox
@@ -43,7 +43,7 @@ class Rig:
         section = DockSection(agency="city", device="cam-1", run="run", evidence="evidence", state="state")
         broker = BrokerSection(host="h", ca="c", certificate="c", key="k")
         self.said: list[str] = []
-        self.service = Service(DockConfig(dock=section, broker=broker), folder / "dock.toml", say=self.said.append)
+        self.service = DockService(DockConfig(dock=section, broker=broker), folder / "dock.toml", say=self.said.append)
         self.service._fresh_ns = self.service._monotonic()
         self.service._snapshot = {"dock_contact": True}
 
@@ -112,7 +112,7 @@ def test_line_on_a_card_is_told_as_an_event_that_a_station_takes_or_is_no_line(n
     read = parse(raw)
     if read is None:
         return
-    told = decode(read.told_as("city", "cam-1"), Event)
+    told = decode(read.event_payload("city", "cam-1"), Event)
     assert (told.id, told.data.line) == (sha256_hex(raw), read.n)
 
 
@@ -135,7 +135,7 @@ def test_line_that_makes_no_event_is_told_by_its_kind_and_stops_no_other(entry: 
     raw = encode_json(LINE | {"entry": entry, "prev": "x" * 4000})
     read = parse(raw)
     assert read is not None
-    told = decode(read.told_as("city", "cam-1"), Event)
+    told = decode(read.event_payload("city", "cam-1"), Event)
     assert told.data.entry in (entry, {"kind": "tampered", "left_out": True})
     session = Session(TOPICS, Cursor())
     session.connected("0" * 16, 0)
@@ -147,7 +147,7 @@ def test_line_that_makes_no_event_exists() -> None:
     """Else the test above would show nothing."""
     read = parse(encode_json(LINE | {"entry": {"kind": "tampered", "what": nested(30)}}))
     assert read is not None
-    assert decode(read.told_as("city", "cam-1"), Event).data.entry == {"kind": "tampered", "left_out": True}
+    assert decode(read.event_payload("city", "cam-1"), Event).data.entry == {"kind": "tampered", "left_out": True}
 
 
 @pytest.mark.parametrize(

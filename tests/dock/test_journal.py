@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from agent.dock import journal
-from agent.dock.journal import Reader
+from agent.dock.journal import JournalReader
 from agent.dock.messages import Event, decode
 from agent.errors import StorageError
 from agent.evidence import layout
@@ -52,7 +52,7 @@ def other_boot() -> bytes:
 def test_planted_journal_far_ahead_does_not_hide_what_the_recorder_writes(data: bytes) -> None:
     device, storage = journalled()
     storage.publish(layout.journal(FAR), data)
-    reader = Reader(storage)
+    reader = JournalReader(storage)
     before = list(reader.lines(MOST, MOST))
     assert [line.n for line in before] == [line.n for line in device.lines()]
     last = newest(device)
@@ -72,14 +72,14 @@ def test_line_that_somebody_appended_is_told_as_unattested() -> None:
     device.boot()
     device.run(1)
     forged = {line.n for line in device.lines(1)[-3:]}
-    lines = list(Reader(storage).lines(MOST, MOST))
+    lines = list(JournalReader(storage).lines(MOST, MOST))
     assert {line.n for line in lines if not line.attested} == forged
     told = {line.n: line.event("city", "cam-1").data.entry for line in lines if line.told}
     assert all(entry.get("unattested", False) == (n in forged) for n, entry in told.items())
     assert forged <= told.keys()
     for line in lines:
         if line.n in forged:
-            assert decode(line.told_as("city", "cam-1"), Event).data.entry["unattested"] is True
+            assert decode(line.event_payload("city", "cam-1"), Event).data.entry["unattested"] is True
 
 
 def test_planted_journal_is_not_taken_for_the_one_that_goes_on() -> None:
@@ -87,7 +87,7 @@ def test_planted_journal_is_not_taken_for_the_one_that_goes_on() -> None:
     device, storage = journalled()
     line = b'{"n":999999,"utc":"","clock":"","within_ms":1,"mono_us":1,"entry":{"kind":"boot"}}\n'
     storage.publish(layout.journal(2), line)
-    reader = Reader(storage)
+    reader = JournalReader(storage)
     assert [read.n for read in reader.lines(1000, MOST)] == [line.n for line in device.lines()]
     device.boot()
     assert device.recorder.status().boot == 3
@@ -100,7 +100,7 @@ def test_journal_that_cannot_be_read_for_a_while_is_read_on_from_the_same_place(
     device, storage = journalled()
     device.boot()
     device.run(1)
-    reader = Reader(storage)
+    reader = JournalReader(storage)
     for _ in range(2):
         storage.fault = failing({"read"}, errno.EIO, only=path)
         with pytest.raises(StorageError):
@@ -121,14 +121,16 @@ def test_folder_or_link_with_a_journals_name_does_not_keep_the_journal_from_bein
     (tmp_path / layout.journal(FAR)).mkdir()
     (tmp_path / layout.journal(FAR - 1)).symlink_to(tmp_path / layout.journal(1))
     (tmp_path / layout.journal(FAR - 2)).symlink_to(tmp_path / "nowhere")
-    assert [line.n for line in Reader(DiskStorage(tmp_path)).lines(MOST, MOST)] == [line.n for line in device.lines()]
+    assert [line.n for line in JournalReader(DiskStorage(tmp_path)).lines(MOST, MOST)] == [
+        line.n for line in device.lines()
+    ]
 
 
 def test_journal_whose_first_line_comes_in_later_is_read_then() -> None:
     _, storage = journalled()
     whole = storage.read(layout.journal(1))
     storage.files[layout.journal(1)].data[:] = whole[:100]
-    reader = Reader(storage)
+    reader = JournalReader(storage)
     assert list(reader.lines(MOST, MOST)) == []
     storage.files[layout.journal(1)].data[:] = whole
     assert len(list(reader.lines(MOST, MOST))) == whole.count(b"\n")

@@ -16,8 +16,8 @@ from agent.brokers import mosquitto
 from agent.clock import SystemClocks
 from agent.dock.config import BrokerSection, DockConfig, DockSection
 from agent.dock.messages import Publication, Topics
-from agent.dock.mqtt import ANSWER_S, Connection, tls_context
-from agent.dock.service import Service
+from agent.dock.mqtt import SUBSCRIBE_S, Connection, tls_context
+from agent.dock.service import DockService
 from agent.errors import ConfigError
 from agent.trust.tls import CertificateAuthority
 from tests.support.broker import AGENCY, Broker, free_port, validity
@@ -142,7 +142,7 @@ def test_tls_below_1_2_is_never_spoken(broker: Broker) -> None:
 def test_dock_with_another_devices_certificate_does_not_start(broker: Broker, tmp_path: Path) -> None:
     section = DockSection(agency=AGENCY, device="cam-1", run="run", evidence="e", state="s")
     with pytest.raises(ConfigError, match="cam-2"):
-        Service(DockConfig(dock=section, broker=broker.client("cam-2")), tmp_path / "dock.toml")
+        DockService(DockConfig(dock=section, broker=broker.client("cam-2")), tmp_path / "dock.toml")
 
 
 # -- access lists -----------------------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def test_broker_that_never_answers_version_5_is_tried_with_the_older_one(broker:
         worker.start()
         assert turned(one, until=lambda: bool(answered))
         assert (one.version, answered[0][-1]) == ("5", 5)
-        now[0] += round((ANSWER_S + 1) * 10**9)
+        now[0] += round((SUBSCRIBE_S + 1) * 10**9)
         assert turned(one, until=lambda: bool(one.problem))
         assert (one.version, one.problem) == ("3.1.1", "the broker did not answer in time")
         gone.set()

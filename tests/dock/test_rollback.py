@@ -225,12 +225,12 @@ def test_device_that_does_not_confirm_what_was_seen_is_an_alarm(
 
 
 def test_hash_of_a_line_is_found_by_its_number_alone(docked: Docked) -> None:
-    from agent.dock.journal import Reader
+    from agent.dock.journal import JournalReader
 
     happen(docked, 1, 50)
     docked.device.boot()
     happen(docked, 2, 50)
-    reader = Reader(DiskStorage(docked.folder / "evidence"))
+    reader = JournalReader(DiskStorage(docked.folder / "evidence"))
     lines = list(reader.lines(1 << 50, 1 << 20))
     assert len(lines) > 100
     assert [reader.hash_of(line.n) for line in lines] == [line.hash for line in lines]

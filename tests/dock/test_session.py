@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent.clock import NS
 from agent.dock.journal import JournalEvent
 from agent.dock.messages import Ack, SinceDock, Topics
-from agent.dock.session import AGAIN_NS, WINDOW, Cursor, Session
+from agent.dock.session import RESEND_NS, WINDOW, Cursor, Session
 from tests.support.statuses import status
 
 TOPICS = Topics("city", "cam-1")
@@ -58,8 +58,8 @@ def test_silent_station_is_told_again_and_only_what_it_has_not_acknowledged() ->
     session.take([line(1), line(2)])
     assert events(session, 0) == [1, 2]
     session.acknowledged(ack(1), 1)
-    assert events(session, AGAIN_NS) == []
-    assert events(session, AGAIN_NS + 1) == [2]
+    assert events(session, RESEND_NS) == []
+    assert events(session, RESEND_NS + 1) == [2]
 
 
 def test_station_that_has_just_begun_to_listen_is_told_again_at_once_what_it_has_not() -> None:

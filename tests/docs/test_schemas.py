@@ -32,14 +32,14 @@ def documents(files: Files) -> list[tuple[str, dict[str, Any]]]:
     for path, data in files.items():
         if path.endswith(".jws"):
             token = data.decode().strip()
-            typ = jws.typ_of(token)
-            found.append((typ.removeprefix("bwc-").removesuffix("+jws"), jws.peek(token, typ)))
+            typ = jws.unverified_typ(token)
+            found.append((typ.removeprefix("bwc-").removesuffix("+jws"), jws.unverified_payload(token, typ)))
         elif path.endswith(".jsonl"):
             for raw in lines(data):
                 line = strict_json(raw)
                 found.append(("line", line))
                 if line["entry"]["kind"] == "checkpoint":
-                    found.append(("checkpoint", jws.peek(line["entry"]["jws"], "bwc-checkpoint+jws")))
+                    found.append(("checkpoint", jws.unverified_payload(line["entry"]["jws"], "bwc-checkpoint+jws")))
     return found
 
 

@@ -71,7 +71,7 @@ def refused(token: str, match: str, trust: TrustDocument = TRUST, **changes: Any
 
 def resigned(signer: KeySigner = CUSTODIAN, *, without: str = "", **changes: Any) -> str:
     """An annotation whose payload no honest tool would make, with a good signature."""
-    payload = jws.peek(TOKEN, TYP) | changes
+    payload = jws.unverified_payload(TOKEN, TYP) | changes
     payload.pop(without, None)
     return jws.sign(signer, TYP, payload)
 
@@ -219,19 +219,23 @@ def test_sealed_content_that_is_no_annotation_is_refused(plain: bytes) -> None:
 
 
 def test_annotation_of_another_type_is_refused() -> None:
-    payload = jws.peek(TOKEN, TYP)
+    payload = jws.unverified_payload(TOKEN, TYP)
     for typ in ("bwc-authorization+jws", "bwc-manifest+jws", TYP.upper()):
         refused(jws.sign(CUSTODIAN, typ, payload), "another purpose")
 
 
 def test_annotation_whose_payload_was_altered_is_refused() -> None:
     head, _, signature = TOKEN.split(".")
-    for changes in ({"number": 2}, {"previous": "00" * 32}, {"time": {**jws.peek(TOKEN, TYP)["time"], "source": "x"}}):
+    for changes in (
+        {"number": 2},
+        {"previous": "00" * 32},
+        {"time": {**jws.unverified_payload(TOKEN, TYP)["time"], "source": "x"}},
+    ):
         body = resigned(**changes).split(".")[1]
         refused(f"{head}.{body}.{signature}", "does not fit the key")
 
 
-@pytest.mark.parametrize("name", sorted(jws.peek(TOKEN, TYP)))
+@pytest.mark.parametrize("name", sorted(jws.unverified_payload(TOKEN, TYP)))
 def test_annotation_without_one_of_its_fields_is_refused(name: str) -> None:
     refused(resigned(without=name), name)
 
@@ -261,11 +265,11 @@ def test_malformed_annotation_is_refused(change: dict[str, Any]) -> None:
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_whatever_a_custodian_signs_raises_nothing_but_an_evidence_error(data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(jws.peek(TOKEN, TYP))))
+    name = data.draw(st.sampled_from(sorted(jws.unverified_payload(TOKEN, TYP))))
     value: Any = data.draw(
         st.none() | st.integers(-5, 1 << 60) | st.text(max_size=20) | st.binary(max_size=40).map(b64)
     )
-    if value == jws.peek(TOKEN, TYP)[name]:
+    if value == jws.unverified_payload(TOKEN, TYP)[name]:
         return
     try:
         read(resigned(**{name: value}))

@@ -17,7 +17,7 @@ def payloads() -> tuple[dict[str, Any], dict[str, Any]]:
     files = whole().files
     opened = next(data for path, data in files.items() if path.endswith("opening.jws"))
     closed = next(data for path, data in files.items() if path.endswith("manifest.jws"))
-    return jws.peek(opened.decode(), OPENING_TYPE), jws.peek(closed.decode(), MANIFEST_TYPE)
+    return jws.unverified_payload(opened.decode(), OPENING_TYPE), jws.unverified_payload(closed.decode(), MANIFEST_TYPE)
 
 
 def test_statements_of_the_first_version_are_read() -> None:

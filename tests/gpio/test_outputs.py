@@ -8,7 +8,7 @@ import pytest
 from agent.core.indicator.signals import Output
 from agent.errors import ConfigError
 from agent.gpio.config import OutputConfig
-from agent.gpio.outputs import Outputs
+from agent.gpio.controls import Outputs
 from tests.gpio.pins import BUZZER, GREEN, HAPTIC, PIEZO, RED, simulated
 
 

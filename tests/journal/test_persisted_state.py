@@ -135,7 +135,7 @@ _WORDS = (
 def test_lines_carry_over_what_the_core_knew(words: list[str], interrupted: bool) -> None:
     """A boot that went dark after any of these, and the next one: what counted still counts."""
     before = PersistedState(withheld_ms={"PrivacyPause": 3000}, asked={"Mute": 2}, triggers={"impact": 1000})
-    state = State(setup=PolicySettings(LIMITS), tag="tag")
+    state = State(settings=PolicySettings(LIMITS), tag="tag")
     journal, carry = _Journal(), PersistedStateBuilder()
     carry.attested(journal.line(_boot(before, "old" if interrupted else "")))
     for word in ["boot", *words]:
@@ -162,13 +162,13 @@ def test_lines_carry_over_what_the_core_knew(words: list[str], interrupted: bool
     assert set(carried.triggers) == set(state.raised)
     if state.recording:
         used = dict(state.used_ns)
-        if state.withheld is not None:
-            action = state.withheld.asked.action
-            used[action] = used.get(action, 0) + state.withheld.until_ns - state.withheld.since_ns
+        if state.suppression is not None:
+            action = state.suppression.requested.action
+            used[action] = used.get(action, 0) + state.suppression.until_ns - state.suppression.since_ns
         assert {name: ms for name, ms in carried.withheld_ms.items() if ms} == {
             str(action): ns // 1_000_000 for action, ns in used.items() if ns
         }
-        assert carried.asked == {str(action): times for action, times in state.asked_again.items()}
+        assert carried.asked == {str(action): times for action, times in state.request_counts.items()}
         assert carried.classified == bool(state.classification)
 
 
@@ -197,7 +197,10 @@ def _event(word: str, state: State, now_ns: int, before: PersistedState, interru
 def withheld_of(device: Device, segment: int) -> list[tuple[str, bool]]:
     """What a segment's manifest says was withheld: kind, and whether that had ended."""
     token = device.storage.read(layout.manifest(device.recording, segment)).decode()
-    return [(str(span.kind), span.to_us is not None) for span in manifest(jws.peek(token, MANIFEST_TYPE)).withheld]
+    return [
+        (str(span.kind), span.to_us is not None)
+        for span in manifest(jws.unverified_payload(token, MANIFEST_TYPE)).withheld
+    ]
 
 
 def test_pulled_battery_does_not_take_what_was_withheld_out_of_the_manifest() -> None:

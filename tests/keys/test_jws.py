@@ -38,8 +38,8 @@ def refused(token: str, match: str | None = None) -> None:
 
 def test_a_signed_payload_comes_back() -> None:
     assert jws.verify(TOKEN, TYP, SIGNER.public_key) == PAYLOAD
-    assert jws.peek(TOKEN, TYP) == PAYLOAD
-    assert jws.kid_of(TOKEN, TYP) == SIGNER.kid == thumbprint(SIGNER.public_key)
+    assert jws.unverified_payload(TOKEN, TYP) == PAYLOAD
+    assert jws.unverified_kid(TOKEN, TYP) == SIGNER.kid == thumbprint(SIGNER.public_key)
 
 
 def test_a_token_is_as_rfc_7515_and_7518_say() -> None:
@@ -62,6 +62,25 @@ def test_an_implementation_by_others_takes_ours_and_we_take_theirs() -> None:
     theirs = joserfc_jws.serialize_compact(HEADER | {"kid": "theirs"}, b'{"n":2}', key, algorithms=["ES256"])
     jwk = {name: key.as_dict(private=False)[name] for name in ("kty", "crv", "x", "y")}
     assert jws.verify(theirs, TYP, public_key(jwk)) == {"n": 2}
+
+
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [
+        (HEADER | {"typ": "JWT"}, b"{}"),
+        ({"alg": "ES256", "kid": SIGNER.kid}, b"{}"),
+        ({"alg": "ES256", "typ": TYP}, b"{}"),
+        (HEADER | {"jku": "https://attacker.example"}, b"{}"),
+        (json.dumps(HEADER).encode().replace(b"{", b'{"alg":"none",', 1), b"{}"),
+        (HEADER, b'{"a":1,"a":2}'),
+        (HEADER, b"no JSON"),
+    ],
+)
+def test_what_a_library_for_all_of_jose_accepts_is_refused(header: Any, payload: bytes) -> None:
+    """The reason for a reader of our own (docs/decisions/0010-own-jws.md): where the first half fails, it is gone."""
+    token = signed(header, payload)
+    joserfc_jws.deserialize_compact(token, ECKey.import_key(jwk_of(SIGNER.public_key)), algorithms=["ES256"])
+    refused(token)
 
 
 def test_a_known_token_of_rfc_7515_verifies_as_ecdsa_but_not_for_us() -> None:
@@ -124,7 +143,7 @@ def test_a_kid_is_only_a_hint() -> None:
     """Another's kid gives no rights: the caller's key decides."""
     other = KeySigner.generate()
     swapped = signed(HEADER | {"kid": SIGNER.kid}, signer=other)
-    assert jws.kid_of(swapped, TYP) == SIGNER.kid
+    assert jws.unverified_kid(swapped, TYP) == SIGNER.kid
     refused(swapped, "signature")
     refused(signed(HEADER | {"kid": 7}), "kid")
 
@@ -212,7 +231,7 @@ def test_header_beyond_its_bound_is_refused_before_it_is_read() -> None:
     token = signed({**HEADER, "kid": "k" * 800})
     refused(token, "at most 1024 characters")
     with pytest.raises(EvidenceError, match="at most 1024 characters"):
-        jws.typ_of(token)
+        jws.unverified_typ(token)
 
 
 def test_refusal_repeats_little_of_what_came() -> None:

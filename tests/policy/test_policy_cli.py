@@ -108,7 +108,7 @@ def test_an_agency_tests_its_own_pack_with_its_own_cases(tmp_path: Path) -> None
     pack = tmp_path / "ours.cedar"
     pack.write_text(shipped("us-il").text)
     passed = run("test", str(OWN / "us-il.json"), "--pack", str(pack))
-    assert passed.exit_code == 0
+    assert passed.exit_code == 3, "the device's own gestures declare nothing that these rules read"
     assert " 0 failed" in passed.stdout
     # The same with one condition lost: a case and a flip say which.
     pack.write_text(
@@ -126,10 +126,41 @@ def test_cases_run_against_the_pack_they_name_and_others_are_left_out_for_a_name
     cases = [*json.loads((OWN / "us-wa.json").read_bytes()), *json.loads((OWN / "us-dc.json").read_bytes())]
     path = tmp_path / "cases.json"
     path.write_text(json.dumps(cases))
-    assert run("test", str(path)).exit_code == 0
+    passed = run("test", str(path))
+    assert passed.exit_code == 3
+    assert "WARNING case us-wa/reason: the rules allow it, a camera refuses: no gesture declares" in passed.stdout
     assert "left out" in run("test", str(path), "--pack", "us-dc").stdout
     assert "us-nj" in refusal(run("test", str(path), "--pack", "us-nj"))
     assert run("test", str(path), "--pack", "agent/policy/packs/us-dc.cedar").exit_code != 0
+
+
+def test_gestures_alone_are_tested_without_cases() -> None:
+    reached = run("test", "--pack", "us-nj", "--layout", "three-buttons")
+    assert reached.exit_code == 0
+    assert "us-nj on a camera with the layout us-nj.three-buttons:" in reached.stdout
+    assert "PrivacyPause: hold 5s:privacy, then hold 2s:privacy" in reached.stdout
+    assert "WARNING" not in reached.stdout
+    unmeasured = run("test", "--pack", "aclu-model")
+    assert unmeasured.exit_code == 0, "no layout mends what no camera measures"
+    assert "no camera measures left_scene" in unmeasured.stdout
+    assert "expected a file of cases" in refusal(run("test"))
+    assert "four-buttons" in refusal(run("test", "--pack", "us-nj", "--layout", "four-buttons"))
+
+
+def test_settings_are_tested_as_they_would_be_signed(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[gestures]\n"double:record" = "start"\n"hold 3s:record" = "ask_stop"\n')
+    result = run("test", "--pack", "us-tx-sanantonio", "--settings", str(settings), "--json")
+    assert result.exit_code == 3
+    [camera] = json.loads(result.stdout)["camera"]
+    assert camera["no_stop"] is True
+    stop = camera["permits"][0]
+    assert (stop["rule"], stop["reached"], stop["obstacle"]) == ("us-tx-sanantonio.concluded", False, "no_gesture")
+    assert stop["suggestion"] == "declare:encounter_state=concluded+enforcement_mode=none"
+    settings.write_text(settings.read_text() + f'"double:mark" = "{stop["suggestion"]}"\n')
+    assert run("test", "--pack", "us-tx-sanantonio", "--settings", str(settings)).exit_code == 3, "no privacy pause"
+    settings.write_text(settings.read_text() + '"hold 2s:mark" = "ask_privacy"\n')
+    assert run("test", "--pack", "us-tx-sanantonio", "--settings", str(settings)).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -185,6 +216,15 @@ def test_a_signed_bundle_is_what_a_camera_takes_and_show_checks_it(tmp_path: Pat
     arguments = ["us-il", "--key", str(key), "--agency", agency.name, "--version", "4", "--settings", str(settings)]
     signed = run("sign", *arguments, "-o", str(bundle))
     assert signed.exit_code == 0, signed.exception
+    warned = [line for line in signed.stderr.splitlines() if line.startswith("WARNING: ")]
+    assert any("us-il.victim-witness" in line and "no gesture declares enforcement_mode" in line for line in warned)
+    assert "no recording can ever be stopped" in warned[-1]
+    tested = run("test", "--pack", str(bundle), "--trust", str(trust))
+    assert tested.exit_code == 3
+    assert [line for line in tested.stdout.splitlines() if line.startswith("WARNING ")] == [
+        line.replace("WARNING: ", "WARNING ") for line in warned
+    ]
+    assert "--settings" in refusal(run("test", "--pack", str(bundle), "--settings", str(settings)))
     read = read_bundle(bundle.read_text(), [agency.policy.public_key], agency.name)
     assert read.pack.parameters["min_preevent_s"] == 45
     assert read.limits.pause_s == 60

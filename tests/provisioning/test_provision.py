@@ -61,7 +61,7 @@ def test_each_office_can_sign_what_devices_and_recordings_take_from_it(tmp_path:
     )
     for key, authority, action in offices:
         listed = trust.listed(files.load_signer(f"file:{key}").kid, authorization.ROLES, NOW)
-        authorization.check_office(listed, authority=authority, action=action, rank="officer")
+        authorization.check_authority(listed, authority=authority, action=action, rank="officer")
     for key in (made.supervisor, made.custodian_signing):
         assert trust.listed(files.load_signer(f"file:{key}").kid, annotation.ROLES, NOW)
 

@@ -8,7 +8,7 @@ from agent.recorder.measuring import MeasurementReporter
 
 def test_speech_is_reported_with_the_prompt_that_it_answers() -> None:
     fact = WindowMeasured(7, 9, Speech(heard=True, confidence=0.9, voiced_ms=800, covered_ms=1000))
-    assert MeasurementReporter().events(fact, 11) == [SpeechMeasured(11, 7, heard=True, confidence=0.9)]
+    assert MeasurementReporter().events(fact, 11) == [SpeechMeasured(11, 7, detected=True, confidence=0.9)]
 
 
 def test_covered_lens_is_tampering_and_so_is_the_picture_that_freezes_after_it() -> None:

@@ -19,7 +19,8 @@ from agent.core.recording.events import (
     StartRequested,
     TerminationRequested,
 )
-from agent.core.recording.state import Mode, facts
+from agent.core.recording.requests import facts
+from agent.core.recording.state import Mode
 from agent.domain.limits import Limits
 from agent.domain.policy_settings import PolicySettings
 from agent.errors import EvidenceError
@@ -308,7 +309,7 @@ def mode(device: Device) -> Mode:
 
 def opening_of(device: Device, recording: str, segment: int) -> Opening:
     token = device.storage.read(layout.opening(recording, segment)).decode()
-    return opening(jws.peek(token, OPENING_TYPE))
+    return opening(jws.unverified_payload(token, OPENING_TYPE))
 
 
 def test_restricted_recording_is_sealed_to_fewer_recipients_from_the_next_picture_on_and_after_a_power_cut() -> None:
@@ -353,7 +354,7 @@ def test_suppressed_picture_is_not_in_evidence_and_its_span_is_in_the_manifest()
     assert mode(device) is Mode.RECORDING
     device.press("record", hold_s=3.2)
     token = device.storage.read(layout.manifest(running, 1)).decode()
-    statement = manifest(jws.peek(token, MANIFEST_TYPE))
+    statement = manifest(jws.unverified_payload(token, MANIFEST_TYPE))
     assert {span.kind for span in statement.withheld} == {Kind.VIDEO, Kind.AUDIO}
     for span in statement.withheld:
         assert abs(span.from_us * 1000 - began) < NS // 10

@@ -17,8 +17,8 @@ from agent.dock.mqtt import Received
 from agent.errors import ConfigError
 from agent.keys import files
 from agent.process.descriptors import raise_limit
-from agent.simulator.recorder import Office
-from agent.simulator.report import Measured, percentiles
+from agent.simulator.recorder import AgencyKeys
+from agent.simulator.report import Results, percentiles
 from agent.simulator.shift_change import Plan, Progress, simulate
 from agent.station.fleet import rows
 from agent.station.service import Station
@@ -76,7 +76,7 @@ def plan(broker: Broker) -> Plan:
     return Plan(
         agency=AGENCY,
         authority=broker.authority,
-        office=Office(files.load_signer(f"file:{agency().root}"), trust()),
+        office=AgencyKeys(files.load_signer(f"file:{agency().root}"), trust()),
         brokers=[("localhost", broker.port)],
         devices=DEVICES,
         events=EVENTS,
@@ -87,7 +87,7 @@ def plan(broker: Broker) -> Plan:
 
 def simulated(
     broker: Broker, *, patience_s: float = 30, watch: Callable[[Progress], None] = lambda _progress: None
-) -> Measured:
+) -> Results:
     return simulate(
         plan(broker),
         clocks=SystemClocks(),
@@ -218,7 +218,7 @@ def test_devices_without_a_broker_never_dock(broker: Broker) -> None:
 
 
 class _Quick(SystemClocks):
-    """A minute passes in a second."""
+    """Ten seconds pass in one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class _Quick(SystemClocks):
 
     def monotonic_ns(self) -> int:
         now = super().monotonic_ns()
-        return now + (now - self._begun_ns) * 59
+        return now + (now - self._begun_ns) * 9
 
 
 @pytest.mark.parametrize(("up", "let_in"), [(True, DEVICES), (False, 0)])
@@ -244,7 +244,7 @@ def test_percentiles_are_nearest_rank() -> None:
     assert percentiles([3.0]) == {"count": 1, "p50": 3, "p95": 3, "p99": 3, "max": 3}
 
 
-def test_more_descriptors_than_the_machine_allows_are_refused_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_descriptors_than_the_machine_allows_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _which: (1024, 4096))
     changed: list[tuple[int, int]] = []
     monkeypatch.setattr("resource.setrlimit", lambda _which, limits: changed.append(limits))

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 from agent.clock import NS, WallReading
 from agent.dock.messages import Checkpoint
 from agent.errors import EvidenceError
-from agent.station.history import Checks, SeenJournal, Verdict, judge
+from agent.station.history import CheckpointVerifier, SeenJournal, Verdict, compare
 from tests.support.device import Device, owner, trust
 
 A, B = "a" * 64, "b" * 64
@@ -29,12 +29,12 @@ BEFORE = SeenJournal(10, A, 2)
 def test_history_extends_what_was_seen_or_is_another(
     now: SeenJournal, confirmed: dict[int, str | None], verdict: Verdict
 ) -> None:
-    assert judge(BEFORE, now, confirmed) is verdict
+    assert compare(BEFORE, now, confirmed) is verdict
     assert verdict.alarming == (verdict in {Verdict.SHORTER, Verdict.DIFFERENT})
 
 
 def test_first_history_is_taken_as_it_is() -> None:
-    assert judge(None, SeenJournal(1, A, 1), {}) is Verdict.FIRST
+    assert compare(None, SeenJournal(1, A, 1), {}) is Verdict.FIRST
 
 
 def shown(device: Device) -> Checkpoint:
@@ -53,23 +53,23 @@ def shown(device: Device) -> Checkpoint:
 def test_checkpoint_of_the_devices_own_boot_is_believed() -> None:
     device = Device()
     checkpoint = shown(device)
-    seen = Checks(trust()).checked(checkpoint, "cam-1", WALL)
+    seen = CheckpointVerifier(trust()).checked(checkpoint, "cam-1", WALL)
     assert (seen.line, seen.boot) == (checkpoint.line, 1)
 
 
 def test_checkpoint_of_another_device_is_refused() -> None:
     with pytest.raises(EvidenceError, match="cam-2"):
-        Checks(trust()).checked(shown(Device()), "cam-2", WALL)
+        CheckpointVerifier(trust()).checked(shown(Device()), "cam-2", WALL)
 
 
 def test_checkpoint_signed_in_another_boot_is_refused() -> None:
     one, two = shown(Device()), shown(Device())
     with pytest.raises(EvidenceError, match="signature"):
-        Checks(trust()).checked(replace(one, jws=two.jws), "cam-1", WALL)
+        CheckpointVerifier(trust()).checked(replace(one, jws=two.jws), "cam-1", WALL)
 
 
 def test_what_was_checked_once_is_no_excuse_for_what_comes_next() -> None:
-    checks, one, two = Checks(trust()), shown(Device()), shown(Device())
+    checks, one, two = CheckpointVerifier(trust()), shown(Device()), shown(Device())
     assert checks.checked(one, "cam-1", WALL) == checks.checked(one, "cam-1", WALL)
     with pytest.raises(EvidenceError, match="signature"):
         checks.checked(replace(one, jws=two.jws), "cam-1", WALL)
@@ -81,7 +81,7 @@ def test_what_was_checked_once_is_no_excuse_for_what_comes_next() -> None:
 
 
 def test_certificate_that_expires_after_it_was_checked_is_refused() -> None:
-    checks, checkpoint = Checks(trust()), shown(Device())
+    checks, checkpoint = CheckpointVerifier(trust()), shown(Device())
     checks.checked(checkpoint, "cam-1", WALL)
     with pytest.raises(EvidenceError, match="valid from"):
         checks.checked(checkpoint, "cam-1", replace_time(years=100))

@@ -8,7 +8,7 @@ import pytest
 
 from agent.clock import NS, parse_utc, utc_text
 from agent.dock.messages import Event, EventData, Policy, encode
-from agent.station.review import DECLARED_STOPS, UNSAFE_POLICY, of_event, of_status
+from agent.station.review import DECLARED_STOPS, UNSAFE_POLICY, event_alarms, status_alarms
 from agent.station.store import Store
 from tests.support.statuses import status
 
@@ -48,7 +48,7 @@ class Shift:
                 received=event.time,
                 text=encode(event).decode(),
             )
-            return list(of_event(self.store, self.device, event))
+            return list(event_alarms(self.store, self.device, event))
 
     def stops(self, count: int, *, each_ns: int = 5 * MINUTE, from_ns: int = BEGAN_NS, **fields: Any) -> list[str]:
         told = {"recording": "r", "request": 1, "at_us": 1, "declared_only": True, **fields}
@@ -102,9 +102,9 @@ def test_time_without_an_hour_before_it_raises_nothing(store: Store) -> None:
 def test_unsafe_policy_is_an_alarm_by_its_event_and_by_the_status(store: Store) -> None:
     found = Shift(store).tell(BEGAN_NS, "policy", what="policy_unsafe", version=0)
     assert [kind for kind, _ in found] == [UNSAFE_POLICY]
-    assert list(of_status(status())) == []
+    assert list(status_alarms(status())) == []
     unsafe = Policy(name="UNSAFE-permit-everything", version=0, digest="0" * 64, unsafe=True)
-    assert [kind for kind, _ in of_status(status(policy=unsafe))] == [UNSAFE_POLICY]
+    assert [kind for kind, _ in status_alarms(status(policy=unsafe))] == [UNSAFE_POLICY]
 
 
 def test_card_that_was_put_back_is_an_alarm_of_its_own_kind(store: Store) -> None:

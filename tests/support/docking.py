@@ -10,7 +10,7 @@ from agent.clock import NS, Clocks, SystemClocks
 from agent.core.recording.events import DockContact
 from agent.decisions.interface import Policy
 from agent.dock.config import BrokerSection, DockConfig, DockSection
-from agent.dock.service import Service
+from agent.dock.service import DockService
 from agent.keys import files
 from agent.keys.signer import Signer
 from agent.recorder.ipc import inbox
@@ -74,7 +74,7 @@ class Docked:
         self.store: Store | None = None
         self.station: Station | None = None
 
-    def make_dock(self) -> Service:
+    def make_dock(self) -> DockService:
         section = DockSection(
             agency=AGENCY,
             device=DEVICE,
@@ -83,7 +83,7 @@ class Docked:
             state=str(self.folder / "dock-state"),
         )
         config = DockConfig(dock=section, broker=self.client)
-        return Service(
+        return DockService(
             config,
             self.folder / "dock.toml",
             monotonic=lambda: time.monotonic_ns() + self.skew_ns,
@@ -181,9 +181,9 @@ class Docked:
 
     def told(self) -> list[str]:
         """Hashes of all journal lines that a station should know of."""
-        from agent.dock.journal import Reader
+        from agent.dock.journal import JournalReader
 
-        reader = Reader(DiskStorage(self.folder / "evidence"))
+        reader = JournalReader(DiskStorage(self.folder / "evidence"))
         return [line.hash for line in reader.lines(1 << 50, 1 << 20) if line.told]
 
     def end(self) -> None:

@@ -1,7 +1,7 @@
 """What happens to a docked device, and whether all of it arrived."""
 
 from agent.core.recording.events import Action
-from agent.core.recording.state import facts
+from agent.core.recording.requests import facts
 from agent.journal import entries
 from tests.support.docking import Docked
 

@@ -72,7 +72,7 @@ class Judge:
             incident is latched or force is used.
     """
 
-    setup: PolicySettings
+    settings: PolicySettings
     punctual: bool = False
     base_rules: bool = False
     now_ns: int = 0
@@ -93,12 +93,12 @@ class Judge:
 
     @property
     def barred(self) -> bool:
-        live = self.raised_ns is not None and self.now_ns - self.raised_ns < self.setup.trigger_hold_ns
+        live = self.raised_ns is not None and self.now_ns - self.raised_ns < self.settings.trigger_hold_ns
         return live or self.latched or self.said.get("enforcement_mode") == "force"
 
     @property
     def limits(self) -> Limits:
-        return self.setup.limits
+        return self.settings.limits
 
     def docked(self, now_ns: int) -> bool:
         return self.contact and now_ns < self.attested_ns
@@ -143,7 +143,7 @@ def _told(judge: Judge, event: events.Event) -> Judge:
         case events.KeySwitched():
             judge = replace(judge, key=event.on)
         case events.PolicyChanged():
-            judge = _shortened(replace(judge, setup=event.setup))
+            judge = _shortened(replace(judge, settings=event.settings))
         case events.DockContact():
             judge = replace(judge, contact=event.closed, attested_ns=judge.attested_ns if event.closed else 0)
         case events.Attested() if judge.contact:
@@ -177,7 +177,7 @@ def _changed(judge: Judge, event: events.Event) -> bool:
         case events.KeySwitched():
             return event.on != judge.key
         case events.PolicyChanged():
-            return event.setup != judge.setup or event.what == "policy_in_force"
+            return event.settings != judge.settings or event.what == "policy_in_force"
         case _:
             return False
 

@@ -26,7 +26,7 @@ _JWS = {"type": "string", "pattern": r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0
 _BINDING = {"bindingVersion": "0.2.0"}
 _DEVICE = f"{ROOT}/{{agency}}/{{device}}"
 _LIFE_S, _RENEW_S = attestation.LIFE_NS // NS, attestation.RENEW_NS // NS
-_RESEND_S, _MAX_RESEND_S, _STATUS_S = session.AGAIN_NS // NS, session.LONGEST_NS // NS, session.STATUS_NS // NS
+_RESEND_S, _MAX_RESEND_S, _STATUS_S = session.RESEND_NS // NS, session.MAX_RESEND_NS // NS, session.STATUS_NS // NS
 
 _INTRODUCTION = f"""\
 What a docked body-worn camera and its station say to each other over MQTT, seen from the camera: what the camera sends,

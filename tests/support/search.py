@@ -14,7 +14,8 @@ from typing import Any
 from agent.clock import NS
 from agent.core.recording import commands, events, machine
 from agent.core.recording import requests as machine_requests
-from agent.core.recording.state import SPOKEN_FOR_NS, State
+from agent.core.recording.requests import SPOKEN_FOR_NS
+from agent.core.recording.state import State
 from agent.policy.request import Authorization, Fact
 from tests.support.oracle import Judge
 
@@ -111,7 +112,7 @@ def canonical(state: State, judge: Judge) -> Hashable:
             *state.pending,
             *judge.asks,
             *([state.post_roll.request] if state.post_roll else []),
-            *([state.withheld.request, state.withheld.rechecking] if state.withheld else []),
+            *([state.suppression.request, state.suppression.rechecking] if state.suppression else []),
         }
     )
     order = {number: place for place, number in enumerate(numbers)}
@@ -119,16 +120,16 @@ def canonical(state: State, judge: Judge) -> Hashable:
 
 
 def _core(state: State, now: int, order: Mapping[int, int]) -> Hashable:
-    hold_ns = state.setup.trigger_hold_ns
+    hold_ns = state.settings.trigger_hold_ns
     return (
-        state.setup,
+        state.settings,
         bool(state.recording),
         frozenset(
             (
                 order[number],
-                pending.asked.action,
-                pending.asked.principal,
-                now - pending.asked.at_ns,
+                pending.requested.action,
+                pending.requested.principal,
+                now - pending.requested.at_ns,
                 pending.recording == state.recording,
                 pending.context == state.context,
                 None if pending.decided is None else pending.decided.allowed,
@@ -137,14 +138,14 @@ def _core(state: State, now: int, order: Mapping[int, int]) -> Hashable:
             for number, pending in state.pending.items()
         ),
         state.post_roll and (order[state.post_roll.request], state.post_roll.until_ns - now),
-        state.withheld
+        state.suppression
         and (
-            order[state.withheld.request],
-            state.withheld.rechecking and order[state.withheld.rechecking],
-            state.withheld.asked.action,
-            state.withheld.since_ns - now,
-            state.withheld.until_ns - now,
-            _lasting(state.withheld.done),
+            order[state.suppression.request],
+            state.suppression.rechecking and order[state.suppression.rechecking],
+            state.suppression.requested.action,
+            state.suppression.since_ns - now,
+            state.suppression.until_ns - now,
+            _lasting(state.suppression.lasting_facts),
         ),
         _items(state.used_ns),
         _items(state.declared),
@@ -157,7 +158,7 @@ def _core(state: State, now: int, order: Mapping[int, int]) -> Hashable:
         state.key_switch,
         state.contact,
         max(0, state.attested_until_ns - now),
-        (state.docked_told, state.spoof_told, min(60 * NS, now - state.contact_ns) if state.contact else 0),
+        (state.docked_reported, state.spoof_reported, min(60 * NS, now - state.contact_ns) if state.contact else 0),
         state.authorization and (state.authorization, state.authorized_for, max(0, state.authorized_until_ns - now)),
         (state.failing, state.storage_failing, state.faulty_lines, state.stealth, state.ending),
     )
@@ -190,8 +191,8 @@ def _judged(judge: Judge, state: State, now: int, order: Mapping[int, int]) -> H
         ),
         judge.dark
         and (
-            judge.dark.request == (state.withheld.request if state.withheld else 0),
-            judge.dark.rechecking == (state.withheld.rechecking if state.withheld else 0),
+            judge.dark.request == (state.suppression.request if state.suppression else 0),
+            judge.dark.rechecking == (state.suppression.rechecking if state.suppression else 0),
             judge.dark.since_ns - now,
             judge.dark.until_ns - now,
         ),
@@ -199,7 +200,7 @@ def _judged(judge: Judge, state: State, now: int, order: Mapping[int, int]) -> H
         judge.rolling and (order[judge.rolling[0]], judge.rolling[1] - now),
         _items(judge.said),
         _items(judge.measured),
-        judge.raised_ns is not None and max(0, state.setup.trigger_hold_ns - (now - judge.raised_ns)),
+        judge.raised_ns is not None and max(0, state.settings.trigger_hold_ns - (now - judge.raised_ns)),
         judge.latched,
         (judge.key, judge.contact, max(0, judge.attested_ns - now), judge.ending, judge.may_power_off),
     )

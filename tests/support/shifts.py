@@ -75,7 +75,7 @@ class Desk:
     The policy is a hash: it grants about half of what is asked, the same each time for the same facts.
     """
 
-    def __init__(self, setup: PolicySettings, carried: entries.PersistedState | None = None) -> None:
+    def __init__(self, settings: PolicySettings, carried: entries.PersistedState | None = None) -> None:
         self.clocks = FakeClocks(monotonic_ns=100 * NS)
         self._key = DetailsKey(os.urandom(KEY_BYTES))
         self._journal = Journal(
@@ -86,7 +86,7 @@ class Desk:
             clocks=self.clocks,
             head="0" * 64,
         )
-        self.state = State(setup=setup, tag="tag")
+        self.state = State(settings=settings, tag="tag")
         self.lines: list[CoreInput] = []
         self.decided: list[events.Decided] = []
         self._durable: list[int] = []
@@ -100,7 +100,7 @@ class Desk:
     def boot(self, interrupted: str) -> None:
         """Storage was read. The policy comes into force first, as on a device."""
         now = self.clocks.now_ns
-        self.send(events.PolicyChanged(now, "policy_in_force", 1, "p", self.state.setup))
+        self.send(events.PolicyChanged(now, "policy_in_force", 1, "p", self.state.settings))
         self.send(events.Booted(now, interrupted, self._carried))
 
     def send(self, event: events.Event) -> None:

@@ -63,7 +63,7 @@ def test_attestation_larger_than_its_bound_is_refused_before_anything_of_it_is_r
     payload = {"agency": "city", "device": "cam-1", "nonce": nonces.current(0), "more": "x" * MAX_BYTES}
     token = jws.sign(station(), TYP, payload)
     believed = trust()
-    monkeypatch.setattr(jws, "peek", None)
+    monkeypatch.setattr(jws, "unverified_payload", None)
     with pytest.raises(EvidenceError, match="at most 2048 bytes"):
         check(nonces, token, 1, believed)
 

@@ -17,9 +17,9 @@ from agent.keys.jwk import jwk_of
 from agent.keys.signer import KeySigner
 from agent.policy.schema import standard
 from agent.trust.authorization import (
+    AUTHORITY_RULES,
     CLOCK_MARGIN_S,
     MAX_LIFE_S,
-    OFFICES,
     TYP,
     Action,
     Authority,
@@ -74,7 +74,7 @@ def token(signer: KeySigner = AGENCY.supervisor, **changes: Any) -> str:
 
 def resigned(signer: KeySigner = AGENCY.supervisor, *, without: str = "", **changes: Any) -> str:
     """A token whose payload no honest tool would make, with a good signature."""
-    payload = jws.peek(token(), TYP) | changes
+    payload = jws.unverified_payload(token(), TYP) | changes
     payload.pop(without, None)
     return jws.sign(signer, TYP, payload)
 
@@ -123,7 +123,7 @@ def test_an_authorisation_is_accepted_and_says_who_gave_what() -> None:
         issued_ns=NOW,
         expires_ns=NOW + 120 * NS,
         remaining_ns=100 * NS - NS // 100,
-        jti=jws.peek(given, TYP)["jti"],
+        jti=jws.unverified_payload(given, TYP)["jti"],
     )
 
 
@@ -332,7 +332,7 @@ def test_authorization_by_a_key_before_or_after_its_time_is_refused() -> None:
 
 def test_every_office_gives_what_is_its_own() -> None:
     camera = Camera()
-    for authority, office in OFFICES.items():
+    for authority, office in AUTHORITY_RULES.items():
         for action in office.actions:
             rank = "sergeant" if office.role == "supervisor" else "officer"
             given = token(SIGNERS[office.role], authority=authority, action=action, rank=rank)
@@ -345,10 +345,15 @@ GIVERS: tuple[Role, ...] = ("supervisor", "prosecutor", "investigator")
 
 @pytest.mark.parametrize(
     ("role", "authority"),
-    [(role, authority) for role in GIVERS for authority in sorted(OFFICES) if OFFICES[authority].role != role],
+    [
+        (role, authority)
+        for role in GIVERS
+        for authority in sorted(AUTHORITY_RULES)
+        if AUTHORITY_RULES[authority].role != role
+    ],
 )
 def test_authorization_of_a_type_that_is_not_the_keys_is_refused(role: Role, authority: Authority) -> None:
-    office = OFFICES[authority]
+    office = AUTHORITY_RULES[authority]
     action = min(office.actions)
     given = token(SIGNERS[role], authority=authority, action=action, rank="officer")
     Camera().refuse(given, f"by a {office.role} key, got one by the {role} key")
@@ -386,7 +391,7 @@ def test_a_key_that_is_listed_without_a_rank_speaks_with_none() -> None:
 def test_what_a_rule_can_ask_for_has_the_names_of_the_policys_schema() -> None:
     vocabulary = standard()
     assert list(vocabulary.values("Rank")) == list(RANKS)
-    assert {*vocabulary.values("Authority")} == {*OFFICES, "none"} - {"investigator"}
+    assert {*vocabulary.values("Authority")} == {*AUTHORITY_RULES, "none"} - {"investigator"}
 
 
 # -- form -----------------------------------------------------------------------------------------------------------
@@ -422,14 +427,14 @@ def test_authorization_that_brings_its_own_key_is_refused() -> None:
 
 
 def test_token_of_another_type_is_refused() -> None:
-    payload = jws.peek(token(), TYP)
+    payload = jws.unverified_payload(token(), TYP)
     for typ in ("bwc-annotation+jws", "bwc-policy+jws", "JWT", TYP.upper()):
         Camera().refuse(jws.sign(AGENCY.supervisor, typ, payload), "another purpose")
 
 
 def test_authorization_with_a_duplicate_name_is_refused() -> None:
     """Two readers could read two devices."""
-    payload = json.dumps(jws.peek(token(), TYP))
+    payload = json.dumps(jws.unverified_payload(token(), TYP))
     doubled = payload.replace('"device"', '"device": "cam-2", "device"', 1).encode()
     head = token().split(".")[0]
     signing_input = f"{head}.{b64(doubled)}"
@@ -444,7 +449,7 @@ def test_authorization_whose_payload_was_altered_is_refused() -> None:
         Camera().refuse(f"{head}.{body}.{signature}", "does not fit the key")
 
 
-@pytest.mark.parametrize("name", sorted(jws.peek(token(), TYP)))
+@pytest.mark.parametrize("name", sorted(jws.unverified_payload(token(), TYP)))
 def test_authorization_without_one_of_its_fields_is_refused(name: str) -> None:
     Camera().refuse(resigned(without=name), name)
 
@@ -495,7 +500,7 @@ JSON = st.recursive(
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_whatever_a_supervisor_signs_raises_nothing_but_an_evidence_error(data: st.DataObject) -> None:
-    payload = copy.deepcopy(jws.peek(token(), TYP))
+    payload = copy.deepcopy(jws.unverified_payload(token(), TYP))
     name = data.draw(st.sampled_from(sorted(payload)) | st.text(max_size=4))
     value: Any = data.draw(JSON | st.integers(NOW // NS - 2000, NOW // NS + 2000))
     if isinstance(value, float) and value in (float("inf"), float("-inf")):

@@ -55,7 +55,7 @@ def device() -> DeviceCertificate:
 
 
 def altered(token: str, typ: str, signer: KeySigner, change: dict[str, Any]) -> str:
-    return jws.sign(signer, typ, jws.peek(token, typ) | change)
+    return jws.sign(signer, typ, jws.unverified_payload(token, typ) | change)
 
 
 def test_the_chain_leads_from_root_to_device_to_boot() -> None:
@@ -132,9 +132,9 @@ def test_tokens_of_another_type_are_refused() -> None:
     with pytest.raises(EvidenceError, match="another purpose"):
         verify_device(AGENCY.token(), TRUST, NOW)
     with pytest.raises(EvidenceError, match="another purpose"):
-        verify_device(jws.sign(AGENCY.root, BOOT_TYP, jws.peek(device_token(), DEVICE_TYP)), TRUST, NOW)
+        verify_device(jws.sign(AGENCY.root, BOOT_TYP, jws.unverified_payload(device_token(), DEVICE_TYP)), TRUST, NOW)
     with pytest.raises(EvidenceError, match="another purpose"):
-        verify_boot(jws.sign(IDENTITY, DEVICE_TYP, jws.peek(boot_token(), BOOT_TYP)), device())
+        verify_boot(jws.sign(IDENTITY, DEVICE_TYP, jws.unverified_payload(boot_token(), BOOT_TYP)), device())
 
 
 def test_a_key_that_certifies_itself_is_refused() -> None:
@@ -188,9 +188,9 @@ def test_a_malformed_boot_certificate_is_refused(change: dict[str, Any]) -> None
         verify_boot(altered(boot_token(), BOOT_TYP, IDENTITY, change), device())
 
 
-@pytest.mark.parametrize("name", sorted(jws.peek(boot_token(), BOOT_TYP)))
+@pytest.mark.parametrize("name", sorted(jws.unverified_payload(boot_token(), BOOT_TYP)))
 def test_a_boot_certificate_without_one_of_its_fields_is_refused(name: str) -> None:
-    payload = jws.peek(boot_token(), BOOT_TYP)
+    payload = jws.unverified_payload(boot_token(), BOOT_TYP)
     del payload[name]
     with pytest.raises(EvidenceError):
         verify_boot(jws.sign(IDENTITY, BOOT_TYP, payload), device())

@@ -10,7 +10,7 @@ from agent.device_state.store import TYP
 from agent.errors import EvidenceError
 from agent.keys import jws
 from agent.keys.signer import KeySigner
-from agent.trust.replay_guard import LONGEST_S, Now, ReplayGuard
+from agent.trust.replay_guard import LONGEST_S, PresentInterval, ReplayGuard
 from tests.support.stores import MemoryStore, used_in
 
 DEVICE = KeySigner.generate()
@@ -21,9 +21,9 @@ def jti(number: int) -> str:
     return f"{number:022d}"
 
 
-def at(seconds: float, uncertainty_s: float = 0.0) -> Now:
+def at(seconds: float, uncertainty_s: float = 0.0) -> PresentInterval:
     now_ns = round((START_S + seconds) * NS)
-    return Now(now_ns - round(uncertainty_s * NS), now_ns + round(uncertainty_s * NS))
+    return PresentInterval(now_ns - round(uncertainty_s * NS), now_ns + round(uncertainty_s * NS))
 
 
 def new(store: MemoryStore, *, fresh: bool = True, capacity: int = 8, signer: KeySigner = DEVICE) -> ReplayGuard:

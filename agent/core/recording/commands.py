@@ -1,4 +1,4 @@
-"""Everything that the core can tell the shell to do. Frozen, in the order in which it is to be done."""
+"""The commands that the core issues, to be carried out in order."""
 
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ class OpenRecording:
 
 @dataclass(frozen=True, slots=True)
 class MoveRecording:
-    """Write what is not stored yet of a recording as another one, `by`, which goes on in its place."""
+    """Write what is not stored yet of a recording under the id `by`, which replaces it."""
 
     recording: str
     by: str
@@ -29,7 +29,7 @@ class MoveRecording:
 
 @dataclass(frozen=True, slots=True)
 class CloseRecording:
-    """End a recording at `end_ns`: what comes from then on is not part of it. `details` say who permitted that."""
+    """End a recording at `end_ns`, exclusive. `details` say who permitted it, for the sealed part of the manifest."""
 
     recording: str
     request: int
@@ -39,7 +39,7 @@ class CloseRecording:
 
 @dataclass(frozen=True, slots=True)
 class Suppress:
-    """Let nothing of these kinds into memory from now on, for request `request`."""
+    """Let nothing of these kinds into memory from now on."""
 
     recording: str
     kinds: frozenset[Kind]
@@ -49,7 +49,7 @@ class Suppress:
 
 @dataclass(frozen=True, slots=True)
 class EndSuppression:
-    """Let these kinds in again, pictures from the next IDR picture on."""
+    """Accept these kinds again, pictures from the next IDR picture on."""
 
     recording: str
     kinds: frozenset[Kind]
@@ -93,21 +93,21 @@ class Reclassify:
 
 @dataclass(frozen=True, slots=True)
 class SetStealth:
-    """Lights and tone off, or on again."""
+    """Switch lights and tone off, or on again."""
 
     on: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ShowSignal:
-    """Let the wearer see, hear and feel a signal."""
+    """Show the wearer a signal."""
 
     signal: Signal
 
 
 @dataclass(frozen=True, slots=True)
 class ShutDown:
-    """Store what is in memory, close the journal, end the process; `power_off` to end the machine after it."""
+    """Store what is in memory, close the journal and end the process; with `power_off` also the machine."""
 
     power_off: bool = False
 

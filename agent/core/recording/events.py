@@ -1,4 +1,4 @@
-"""Everything that the core can be told. Frozen, and with the monotonic time at which it happened, in nanoseconds."""
+"""The events that the core handles; `at_ns` is monotonic time in nanoseconds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from agent.policy.request import Authorization, Fact
 
 
 class Action(StrEnum):
-    """What can be asked for and is decided by policy; the names are those of the policy schema."""
+    """What can be requested and is decided by policy; the names are those of the policy schema."""
 
     STOP_RECORDING = "StopRecording"
     PRIVACY_PAUSE = "PrivacyPause"
@@ -20,7 +20,7 @@ class Action(StrEnum):
 
 
 class Principal(StrEnum):
-    """Who asks, as in the policy schema."""
+    """Who requests, as in the policy schema."""
 
     WEARER = "wearer"
     SUPERVISOR = "supervisor"
@@ -34,15 +34,16 @@ class Cause(StrEnum):
     SOCKET = "socket"
     RECOVERY = "recovery"
     CONFIGURATION = "configuration"
-    """Nothing else is known that could start one."""
+    """The configuration knows no button, trigger or tool that could start one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """Storage was read: `interrupted` is the recording that was running when the boot before ended; empty if none.
+    """Storage was read.
 
     Attributes:
-        carried: What holds on from the boots before.
+        interrupted: Id of the recording that was running when the boot before ended; empty if none.
+        carried: What persists from the boots before.
     """
 
     at_ns: int
@@ -59,7 +60,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class StartRequested:
-    """Somebody or something wants a recording. Never refused."""
+    """A button, trigger or tool requests a recording. Never refused."""
 
     at_ns: int
     cause: Cause
@@ -75,7 +76,7 @@ class TriggerActivated:
 
 @dataclass(frozen=True, slots=True)
 class TriggerLevel:
-    """A trigger line that stays raised for as long as its cause lasts is raised now, or no longer."""
+    """The level of a trigger line of mode `level` has changed."""
 
     at_ns: int
     name: str
@@ -84,7 +85,7 @@ class TriggerLevel:
 
 @dataclass(frozen=True, slots=True)
 class ActionRequested:
-    """Somebody asks for what the policy decides."""
+    """A request that the policy decides."""
 
     at_ns: int
     action: Action
@@ -96,14 +97,13 @@ class Decided:
     """The policy has decided request `request`.
 
     Attributes:
-        policy: SHA-256 of the policy that did.
-        rules: Their ids.
-        obligations: What has to happen.
-        missing: For a refusal, what procedure would have made it allowed: `speak`, `capture`, `authorise`,
+        policy: SHA-256 of the policy.
+        rules: Ids of the rules that made the decision.
+        missing: For a refusal, the procedures that would have made it allowed: `speak`, `capture`, `authorise`,
             `give_reason`.
         declared_only: The permit rests on declarations alone.
         error: What was wrong with the request or its evaluation; empty for nothing.
-        unknown: For a refusal, attributes that nobody declared or measured and that it turned on.
+        unknown: For a refusal, the unknown attributes that it turned on.
     """
 
     at_ns: int
@@ -128,14 +128,14 @@ class Durable:
 
 @dataclass(frozen=True, slots=True)
 class MarkRequested:
-    """The wearer, or a tool, marks this moment."""
+    """The wearer or a tool marks this moment."""
 
     at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The wearer says something about the situation: values by attribute of the policy schema."""
+    """The wearer declares something about the situation: values by attribute of the policy schema."""
 
     at_ns: int
     values: Mapping[str, object] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The device, or an authority that signed it, says something: facts by attribute, each with its provenance."""
+    """The device, or an authority by signature, states facts: by attribute, each with its provenance."""
 
     at_ns: int
     facts: Mapping[str, Fact] = field(default_factory=dict)
@@ -151,7 +151,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class SpeechMeasured:
-    """The announce window that opened at `prompt_ns` is over, or speech was heard in it.
+    """The announce window that opened at `prompt_ns` is over, or speech was detected in it.
 
     Attributes:
         confidence: From 0 to 1.
@@ -159,7 +159,7 @@ class SpeechMeasured:
 
     at_ns: int
     prompt_ns: int
-    heard: bool
+    detected: bool
     confidence: float
 
 
@@ -183,7 +183,7 @@ class Authorised:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """The recording is of a kind that fewer people may open."""
+    """The wearer classifies the recording, so that fewer people may open it."""
 
     at_ns: int
     classification: str
@@ -191,19 +191,19 @@ class Classified:
 
 @dataclass(frozen=True, slots=True)
 class StealthRequested:
-    """The wearer wants lights and tone off, or on again."""
+    """The wearer switches lights and tone off, or on again."""
 
     at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingOpened:
-    """The ring has given a recording its place; what it found of the time before, in milliseconds."""
+    """A recording has its place in the ring; how much pre-event time was requested and found, in milliseconds."""
 
     at_ns: int
     recording: str
     cause: Cause
-    asked_ms: int
+    requested_ms: int
     kept_ms: int
     gap_ms: int
     short: str
@@ -229,7 +229,7 @@ class SourceRecovered:
 
 @dataclass(frozen=True, slots=True)
 class StorageFailed:
-    """Storage does not take what it is given. `problem` is the error's name, such as `ENOSPC`."""
+    """A write was refused. `problem` is the error's name, such as `ENOSPC`."""
 
     at_ns: int
     problem: str
@@ -237,7 +237,7 @@ class StorageFailed:
 
 @dataclass(frozen=True, slots=True)
 class StorageRecovered:
-    """Storage takes bytes again."""
+    """Storage accepts writes again."""
 
     at_ns: int
     outage_ns: int
@@ -245,7 +245,7 @@ class StorageRecovered:
 
 @dataclass(frozen=True, slots=True)
 class RecordingBlocked:
-    """Nothing can be stored in this recording's folder, such as because a file lies in its place; all else can."""
+    """Nothing can be stored in this recording's folder, such as because a file is in its place; all else can."""
 
     at_ns: int
     recording: str
@@ -253,7 +253,7 @@ class RecordingBlocked:
 
 @dataclass(frozen=True, slots=True)
 class LineFaulty:
-    """An input line is not to be trusted."""
+    """An input or output line is faulty, and ignored."""
 
     at_ns: int
     line: str
@@ -262,7 +262,7 @@ class LineFaulty:
 
 @dataclass(frozen=True, slots=True)
 class LineRecovered:
-    """An input line is to be trusted again; `presses` were not read as anything meanwhile."""
+    """A faulty line works again; `presses` were ignored meanwhile."""
 
     at_ns: int
     line: str
@@ -271,7 +271,7 @@ class LineRecovered:
 
 @dataclass(frozen=True, slots=True)
 class KeySwitched:
-    """The supervisor's key switch was turned: somebody with that key is there. It never counts as signed."""
+    """The supervisor's key switch was turned. It never counts as a signature."""
 
     at_ns: int
     on: bool
@@ -279,7 +279,7 @@ class KeySwitched:
 
 @dataclass(frozen=True, slots=True)
 class DockContact:
-    """The contact of the dock has closed or opened. By itself it proves nothing: anybody can bridge it."""
+    """The dock's contact has closed or opened. By itself it proves nothing: anybody can bridge it."""
 
     at_ns: int
     closed: bool
@@ -287,7 +287,7 @@ class DockContact:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """A station has signed this device's fresh nonce: it is where it says, until `until_ns` at the latest.
+    """A station has signed this device's fresh nonce. It counts until `until_ns` at the latest.
 
     Attributes:
         nonce_ns: When the nonce was made; None where only the effect is known, as in a replay of the journal.
@@ -301,7 +301,7 @@ class Attested:
 
 @dataclass(frozen=True, slots=True)
 class RunningLow:
-    """Something runs out: `what` is `storage` or `battery`, `left` how much of it is left, in its own words."""
+    """`what` (`storage` or `battery`) is running out; `left` says how much is left, in words."""
 
     at_ns: int
     what: str
@@ -310,11 +310,7 @@ class RunningLow:
 
 @dataclass(frozen=True, slots=True)
 class PowerFailing:
-    """The battery is so low that power will go away by itself: what is there is to be stored while it can be.
-
-    Attributes:
-        left: How much of the battery is left, in its own words.
-    """
+    """The battery is critical: power is about to fail. `left` says how much is left, in words."""
 
     at_ns: int
     left: str
@@ -322,7 +318,7 @@ class PowerFailing:
 
 @dataclass(frozen=True, slots=True)
 class Tampered:
-    """Something that no honest use of the device does, or its end: a covered lens, a muted microphone, a set clock."""
+    """A sign of tampering, or its end: a covered lens, a muted microphone, a clock set back."""
 
     at_ns: int
     what: str
@@ -332,7 +328,7 @@ class Tampered:
 
 @dataclass(frozen=True, slots=True)
 class MessageRejected:
-    """A message from outside was refused before any rule looked at it."""
+    """A message from outside was refused before any rule evaluated it."""
 
     at_ns: int
     what: str
@@ -341,26 +337,26 @@ class MessageRejected:
 
 @dataclass(frozen=True, slots=True)
 class PolicyChanged:
-    """Something happened to the policy; `setup` is what it says now.
+    """A policy came into force, was refused or expired; `settings` are those of the policy now in force.
 
     Attributes:
         what: Such as `policy_in_force`, `policy_refused`, `policy_expired`.
         version: Of the bundle in question; 0 where it is not known.
         policy: SHA-256 of the policy in question: the one in force, or the bundle that was refused.
-        why: Why a bundle was refused or passed over; empty for what is in force.
+        why: Why a bundle was refused or skipped; empty for the policy in force.
     """
 
     at_ns: int
     what: str
     version: int
     policy: str
-    setup: PolicySettings
+    settings: PolicySettings
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SelfTested:
-    """The test at the start of a shift is done: names of the checks that passed, and what was wrong with the others."""
+    """The self-test at the start of a shift is done: checks that passed, and by check what failed."""
 
     at_ns: int
     passed: tuple[str, ...]
@@ -369,7 +365,7 @@ class SelfTested:
 
 @dataclass(frozen=True, slots=True)
 class TerminationRequested:
-    """The process was told to end (SIGTERM)."""
+    """The process received SIGTERM."""
 
     at_ns: int
 

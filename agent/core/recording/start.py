@@ -1,11 +1,13 @@
-"""The start of a recording, and what a boot takes over. `agent.core.recording.machine` has the rules."""
+"""Starting, resuming and moving a recording. `machine` has the rules."""
 
 from dataclasses import replace
 
 from agent.clock import MS, US
 from agent.core.indicator.signals import Signal
-from agent.core.recording import commands, events, requests
+from agent.core.recording import commands, events
 from agent.core.recording.commands import Command
+from agent.core.recording.requests import context_changed
+from agent.core.recording.situation import RESTRICTED, classify
 from agent.core.recording.state import State, frozen
 from agent.journal import entries
 
@@ -15,7 +17,7 @@ Step = tuple[State, list[Command]]
 
 
 def start_recording(state: State, recording: str, at_ns: int, cause: events.Cause) -> Step:
-    """A recording begins with a clean slate: what was said before belongs to another encounter."""
+    """Start a recording. What was declared, used up and authorised before belongs to another encounter."""
     state = replace(
         state,
         recording=recording,
@@ -23,7 +25,7 @@ def start_recording(state: State, recording: str, at_ns: int, cause: events.Caus
         reminded_ns=at_ns,
         declared=frozen({}),
         used_ns=frozen({}),
-        asked_again=frozen({}),
+        request_counts=frozen({}),
         spoken_ns=-1,
         prompted_ns=-1,
         authorization=None,
@@ -38,28 +40,28 @@ def start_recording(state: State, recording: str, at_ns: int, cause: events.Caus
 
 
 def take_over(state: State, event: events.Booted) -> Step:
-    """Storage was read: what another boot left running goes on."""
-    state = _remembered(state, event)
+    """Storage was read: resume the recording that another boot left running."""
+    state = _restore(state, event)
     if not event.interrupted:
-        return state, _read(event.at_ns) if state.recording else _standby(event.at_ns)
+        return state, _storage_read(event.at_ns) if state.recording else _standby(event.at_ns)
     if state.recording:
         issued: list[Command] = [
             commands.AppendEntry(entries.Continued(event.interrupted, state.recording, event.at_ns // US))
         ]
     else:
         state, issued = start_recording(state, event.interrupted, event.at_ns, events.Cause.RECOVERY)
-    state = _continued(state, event.carried)
+    state = _add_used(state, event.carried)
     if event.carried.classified:
-        # As what, is sealed, and this boot can't read it: the narrowest circle is the one that leaks nothing.
-        state, more = requests.classify(state, requests.RESTRICTED, event.at_ns)
+        # The classification itself is sealed, and this boot can't read it: the narrowest circle leaks nothing.
+        state, more = classify(state, RESTRICTED, event.at_ns)
         issued += more
     return state, issued
 
 
 def blocked(state: State, event: events.RecordingBlocked) -> Step:
-    """Nothing of the running recording can be stored under its id: it goes on under a new one, which names it.
+    """Nothing can be stored under the running recording's id: continue it under a new one, which names the old one.
 
-    What was granted, was granted for the old one: it is void.
+    What was granted for the old one is void.
     """
     if not state.recording or state.recording != event.recording:
         return state, []
@@ -73,10 +75,10 @@ def blocked(state: State, event: events.RecordingBlocked) -> Step:
         commands.AppendEntry(entries.Continued(event.recording, by, at_us)),  # last: what it names must have begun
         commands.ShowSignal(Signal.FAULT),
     ]
-    return requests.context_changed(state, issued, event.at_ns)
+    return context_changed(state, issued, event.at_ns)
 
 
-def _read(at_ns: int) -> list[Command]:
+def _storage_read(at_ns: int) -> list[Command]:
     return [commands.AppendEntry(entries.StorageRead(at_ns // US))]
 
 
@@ -84,8 +86,8 @@ def _standby(at_ns: int) -> list[Command]:
     return [commands.AppendEntry(entries.StandbyEntered(at_ns // US)), commands.ShowSignal(Signal.READY)]
 
 
-def _remembered(state: State, event: events.Booted) -> State:
-    """The latch, and triggers: nobody knows how much of their hold time passed in the dark, so none of it did."""
+def _restore(state: State, event: events.Booted) -> State:
+    """Restore the latch and the triggers. How much of their hold time passed while off is unknown: none is counted."""
     raised = {name: event.at_ns - age_ms * MS for name, age_ms in event.carried.triggers.items()}
     return replace(
         state,
@@ -95,14 +97,14 @@ def _remembered(state: State, event: events.Booted) -> State:
     )
 
 
-def _continued(state: State, carried: entries.PersistedState) -> State:
-    """What the recording has used up of its limits, in this boot and before."""
+def _add_used(state: State, carried: entries.PersistedState) -> State:
+    """Add what the recording used up of its limits in the boots before."""
     used = dict(state.used_ns)
     for action, ms in carried.withheld_ms.items():
         if action in _ACTIONS:
             used[events.Action(action)] = used.get(events.Action(action), 0) + ms * MS
-    asked = dict(state.asked_again)
+    counts = dict(state.request_counts)
     for action, times in carried.asked.items():
         if action in _ACTIONS:
-            asked[events.Action(action)] = asked.get(events.Action(action), 0) + times
-    return replace(state, used_ns=frozen(used), asked_again=frozen(asked))
+            counts[events.Action(action)] = counts.get(events.Action(action), 0) + times
+    return replace(state, used_ns=frozen(used), request_counts=frozen(counts))

@@ -1,4 +1,4 @@
-"""All that the core knows, and what can be read off it. Immutable; every change is a new state."""
+"""The state of the recording core. Immutable; every change makes a new state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,16 +6,14 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from agent.clock import NS
 from agent.core.indicator.signals import Background
 from agent.core.recording import events
 from agent.domain.policy_settings import PolicySettings
 from agent.media.packet import Kind
 from agent.policy.request import Authorization, Fact
-from agent.policy.schema import Provenance
 
 
-def _nothing() -> Mapping[Any, Any]:
+def _empty() -> Mapping[Any, Any]:
     return MappingProxyType({})
 
 
@@ -25,7 +23,7 @@ class Mode(StrEnum):
     STANDBY = "standby"
     RECORDING = "recording"
     POST_ROLL = "post_roll"
-    """A stop was granted; the wearer can still go on."""
+    """A stop was granted; it can still be cancelled."""
     PRIVACY = "privacy"
     MUTED = "muted"
     FAULT = "fault"
@@ -34,15 +32,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A request that is not settled: asked, or granted and waiting for its journal line to be durable.
+    """A request that waits for its decision or, granted, for its journal line to be durable.
 
     Attributes:
         facts: What it is decided by.
-        recording: The recording it was asked in.
-        context: `State.context` when it was asked: a grant for a context that has since changed is void.
+        recording: Id of the recording it was made in.
+        context: `State.context` when it was made: a grant for a context that has since changed is void.
     """
 
-    asked: events.ActionRequested
+    requested: events.ActionRequested
     facts: Mapping[str, Fact]
     recording: str
     context: int
@@ -64,20 +62,19 @@ class Suppression:
     """A granted privacy pause or mute.
 
     Attributes:
-        asked: What was asked for.
         since_ns: From then on nothing of `kinds` enters memory.
-        until_ns: It ends by itself then.
-        done: What was said and signed for it, which counts for as long as it lasts.
-        rechecking: Number under which the policy is asked whether it still holds; 0 if it is not being asked.
+        until_ns: When its limit ends it.
+        lasting_facts: What was spoken and signed for it, which counts for as long as it lasts.
+        rechecking: Number of the request by which it is being re-evaluated; 0 if it is not.
     """
 
     request: int
-    asked: events.ActionRequested
+    requested: events.ActionRequested
     decided: events.Decided
     kinds: frozenset[Kind]
     since_ns: int
     until_ns: int
-    done: Mapping[str, Fact] = field(default_factory=_nothing)
+    lasting_facts: Mapping[str, Fact] = field(default_factory=_empty)
     rechecking: int = 0
 
 
@@ -86,52 +83,51 @@ class State:
     """All that the core knows.
 
     Attributes:
-        setup: What policy and device say once and for all.
         tag: Names this boot in the ids of its recordings.
         recording: Id of the running recording; empty in standby. `started_ns` is when it was started in this boot.
         recordings: Recordings begun in this boot.
         requests: Number of the newest request of this boot.
         pending: Requests that are not settled, by number.
         post_roll: A granted stop that has not taken effect yet.
-        withheld: A privacy pause or mute that is on.
-        used_ns: For how long each action has withheld something in this recording, ended ones only.
-        asked_again: How often each action was asked for in this recording.
-        declared: What the wearer has said of this encounter.
-        measured: What the device or an authority has said.
+        suppression: The privacy pause or mute that is on.
+        used_ns: How long each action has suppressed something in this recording, ended suppressions only.
+        request_counts: How often each action was requested in this recording.
+        declared: What the wearer has declared of this encounter, by attribute.
+        measured: What the device or an authority has measured, by attribute.
         raised: When each trigger's newest rising edge was.
         lines_raised: Trigger lines whose level is raised now; one that becomes faulty counts until it recovers.
         latched: A critical incident was declared by signature or trigger, and not released.
         spoken_ns: When the reason was last heard; -1 if it was not.
-        prompted_ns: When the wearer was last prompted to speak; -1 if not, or if the window has been answered.
+        prompted_ns: When the wearer was last prompted to speak; -1 if not, or once the announce window is over.
         classification: Of the running recording; empty for none.
         key_switch: The supervisor's key switch is on.
-        contact: The dock's contact is closed. `contact_ns` is when it last closed.
+        contact: The dock's contact is closed. `contact_ns` is when it last moved.
         attested_until_ns: Until when a station's attestation holds; 0 for none. `station` names it.
-        docked_told: The journal says that it is docked. `spoof_told`: that the contact was closed without a station.
-        authorization: A supervisor's leave that was given for this recording, and until when; `authorized_for` is the
-            action it names.
+        docked_reported: The journal says that it is docked. `spoof_reported`: that the contact was closed without a
+            station.
+        authorization: A supervisor's, given for this recording and the action `authorized_for`.
         context: Counts every change of what requests are decided by.
         reminded_ns: When the wearer was last reminded.
-        failing, storage_failing, faulty_lines: What does not work.
+        failing: Tracks of sources that have failed.
         stealth: Lights and tone are off.
-        ending: The process was told to end.
-        now_ns: Time of the newest event; time never goes back.
+        ending: The process is about to end.
+        now_ns: Time of the newest event; never goes back.
     """
 
-    setup: PolicySettings = field(default_factory=PolicySettings)
+    settings: PolicySettings = field(default_factory=PolicySettings)
     tag: str = ""
     recording: str = ""
     started_ns: int = 0
     recordings: int = 0
     requests: int = 0
-    pending: Mapping[int, Pending] = field(default_factory=_nothing)
+    pending: Mapping[int, Pending] = field(default_factory=_empty)
     post_roll: PostRoll | None = None
-    withheld: Suppression | None = None
-    used_ns: Mapping[events.Action, int] = field(default_factory=_nothing)
-    asked_again: Mapping[events.Action, int] = field(default_factory=_nothing)
-    declared: Mapping[str, object] = field(default_factory=_nothing)
-    measured: Mapping[str, Fact] = field(default_factory=_nothing)
-    raised: Mapping[str, int] = field(default_factory=_nothing)
+    suppression: Suppression | None = None
+    used_ns: Mapping[events.Action, int] = field(default_factory=_empty)
+    request_counts: Mapping[events.Action, int] = field(default_factory=_empty)
+    declared: Mapping[str, object] = field(default_factory=_empty)
+    measured: Mapping[str, Fact] = field(default_factory=_empty)
+    raised: Mapping[str, int] = field(default_factory=_empty)
     lines_raised: frozenset[str] = frozenset()
     latched: bool = False
     spoken_ns: int = -1
@@ -142,8 +138,8 @@ class State:
     contact_ns: int = 0
     attested_until_ns: int = 0
     station: str = ""
-    docked_told: bool = False
-    spoof_told: bool = False
+    docked_reported: bool = False
+    spoof_reported: bool = False
     authorization: Authorization | None = None
     authorized_for: str = ""
     authorized_until_ns: int = 0
@@ -161,17 +157,17 @@ class State:
         """What the recorder is doing."""
         if not self.recording:
             return Mode.FAULT if self.failing & {"video", "both"} else Mode.STANDBY
-        if self.withheld is not None:
-            return Mode.PRIVACY if Kind.VIDEO in self.withheld.kinds else Mode.MUTED
+        if self.suppression is not None:
+            return Mode.PRIVACY if Kind.VIDEO in self.suppression.kinds else Mode.MUTED
         return Mode.POST_ROLL if self.post_roll is not None else Mode.RECORDING
 
     def docked(self, now_ns: int) -> bool:
-        """Contact closed and attested: one without the other is no dock."""
+        """True while the contact is closed and a station's attestation holds."""
         return self.contact and now_ns < self.attested_until_ns
 
     def live_triggers(self, now_ns: int) -> frozenset[str]:
         """Triggers within the hold time of their rising edge."""
-        return frozenset(name for name, at in self.raised.items() if now_ns - at < self.setup.trigger_hold_ns)
+        return frozenset(name for name, at in self.raised.items() if now_ns - at < self.settings.trigger_hold_ns)
 
 
 def frozen(mapping: Mapping[Any, Any]) -> Mapping[Any, Any]:
@@ -180,55 +176,7 @@ def frozen(mapping: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 
 def background(state: State) -> Background:
-    """What the lights say all the time: a fault that keeps a recording from being made comes first."""
+    """The steady state of the lights; a fault that prevents recording comes first."""
     if state.failing & {"video", "both"} or state.storage_failing:
         return Background.FAULT
     return Background(state.mode)
-
-
-KEY_SWITCH_S = 60
-"""What a turned key switch counts as, in seconds of an authorisation that nobody signed."""
-SPOKEN_FOR_NS = 120 * NS
-"""For how long a reason that was heard counts as said."""
-
-
-def facts(state: State, now_ns: int, action: events.Action) -> Mapping[str, Fact]:
-    """What a request for `action` is decided by: what was declared, measured and signed, and nothing that was not.
-
-    Attributes that nobody spoke of are left out: on the device silence is not a fact.
-    """
-    known = {name: Fact(value, Provenance.DECLARED) for name, value in state.declared.items()}
-    known |= state.measured
-    measured: dict[str, object] = {
-        "triggers_active": state.live_triggers(now_ns),
-        "trigger_line_raised": bool(state.lines_raised),
-        "conclusion_declared": says_concluded(state.declared),
-        "critical_incident": state.latched,
-        "reason_spoken": state.spoken_ns >= 0 and now_ns - state.spoken_ns < SPOKEN_FOR_NS,
-        "dock_state": "docked" if state.docked(now_ns) else "undocked",
-        "preevent_s": state.setup.pre_event_s,
-        "preevent_audio": state.setup.pre_event_audio,
-        "elapsed_s": max(0, now_ns - state.started_ns) // NS if state.recording else 0,
-    }
-    if state.raised:
-        measured["seconds_since_last_trigger"] = max(0, now_ns - max(state.raised.values())) // NS
-    known |= {name: Fact(value, Provenance.MEASURED) for name, value in measured.items()}
-    known["authorization"] = Fact(_authorization(state, now_ns, action), Provenance.SIGNED)
-    return frozen(known)
-
-
-def says_concluded(declared: Mapping[str, object]) -> bool:
-    """True if the wearer has said, in either of the words there are for it, that the encounter is over."""
-    return declared.get("encounter_state") == "concluded" or declared.get("reason_code") == "encounter_concluded"
-
-
-_PRESENT = Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=KEY_SWITCH_S)
-
-
-def _authorization(state: State, now_ns: int, action: events.Action) -> Authorization:
-    """The leave that was given for this very action; else what a turned key switch counts as."""
-    left_s = (state.authorized_until_ns - now_ns) // NS
-    if state.authorization is None or state.authorized_for != action or left_s <= 0:
-        return _PRESENT if state.key_switch else Authorization()
-    given = state.authorization
-    return Authorization(given.type, given.rank, given.signed, left_s)

@@ -81,7 +81,7 @@ class Deliveries:
         """Check one message; None stands for something in the inbox that is no message. Never raises."""
         try:
             token = _text(message)
-            match jws.typ_of(token):
+            match jws.unverified_typ(token):
                 case attestation.TYP:
                     self._attest(token)
                 case bundle.TYP:

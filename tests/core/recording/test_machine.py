@@ -9,8 +9,8 @@ from agent.clock import NS
 from agent.core.indicator.signals import Signal
 from agent.core.recording import commands, events, machine
 from agent.core.recording.events import Action, Cause
-from agent.core.recording.requests import GRANT_VALID_NS, MOST_PENDING
-from agent.core.recording.state import Mode, State, facts
+from agent.core.recording.requests import GRANT_VALID_NS, MOST_PENDING, facts
+from agent.core.recording.state import Mode, State
 from agent.domain.limits import Limits
 from agent.domain.policy_settings import PolicySettings
 from agent.journal import entries
@@ -29,8 +29,8 @@ BOTH = frozenset({Kind.VIDEO, Kind.AUDIO})
 class Desk:
     """A core, and the time; what it commanded last is in `did`."""
 
-    def __init__(self, setup: PolicySettings = SETUP) -> None:
-        self.state = State(setup=setup, tag="tag")
+    def __init__(self, settings: PolicySettings = SETUP) -> None:
+        self.state = State(settings=settings, tag="tag")
         self.now_ns = 1000 * NS
         self.did: list[commands.Command] = []
 
@@ -423,13 +423,13 @@ def test_pause_asked_for_again_and_again_is_counted_and_buys_no_time(recording: 
         request = recording.grant(Action.PRIVACY_PAUSE)
         if recording.mode() is not Mode.PRIVACY:
             break
-        assert recording.state.withheld is not None
-        assert recording.state.withheld.request == request
+        assert recording.state.suppression is not None
+        assert recording.state.suppression.request == request
         recording.wait(7)
         spent_s += 7
     assert spent_s <= 91 + 7
     assert sum(recording.state.used_ns.values()) <= 90 * NS
-    assert recording.state.asked_again[Action.PRIVACY_PAUSE] > 10
+    assert recording.state.request_counts[Action.PRIVACY_PAUSE] > 10
 
 
 @pytest.mark.parametrize("action", [Action.PRIVACY_PAUSE, Action.MUTE])
@@ -476,7 +476,7 @@ def test_pause_goes_on_while_the_policy_still_grants_it(recording: Desk) -> None
 def test_reason_and_leave_count_for_as_long_as_the_pause_that_they_permitted_lasts(recording: Desk) -> None:
     request = recording.ask(Action.PRIVACY_PAUSE)
     recording.decide(request, allowed=False, missing=("speak",))
-    recording.send(events.SpeechMeasured(recording.now_ns, recording.now_ns, heard=True, confidence=0.9))
+    recording.send(events.SpeechMeasured(recording.now_ns, recording.now_ns, detected=True, confidence=0.9))
     leave = Authorization("supervisor_onscene", "sergeant", signed=True, expires_in_s=10)
     recording.send(events.Authorised(recording.now_ns, "PrivacyPause", "tag-0001", leave))
     recording.grant(Action.PRIVACY_PAUSE)
@@ -563,7 +563,7 @@ def test_pulled_battery_refills_no_limit(desk: Desk, running: bool) -> None:
     desk.grant(Action.PRIVACY_PAUSE)
     desk.wait(10)
     assert desk.mode() is Mode.RECORDING
-    assert desk.state.asked_again[Action.PRIVACY_PAUSE] == 5
+    assert desk.state.request_counts[Action.PRIVACY_PAUSE] == 5
 
 
 def test_pulled_battery_releases_no_critical_incident(desk: Desk) -> None:
@@ -823,7 +823,7 @@ def test_times_are_those_of_the_journal_to_the_microsecond(recording: Desk) -> N
 @pytest.mark.parametrize("confidence", [math.nan, math.inf, -math.inf, -1.0, 2.0])
 def test_broken_meter_raises_nothing_and_vouches_for_nothing(recording: Desk, confidence: float) -> None:
     recording.decide(recording.ask(Action.MUTE), allowed=False, missing=("speak",))
-    recording.send(events.SpeechMeasured(recording.now_ns, recording.now_ns, heard=True, confidence=confidence))
+    recording.send(events.SpeechMeasured(recording.now_ns, recording.now_ns, detected=True, confidence=confidence))
     assert recording.entry(entries.SpeechMeasured) == entries.SpeechMeasured(
         recording.now_ns // 1000, heard=True, confidence_pct=0
     )
@@ -831,6 +831,6 @@ def test_broken_meter_raises_nothing_and_vouches_for_nothing(recording: Desk, co
 
 @pytest.mark.parametrize("prompt_ns", [-1, 0, 999 * NS])
 def test_speech_that_nobody_prompted_for_is_no_reason(recording: Desk, prompt_ns: int) -> None:
-    recording.send(events.SpeechMeasured(recording.now_ns, prompt_ns, heard=True, confidence=1.0))
+    recording.send(events.SpeechMeasured(recording.now_ns, prompt_ns, detected=True, confidence=1.0))
     assert not recording.did
     assert facts(recording.state, recording.now_ns, Action.MUTE)["reason_spoken"].value is False

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.recording import commands, events, machine, requests
-from agent.core.recording import suppression as withholding
+from agent.core.recording import commands, events, machine, requests, suppression
 from agent.core.recording.commands import Command
 from agent.core.recording.state import Pending, State, frozen
 from agent.media.packet import Kind
@@ -22,7 +21,7 @@ _DURABLE, _DECIDED, _BEGIN, _STOP = (
     requests._begin_post_roll,
     requests.end_recording,
 )
-_RELEASE = withholding.end
+_END_SUPPRESSION = suppression.end
 
 
 def _grant_in_any_context(patch: pytest.MonkeyPatch) -> None:
@@ -38,21 +37,21 @@ def _act_before_the_line_is_durable(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(requests, "decision_made", decided)
 
 
-def _withhold_without_limit(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(withholding, "remaining_ns", lambda *_: 10**15)
+def _suppress_without_limit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(suppression, "_remaining_ns", lambda *_: 10**15)
 
 
 def _forget_what_was_used(patch: pytest.MonkeyPatch) -> None:
-    def release(state: State, at_ns: int, why: str) -> Step:
-        state, issued = _RELEASE(state, at_ns, why)
+    def end(state: State, at_ns: int, why: str) -> Step:
+        state, issued = _END_SUPPRESSION(state, at_ns, why)
         return replace(state, used_ns=frozen({})), issued
 
-    patch.setattr(withholding, "end", release)
+    patch.setattr(suppression, "end", end)
 
 
 def _mute_the_picture_too(patch: pytest.MonkeyPatch) -> None:
     both = frozenset({Kind.VIDEO, Kind.AUDIO})
-    patch.setattr(withholding, "KINDS", {events.Action.PRIVACY_PAUSE: both, events.Action.MUTE: both})
+    patch.setattr(suppression, "KINDS", {events.Action.PRIVACY_PAUSE: both, events.Action.MUTE: both})
 
 
 def _refusals_are_grants(patch: pytest.MonkeyPatch) -> None:
@@ -64,7 +63,7 @@ def _trigger_leaves_the_stop_to_take_effect(patch: pytest.MonkeyPatch) -> None:
 
 
 def _exception_never_ends(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(withholding, "reevaluated", lambda state, _event: (state, []))
+    patch.setattr(requests, "_reevaluated", lambda state, _event: (state, []))
 
 
 def _no_post_roll(patch: pytest.MonkeyPatch) -> None:
@@ -99,7 +98,7 @@ def _end_now(state: State, issued: list[Command]) -> Step:
 MUTANTS: dict[str, tuple[Patch, str]] = {
     "grant in any context": (_grant_in_any_context, "a situation that has changed|a recording that does not run"),
     "act before the line is durable": (_act_before_the_line_is_durable, "before its journal line was durable"),
-    "withhold without limit": (_withhold_without_limit, "a limit has passed"),
+    "suppress without limit": (_suppress_without_limit, "a limit has passed"),
     "forget what was used": (_forget_what_was_used, "its limit is used up|a limit has passed"),
     "mute the picture too": (_mute_the_picture_too, "more is withheld than Mute grants"),
     "refusals are grants": (_refusals_are_grants, "granted where nobody granted"),

@@ -33,7 +33,7 @@ limits = st.builds(
     reminder_s=st.integers(10, 60),
     stealth=st.booleans(),
 )
-setups = st.builds(
+policy_settings = st.builds(
     PolicySettings, limits=limits, trigger_hold_ns=st.integers(0, 40 * NS), announce_window_ns=st.just(10 * NS)
 )
 words = st.sampled_from(["", "siren", "holster", "critical_incident", "video", "audio", "both", "record"])
@@ -89,10 +89,10 @@ observations = st.one_of(
 class AnyEvents(RuleBasedStateMachine):
     """What a broken shell, a hostile policy and an impatient wearer might send."""
 
-    @initialize(setup=setups, start_ns=st.integers(0, 10 * NS))
-    def begin(self, setup: PolicySettings, start_ns: int) -> None:
-        self.state = State(setup=setup, tag="tag", now_ns=start_ns // 1000 * 1000)
-        self.judge = Judge(setup, punctual=True, now_ns=self.state.now_ns)
+    @initialize(settings=policy_settings, start_ns=st.integers(0, 10 * NS))
+    def begin(self, settings: PolicySettings, start_ns: int) -> None:
+        self.state = State(settings=settings, tag="tag", now_ns=start_ns // 1000 * 1000)
+        self.judge = Judge(settings, punctual=True, now_ns=self.state.now_ns)
         self.now_ns = self.state.now_ns
 
     def send(self, event: events.Event) -> None:
@@ -215,9 +215,9 @@ class AnyEvents(RuleBasedStateMachine):
     def become_durable_unasked(self, token: int) -> None:
         self.send(events.Durable(self.now_ns, token))
 
-    @rule(setup=setups, what=st.sampled_from(["policy_in_force", "policy_refused", "policy_built_in"]))
-    def change_the_policy(self, setup: PolicySettings, what: str) -> None:
-        self.send(events.PolicyChanged(self.now_ns, what, 3, "digest", setup, "detail"))
+    @rule(settings=policy_settings, what=st.sampled_from(["policy_in_force", "policy_refused", "policy_built_in"]))
+    def change_the_policy(self, settings: PolicySettings, what: str) -> None:
+        self.send(events.PolicyChanged(self.now_ns, what, 3, "digest", settings, "detail"))
 
     @rule(interrupted=st.sampled_from(["", "old-0001"]), before=carried)
     def boot(self, interrupted: str, before: PersistedState) -> None:
@@ -234,9 +234,9 @@ class AnyEvents(RuleBasedStateMachine):
     def core_and_judge_agree(self) -> None:
         if hasattr(self, "state"):
             assert self.state.recording == self.judge.running
-            assert (self.state.withheld is None) == (self.judge.dark is None)
+            assert (self.state.suppression is None) == (self.judge.dark is None)
             assert self.state.now_ns == self.judge.now_ns
-            assert self.state.withheld is None or self.state.post_roll is None
+            assert self.state.suppression is None or self.state.post_roll is None
 
     @invariant()
     def state_stays_small(self) -> None:
@@ -244,7 +244,7 @@ class AnyEvents(RuleBasedStateMachine):
             assert len(self.state.pending) <= MOST_PENDING
             assert len(self.state.raised) <= machine.MOST_TRIGGERS
             assert len(self.state.used_ns) <= 2
-            assert len(self.state.asked_again) <= len(Action)
+            assert len(self.state.request_counts) <= len(Action)
 
 
 AnyEvents.TestCase.settings = settings(

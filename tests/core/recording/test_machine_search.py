@@ -22,8 +22,8 @@ import pytest
 
 from agent.clock import NS
 from agent.core.recording import commands, events, machine
+from agent.core.recording.requests import answer
 from agent.core.recording.state import State
-from agent.decisions.answer import answer
 from agent.domain.limits import Limits
 from agent.domain.policy_settings import PolicySettings
 from agent.policy.analysis import witness
@@ -60,7 +60,7 @@ def everything(state: State, judge: Judge) -> Iterator[events.Event]:
         yield events.Durable(now, max(state.pending))
     yield events.Measured(now, {"left_scene": Fact(not judge.measured, Provenance.MEASURED)})
     yield events.Authorised(now, "StopRecording", state.recording, LEAVE)
-    yield events.PolicyChanged(now, "policy_in_force", 2, "q", STRICTER if state.setup == SETUP else SETUP)
+    yield events.PolicyChanged(now, "policy_in_force", 2, "q", STRICTER if state.settings == SETUP else SETUP)
     yield events.TerminationRequested(now)
     yield events.PowerFailing(now, "2 %")
     yield events.Booted(now, "interrupted")
@@ -83,7 +83,7 @@ def what_can_end_something(state: State, judge: Judge) -> Iterator[events.Event]
 
 def after(*sequence: Callable[[State], events.Event]) -> Start:
     """The situation after some events."""
-    state, judge = State(setup=SETUP, tag="t"), Judge(SETUP)
+    state, judge = State(settings=SETUP, tag="t"), Judge(SETUP)
     for make in sequence:
         event = make(state)
         state, issued = machine.step(state, event)
@@ -192,7 +192,7 @@ OF_THE_CORE = frozenset(
 
 def situation(request: Request, decide: Remembering) -> Start:
     """A recording in which the facts of a request hold, brought about by events alone."""
-    state, judge = State(setup=SETUP, tag="t"), Judge(SETUP, base_rules=True)
+    state, judge = State(settings=SETUP, tag="t"), Judge(SETUP, base_rules=True)
     waiting: list[events.Event] = [events.StartRequested(0, events.Cause.BUTTON), *_events(request)]
     while waiting:
         event = waiting.pop(0)
@@ -202,7 +202,7 @@ def situation(request: Request, decide: Remembering) -> Start:
             if isinstance(command, commands.Decide):
                 waiting.insert(0, decide(command))
             if isinstance(command, commands.MeasureSpeech):
-                waiting.append(events.SpeechMeasured(0, command.prompt_ns, heard=True, confidence=0.9))
+                waiting.append(events.SpeechMeasured(0, command.prompt_ns, detected=True, confidence=0.9))
     return state, judge
 
 

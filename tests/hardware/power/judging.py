@@ -187,7 +187,7 @@ class Judge:
         due = {jti for jti, size in take.used if size <= position}
         path = evidence / STATE
         if due:
-            known = jws.peek(path.read_text("ascii"), STATE_TYP)["used"]["used"] if path.is_file() else {}
+            known = jws.unverified_payload(path.read_text("ascii"), STATE_TYP)["used"]["used"] if path.is_file() else {}
             if due - set(known):
                 yield f"{len(due - set(known))} of {len(due)} used authorisations are forgotten"
         granted_at = min((span.granted_at for span in take.spans if span.granted_at), default=0)
@@ -221,7 +221,7 @@ class Judge:
         footage = Footage()
         last: tuple[int, int] | None = None
         for statement in sorted(folder.glob("*.opening.jws")):
-            said: Opening = opening(jws.peek(statement.read_text("ascii"), OPENING_TYPE))
+            said: Opening = opening(jws.unverified_payload(statement.read_text("ascii"), OPENING_TYPE))
             segment = folder / f"{said.segment:04d}.seg"
             if not segment.is_file():
                 continue
@@ -258,7 +258,7 @@ def _torn_from(segment: Path) -> int | None:
     path = segment.with_name(f"{segment.stem}.manifest.jws")
     if not path.is_file():
         return 0
-    said = manifest(jws.peek(path.read_text("ascii"), MANIFEST_TYPE))
+    said = manifest(jws.unverified_payload(path.read_text("ascii"), MANIFEST_TYPE))
     return None if said.written else said.attested_bytes
 
 

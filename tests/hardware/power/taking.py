@@ -237,7 +237,7 @@ class Stage:
         assert code == 0, said
         token = str(json.loads(said)["token"])
         self.recorder.ask("authorize", token=token)
-        self.take.used.append((str(jws.peek(token, AUTHORISATION)["jti"]), self.disk.size))
+        self.take.used.append((str(jws.unverified_payload(token, AUTHORISATION)["jti"]), self.disk.size))
 
     def stop(self, recording: str, from_ns: int) -> None:
         """Stop by the buttons; noted once the recorder says that it stands by."""

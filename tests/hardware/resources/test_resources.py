@@ -73,7 +73,7 @@ def look(running: Running, began_s: float) -> Look:
 def manifests(running: Running, recording: str) -> list[Manifest]:
     folder = running.evidence / layout.recording(recording)
     tokens = (path.read_text("ascii") for path in sorted(folder.glob("*.manifest.jws")))
-    return [manifest(jws.peek(token, MANIFEST_TYPE)) for token in tokens]
+    return [manifest(jws.unverified_payload(token, MANIFEST_TYPE)) for token in tokens]
 
 
 def test_ten_minutes_of_1080p30_lose_nothing_and_memory_stays_flat(
@@ -124,7 +124,9 @@ def test_ten_minutes_of_1080p30_lose_nothing_and_memory_stays_flat(
 
 def timescale_of(running: Running, recording: str) -> int:
     token = (running.evidence / layout.opening(recording, 1)).read_text("ascii")
-    return next(one.timescale for one in opening(jws.peek(token, OPENING_TYPE)).tracks if one.kind is Kind.VIDEO)
+    return next(
+        one.timescale for one in opening(jws.unverified_payload(token, OPENING_TYPE)).tracks if one.kind is Kind.VIDEO
+    )
 
 
 def print_table(looks: list[Look]) -> None:

@@ -40,11 +40,15 @@ from tests.support.storage import MemoryStorage
 
 
 def said_at_opening(device: Device, recording: str, segment: int) -> Opening:
-    return opening(jws.peek(device.storage.read(layout.opening(recording, segment)).decode(), OPENING_TYPE))
+    return opening(
+        jws.unverified_payload(device.storage.read(layout.opening(recording, segment)).decode(), OPENING_TYPE)
+    )
 
 
 def said_at_end(device: Device, recording: str, segment: int) -> Manifest:
-    return manifest(jws.peek(device.storage.read(layout.manifest(recording, segment)).decode(), MANIFEST_TYPE))
+    return manifest(
+        jws.unverified_payload(device.storage.read(layout.manifest(recording, segment)).decode(), MANIFEST_TYPE)
+    )
 
 
 def digest(device: Device, path: str) -> str:
