@@ -2,7 +2,7 @@
 
 It is read from the journal alone. Without a key it tells what the camera did; with a key of the agency also who asked,
 why, and under which rules. It follows the chain and names where it is broken. A line that ends, permits or releases
-something and that no checkpoint signs is named, and not believed (`agent.audit.attested_lines`). Whether the device has
+something and that no checkpoint signs is named, and not believed (`agent.audit.journal_lines`). Whether the device has
 certified the keys that sign, it does not check: it is `verified` by nobody, and says so. `agent.verify.verifier`
 does that.
 
@@ -24,6 +24,7 @@ microseconds, in names that end in `_us`. Times that no recorder can mean are no
                         "policy", "sealed"}]; see `agent.audit.rows.Request`
     events              [{"at": moment, "kind", "text", "stands_out", "since": moment or null, "sealed"}]
     unaccounted         [{"kind", "boot", "text"}]: what this ledger can't vouch for
+    without_picture     ids of recordings in which nothing is to be seen, by what their segments' statements count
     replay              only with `--replay`: {"boots", "lines", "requests", "redecided", "unknown", "differences"}; see
                         `agent.audit.replay.Replay`
     details             {"sealed": lines with sealed details, "opened": those that a key opened, "problem"}
@@ -31,13 +32,13 @@ microseconds, in names that end in `_us`. Times that no recorder can mean are no
 `sealed` is {} without a key, and where nothing is sealed.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.audit.attested_lines import attested_only
-from agent.audit.journal_lines import BootBegun, ChainBroken, journal_lines
+from agent.audit.journal_lines import BootBegun, ChainBroken, attested_only, chained_lines
 from agent.audit.rows import Event, Request, Rows
 from agent.audit.timekeeping import POST_ROLL, Span, State, Timekeeper
 from agent.clock import utc_text_or_empty
@@ -45,14 +46,16 @@ from agent.encoding.strict_json import unb64
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import DetailsKey
+from agent.evidence.manifest import without_picture
+from agent.export.recorded import Place, load
 from agent.journal import entries
 from agent.journal.format import Line
 from agent.keys import jws
 from agent.seal.reader import open_bytes
 from agent.seal.recipients import RecipientKey
-from agent.trust.certificates import BOOT_TYP, DEVICE_TYP
+from agent.trust.records import BOOT_TYP, DEVICE_TYP
 from agent.verify.findings import number
-from agent.verify.tree import Tree, below
+from agent.verify.tree import Kind, Tree, below
 
 NOTICE = "not verified; run bwc-agent verify"
 
@@ -91,6 +94,7 @@ class Ledger:
         length_us: From the one to the other, by the clocks; what all spans add up to.
         docked_us: For how long of it the camera was docked.
         unaccounted: What this account can't vouch for.
+        without_picture: Ids of recordings in which nothing is to be seen.
         sealed, opened: Lines with sealed details, and those that were opened.
         problem: Why others were not; empty for nothing.
     """
@@ -105,6 +109,7 @@ class Ledger:
     requests: Sequence[Request]
     events: Sequence[Event]
     unaccounted: Sequence[ChainBroken]
+    without_picture: Sequence[str]
     sealed: int
     opened: int
     problem: str
@@ -151,6 +156,7 @@ class Ledger:
             "unaccounted": [
                 {"kind": broken.kind, "boot": broken.boot, "text": broken.sentence} for broken in self.unaccounted
             ],
+            "without_picture": list(self.without_picture),
             "details": {"sealed": self.sealed, "opened": self.opened, "problem": self.problem},
         }
 
@@ -204,10 +210,23 @@ def read_ledger(tree: Tree, folder: str, key: RecipientKey | None = None) -> Led
     Raises:
         EvidenceError: There is no journal, or no line in it.
     """
-    clerk = _LedgerBuilder(key)
-    for item in attested_only(journal_lines(tree, folder)):
-        clerk.take(item)
-    return clerk.finish(*_names(tree, folder))
+    builder = _LedgerBuilder(key)
+    for item in attested_only(chained_lines(tree, folder)):
+        builder.take(item)
+    return builder.finish(*_names(tree, folder), _without_picture(tree, folder))
+
+
+def _without_picture(tree: Tree, folder: str) -> list[str]:
+    """Ids of the recordings in which nothing is to be seen; not of those whose statements can't be read."""
+    found = []
+    path = below(folder, layout.RECORDINGS)
+    for entry in tree.entries(path):
+        if entry.kind is Kind.FOLDER and layout.is_recording_id(entry.name):
+            with contextlib.suppress(EvidenceError, StorageError):
+                segments = load(Place(tree, below(path, entry.name), folder, entry.name)).segments
+                if segments and all(without_picture(said.opening, said.manifest) for said in segments):
+                    found.append(entry.name)
+    return found
 
 
 def _names(tree: Tree, folder: str) -> tuple[str, str]:
@@ -290,7 +309,7 @@ class _LedgerBuilder:
             self._docked_us += max(0, at_us - self._docked_since)
         self._docked_since = since_us
 
-    def _close_boot(self) -> None:
+    def _close_boot(self, *, newest: bool = False) -> None:
         """What is to be said at the end of a boot's lines."""
         if self._first is None or self._begun:
             return
@@ -305,13 +324,14 @@ class _LedgerBuilder:
             said = f"{number(self._unsigned, 'line')} after boot {self._boot}'s last checkpoint: chained, not signed"
             self._broken.append(ChainBroken("unsigned", self._boot, said))
         if not self._ended:
-            said = f"boot {self._boot} did not end in order: what it did after its last line, nobody knows"
+            how = "is still running, or ended" if newest else "ended"
+            said = f"boot {self._boot} {how} without closing its journal: what it did after its last line is not known"
             self._broken.append(ChainBroken("open_end", self._boot, said))
         self._unsigned = 0
 
-    def finish(self, agency: str, device: str) -> Ledger:
+    def finish(self, agency: str, device: str, without_picture: Sequence[str]) -> Ledger:
         """There are no more lines."""
-        self._close_boot()
+        self._close_boot(newest=True)
         if self._first is None:
             raise EvidenceError("expected a journal with lines, found none that can be read: nothing can be told")
         spans = self._time.finish()
@@ -335,6 +355,7 @@ class _LedgerBuilder:
             requests=self._rows.requests,
             events=self._rows.events,
             unaccounted=self._broken,
+            without_picture=without_picture,
             sealed=self._rows.sealed,
             opened=self._rows.opened,
             problem=self._problem or self._rows.unopened,

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from agent.audit import replay_older as older
-from agent.audit.journal_lines import BootBegun, ChainBroken, journal_lines
+from agent.audit.journal_lines import BootBegun, ChainBroken, chained_lines
 from agent.audit.ledger import details_key
 from agent.audit.replay_events import CoreInput, attested, decided, from_the_core, leading_to
 from agent.core.recording import commands, events, machine
@@ -92,7 +92,7 @@ def replay(tree: Tree, folder: str, key: RecipientKey, policies: Policies) -> Re
     """
     into = Replay()
     boot = _Boot(0, key, into)
-    for item in journal_lines(tree, folder):
+    for item in chained_lines(tree, folder):
         match item:
             case BootBegun():
                 boot.replay(policies)

@@ -1,4 +1,4 @@
-"""Policies that are at hand to decide again by: the bundles kept beside the evidence, and those that ship with this."""
+"""The policies by which a replay decides again: the bundles kept beside the evidence, and the shipped packs."""
 
 import contextlib
 from functools import partial
@@ -8,13 +8,13 @@ from agent.core.recording.requests import answer
 from agent.decisions.unsafe import DIGEST, UnsafePermitEverything
 from agent.errors import BwcError, EvidenceError, PolicyError, StorageError
 from agent.evidence import layout
-from agent.policy.bundle import digests_of, read_bundle
+from agent.policy.bundle import read_bundle
 from agent.policy.engine import Engine
 from agent.policy.packs import BUILT_IN, shipped, shipped_names
 from agent.trust.document import TrustDocument, read_unpinned
-from agent.verify.tree import Kind, Tree, below
-
-_MOST_BYTES = 1 << 20
+from agent.verify.authority import text
+from agent.verify.policies import policy_digests
+from agent.verify.tree import Tree, below, policy_files
 
 
 def policies_at_hand(tree: Tree, folder: str, trust: TrustDocument | None = None) -> Policies:
@@ -57,16 +57,12 @@ def _decider(digest: str, kept: dict[str, str], trust: TrustDocument | None) -> 
 
 
 def _kept(tree: Tree, folder: str) -> dict[str, str]:
-    path = below(folder, layout.POLICY)
     found: dict[str, str] = {}
-    try:
-        for entry in tree.entries(path):
-            if entry.kind is Kind.FILE and entry.name.endswith(".jws"):
-                token = tree.read(below(path, entry.name), _MOST_BYTES).decode("ascii", "replace")
-                with contextlib.suppress(EvidenceError):  # no bundle at all: nothing names it
-                    found |= dict.fromkeys(digests_of(token), token)
-    except StorageError:
-        return found
+    with contextlib.suppress(StorageError):
+        for path in policy_files(tree, folder):
+            with contextlib.suppress(StorageError, EvidenceError):  # can't be read, or is no bundle: nothing names it
+                token = text(tree.read(path))
+                found |= dict.fromkeys(policy_digests(token), token)
     return found
 
 

@@ -1,6 +1,6 @@
 """`bwc-agent ledger`: what the camera did all shift, second by second, and what nobody can account for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from agent.audit.ledger import Ledger
     from agent.audit.replay import Replay
-    from agent.audit.rows import Event, Request
+    from agent.audit.rows import Event
     from agent.audit.timekeeping import Span
     from agent.seal.recipients import RecipientKey
     from agent.verify.tree import Tree
 
-WIDTH = 140
-"""Columns where there is no terminal to ask."""
+WIDTH = 10_000
+"""Columns where there is no terminal: a row is one line there, whatever is in it."""
 HOLES = frozenset({"chain_broken", "unreadable", "journal_missing", "dark_unknown", "left_out", "time_beyond"})
 """What keeps a part of the shift from being accounted for; the rest only has to be known."""
 _QUIET = frozenset(
@@ -42,13 +42,6 @@ _QUIET = frozenset(
     }
 )
 """Kinds of events that are told only with `--all`, unless they stand out: states and requests tell the rest."""
-_REASONS = (
-    ("rules", "by"),
-    ("unknown", "nobody declared or measured"),
-    ("obligations", "owes"),
-    ("missing", "missing"),
-    ("error", "error"),
-)
 _COLOURS = {
     "off": "dim",
     "standby": "default",
@@ -113,9 +106,9 @@ def ledger_command(
         more = {} if replayed is None else {"replay": asdict(replayed)}
         output.data({**ledger.as_json(), **more}, indent=1)
     else:
-        told(ledger, _console(), opened=private is not None, everything=everything)
+        print_ledger(ledger, _console(), opened=private is not None, everything=everything)
         if replayed is not None:
-            _tell_replay(replayed, _console())
+            _print_replay(replayed, _console())
     holes = any(broken.kind in HOLES for broken in ledger.unaccounted)
     unopened = private is not None and ledger.opened < ledger.sealed
     if holes or unopened or (replayed is not None and replayed.differences):
@@ -126,16 +119,16 @@ def _console() -> "Console":
     return output.console(width=WIDTH)
 
 
-def told(ledger: "Ledger", console: "Console", *, opened: bool = False, everything: bool = False) -> None:
-    """A ledger for people.
+def print_ledger(ledger: "Ledger", console: "Console", *, opened: bool = False, everything: bool = False) -> None:
+    """Print a ledger for people.
 
     Args:
-        ledger: What is to be told.
+        ledger: What is printed.
         console: Where.
         opened: A key was given.
-        everything: Tell all events, not only those that matter.
+        everything: Print all events, not only those that matter.
     """
-    _tell_head(ledger, console)
+    _print_head(ledger, console)
     console.print(_spans(ledger))
     if ledger.requests:
         console.print(_requests(ledger, opened=opened))
@@ -153,7 +146,7 @@ def told(ledger: "Ledger", console: "Console", *, opened: bool = False, everythi
         console.print(*_texts((said,), "bold red"))
 
 
-def _tell_head(ledger: "Ledger", console: "Console") -> None:
+def _print_head(ledger: "Ledger", console: "Console") -> None:
     from agent.audit.ledger import NOTICE
     from agent.audit.timekeeping import POST_ROLL
     from agent.verify.findings import number
@@ -172,6 +165,9 @@ def _tell_head(ledger: "Ledger", console: "Console") -> None:
     parts.append(f"{number(len(ledger.requests), 'request')}, {len(ledger.refused)} refused or void")
     console.print(*_texts(("; ".join(parts),), "default"))
     console.print(*_texts((NOTICE,), "yellow"))
+    for recording in ledger.without_picture:
+        said = f"recording {recording} holds NO PICTURE: its segments count none, there is nothing to be seen in it"
+        console.print(*_texts((said,), "bold red"))
 
 
 def _table(title: str, *columns: str) -> "Table":
@@ -180,7 +176,7 @@ def _table(title: str, *columns: str) -> "Table":
 
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in {"at", "from"})  # a time on two lines is unreadable
     return table
 
 
@@ -202,17 +198,19 @@ def _spans(ledger: "Ledger") -> "Table":
 def _basis(span: "Span") -> str:
     if not span.basis:
         return ""
-    told = {
-        "same_kernel": "exactly: the kernel ran on",
+    words = {
+        "same_kernel": "exact: the machine did not restart",
         "trusted_clock": "by a clock trusted at both ends",
         "later_clock": "by clocks that were trusted later",
         "journal_missing": "the journal of what was between is missing",
     }.get(span.basis, "no clock tells")
     within = "" if not span.known or span.basis == "same_kernel" else f", within {_length(span.uncertainty_us or 0)}"
-    return f"before boot {span.boot}; {told}{within}"
+    return f"before boot {span.boot}; {words}{within}"
 
 
 def _requests(ledger: "Ledger", *, opened: bool) -> "Table":
+    from agent.journal.wording import details_text
+
     table = _table("requests", "at", "request", "outcome", "by whom, why, under which rules" if opened else "")
     for row in ledger.requests:
         again = "asked anew by the recorder" if not row.again else f"time {row.again}" if row.again > 1 else ""
@@ -222,32 +220,9 @@ def _requests(ledger: "Ledger", *, opened: bool) -> "Table":
             outcome += " (declared only)"
         if row.review:
             outcome += ", FOR REVIEW"
-        cells = (_clock(ledger.moment(row)), request, outcome, _reasons(row))
+        cells = (_clock(ledger.moment(row)), request, outcome, details_text(row.sealed))
         table.add_row(*_texts(cells, _COLOURS.get(row.outcome, "default")))
     return table
-
-
-def _reasons(row: "Request") -> str:
-    """The sealed part of a request in words: what was declared, the rules, and what was missing."""
-    said = row.sealed
-    parts = [str(said["principal"])] if said.get("principal") else []
-    facts = said.get("facts")
-    if isinstance(facts, Mapping):
-        declared = (
-            f"{name}={_value(fact.get('value'))}"
-            for name, fact in facts.items()
-            if isinstance(fact, Mapping) and fact.get("provenance") == "declared"
-        )
-        parts += [f"said {', '.join(declared)}"] if facts else []
-    for name, words in _REASONS:
-        value = said.get(name)
-        if value:
-            parts.append(f"{words} {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    return "; ".join(part for part in parts if part != "said ")
-
-
-def _value(value: object) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list) else str(value).lower()
 
 
 def _events(ledger: "Ledger", events: Iterable["Event"]) -> "Table":
@@ -290,7 +265,7 @@ def _replayed(tree: "Tree", folder: str, key: "RecipientKey") -> "Replay":
     return replay(tree, folder, key, policies_at_hand(tree, folder))
 
 
-def _tell_replay(replayed: "Replay", console: "Console") -> None:
+def _print_replay(replayed: "Replay", console: "Console") -> None:
     from agent.verify.findings import number
 
     said = (

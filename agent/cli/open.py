@@ -36,13 +36,18 @@ def open_command(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE", help="The MP4 to be written: it must not exist.", show_default=False),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The MP4 to be written, with its text in FILE.vtt: neither must exist.",
+            show_default=False,
+        ),
     ],
     segments: Annotated[
         bool, typer.Option("--segments", help="Keep segments apart: FILE-0001.mp4 and so on, one for each.")
     ] = False,
     unverified: Annotated[
-        bool, typer.Option("--unverified", help="Open without checking; the text track says so all the time.")
+        bool, typer.Option("--unverified", help="Open without checking; the text says so all the time.")
     ] = False,
     trust: Annotated[
         Path | None,
@@ -55,16 +60,18 @@ def open_command(
     """Decrypt a recording into one MP4.
 
     Its segments are joined with nothing lost and nothing moved. Pictures and sound are what the camera made, byte for
-    byte, at their exact times. In gaps the last picture is held and silence inserted. A text track shows device, time
-    with its provenance, mode and marks, and names every gap. Where stream parameters change another file begins:
-    FILE-1.mp4, FILE-2.mp4.
+    byte, at their exact times. In gaps the last picture is held and silence inserted: what was inserted is counted, and
+    every gap is named. Text shows device, time with its provenance, mode, marks and gaps: as a text track in FILE.mp4,
+    and for browsers as WebVTT beside it, FILE.vtt. Where stream parameters change another film begins: FILE-1.mp4,
+    FILE-2.mp4.
 
     Exit code 0: all that was recorded is in the files; 1: opened, but something is missing or cut, or the evidence is
     not closed yet; 2: refused: evidence not intact, wrong key, or nothing to open. Then no file is left.
 
     Example: bwc-agent open /media/card/evidence --key custodian.pem --trust trust.jws --out stop.mp4
     """
-    from agent.export.recording import check_key, open_recording, refuse_existing
+    from agent.export.film_names import refuse_existing
+    from agent.export.recording import check_key, open_recording
     from agent.keys.files import load_recipient_key
 
     place = choose_recording(directory, recording)
@@ -81,13 +88,13 @@ def open_command(
     if as_json:
         output.data({**opened.as_json(), "closed": closed, "complete": whole, "checked": notes}, indent=1)
     else:
-        for line in told(opened, notes):
+        for line in report_lines(opened, notes):
             output.line(line)
     if not whole:
         raise typer.Exit(1)
 
 
-def told(opened: "Opened", notes: list[str]) -> Iterator[str]:
+def report_lines(opened: "Opened", notes: list[str]) -> Iterator[str]:
     """What it came to, in lines."""
     from agent.export.opened import event_sentence, file_sentence, gap_sentence
 

@@ -66,13 +66,13 @@ def verify_command(
     if as_json:
         output.data(as_dict(report), indent=1)
     else:
-        for line in told(report):
+        for line in report_lines(report):
             output.line(line)
     if report.verdict is not Verdict.INTACT:
         raise typer.Exit(1)
 
 
-def told(report: "Report") -> Iterator[str]:
+def report_lines(report: "Report") -> Iterator[str]:
     """A report in lines, the summary last. Intact segments are told with their recording, not one by one."""
     from agent.verify.findings import Code
 

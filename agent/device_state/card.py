@@ -4,25 +4,22 @@ All reads are bounded, whatever size a file claims.
 """
 
 import errno
-from typing import BinaryIO
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
 from agent.device_state.compare import CardView
 from agent.device_state.record import DeviceState, HighWaterMark
-from agent.errors import EvidenceError, StorageError
+from agent.errors import StorageError
 from agent.evidence import layout
 from agent.journal.attested import read_boot
 from agent.journal.boot_recovery import JournalTail, RecoveryState, names_in
-from agent.journal.format import MAX_LINE, Line, parse_line, split_lines
+from agent.journal.reader import NO_FILE, line_hash
 from agent.storage.interface import Storage
 
 ID_BYTES = 16
 BROKEN = "broken"
 """In place of a hash: the line exists, but the chain before it is broken."""
 _HEX = frozenset("0123456789abcdef")
-_WINDOW = 1 << 18
-_NO_FOLDER = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENAMETOOLONG})
 
 
 def card_id(storage: Storage) -> str:
@@ -34,7 +31,7 @@ def card_id(storage: Storage) -> str:
     try:
         text = storage.read(layout.CARD_ID, 2 * ID_BYTES + 1).decode("ascii", "replace").strip()
     except StorageError as error:
-        if error.errno in {errno.ENOENT, errno.EFBIG, *_NO_FOLDER}:
+        if error.errno in NO_FILE | {errno.EFBIG}:
             return ""
         raise
     return text if len(text) == 2 * ID_BYTES and set(text) <= _HEX else ""
@@ -98,53 +95,6 @@ def _is_there(storage: Storage, recording: str) -> bool:
     try:
         return any(layout.segment_part(name) is not None for name in storage.names(layout.recording(recording)))
     except StorageError as error:
-        if error.errno in _NO_FOLDER:
+        if error.errno in NO_FILE:
             return False
         raise
-
-
-def line_hash(storage: Storage, boot: int, number: int) -> str:
-    """The hash of a journal's line; empty if there is no such line.
-
-    Lines are numbered consecutively, so that a binary search finds it: a journal of 10 GB costs some 20 reads.
-
-    Raises:
-        StorageError: Storage can't be read.
-    """
-    path = layout.journal(boot)
-    try:
-        size = storage.size(path)
-        if size is None:
-            return ""
-        with storage.open(path) as stream:
-            return _search(stream, size, number)
-    except StorageError as error:
-        if error.errno in {errno.ENOENT, errno.EISDIR, *_NO_FOLDER}:
-            return ""
-        raise
-
-
-def _search(stream: BinaryIO, size: int, number: int) -> str:
-    low, high = 0, size
-    while high - low > _WINDOW:
-        middle = (low + high) // 2
-        stream.seek(middle)
-        first = next(iter(_lines(stream.read(2 * MAX_LINE), whole=False)), None)
-        if first is not None and first.n <= number:
-            low = middle
-        else:
-            high = middle
-    stream.seek(low)
-    lines = _lines(stream.read(high - low + 2 * MAX_LINE), whole=low == 0)
-    return next((line.hash for line in lines if line.n == number), "")
-
-
-def _lines(data: bytes, *, whole: bool) -> list[Line]:
-    """The lines in a part of a journal; `whole` if it begins at the start of a line."""
-    found = []
-    for raw in split_lines(data)[0][0 if whole else 1 :]:
-        try:
-            found.append(parse_line(raw))
-        except EvidenceError:
-            continue
-    return found

@@ -25,9 +25,9 @@ from agent.device_state.record import MAX_RECORDINGS, DeviceState, HighWaterMark
 from agent.device_state.store import Found, Loaded, StateStore
 from agent.errors import EvidenceError, StorageError
 from agent.journal import entries
-from agent.journal.format import CHECKPOINT_TYPE, Line, checkpoint_payload, parse_line, split_lines
+from agent.journal.format import Line, parse_line, split_lines
 from agent.journal.persisted_state import PersistedStateBuilder
-from agent.keys import jws
+from agent.journal.reader import claimed_checkpoint
 from agent.trust.records import TimeRecord
 from agent.trust.replay_guard import UsedTokens
 
@@ -173,8 +173,8 @@ class StateUpdater:
                 return
 
     def _attested(self, entry: entries.Checkpoint) -> None:
-        payload = checkpoint_payload(jws.unverified_payload(entry.jws, CHECKPOINT_TYPE))
-        if payload.recording:
+        payload = claimed_checkpoint(entry)
+        if payload is not None and payload.recording:
             self._on_card(payload.recording, payload.segment, payload.bytes)
 
     def _on_card(self, recording: str, segment: int, attested: int) -> None:

@@ -1,8 +1,8 @@
 """The journal, read from beside it: lines in order, from a place on, no further than what is durable.
 
 The dock hands on what stands there. It judges one thing: a line that the recorder signs in the write that stores it
-(`agent.journal.belief`), and that no checkpoint signs, is handed on with `unattested`: true in its entry. A line that
-is no line, or has a value that no recorder writes and no event may hold (`agent.dock.messages`), ends a file's reading;
+(`agent.journal.line_trust`), and that no checkpoint signs, is handed on with `unattested`: true in its entry. What is
+no line, or has a value that no recorder writes and no event may hold (`agent.dock.messages`), ends a file's reading;
 the next boot's file goes on, as the journal does.
 
 Whoever has the card can lay files with any number in their names beside the journal's. As in
@@ -12,7 +12,6 @@ Whose key that is, the device certificate beside the journal says, which is not 
 """
 
 import errno
-import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, NamedTuple
@@ -24,17 +23,14 @@ from agent.dock.messages import MAX_FIELDS, SPECVERSION, EntryName, Event, Event
 from agent.encoding.strict_json import sha256_hex, strict_json
 from agent.errors import EvidenceError, KeyFileError, StorageError
 from agent.evidence import layout
-from agent.journal.belief import SIGNED_KINDS
+from agent.journal.format import parse_line
+from agent.journal.line_trust import SIGNED_KINDS
+from agent.journal.reader import certified_boot, covers, line_hash, read_line
 from agent.keys import jws
 from agent.keys.jwk import public_key
 from agent.storage.interface import Storage
+from agent.trust.records import DEVICE_TYP
 
-BOOT_TYP = "bwc-boot+jws"
-DEVICE_TYP = "bwc-device+jws"
-CHECKPOINT_TYPE = "bwc-checkpoint+jws"
-"""As `agent.trust.certificates` and `agent.journal.format` have them, which are not imported: they bring along much
-that the dock has no use for."""
-MAX_LINE = 1 << 16
 _ALWAYS = frozenset(
     {
         "boot",
@@ -244,22 +240,18 @@ class JournalReader:
         refusal = line.kind == "decided" and line.fields["entry"].get("allowed") is False
         if line.kind not in SIGNED_KINDS or refusal:  # a refusal permits nothing, and its signature may come later
             return True
-        checkpoint = parse(following)
         if self._key[0] != boot:
             self._key = (boot, self._boot_key(boot))
-        key = self._key[1]
-        if checkpoint is None or key is None or checkpoint.kind != "checkpoint":
-            return False
         try:
-            said = jws.verify(str(checkpoint.fields["entry"].get("jws", "")), CHECKPOINT_TYPE, key)
+            checkpoint = parse_line(following)
         except EvidenceError:
             return False
-        return (said.get("boot"), said.get("n"), said.get("head")) == (boot, line.n, line.hash)
+        return (checkpoint.n - 1, checkpoint.prev) == (line.n, line.hash) and covers(checkpoint, boot, self._key[1])
 
     def _boot_key(self, boot: int) -> PublicKey | None:
         try:
-            return public_key(jws.unverified_payload(self.boot_certificate(boot) or "", BOOT_TYP).get("jwk"))
-        except (EvidenceError, KeyFileError):
+            return certified_boot(parse_line(next(self._raw(boot, 0), b"")), boot, None).key
+        except EvidenceError:
             return None
 
     def _skips(self, boots: list[int], position: int) -> bool:
@@ -292,8 +284,9 @@ class JournalReader:
     def _is_certified(self, boot: int) -> bool:
         try:
             key = public_key(jws.unverified_payload(self._device, DEVICE_TYP).get("jwk"))
-            return bool(jws.verify(self.boot_certificate(boot) or "", BOOT_TYP, key).get("boot") == boot)
-        except EvidenceError:
+            certified_boot(parse_line(next(self._raw(boot, 0), b"")), boot, key)
+            return True
+        except (EvidenceError, KeyFileError):
             return False
         except StorageError as error:
             if error.errno in _NO_FILE:
@@ -303,7 +296,7 @@ class JournalReader:
     def _raw(self, boot: int, offset: int) -> Iterator[bytes]:
         with self._storage.open(layout.journal(boot)) as stream:
             stream.seek(offset)
-            while (raw := stream.readline(MAX_LINE + 1)).endswith(b"\n"):
+            while (raw := read_line(stream)).endswith(b"\n"):
                 yield raw[:-1]
 
     def _first(self, boot: int) -> JournalEvent | None:
@@ -330,10 +323,7 @@ class JournalReader:
             first = self._first(boot)
             if first is None or first.n > number:
                 continue
-            # Lines are numbered one by one: all before it need not be looked into, which on a long shift takes seconds.
-            raw = next(itertools.islice(self._raw(boot, 0), number - first.n, None), None)
-            line = None if raw is None else parse(raw)
-            return line.hash if line is not None and line.n == number else None
+            return line_hash(self._storage, boot, number) or None
         return None
 
 

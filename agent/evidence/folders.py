@@ -24,7 +24,7 @@ from agent.evidence.numbering import MOST_LOOKS, highest
 from agent.keys import jws
 from agent.keys.jwk import public_key, thumbprint
 from agent.storage.interface import Storage
-from agent.trust.certificates import BOOT_TYP
+from agent.trust.records import BOOT_TYP
 
 MOST_CERTIFICATES = 64
 """Copies of boot certificates in one folder that are looked at, the newest ones."""

@@ -235,6 +235,21 @@ def manifest(payload: dict[str, Any]) -> Manifest:
     return _typed(payload, Manifest)
 
 
+def without_picture(said: Opening | None, closed: Manifest | None) -> bool:
+    """True if a segment's statements leave no picture in it; False also where they can't tell.
+
+    Args:
+        said: Its opening statement; None if there is none.
+        closed: Its manifest; None if there is none.
+    """
+    if said is not None and all(track.kind is not Kind.VIDEO for track in said.tracks):
+        return True
+    if closed is None:
+        return False
+    counted = not closed.recovered and all(written.kind is not Kind.VIDEO for written in closed.written)
+    return counted or not closed.bytes
+
+
 def _typed(payload: dict[str, Any], kind: type[_Statement]) -> _Statement:
     try:
         value = msgspec.convert(payload, kind)

@@ -1,19 +1,18 @@
-"""What was said of a recording later: its annotations, opened with the key that opens the recording.
+"""A recording's annotations, opened with the key that opens the recording.
 
-Whether they are to be believed is not asked here, as nowhere in opening: whoever calls has checked them.
+Their signatures are not checked here, as nowhere in `agent.export`: the caller has verified the recording.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.clock import utc_text
 from agent.errors import EvidenceError, StorageError
-from agent.evidence import layout
 from agent.evidence.annotation import Content, read_unchecked
 from agent.export.opened import OpenedEvent
 from agent.export.recorded import Place
 from agent.seal.recipients import RecipientKey
-from agent.verify.tree import Kind, below
+from agent.verify.tree import annotation_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +30,14 @@ class OpenedAnnotation:
 
 def annotations(place: Place, key: RecipientKey) -> list[OpenedAnnotation]:
     """All annotations of a recording, in their order. One that does not open says why."""
-    folder = below(place.folder, layout.ANNOTATIONS)
-    entries = place.tree.entries(folder)
-    numbers = [layout.annotation_number(entry.name) for entry in entries if entry.kind is Kind.FILE]
-    return list(_read(place, folder, sorted(number for number in numbers if number is not None), key))
+    return list(_read(place, annotation_files(place.tree, place.folder), key))
 
 
-def _read(place: Place, folder: str, numbers: Sequence[int], key: RecipientKey) -> Iterator[OpenedAnnotation]:
-    for number in numbers:
+def _read(place: Place, files: Mapping[int, str], key: RecipientKey) -> Iterator[OpenedAnnotation]:
+    for number, path in files.items():
         text = f"annotation {number}"
         try:
-            raw = place.tree.read(below(folder, layout.annotation_name(number)))
+            raw = place.tree.read(path)
             annotation = read_unchecked(raw.decode("ascii").removesuffix("\n"))
             utc = utc_text(annotation.time.utc_ns)
         except (EvidenceError, StorageError, UnicodeDecodeError) as error:

@@ -14,13 +14,11 @@ from agent.evidence.details import DetailsKey
 from agent.export.placing import Reading
 from agent.journal import entries
 from agent.journal.format import HELD, Line, parse_line
-from agent.verify.raw_lines import Whole, raw_lines
+from agent.journal.reader import Whole, is_checkpoint, raw_lines
 from agent.verify.tree import Tree, below
 
 MOST_EVENTS = 20_000
 """Of each kind that is kept; a journal of a shift has some hundreds."""
-
-_CHECKPOINT = b'"kind":"checkpoint"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,7 @@ class _Reader:
                         continue
                     newest = item.raw
                     # One a second while recording, and all that it would say here is the time.
-                    if _CHECKPOINT not in newest:
+                    if not is_checkpoint(newest):
                         self._follow(newest)
         except StorageError:
             self._told.missing.append(self._boot)

@@ -5,12 +5,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.encoding.strict_json import encode_json
+from agent.journal.wording import details_text
 from agent.media.packet import Kind
 from agent.verify.findings import number
-
-_MOST_DETAILS = 300
-"""Characters of an event's details in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +38,8 @@ class OpenedFile:
     """A file that was written.
 
     Attributes:
+        path: The MP4.
+        text: Its text as WebVTT, beside it.
         segments: Numbers of the segments in it.
         begins: UTC of its beginning, with its provenance in words; empty where no clock tells.
         packets: The recording's own, by kind; inserted silence is not among them.
@@ -50,6 +49,7 @@ class OpenedFile:
     """
 
     path: Path
+    text: Path
     segments: Sequence[int]
     begins: str
     seconds: float
@@ -136,7 +136,7 @@ class Opened:
         """As plain values."""
         value = asdict(self)
         for file in value["files"]:
-            file["path"] = str(file["path"])
+            file["path"], file["text"] = str(file["path"]), str(file["text"])
         return {**value, "complete": self.complete}
 
 
@@ -190,7 +190,7 @@ def gap_sentence(gap: OpenedGap) -> str:
 def file_sentence(file: OpenedFile) -> str:
     """What is in a file."""
     which = segments_text(file.segments[0], file.segments[-1])
-    said = f"{file.path}: {file.seconds:.3f} s, {packets_text(file.packets)}, {which}"
+    said = f"{file.path} (text in {file.text.name}): {file.seconds:.3f} s, {packets_text(file.packets)}, {which}"
     if file.begins:
         said += f", from {file.begins}"
     if file.silent_frames:
@@ -201,10 +201,8 @@ def file_sentence(file: OpenedFile) -> str:
 
 
 def event_sentence(event: OpenedEvent) -> str:
-    """Such as `23:40:07.123 UTC stop requested {"by":"wearer"}`."""
+    """Such as `23:40:07.123 UTC stop recording requested: wearer; declared encounter_state=concluded`."""
     when = f"{event.utc[11:23]} UTC " if event.utc else ""
-    said = f"{when}{event.text}"
-    if event.details:
-        details = encode_json(event.details).decode()
-        said += f" {details}" if len(details) <= _MOST_DETAILS else f" {details[:_MOST_DETAILS]}..."
+    details = details_text(event.details)
+    said = f"{when}{event.text}{': ' if details else ''}{details}"
     return f"{said} ({event.problem})" if event.problem else said

@@ -10,6 +10,7 @@ from agent.export.journalled import RecordingEvents
 from agent.export.opened import OpenedFile, OpenedGap
 from agent.export.placing import Placement, Timeline
 from agent.export.text_track import SHOWN_NS, Note, TextTrack, provenance, time_text, utc_or_empty
+from agent.export.webvtt import WebVtt
 from agent.media.fmp4_reader import Sample
 from agent.media.mp4 import Mp4Writer
 from agent.media.packet import Kind, StreamParameters
@@ -58,6 +59,7 @@ class OutputFile:
 
     Args:
         file: Where it goes.
+        text: Where its text goes as WebVTT.
         parameters: Of each track.
         line: The file's time line.
         story: Of the recording.
@@ -68,12 +70,13 @@ class OutputFile:
     Attributes:
         parameters: Of each track.
         segments: Numbers of those in it.
-        file: Where it goes; the caller's to publish or discard.
+        file, text: Where it and its text go; the caller's to publish or discard.
     """
 
     def __init__(
         self,
         file: NewFile,
+        text: NewFile,
         parameters: Sequence[StreamParameters],
         line: TimeLine,
         story: Story,
@@ -85,13 +88,15 @@ class OutputFile:
         self.parameters = tuple(parameters)
         self.segments: list[int] = []
         self.file = file
+        self.text = text
         self._story = story
         self._silent_head = silent_head
         self._writer = Mp4Writer(file.stream, parameters, reserve=reserve)
         self._join = Join(parameters, line, self, filling)
         self._zero_ns = line.zero_ns
+        self._captions = WebVtt(text.stream)
         self._text = TextTrack(
-            self._writer.add_text,
+            self._put_text,
             story.timeline.wall,
             zero_ns=self._zero_ns,
             caption=story.caption,
@@ -104,6 +109,11 @@ class OutputFile:
         self._gaps: list[OpenedGap] = []
         self._short: dict[Kind, Note] = {}
         self._short_frames: dict[Kind, int] = {}
+
+    def _put_text(self, milliseconds: int, text: str) -> None:
+        """The film and the file beside it say the same at the same time."""
+        self._writer.add_text(milliseconds, text)
+        self._captions.add(milliseconds, text)
 
     @property
     def zero_ns(self) -> int:
@@ -274,12 +284,14 @@ class OutputFile:
         ends = self._join.finish(0 if end_ns is None else max(0, end_ns - self._zero_ns))
         lasts_ns = max(ticks * NS // self._join.tracks[kind].parameters.timescale for kind, ticks in ends.items())
         text_end_ms = self._text.finish(self._zero_ns + lasts_ns)
+        self._captions.finish(text_end_ms)
         wall = self._story.timeline.wall(self._zero_ns)
         trusted_ns = wall.utc_ns if wall is not None and wall.trusted else None
         in_front = self._writer.finish(ends, text_end_ms=text_end_ms, created_ns=trusted_ns)
         tracks = self._join.tracks.values()
         return OpenedFile(
             path=Path(),
+            text=Path(),
             segments=tuple(self.segments),
             begins=f"{utc_or_empty(wall)} ({provenance(wall)})" if wall is not None else "",
             seconds=lasts_ns / NS,

@@ -6,18 +6,18 @@ The rules, in order:
 2. Segments are opened in their order, in constant memory. What can't be opened is named, and the next one is opened.
 3. Segments of equal stream parameters are joined into one file (see `joining`); others begin another one. So does a gap
    that no file can hold. Kept apart, each segment is a file.
-4. Files get their names at the end, all of them whole; on any failure none is left.
+4. Beside each film lies its text as WebVTT, of the same name but for `.vtt`.
+5. Files get their names at the end, all of them whole; on any failure none is left.
 
 Whether the evidence is to be believed is not asked here: whoever calls has checked it, or says that it was not.
 """
 
-import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from agent.errors import EvidenceError, StorageError
 from agent.export.facts import names, sealed_to
+from agent.export.film_names import refuse_existing
 from agent.export.opened import Opened
 from agent.export.recorded import Place, Recorded, load, segment_path
 from agent.export.run import Options, Run
@@ -65,18 +65,6 @@ def open_recording(
         raise StorageError(error.errno, f"{out} can't be written: {error.strerror}") from error
     finally:
         run.discard()
-
-
-def refuse_existing(out: Path) -> None:
-    """Refuse to begin where something has the name that is asked for.
-
-    Raises:
-        StorageError: It does, or there is no such folder.
-    """
-    if os.path.lexists(out):
-        raise StorageError(errno.EEXIST, f"{out} is there already, and is not overwritten: name another file")
-    if not out.parent.is_dir():
-        raise StorageError(errno.ENOENT, f"expected a folder at {out.parent} for the files to be written")
 
 
 def check_key(place: Place, key: RecipientKey) -> None:

@@ -1,7 +1,5 @@
 """One opening of a recording, segment by segment: see `opening` for its rules."""
 
-import errno
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -16,6 +14,7 @@ from agent.evidence.manifest import Opening, track
 from agent.export.annotations import annotations
 from agent.export.annotations import caption as annotated_as
 from agent.export.facts import details_keys, refuse_others, repeats_from, timeline, torn_from, whole_bytes, withheld
+from agent.export.film_names import refuse_existing, text_beside
 from agent.export.joining import MOST_FILLED_NS, MOST_HELD_NS, Filling, TimeLine
 from agent.export.journalled import read_journals
 from agent.export.opened import Opened, OpenedFile, OpenedSegment, cut_sentence, segments_text
@@ -102,7 +101,7 @@ class Run:
         self._filling = Filling()
         self._after_gaps = 0
         self._film: OutputFile | None = None
-        self._films: list[tuple[NewFile, OpenedFile]] = []
+        self._films: list[tuple[OutputFile, OpenedFile]] = []
         self._files: list[NewFile] = []
         self._segments: list[OpenedSegment] = []
         self._missing: list[str] = []
@@ -306,12 +305,13 @@ class Run:
                 self._notes.append(
                     f"segment {opening.segment} begins another file, {lies} the end of the one before: {why}"
                 )
-        file = NewFile(self._options.out.parent)
-        self._files.append(file)
+        file, text = NewFile(self._options.out.parent), NewFile(self._options.out.parent)
+        self._files += [file, text]
         segments = self._recorded.segments[index : index + 1 if self._options.apart else None]
         silent = opening.pre_event is not None and opening.pre_event.silent
         self._film = OutputFile(
             file,
+            text,
             parameters,
             line,
             self._story(),
@@ -358,7 +358,7 @@ class Run:
             self._missing.append(
                 f"{said} contradict what was recorded before them, or go back in time: left out or moved"
             )
-        self._films.append((film.file, film.finish(end_ns, after)))
+        self._films.append((film, film.finish(end_ns, after)))
         for kind, ns in film.unfilled_ns.items():
             what = "sound" if kind is Kind.AUDIO else "picture"
             most_h = MOST_FILLED_NS // NS // 3600
@@ -406,12 +406,17 @@ class Run:
         elif len(self._films) > 1:
             names = [out.with_name(f"{out.stem}-{at}{out.suffix}") for at in range(1, len(self._films) + 1)]
         for name in names:
-            if os.path.lexists(name):
-                raise StorageError(errno.EEXIST, f"{name} is there already, and is not overwritten: name another file")
-        files = []
-        for name, (file, opened) in zip(names, self._films, strict=True):
-            file.publish(name)
-            files.append(replace(opened, path=name))
+            refuse_existing(name)
+        files: list[OpenedFile] = []
+        try:
+            for name, (film, opened) in zip(names, self._films, strict=True):
+                film.text.publish(text_beside(name))
+                film.file.publish(name)
+                files.append(replace(opened, path=name, text=text_beside(name)))
+        except StorageError:
+            for file in self._files:
+                file.withdraw()
+            raise
         first = self._recorded.openings[0]
         return Opened(
             agency=first.agency,

@@ -1,13 +1,13 @@
-"""What the newest boots' journals tell of recordings: which were begun, which ended, how far they were attested.
+"""What the newest boots' journals say of recordings: which were begun, which ended, how far they were attested.
 
-The rules, in order (what a line is believed for is told in `agent.journal.belief`):
-1. Attested lines tell which recordings were begun and ended, how much of their segments was attested, and what was
-   withheld.
+The rules, in order (`agent.journal.line_trust` says what a line is trusted for):
+1. Attested lines say which recordings were begun and ended, how much of their segments was attested, and what was
+   suppressed.
 2. A recording ended by a `recording_ended` line whose grant holds (see `agent.journal.grants`), or because another
    recording, which has begun, is named as its continuation.
 3. An unattested line can only add a recording that may have begun. It counts where nothing better is known.
-4. Boots are read from the newest one back to one that is attested to have opened a segment: that one had taken over all
-   that was left before it, and its boot line names recordings with segments that were still open. A boot that lost
+4. Boots are read from the newest one back to one that is attested to have opened a segment: that one had taken over
+   everything before it, and its boot line names the recordings with segments that were still open. A boot that lost
    power sooner may have closed nothing, and may not even have a line.
 """
 
@@ -16,15 +16,14 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
-from agent.errors import EvidenceError
 from agent.evidence.manifest import Span
 from agent.journal import entries
 from agent.journal.attested import BootJournal, read_boot
 from agent.journal.entries import PersistedState
-from agent.journal.format import CHECKPOINT_TYPE, Line, checkpoint_payload
+from agent.journal.format import Line
 from agent.journal.grants import Grants
 from agent.journal.persisted_state import PersistedStateBuilder
-from agent.keys import jws
+from agent.journal.reader import claimed_checkpoint
 from agent.media.packet import Kind
 from agent.storage.interface import Storage
 
@@ -38,21 +37,21 @@ MOST_CLAIMED = 8
 
 @dataclass(slots=True)
 class Account:
-    """What journals tell, as far as it matters for going on.
+    """What journals say, as far as a boot needs it to continue.
 
     Attributes:
         recorded: A boot is attested to have opened a segment.
         boot: The newest boot whose boot line is attested; 0 if there is none.
         tags: Of boots whose boot line is attested.
         begun: Recordings that have begun, in order; `claimed` are such that only unattested lines name.
-        ended: Those that have ended, or go on as another one.
+        ended: Those that have ended, or continue as another one.
         attested: Bytes that were last attested of a segment.
         storage_full: Storage had no room at the end.
-        carried: What must not be forgotten by losing power.
-        keys: Of the boots whose journals were read.
+        carried: What must survive a loss of power.
+        keys: Signing keys of the boots whose journals were read.
         silent: Boots of which no line is attested.
-        spans: What was withheld and is in no manifest yet, by boot and recording.
-        boots: Whose journals were read.
+        spans: What was suppressed and is in no manifest yet, by boot and recording.
+        boots: Those whose journals were read.
         opened: The last segment that was opened, by recording.
         unfinished: Recordings with segments that were left open by earlier boots when one of these began.
     """
@@ -74,7 +73,7 @@ class Account:
     unfinished: list[str] = field(default_factory=list)
 
     def and_then(self, later: "Account") -> "Account":
-        """Both, one after the other; what is carried is set by who puts them together."""
+        """Both, one after the other, but for `carried`, which the caller sets."""
         return Account(
             recorded=self.recorded or later.recorded,
             boot=max(self.boot, later.boot),
@@ -96,53 +95,53 @@ class Account:
 def read_account(
     storage: Storage, boots: Iterable[int], identity: PublicKey | None, known: BootJournal | None = None
 ) -> Account:
-    """What the newest boots tell.
+    """The account of the newest boots.
 
     Args:
         storage: The evidence folder.
-        boots: Those that may be looked at, the newest first.
-        identity: The device's identity key; None to believe certificates unchecked.
-        known: A boot's journal that was looked at already.
+        boots: Those that may be read, the newest first.
+        identity: The device's identity key; None to leave certificates unchecked.
+        known: A boot's journal that was read already.
 
     Raises:
         StorageError: Storage can't be read.
     """
     account = Account()
     carry = PersistedStateBuilder()
-    told = 0
+    count = 0
     for boot in boots:
         journal = known if known is not None and known.boot == boot else read_boot(storage, boot, identity)
-        if journal is None:  # it lost power in its first line, or is not ours: it tells nothing, and hides nothing
-            # Those that follow the newest journal at once are kept: whoever lays down more pushes none of these out.
+        if journal is None:  # it lost power in its first line, or is not ours: it says nothing, and hides nothing
+            # Those that directly follow the newest journal are kept: planting more displaces none of them.
             account.silent = [*account.silent, boot][-MOST_SILENT:]
             continue
-        one, own = _told(journal)
+        one, own = _read(journal)
         account = one.and_then(account)
         carry = own.and_then(carry)
-        told += 1
-        if account.recorded or told == MOST_BOOTS:
+        count += 1
+        if account.recorded or count == MOST_BOOTS:
             break
     account.carried = carry.carried
     return account
 
 
 def account_of(journal: BootJournal) -> Account:
-    """What the journal of one boot tells.
+    """The account of one boot.
 
     Raises:
         StorageError: Storage can't be read.
     """
-    return _told(journal)[0]
+    return _read(journal)[0]
 
 
-def _told(journal: BootJournal) -> tuple[Account, PersistedStateBuilder]:
-    teller, carry = _AccountBuilder(journal.boot), PersistedStateBuilder()
-    account = teller.account
+def _read(journal: BootJournal) -> tuple[Account, PersistedStateBuilder]:
+    builder, carry = _AccountBuilder(journal.boot), PersistedStateBuilder()
+    account = builder.account
     account.keys.append(journal.key)
     if journal.last is None:
         account.silent.append(journal.boot)
     for line in journal.attested():
-        teller.follow(line)
+        builder.follow(line)
         carry.attested(line)
     for line in journal.unattested():
         carry.unattested(line)
@@ -187,17 +186,14 @@ class _AccountBuilder:
         self._grants.follow(entry)
 
     def _attested(self, entry: entries.Checkpoint) -> None:
-        try:
-            payload = checkpoint_payload(jws.unverified_payload(entry.jws, CHECKPOINT_TYPE))
-        except EvidenceError:
-            return  # covered by a later one, so this device wrote it: in a form that this version does not know
-        if payload.recording:
+        payload = claimed_checkpoint(entry)  # covered by a later one, so this device wrote it; perhaps in another form
+        if payload is not None and payload.recording:
             self.account.attested[payload.recording, payload.segment] = payload.bytes
 
     def _withheld(self, entry: entries.Entry) -> None:
         match entry:
             case entries.SegmentClosed():
-                # Its manifest says what was withheld before; what is on goes on in the next one.
+                # Its manifest says what was suppressed so far; what still is belongs to the next one as well.
                 self._keep(entry.recording, [span for span in self._spans(entry.recording) if span.to_us is None])
             case entries.Withheld():
                 kinds = [Kind(kind) for kind in sorted(entry.kinds) if kind in set(Kind)]

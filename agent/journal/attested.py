@@ -1,12 +1,11 @@
-"""The journal of one earlier boot, split into what is attested and what merely stands there.
+"""The journal of one earlier boot as the recorder reads it: its attested lines, and the unattested ones behind them.
 
-The rules, in order:
-1. A file is this device's if its first line is the `boot` entry of that very boot, whose certificate the identity key
-   signed for that boot and for the line before. No other line of a file is a boot entry, whatever it says.
+The rules, in order (lines, chain and signatures are those of `agent.journal.reader`):
+1. A file is this device's if its first line is the certified boot line of that very boot.
 2. *Attested* are the lines from the first one to the last checkpoint that the boot's key signed over them, as long as
    the chain is unbroken up to it. Behind damage nothing is attested.
-3. All other lines are unattested. The first `TAIL` bytes of them are looked at; see `agent.journal.belief` for what
-   they are believed for.
+3. All other lines are unattested. The first `TAIL` bytes of them are read; `agent.journal.line_trust` says what they
+   are trusted for.
 
 A file is read as far as it is attested, and at most `TAIL` bytes further, whatever its size. Checking every signature
 of a long shift would take seconds. It is enough to find the last good one: a checkpoint that the boot has not signed is
@@ -16,36 +15,35 @@ come first, and a binary search finds where they end.
 
 import contextlib
 import errno
-import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as PublicKey
 
-from agent.clock import utc_text
 from agent.encoding.strict_json import sha256_hex
-from agent.errors import EvidenceError, KeyFileError, StorageError
+from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
-from agent.journal import entries
-from agent.journal.format import CHECKPOINT_TYPE, MAX_LINE, Line, checkpoint_payload, parse_line
-from agent.keys import jws
-from agent.keys.jwk import public_key
+from agent.journal.format import Line, parse_line
+from agent.journal.reader import (
+    Chain,
+    Link,
+    Whole,
+    certified_boot,
+    covers,
+    is_checkpoint,
+    link_of,
+    raw_lines,
+    read_line,
+)
 from agent.storage.interface import Storage
-from agent.trust.certificates import BOOT_TYP
 
 TAIL = 1 << 20
 """Bytes of unattested lines that are looked at: what a recorder writes between two checkpoints, many times over."""
 _STRIDE = TAIL
-_LINK = re.compile(
-    rb',"mono_us":\d{1,16},"n":(\d{1,16}),"prev":"([0-9a-f]{64})"(?:,"sealed":"[^"\\]*")?'
-    rb',"utc":"[^"\\]*","within_ms":(?:\d{1,16}|null)\}$'
-)
-"""Number and predecessor of a line in canonical JSON, whose last brace closes the object that these names are in."""
-_CHECKPOINT = b'"kind":"checkpoint"'
 _NO_FILE = {errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EACCES, errno.EPERM, errno.EIO}
-"""What opening something else than a file says, and a file whose first block can't be read for good."""
+"""Errors of opening something that is no file, or a file whose first block can't be read even when tried again."""
 _TRIES = 3
 
 
@@ -82,7 +80,7 @@ class BootJournal:
         """
         checkpoint = b""
         for raw in self._raw(0, self.attested_bytes):
-            if _CHECKPOINT in raw:
+            if is_checkpoint(raw):
                 checkpoint = raw
                 continue
             yield from _parsed(checkpoint)
@@ -92,7 +90,7 @@ class BootJournal:
             yield self.last
 
     def unattested(self) -> Iterator[Line]:
-        """What follows, as far as it is looked at and has the form of a line; whether it is chained or not.
+        """The lines that follow, up to `TAIL` bytes, whether they are chained or not.
 
         Raises:
             StorageError: Storage can't be read on.
@@ -101,7 +99,7 @@ class BootJournal:
             yield from _parsed(raw)
 
     def no_lines(self) -> Iterator[bytes]:
-        """Whole lines among those, without their line feeds, that do not have the form of one.
+        """Whole lines among those bytes, without their line feeds, that are no journal lines.
 
         Raises:
             StorageError: Storage can't be read on.
@@ -117,13 +115,10 @@ class BootJournal:
         with self.storage.open(layout.journal(self.boot)) as stream:
             stream.seek(start)
             place = start
-            while place < end:
-                raw = _line(stream)
-                if not raw:
-                    return
-                place += len(raw)
-                if raw.endswith(b"\n") and place <= end:
-                    yield raw[:-1]
+            for item in raw_lines(stream, end - start):
+                place += len(item.raw) + 1 if isinstance(item, Whole) else item.size
+                if isinstance(item, Whole) and place <= end:
+                    yield item.raw
 
 
 def read_boot(storage: Storage, boot: int, identity: PublicKey | None) -> BootJournal | None:
@@ -132,7 +127,7 @@ def read_boot(storage: Storage, boot: int, identity: PublicKey | None) -> BootJo
     Args:
         storage: The evidence folder.
         boot: The boot's number.
-        identity: The device's identity key; None to believe the certificate unchecked.
+        identity: The device's identity key; None to leave the certificate unchecked.
 
     Raises:
         StorageError: Storage can't be read.
@@ -142,18 +137,16 @@ def read_boot(storage: Storage, boot: int, identity: PublicKey | None) -> BootJo
         return None
     try:
         first = parse_line(raw.rstrip(b"\n"))
-        certificate = _certificate(first, boot, identity)
-        key = public_key(certificate.get("jwk"))
-    except (EvidenceError, KeyFileError):
+        certified = certified_boot(first, boot, identity)
+    except EvidenceError:
         return None
     path = layout.journal(boot)
     size = storage.size(path) or 0
     with storage.open(path) as stream, storage.open(path) as second:
-        scan = _Scan(stream, second, boot, key)
+        scan = _Scan(stream, second, boot, certified.key)
         found = scan.last_good(first, len(raw))
     attested, last = found if found is not None else (0, None)
-    boot_id = str(certificate.get("boot_id", ""))
-    return BootJournal(storage, boot, first, key, boot_id, attested, last, scan.chained, size)
+    return BootJournal(storage, boot, first, certified.key, certified.boot_id, attested, last, scan.chained, size)
 
 
 def is_ours(storage: Storage, boot: int, identity: PublicKey) -> bool:
@@ -163,38 +156,24 @@ def is_ours(storage: Storage, boot: int, identity: PublicKey) -> bool:
         StorageError: Storage can't be read.
     """
     raw = _first_line(storage, boot)
+    if raw is None:
+        return False
     try:
-        return raw is not None and bool(_certificate(parse_line(raw.rstrip(b"\n")), boot, identity))
+        certified_boot(parse_line(raw.rstrip(b"\n")), boot, identity)
     except EvidenceError:
         return False
-
-
-def _certificate(first: Line, boot: int, identity: PublicKey | None) -> dict[str, Any]:
-    """Rule 1.
-
-    Raises:
-        EvidenceError: It is not the first line of that boot.
-    """
-    entry = first.entry
-    if not isinstance(entry, entries.Boot) or entry.boot != boot:
-        raise EvidenceError(f"expected the boot line of boot {boot}")
-    token = entry.certificate
-    payload = jws.unverified_payload(token, BOOT_TYP) if identity is None else jws.verify(token, BOOT_TYP, identity)
-    if payload.get("boot") != boot or payload.get("prev") != (first.prev if first.n > 1 else None):
-        raise EvidenceError(f"expected a certificate for boot {boot} after the line that precedes it")
-    return payload
+    return True
 
 
 def _first_line(storage: Storage, boot: int) -> bytes | None:
     """The first line; None if there is no file that can be read for good.
 
-    A card that goes away while it is read says nothing about whose the journal is, so an error that may pass is tried
-    again: to skip a valid journal would be to use its line numbers twice.
+    Retry EIO, which a card that comes loose gives: skipping a valid journal would reuse its line numbers.
     """
     for left in reversed(range(_TRIES)):
         try:
             with storage.open(layout.journal(boot)) as stream:
-                raw = _line(stream)
+                raw = read_line(stream)
                 return raw if raw.endswith(b"\n") else None
         except StorageError as error:
             if error.errno == errno.EIO and left:
@@ -206,16 +185,9 @@ def _first_line(storage: Storage, boot: int) -> bytes | None:
 
 
 def _parsed(raw: bytes) -> Iterator[Line]:
-    """The line, if it has the form of one that this version knows; another version may know other kinds."""
+    """The line, if this version knows its kind; another version may know other kinds."""
     with contextlib.suppress(EvidenceError):
         yield parse_line(raw)
-
-
-def _line(stream: BinaryIO) -> bytes:
-    try:
-        return stream.readline(MAX_LINE + 1)
-    except OSError as error:
-        raise StorageError(error.errno, f"reading failed: {error.strerror}") from error
 
 
 class _Scan:
@@ -248,23 +220,22 @@ class _Scan:
             offset: Bytes of it.
         """
         self._stream.seek(offset)
-        head, number = first.hash.encode("ascii"), first.n
+        chain = Chain(first.hash, first.n)
         proven = 0
-        self.chained = number
-        while (raw := _line(self._stream)).endswith(b"\n"):
+        while (raw := read_line(self._stream)).endswith(b"\n"):
             body = raw[:-1]
-            link = _LINK.search(body)
-            if link is None or link[2] != head or int(link[1]) != number + 1:
+            link = link_of(body)
+            if link is None or chain.link(*link) is not Link.FOLLOWS:
                 break
-            if _CHECKPOINT in body:
+            if is_checkpoint(body):
                 self._places.append(offset)
-            head, number = sha256_hex(body).encode("ascii"), number + 1
-            self.chained = number
+            chain.take(link[0], sha256_hex(body))
             offset += len(raw)
             if offset - proven > _STRIDE:
                 if len(self._places) == self._good or not self._is_good(len(self._places) - 1):
                     break
                 self._good, proven = len(self._places), offset
+        self.chained = chain.number
         low, high = self._good, len(self._places)
         while low < high:
             middle = (low + high) // 2
@@ -279,19 +250,10 @@ class _Scan:
     def _is_good(self, index: int) -> bool:
         """True if that checkpoint is signed by the boot, over the line before it and its own times."""
         self._second.seek(self._places[index])
-        raw = _line(self._second)
+        raw = read_line(self._second)
         try:
             line = parse_line(raw.rstrip(b"\n"))
-            if not isinstance(line.entry, entries.Checkpoint):
-                return False
-            payload = checkpoint_payload(jws.verify(line.entry.jws, CHECKPOINT_TYPE, self._key))
         except EvidenceError:
             return False
         self._length, self._last = len(raw), line
-        times = (payload.utc, payload.clock, payload.within_ms, payload.mono_us)
-        return (payload.boot, payload.n, payload.head) == (self._boot, line.n - 1, line.prev) and times == (
-            utc_text(line.wall.utc_ns),
-            line.wall.source,
-            line.within_ms,
-            line.mono_us,
-        )
+        return covers(line, self._boot, self._key)

@@ -20,14 +20,12 @@ from agent.errors import EvidenceError, StorageError
 from agent.evidence import folders, layout
 from agent.evidence.manifest import Span
 from agent.evidence.numbering import highest
-from agent.journal import entries
 from agent.journal.account import Account, account_of, read_account
 from agent.journal.attested import TAIL, BootJournal, is_ours, read_boot
 from agent.journal.entries import PersistedState
-from agent.journal.format import HELD, MAX_LINE, Line, parse_line, split_lines
-from agent.keys import jws
+from agent.journal.format import HELD, Line, parse_line, split_lines
+from agent.journal.reader import certified_boot, read_line
 from agent.storage.interface import MAX_NAMES, Storage
-from agent.trust.certificates import BOOT_TYP
 
 _TAIL = 1 << 20
 _SHORTEST_LINE = 128
@@ -216,15 +214,11 @@ def _attested_end(
 
 
 def _boot_id(storage: Storage, boot: int) -> str:
-    journal = layout.journal(boot)
     try:
-        with storage.open(journal) as stream:
-            first = parse_line(stream.readline(MAX_LINE + 1).rstrip(b"\n"))
-        if isinstance(first.entry, entries.Boot):
-            return str(jws.unverified_payload(first.entry.certificate, BOOT_TYP).get("boot_id", ""))
+        with storage.open(layout.journal(boot)) as stream:
+            return certified_boot(parse_line(read_line(stream).rstrip(b"\n")), boot, None).boot_id
     except (EvidenceError, StorageError):
         return ""
-    return ""
 
 
 def _newest(storage: Storage, boots: set[int], identity: PublicKey, known: int) -> tuple[int, int]:

@@ -16,7 +16,6 @@ The format, in order:
    `clock_taken_back` entry says so.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -291,25 +290,3 @@ class Journal:
         entry = Checkpoint(jws.sign(self._signer, CHECKPOINT_TYPE, msgspec.to_builtins(payload)))
         self._newest = Signed(payload.n, entry.jws)
         return said + self._line(entry, None, times)
-
-
-def follow(lines: list[bytes], head: str, number: int) -> Iterator[Line]:
-    """Lines of one file, each checked against the chain.
-
-    Args:
-        lines: Without line feeds.
-        head: Hash of the last line before them.
-        number: Number of that line.
-
-    Raises:
-        EvidenceError: A line is malformed, or does not follow the one before: something was altered, dropped, repeated
-            or moved here.
-    """
-    for raw in lines:
-        line = parse_line(raw)
-        if line.n != number + 1:
-            raise EvidenceError(f"expected journal line {number + 1}, got line {line.n}: lines are missing or moved")
-        if line.prev != head:
-            raise EvidenceError(f"journal line {line.n} does not follow line {number}: one of the two was altered")
-        head, number = line.hash, line.n
-        yield line

@@ -1,9 +1,9 @@
 """Which requests a boot has granted, for what and for which recording, and which grants no longer hold.
 
-Only attested lines are shown to it, in their order. The rules, in order:
+The caller passes attested lines only, in order. The rules:
 1. A recording's end names the grant of a `StopRecording` or a `PowerOff`.
 2. That was requested while this very recording was running.
-3. It was neither voided nor taken back.
+3. It was neither voided nor cancelled.
 4. A continuation names another recording than itself.
 """
 
@@ -29,14 +29,14 @@ class Grants:
     """The grants of one boot.
 
     Attributes:
-        recording: The recording that runs as far as the lines tell; empty for none.
+        recording: The recording that runs after the lines so far; empty for none.
     """
 
     recording: str = ""
     _requests: dict[int, _Request] = field(default_factory=dict)
 
     def follow(self, entry: Entry) -> None:
-        """The entry of the next attested line."""
+        """Take in the entry of the next attested line."""
         match entry:
             case entries.RecordingStarted():
                 self.recording = entry.recording
@@ -59,7 +59,7 @@ class Grants:
             self._requests[request].void = why
 
     def why_not_ended(self, entry: entries.RecordingEnded) -> str:
-        """Why the recording can't have been ended by this request, in words; empty if it can."""
+        """Why this request can't have ended the recording, as a clause; empty if it can have."""
         request = self._requests.get(entry.request)
         if request is None or not request.granted:
             return "which no line of this boot grants"
@@ -70,7 +70,7 @@ class Grants:
         return f"whose grant {request.void}" if request.void else ""
 
     def may_end(self, recording: str) -> bool:
-        """True if some grant that still holds ends this recording."""
+        """True if a grant that still holds may end this recording."""
         return any(
             request.granted and not request.void and request.action in ENDING and request.recording in {"", recording}
             for request in self._requests.values()

@@ -132,15 +132,6 @@ def digest_of(token: str) -> str:
     return sha256(jws.canonical(token).encode("ascii")).hex()
 
 
-def digests_of(token: str) -> set[str]:
-    """All digests by which evidence may name a bundle: before rule 6 of `agent.keys.jws`, it was that of either form.
-
-    Raises:
-        EvidenceError: It is no compact JWS with an ES256 signature.
-    """
-    return {sha256(form.encode("ascii")).hex() for form in jws.forms(token)}
-
-
 def _margin_ns(now: WallReading) -> int:
     return 0 if now.uncertainty_s is None else int(now.uncertainty_s * NS)
 

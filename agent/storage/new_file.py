@@ -37,6 +37,7 @@ class NewFile:
         self._folder = folder
         self._mode = mode
         self._temporary: Path | None = None
+        self._published: Path | None = None
         try:
             handle = self._unnamed() if unnamed else None
             self.stream: BinaryIO = os.fdopen(self._named() if handle is None else handle, "wb")
@@ -71,6 +72,7 @@ class NewFile:
             os.fchmod(self.stream.fileno(), self._mode)  # whatever the umask says
             os.fsync(self.stream.fileno())
             self._name(path)
+            self._published = path
             self.stream.close()
             sync_folder(path.parent)
         except OSError as error:
@@ -109,3 +111,10 @@ class NewFile:
         if self._temporary is not None:
             with contextlib.suppress(OSError):  # its storage is gone: there is nothing left to remove
                 self._temporary.unlink(missing_ok=True)
+
+    def withdraw(self) -> None:
+        """Remove it although it was published: another file that belongs to it can't be."""
+        self.discard()
+        if self._published is not None:
+            with contextlib.suppress(OSError):  # as in discard
+                self._published.unlink(missing_ok=True)

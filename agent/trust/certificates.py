@@ -24,10 +24,7 @@ from agent.keys import jws
 from agent.keys.jwk import jwk_of, public_key, thumbprint
 from agent.keys.signer import Signer
 from agent.trust.document import TrustDocument
-from agent.trust.records import Name, Record, Sha256, TimeRecord, Utc, Validity, as_record, utc_ns
-
-DEVICE_TYP = "bwc-device+jws"
-BOOT_TYP = "bwc-boot+jws"
+from agent.trust.records import BOOT_TYP, DEVICE_TYP, Name, Record, Sha256, TimeRecord, Utc, Validity, as_record, utc_ns
 
 BootId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]{1,64}\Z")]
 

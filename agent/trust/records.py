@@ -9,6 +9,10 @@ import msgspec
 from agent.clock import WallReading, parse_utc, utc_text
 from agent.errors import EvidenceError
 
+DEVICE_TYP = "bwc-device+jws"
+BOOT_TYP = "bwc-boot+jws"
+"""`typ` of the two certificates (see `agent.trust.certificates`), for those who only read what a certificate names."""
+
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 """Of an agency, a device, a recipient set: fit for a folder's name and for a message topic's level."""
 Label = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,64}\Z")]

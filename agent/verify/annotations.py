@@ -13,7 +13,7 @@ from agent.evidence.annotation import Annotation, check_annotation
 from agent.verify.authority import text
 from agent.verify.findings import Code
 from agent.verify.statements import Scope
-from agent.verify.tree import Kind, below
+from agent.verify.tree import annotation_files, below
 
 _UNKNOWN = "unknown"
 """Stands for the hash of an annotation that is missing or can't be read, which was told."""
@@ -30,18 +30,18 @@ def verify_annotations(scope: Scope, manifests: Collection[str]) -> None:
         StorageError: The folder can't be read.
     """
     folder = scope.path(layout.ANNOTATIONS)
-    numbers = []
+    files = annotation_files(scope.tree, scope.folder)
+    paths = set(files.values())
     for entry in scope.tree.entries(folder):
-        number = layout.annotation_number(entry.name)
-        if number is not None and entry.kind is Kind.FILE:
-            numbers.append(number)
-        elif entry.name.endswith(".unfinished"):
-            scope.say(Code.LEFTOVER, below(folder, entry.name), "the rest of a cut write; nothing counts on it")
+        path = below(folder, entry.name)
+        if path in paths:
+            continue
+        if entry.name.endswith(".unfinished"):
+            scope.say(Code.LEFTOVER, path, "the rest of a cut write; nothing counts on it")
         else:
-            scope.say(Code.FOREIGN_FILE, below(folder, entry.name), "does not belong among annotations")
+            scope.say(Code.FOREIGN_FILE, path, "does not belong among annotations")
     before, previous = 0, ""
-    for number in sorted(numbers):
-        path = below(folder, layout.annotation_name(number))
+    for number, path in files.items():
         if number > before + 1:
             which = f"annotation {before + 1} is" if number == before + 2 else f"{before + 1} to {number - 1} are"
             scope.say(Code.ANNOTATION_MISSING, path, f"{which} missing before it")

@@ -17,9 +17,9 @@ from agent.clock import utc_text
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.keys import jws
-from agent.trust.certificates import DEVICE_TYP, BootCertificate, DeviceCertificate, verify_boot, verify_device
+from agent.trust.certificates import BootCertificate, DeviceCertificate, verify_boot, verify_device
 from agent.trust.document import TrustDocument, read_unpinned
-from agent.trust.records import Validity, utc_ns
+from agent.trust.records import DEVICE_TYP, Validity, utc_ns
 from agent.verify.findings import Anchor, Code, Findings
 from agent.verify.tree import Tree, below
 
@@ -187,29 +187,19 @@ def find_device(
         findings.add(Code.CERTIFICATE_MISSING, own, "the device certificate is missing")
     else:
         try:
-            return _device(tree.read(own), trust)
+            raw = tree.read(own)
+            return believe_device(raw, trust), raw
         except StorageError as error:
             findings.add(Code.UNREADABLE, own, f"can't be read: {error.strerror}")
         except EvidenceError as error:
             findings.add(Code.CERTIFICATE_REFUSED, own, f"the device certificate is not believed: {error}")
     for copy in copies:
         try:
-            return _device(tree.read(copy), trust)
+            raw = tree.read(copy)
+            return believe_device(raw, trust), raw
         except (EvidenceError, StorageError):
             continue  # each copy is told on its own where its recording is checked
     return None
-
-
-def _device(raw: bytes, trust: TrustDocument) -> tuple[DeviceCertificate, bytes]:
-    """The device certificate in a file, whenever it was valid: that is asked for each boot.
-
-    Raises:
-        EvidenceError: The trust document's agency did not issue it, or revoked it before it was valid at all.
-    """
-    token = text(raw)
-    claimed = jws.unverified_payload(token, DEVICE_TYP).get("valid_from")
-    # Asked for the moment from which on it is valid, so that only what is wrong with the certificate itself counts.
-    return verify_device(token, trust, utc_ns(claimed) if isinstance(claimed, str) else None), raw
 
 
 def check_validity(authority: TrustChain, subject: str, findings: Findings) -> None:

@@ -101,6 +101,7 @@ class Code(StrEnum):
     RECORDING_MISSING = "recording_missing"
     RECORDING_STALLED = "recording_stalled"
     RECORDING_UNNAMED = "recording_unnamed"
+    NO_PICTURE = "no_picture"
     AFTER_FINAL = "after_final"
     ENDED_WITHOUT_GRANT = "ended_without_grant"
     JOURNAL_CONTRADICTS = "journal_contradicts"
@@ -153,6 +154,7 @@ _NOTES = frozenset(
         Code.PACKETS_LOST,
         Code.RECORDING_EMPTY,
         Code.RECORDING_OPEN_END,
+        Code.NO_PICTURE,
         Code.LEFTOVER,
         Code.OTHER_FILE,
     }
@@ -276,7 +278,9 @@ class Report:
                 said = f"NOT INTACT, {number(len(self.bad), 'finding')}"
         pinned = all(anchor.pinned for anchor in self.anchors)
         basis = "" if pinned else " (consistent with the trust document found beside it; its origin is not proved)"
-        return f"{what}: {said}{basis}"
+        blind = sum(finding.code is Code.NO_PICTURE for finding in self.findings)
+        seen = f"; {number(blind, 'recording')} WITHOUT ANY PICTURE" if blind else ""
+        return f"{what}: {said}{basis}{seen}"
 
 
 def verdict_of(findings: tuple[Finding, ...]) -> Verdict:

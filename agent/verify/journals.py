@@ -11,10 +11,10 @@ The rules, in order (the format is that of `agent.journal.format`):
    Lines that were altered and chained anew do not get past the next checkpoint.
 5. Neither clock ever goes back, except that the monotonic one begins anew with a boot. What a boot's unattested lines
    say of the time binds no later boot, and asks no key to be valid then.
-6. A line that permits, ends, continues or releases something, a boot line and an orderly end are believed only if a
-   checkpoint covers them (`agent.journal.belief`). The recorder stores such a line and its checkpoint in one write, so
-   without one it is altered: somebody who holds the card has chained it on. The one exception is the last line before
-   torn bytes, where that very write was cut; it is not believed either.
+6. A line that permits, ends, continues or releases something, a boot line and an orderly end are trusted only if a
+   checkpoint covers them (`agent.journal.line_trust`). The recorder stores such a line and its checkpoint in one write,
+   so without one it is altered: somebody who holds the card has appended it. The one exception is the last line before
+   torn bytes, where that write was interrupted; it is not trusted either.
 7. A recording ends only by a stop or power-off that was requested for it and granted in the same boot, and whose grant
    was neither voided nor taken back (`agent.journal.grants`). It is continued only by another one, which has begun.
 8. While a recording runs, segments are attested or a line says why not (see `agent.verify.stalls`).
@@ -31,16 +31,25 @@ from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.journal import entries
-from agent.journal.belief import needs_signature
-from agent.journal.format import CHECKPOINT_TYPE, HELD, CheckpointPayload, Line, checkpoint_payload, parse_line
+from agent.journal.format import HELD, CheckpointPayload, Line, parse_line
+from agent.journal.line_trust import needs_signature
+from agent.journal.reader import (
+    Chain,
+    Link,
+    Mismatch,
+    Torn,
+    Whole,
+    boot_line_problem,
+    checkpoint_mismatch,
+    raw_lines,
+    verified_checkpoint,
+)
 from agent.journal.time_lower_bound import latest_ns
-from agent.keys import jws
 from agent.verify.authority import TrustChain
 from agent.verify.findings import Code, Findings, number, short
 from agent.verify.journal_index import Attestation, BootIndex, JournalIndex
-from agent.verify.raw_lines import Torn, Whole, raw_lines
 from agent.verify.stalls import Stall, Stalls
-from agent.verify.tree import Kind, Tree, below
+from agent.verify.tree import Tree, below, journal_files
 
 UNSAFE_POLICY = sha256_hex(b"UNSAFE-permit-everything")
 """As `agent.decisions.unsafe` has it, which is not imported: no rule is run here."""
@@ -68,12 +77,12 @@ def verify_journals(tree: Tree, folder: str, authority: TrustChain, findings: Fi
         findings: Told what is wrong, and what is not.
     """
     path = below(folder, layout.JOURNAL)
-    boots = {}
+    boots = journal_files(tree, folder)
+    files = set(boots.values())
     for entry in tree.entries(path):
-        boot = layout.journal_boot(entry.name)
-        if boot is not None and entry.kind is Kind.FILE and boot > 0:
-            boots[boot] = below(path, entry.name)
-        elif entry.name.endswith(".unfinished"):
+        if below(path, entry.name) in files:
+            continue
+        if entry.name.endswith(".unfinished"):
             findings.add(Code.LEFTOVER, below(path, entry.name), "the rest of a cut write; nothing counts on it")
         else:
             findings.add(Code.FOREIGN_FILE, below(path, entry.name), "does not belong into a journal's folder")
@@ -97,8 +106,7 @@ def _missing(path: str, first: int, last: int, findings: Findings) -> None:
 class _Reader:
     """Reads one file after the other and knows where the chain stands.
 
-    `_number` and `_head` are of the last line that is in its place; `_head` is None where a file is missing, so that
-    nobody can tell what the next line follows. `_loose` counts bytes after that line that are no line.
+    `_chain` stands at the last line that is in its place. `_loose` counts bytes after that line that are no line.
     """
 
     def __init__(self, tree: Tree, authority: TrustChain, findings: Findings) -> None:
@@ -106,10 +114,8 @@ class _Reader:
         self._tree = tree
         self._authority = authority
         self._findings = findings
-        self._head: str | None = sha256_hex(authority.certificate)
-        self._number = 0
+        self._chain = Chain(sha256_hex(authority.certificate))
         self._loose = 0
-        self._unread = 0
         self._torn_path = ""
         self._utc_ns = self._sure_utc_ns = -(1 << 100)
         self._attested_times = (self._utc_ns, self._sure_utc_ns)
@@ -130,8 +136,8 @@ class _Reader:
 
     def lose_track(self) -> None:
         """A file is missing: the chain begins anew with the next line."""
-        self._head = None
-        self._loose = self._unread = 0
+        self._chain.lose()
+        self._loose = 0
 
     def read(self, boot: int, path: str, *, newest: bool) -> None:
         """One boot's file."""
@@ -175,7 +181,7 @@ class _Reader:
                 f"{lines}, and the boot line that says where they are is signed by nobody: anybody can have written it"
             )
             self._findings.add(Code.JOURNAL_LINE_MISSING, place, said)
-        if self._loose and not self._unread:
+        if self._loose and not self._chain.unread:
             self._findings.add(
                 Code.JOURNAL_CUT,
                 self._torn_path,
@@ -189,8 +195,8 @@ class _Reader:
     def _no_line(self, size: int, why: str) -> None:
         """Bytes that end like a line and are none."""
         self._loose += size
-        self._unread += 1
-        place = self._at(self._number + self._unread)
+        self._chain.unread += 1
+        place = self._at(self._chain.number + self._chain.unread)
         self._findings.add(Code.JOURNAL_LINE_ALTERED, place, f"altered: {why}")
 
     def _line(self, raw: bytes) -> None:
@@ -205,8 +211,8 @@ class _Reader:
             return
         self._begin(line)
         self._check_times(line)
-        self._number, self._head = line.n, line.hash
-        self._loose = self._unread = 0
+        self._chain.take(line.n, line.hash)
+        self._loose = 0
         self.story.note_line(line.hash)
         self._take(line)
 
@@ -214,15 +220,14 @@ class _Reader:
         """Rule 9: where the first line of a file goes on from, if not from the line before it here."""
         entry = line.entry
         told = entry.continuity if isinstance(entry, entries.Boot) else None
-        goes_on = told is not None and told.line >= self._number
+        goes_on = told is not None and told.line >= self._chain.number
         if told is not None and goes_on and (line.n, line.prev) == (told.line + 1, told.head):
             self._report_gap(line.n, told)
-            lines = f"lines {self._number + 1} to {told.line} are missing before line {line.n}"
-            if (self._number, self._head) != (told.line, told.head):
+            lines = f"lines {self._chain.number + 1} to {told.line} are missing before line {line.n}"
+            if (self._chain.number, self._chain.head) != (told.line, told.head):
                 self._unexplained.setdefault(told.head, (self._at(line.n), lines))
             self._missing = None
-            self._number, self._head = told.line, told.head
-            self._unread = 0
+            self._chain.take(told.line, told.head)
         self._still_missing()
 
     def _report_gap(self, n: int, told: entries.Continuity) -> None:
@@ -230,7 +235,7 @@ class _Reader:
 
         Of a card that began empty nothing was, and of one that the device knows to be whole neither.
         """
-        first, last = self._number + 1, told.line
+        first, last = self._chain.number + 1, told.line
         if 1 < first <= last and not told.whole:
             which = f"line {first} is" if last == first else f"lines {first} to {last} are"
             said = f"{which} missing before line {n}: the device remembers the last of them, this card lacks them"
@@ -245,27 +250,25 @@ class _Reader:
 
     def _in_place(self, line: Line) -> bool:
         """Rule 2; False if the line belongs elsewhere."""
-        expected = self._number + 1
-        if self._head is None:
-            if line.n > self._number:
+        before, expected = self._chain.number, self._chain.number + 1
+        match self._chain.link(line.n, line.prev):
+            case Link.FOLLOWS | Link.UNCHECKED:
                 return True
-        elif line.n == expected and line.prev == self._head:
-            return True
-        elif self._unread and line.n == expected + self._unread:
-            return True  # what stands between was told already
-        elif line.n == expected:
-            what = f"line {self._number}" if self._number else "the device certificate"
-            said = f"does not follow {what} as it stands: one of the two was altered"
-            self._findings.add(Code.JOURNAL_LINE_ALTERED, self._at(line.n), said)
-            return True
-        if line.n > expected:
-            last = line.n - 1
-            which = f"line {expected} is" if last == expected else f"lines {expected} to {last} are"
-            self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(expected), f"{which} missing before line {line.n}")
-            return True
-        said = f"stands after line {self._number}: it was repeated or moved"
-        self._findings.add(Code.JOURNAL_LINE_MOVED, self._at(line.n), said)
-        return False
+            case Link.ALTERED:
+                what = f"line {before}" if before else "the device certificate"
+                said = f"does not follow {what} as it stands: one of the two was altered"
+                self._findings.add(Code.JOURNAL_LINE_ALTERED, self._at(line.n), said)
+                return True
+            case Link.GAP:
+                last = line.n - 1
+                which = f"line {expected} is" if last == expected else f"lines {expected} to {last} are"
+                said = f"{which} missing before line {line.n}"
+                self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(expected), said)
+                return True
+            case Link.MOVED:
+                said = f"stands after line {before}: it was repeated or moved"
+                self._findings.add(Code.JOURNAL_LINE_MOVED, self._at(line.n), said)
+                return False
 
     # -- the first line of a file -------------------------------------------------------------------------------------
 
@@ -305,7 +308,7 @@ class _Reader:
             self._findings.add(Code.RECORDING_MISSING, self._at(n), said, recording=recording)
 
     def _check_torn(self, n: int, entry: entries.Boot) -> None:
-        if entry.torn_bytes == self._loose or self._head is None:
+        if entry.torn_bytes == self._loose or self._chain.head is None:
             if entry.torn_bytes:
                 torn = number(entry.torn_bytes, "byte")
                 said = f"{torn} before it are an unfinished line, torn by the loss of power; nothing counts on them"
@@ -326,10 +329,7 @@ class _Reader:
         except EvidenceError as error:
             problem = str(error)
         else:
-            if entry.boot != boot.boot:
-                problem = f"expected boot {boot.boot}, the line says boot {entry.boot}"
-            elif certificate.prev != (line.prev if line.n > 1 else None):
-                problem = "expected a certificate that names the line before, it names another"
+            problem = boot_line_problem(line, boot.boot, certificate.boot, certificate.prev)
         if problem:
             self._findings.add(Code.CERTIFICATE_REFUSED, self._at(line.n), f"boot certificate: {problem}")
         boot.certificate = self._authority.boot(boot.boot)
@@ -494,7 +494,7 @@ class _Reader:
         if boot.certificate is None:
             return  # why it is not believed was told where it stands
         try:
-            payload = checkpoint_payload(jws.verify(entry.jws, CHECKPOINT_TYPE, boot.certificate.key))
+            payload = verified_checkpoint(entry, boot.certificate.key)
         except EvidenceError as error:
             said = f"the checkpoint is not signed by boot {boot.boot}: {error}"
             self._findings.add(Code.CHECKPOINT_FORGED, self._at(line.n), said)
@@ -511,17 +511,18 @@ class _Reader:
     def _disagrees(self, line: Line, payload: CheckpointPayload) -> str:
         certificate = self._boot.certificate
         assert certificate is not None
-        if (payload.device, payload.boot) != (certificate.device, certificate.boot):
-            return f"the checkpoint is of boot {payload.boot} of {payload.device}: it was moved here"
-        if (payload.n, payload.head) != (line.n - 1, line.prev):
-            return (
-                f"the checkpoint signs line {payload.n} as {short(payload.head)}, the journal has line {line.n - 1} as "
-                f"{short(line.prev)}: lines before it were altered and chained anew"
-            )
-        signed = (payload.utc, payload.clock, payload.within_ms, payload.mono_us)
-        if signed != (utc_text(line.wall.utc_ns), line.wall.source, line.within_ms, line.mono_us):
-            return "the line's times are not those that its checkpoint signs: the line was altered"
-        return ""
+        match checkpoint_mismatch(line, payload, certificate.boot, certificate.device):
+            case None:
+                return ""
+            case Mismatch.OTHER_BOOT:
+                return f"the checkpoint is of boot {payload.boot} of {payload.device}: it was moved here"
+            case Mismatch.OTHER_LINES:
+                return (
+                    f"the checkpoint signs line {payload.n} as {short(payload.head)}, the journal has line "
+                    f"{line.n - 1} as {short(line.prev)}: lines before it were altered and chained anew"
+                )
+            case Mismatch.OTHER_TIMES:
+                return "the line's times are not those that its checkpoint signs: the line was altered"
 
     def _attestation(self, n: int, payload: CheckpointPayload) -> None:
         segment = self.story.recording(payload.recording, n).segment(payload.segment)

@@ -9,8 +9,6 @@ The rules, in order:
 Whether a policy says what it should is not asked here.
 """
 
-import re
-
 from agent.encoding.strict_json import sha256_hex
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
@@ -19,12 +17,10 @@ from agent.trust.document import TrustDocument
 from agent.verify.authority import text
 from agent.verify.findings import Code, Findings, short
 from agent.verify.journal_index import JournalIndex
-from agent.verify.tree import Kind, Tree, below
+from agent.verify.tree import Tree, below, policy_files
 
 POLICY_TYPE = "bwc-policy+jws"
 """As `agent.policy.bundle` has it, which is not imported: no rule is run here."""
-
-_NAME = re.compile(r"(\d{8,16})\.jws", re.ASCII)
 
 
 def verify_policies(
@@ -35,20 +31,21 @@ def verify_policies(
     Args:
         tree: Where it lies.
         folder: The device's folder.
-        trust: Whom to believe.
-        journal: What the device's journals tell; None if there are none.
-        findings: Told what is wrong.
+        trust: The trust document that the bundles are checked against.
+        journal: What the device's journals say; None if there are none.
+        findings: Where what is wrong is reported.
     """
     path = below(folder, layout.POLICY)
+    versions = policy_files(tree, folder)
     digests = set[str]()
     for entry in tree.entries(path):
-        name = _NAME.fullmatch(entry.name)
-        if name is not None and entry.kind is Kind.FILE:
-            digests.update(_check(tree, below(path, entry.name), int(name[1]), trust, findings))
+        place = below(path, entry.name)
+        if place in versions:
+            digests.update(_check(tree, place, versions[place], trust, findings))
         elif entry.name.endswith(".unfinished"):
-            findings.add(Code.LEFTOVER, below(path, entry.name), "the rest of a cut write; nothing counts on it")
+            findings.add(Code.LEFTOVER, place, "the rest of a cut write; nothing counts on it")
         else:
-            findings.add(Code.FOREIGN_FILE, below(path, entry.name), "does not belong among policies")
+            findings.add(Code.FOREIGN_FILE, place, "does not belong among policies")
     for digest, (version, line) in journal.policies.items() if journal else ():
         if digest not in digests:
             said = (
@@ -58,7 +55,7 @@ def verify_policies(
 
 
 def _check(tree: Tree, path: str, version: int, trust: TrustDocument, findings: Findings) -> set[str]:
-    """Rule 1; gives back the digests by which the journal may name the policy."""
+    """Rule 1; returns the digests by which the journal may name the policy."""
     try:
         raw = tree.read(path)
     except StorageError as error:
@@ -66,7 +63,7 @@ def _check(tree: Tree, path: str, version: int, trust: TrustDocument, findings: 
         return set()
     try:
         token = text(raw)
-        kid, forms = jws.unverified_kid(token, POLICY_TYPE), jws.forms(token)
+        kid, digests = jws.unverified_kid(token, POLICY_TYPE), policy_digests(token)
         keys = [entry.key for entry in trust.keys if entry.role == "policy" and entry.kid == kid]
         payload = jws.verify(token, POLICY_TYPE, keys[0]) if keys else jws.unverified_payload(token, POLICY_TYPE)
     except EvidenceError as error:
@@ -78,4 +75,15 @@ def _check(tree: Tree, path: str, version: int, trust: TrustDocument, findings: 
     elif not keys:
         said = "signed by a key that this trust document does not list: an older or a newer one may list it"
         findings.add(Code.POLICY_UNVERIFIED, path, said)
-    return {sha256_hex(form.encode("ascii")) for form in forms}
+    return digests
+
+
+def policy_digests(token: str) -> set[str]:
+    """The SHA-256 digests by which a journal may name a signed policy.
+
+    Both signatures that fit it count: before rule 6 of `agent.keys.jws` a device kept either.
+
+    Raises:
+        EvidenceError: It is no signed message.
+    """
+    return {sha256_hex(form.encode("ascii")) for form in jws.forms(token)}

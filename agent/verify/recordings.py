@@ -10,6 +10,7 @@ The rules, in order:
 4. Journal and folder agree both ways: what one names the other has, with the same hash. Only what a boot did last
    before it lost power may be missing from its journal: at most one opening and one manifest of its own, and what it
    recovered.
+5. A recording whose statements count no picture in any segment is intact all the same, but is named.
 """
 
 import re
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
-from agent.evidence.manifest import Manifest, Opening
+from agent.evidence.manifest import Manifest, Opening, without_picture
 from agent.journal.entries import SegmentRecovered
 from agent.trust.records import utc_ns
 from agent.verify.annotations import verify_annotations
@@ -77,6 +78,7 @@ class _Recording:
         self._manifests: set[str] = set()
         self._annotated = False
         self._final = 0
+        self._pictures = False
         self._first: Opening | None = None
         self._last: Manifest | None = None
         self._bytes = 0
@@ -99,6 +101,9 @@ class _Recording:
             verify_annotations(scope, self._manifests)
         if self._parts:
             self._check_end(max(self._parts))
+            if not self._pictures:
+                said = "holds no picture: no segment of it counts any, so that there is nothing to be seen"
+                scope.say(Code.NO_PICTURE, scope.folder, said)
         if scope.findings.bad == bad and self._parts:
             self._tell()
         return Size(len(self._parts), self._bytes)
@@ -186,6 +191,8 @@ class _Recording:
             )
             self._bytes += verify_sealed(scope, path, statements)
         self._check_journal(segment, story, opening, manifest)
+        believed = opening.value if opening else None, manifest.value if manifest else None
+        self._pictures = self._pictures or not without_picture(*believed)
         # What does not follow a manifest that is not believed was told with that one.
         self._previous = manifest.sha256 if manifest and manifest.value else None
         self._opening_before = opening.sha256 if opening and opening.value else None

@@ -10,10 +10,9 @@ it, has its chance to say so in the next line.
 
 from dataclasses import dataclass
 
-from agent.errors import EvidenceError
 from agent.journal import entries
-from agent.journal.format import CHECKPOINT_TYPE, Line, checkpoint_payload
-from agent.keys import jws
+from agent.journal.format import Line
+from agent.journal.reader import claimed_checkpoint
 
 MOST_US = 45_000_000
 """Microseconds without a sign of writing."""
@@ -90,9 +89,8 @@ class Stalls:
 
     def _attests(self, entry: entries.Checkpoint) -> bool:
         """True if it attests other bytes than the one before; whether it is signed, others check."""
-        try:
-            payload = checkpoint_payload(jws.unverified_payload(entry.jws, CHECKPOINT_TYPE))
-        except EvidenceError:
+        payload = claimed_checkpoint(entry)
+        if payload is None:
             return False
         place = (payload.recording, payload.segment, payload.bytes)
         more = bool(payload.recording) and place != self._place

@@ -5,6 +5,7 @@ recordings, a recording's folder holds segments or statements about them.
 """
 
 import os
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from agent.storage.interface import Storage
 
 MAX_DEPTH = 12
 MAX_FOLDERS = 100_000
+_POLICY = re.compile(r"(\d{8,16})\.jws", re.ASCII)
 
 
 class Kind(Enum):
@@ -107,6 +109,40 @@ class StorageTree:
 def below(path: str, name: str) -> str:
     """The path of a name in a folder."""
     return f"{path}/{name}" if path else name
+
+
+def journal_files(tree: Tree, folder: str) -> dict[int, str]:
+    """The journals in a device's folder: paths by boot, in order.
+
+    Raises:
+        StorageError: The folder can't be read.
+    """
+    path = below(folder, layout.JOURNAL)
+    names = (entry.name for entry in tree.entries(path) if entry.kind is Kind.FILE)
+    return dict(sorted((boot, below(path, name)) for name in names if (boot := layout.journal_boot(name))))
+
+
+def policy_files(tree: Tree, folder: str) -> dict[str, int]:
+    """The signed policies that a device keeps beside its evidence: the version that each path names.
+
+    Raises:
+        StorageError: The folder can't be read.
+    """
+    path = below(folder, layout.POLICY)
+    names = (_POLICY.fullmatch(entry.name) for entry in tree.entries(path) if entry.kind is Kind.FILE)
+    return {below(path, name[0]): int(name[1]) for name in names if name is not None}
+
+
+def annotation_files(tree: Tree, recording: str) -> dict[int, str]:
+    """The annotations in a recording's folder: paths by number, in order.
+
+    Raises:
+        StorageError: The folder can't be read.
+    """
+    path = below(recording, layout.ANNOTATIONS)
+    names = (entry.name for entry in tree.entries(path) if entry.kind is Kind.FILE)
+    numbers = ((layout.annotation_number(name), below(path, name)) for name in names)
+    return dict(sorted((number, place) for number, place in numbers if number is not None))
 
 
 @dataclass(frozen=True, slots=True)

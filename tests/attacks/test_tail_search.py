@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from agent.encoding.strict_json import encode_json
-from agent.journal import belief, entries
+from agent.journal import entries, line_trust
 from agent.journal.entries import AnyEntry, Boot, Entry, PersistedState
 from agent.journal.format import Line, split_lines
 from agent.verify.findings import Code, Verdict
@@ -144,23 +144,23 @@ def test_unsigned_line_with_an_impossible_number_or_time_moves_neither_counter_n
 
 
 def test_each_kind_of_entry_stands_in_the_table_once() -> None:
-    groups = (belief.ATTESTED, belief.SIGNED_AT_ONCE, belief.NEUTRAL)
+    groups = (line_trust.ATTESTED, line_trust.SIGNED_AT_ONCE, line_trust.NEUTRAL)
     for kind in KINDS:
         count = sum(kind in group for group in groups)
-        assert count == 1 or (count == 0 and kind in belief.RESTRICTING), kind
-    assert set().union(*groups, belief.RESTRICTING) == set(KINDS)
-    assert not belief.RESTRICTING & (belief.NEUTRAL | belief.ATTESTED)
+        assert count == 1 or (count == 0 and kind in line_trust.RESTRICTING), kind
+    assert set().union(*groups, line_trust.RESTRICTING) == set(KINDS)
+    assert not line_trust.RESTRICTING & (line_trust.NEUTRAL | line_trust.ATTESTED)
 
 
 def test_kind_that_is_missing_from_the_table_is_signed_at_once_and_believed_only_then() -> None:
     class Novel(Entry, tag="novel", frozen=True):
         pass
 
-    assert belief.needs_signature(Novel())
-    assert not belief.restricts(Novel())
+    assert line_trust.needs_signature(Novel())
+    assert not line_trust.restricts(Novel())
 
 
-SIGNED = sorted(belief.SIGNED_AT_ONCE, key=lambda kind: kind.__name__)
+SIGNED = sorted(line_trust.SIGNED_AT_ONCE, key=lambda kind: kind.__name__)
 
 
 @pytest.mark.parametrize("kind", SIGNED, ids=lambda kind: kind.__name__)
@@ -169,7 +169,7 @@ def test_verify_calls_a_line_that_should_have_been_signed_at_once_altered(kind: 
     path = journal_of(of)
     last = last_line(of.files[path])
     assert check(dict(of.files), trust()).verdict is not Verdict.NOT_INTACT
-    entry = next(entry for entry in Vocabulary(of).lines(kind, 200) if belief.needs_signature(entry))
+    entry = next(entry for entry in Vocabulary(of).lines(kind, 200) if line_trust.needs_signature(entry))
     for tail in (chained(last, entry), signed_by_another_key(last, of.boot, entry)):
         report = check(of.files | {path: of.files[path] + tail}, trust())
         assert report.verdict is Verdict.NOT_INTACT
@@ -181,7 +181,7 @@ def test_verify_calls_a_line_that_should_have_been_signed_at_once_altered(kind: 
 def test_write_that_lost_power_within_the_signature_is_no_alteration(kind: type[AnyEntry]) -> None:
     of = card("recording")
     path = journal_of(of)
-    entry = next(entry for entry in Vocabulary(of).lines(kind, 200) if belief.needs_signature(entry))
+    entry = next(entry for entry in Vocabulary(of).lines(kind, 200) if line_trust.needs_signature(entry))
     tail = chained(last_line(of.files[path]), entry) + b'{"clock":"ntp","entry":{"jws":"eyJ'
     report = check(of.files | {path: of.files[path] + tail}, trust())
     assert Code.LINE_TORN_FROM_SIGNATURE in {finding.code for finding in report.findings}

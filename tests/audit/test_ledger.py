@@ -137,6 +137,7 @@ def test_json_has_its_documented_form() -> None:
         "requests",
         "events",
         "unaccounted",
+        "without_picture",
         "details",
     ]
     assert (document["verified"], document["agency"], document["device"]) == (False, "city", "cam-1")

@@ -1,14 +1,20 @@
+import io
 import json
+import re
 from pathlib import Path
 
+import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from agent.cli.ledger import ledger_command
+from agent.audit.ledger import read_ledger
+from agent.cli.ledger import ledger_command, print_ledger
 from agent.evidence import layout
+from agent.verify.tree import find
 from tests.audit.test_ledger import _acted_out, journal, with_journal
-from tests.support.device import agency
-from tests.support.evidence import write
+from tests.support.device import Device, agency
+from tests.support.evidence import files_of, memory, write
 
 app = typer.Typer()
 app.command()(ledger_command)
@@ -22,7 +28,7 @@ def test_shift_is_told_in_tables_and_says_that_nobody_verified_it(tmp_path: Path
     result = run(write(_acted_out(), tmp_path))
     assert result.exit_code == 0
     assert "not verified; run bwc-agent verify" in result.stdout
-    for word in ("privacy", "recording (post-roll)", "refused", "declared only", "exactly: the kernel ran on"):
+    for word in ("privacy", "recording (post-roll)", "refused", "declared only", "exact: the machine did not restart"):
         assert word in result.stdout
     assert "base.unknown-situation" not in result.stdout
 
@@ -72,3 +78,38 @@ def test_terminal_commands_in_a_journal_reach_no_terminal(tmp_path: Path) -> Non
 def test_folder_without_a_journal_is_refused(tmp_path: Path) -> None:
     assert run(tmp_path).exit_code != 0
     assert not (tmp_path / layout.JOURNAL).exists()
+
+
+def test_pipe_gets_each_row_on_one_line_whatever_is_in_it(tmp_path: Path) -> None:
+    raw = [line.replace(b'"name":"siren"', b'"name":"' + b"x" * 400 + b'"') for line in journal(1)]
+    result = run(write(with_journal(1, raw), tmp_path), "--all")
+    assert any("x" * 400 in line for line in result.stdout.splitlines())
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120, 200])
+def test_table_fits_the_terminal_and_loses_nothing(columns: int) -> None:
+    device = Device()
+    device.press("record", times=2)
+    device.run(2)
+    found_in = find(device.storage)
+    ledger = read_ledger(found_in.tree, "")
+    out = io.StringIO()
+    print_ledger(ledger, Console(file=out, width=columns, color_system=None), everything=True)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= columns
+    times = re.findall(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}\.\d{3}", out.getvalue())
+    assert len(times) == 2 + len(ledger.spans) + len(ledger.requests) + len(ledger.events), "each time is on one line"
+    together = re.sub(r"\s", "", out.getvalue())
+    assert device.recording in together
+    assert "isstillrunning,orendedwithoutclosingitsjournal" in together
+
+
+def test_running_camera_is_not_said_to_have_failed_and_an_older_boot_is(tmp_path: Path) -> None:
+    device = Device()
+    device.run(1)
+    device.boot()
+    device.run(1)
+    result = run(write(files_of(memory(device)), tmp_path))
+    assert result.exit_code == 0
+    assert "boot 2 is still running, or ended without closing its journal" in result.stdout
+    assert "boot 1 ended without closing its journal" in result.stdout

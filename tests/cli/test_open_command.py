@@ -210,3 +210,11 @@ def test_help_names_the_exit_codes(run: Run) -> None:
     ran = run("--help")
     assert ran.code == 0
     assert "Exit code 0" in ran.out
+
+
+def test_events_are_told_in_sentences_and_not_as_json(run: Run, evidence: Path, tmp_path: Path) -> None:
+    ran = run(evidence / "recordings" / whole().a, *key(), "--out", tmp_path / "a.mp4")
+    events = [line for line in ran.out.splitlines() if line.startswith("event: ")]
+    assert any(" requested: wearer" in line for line in events)
+    assert not any(mark in line for line in events for mark in '{}[]"')
+    assert not any(line.endswith("...") for line in events)

@@ -14,8 +14,8 @@ from agent.keys import jws
 from agent.keys.jwk import jwk_of
 from agent.keys.signer import KeySigner
 from agent.provisioning.agency import Provisioned
-from agent.trust.certificates import BOOT_TYP, DEVICE_TYP
 from agent.trust.document import TYP as TRUST_TYP
+from agent.trust.records import BOOT_TYP, DEVICE_TYP
 from tests.support.agency import Agency
 from tests.support.evidence import Files, appended, flipped, forged, joined, lines, rechained, segments, signed_by
 

@@ -49,7 +49,8 @@ def _opened(folder: Path, recording: str, keys: Provisioned) -> dict[str, Any]:
     film = folder.parent / f"{recording}.mp4"
     said = {}
     for who, key in (("custodian", keys.custodian), ("oversight", keys.oversight)):
-        film.unlink(missing_ok=True)
+        for path in (film, film.with_suffix(".vtt")):
+            path.unlink(missing_ok=True)
         said[who] = _json("open", folder, "--recording", recording, "--key", key, "--out", film)
     assert said["custodian"] == said["oversight"], "both kinds of recipients open the same"
     return said["custodian"]

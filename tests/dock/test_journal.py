@@ -3,14 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.dock import journal
 from agent.dock.journal import JournalReader
 from agent.dock.messages import Event, decode
 from agent.errors import StorageError
 from agent.evidence import layout
 from agent.journal.entries import Decided, PolicyChanged, RecordingEnded
 from agent.storage.disk import DiskStorage
-from agent.trust import certificates
 from tests.attacks.test_card_attacks import chain_on
 from tests.support.device import Device
 from tests.support.evidence import recorder
@@ -134,7 +132,3 @@ def test_journal_whose_first_line_comes_in_later_is_read_then() -> None:
     assert list(reader.lines(MOST, MOST)) == []
     storage.files[layout.journal(1)].data[:] = whole
     assert len(list(reader.lines(MOST, MOST))) == whole.count(b"\n")
-
-
-def test_types_of_certificates_are_those_that_the_device_signs() -> None:
-    assert (journal.BOOT_TYP, journal.DEVICE_TYP) == (certificates.BOOT_TYP, certificates.DEVICE_TYP)

@@ -14,7 +14,7 @@ from agent.evidence import annotation, manifest
 from agent.journal import format as journal
 from agent.policy import packs
 from agent.seal import recipients
-from agent.trust import attestation, authorization, certificates
+from agent.trust import attestation, authorization, records
 from agent.trust import document as trust
 from agent.verify import policies
 from agent.verify.findings import Code, Severity
@@ -59,7 +59,7 @@ def test_every_code_of_a_finding_is_listed_under_its_severity() -> None:
 def test_every_type_of_a_signed_document_is_listed() -> None:
     modules: list[Any] = [trust, annotation, authorization, attestation, store, configuration]
     types = {module.TYP for module in modules}
-    types |= {certificates.DEVICE_TYP, certificates.BOOT_TYP, journal.CHECKPOINT_TYPE, policies.POLICY_TYPE}
+    types |= {records.DEVICE_TYP, records.BOOT_TYP, journal.CHECKPOINT_TYPE, policies.POLICY_TYPE}
     types |= {manifest.OPENING_TYPE, manifest.MANIFEST_TYPE}
     assert set(re.findall(r"`(bwc-\w+\+jws)`", section("3"))) == types
 

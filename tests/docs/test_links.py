@@ -63,5 +63,7 @@ def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
 
 def test_a_source_file_that_does_not_exist_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("`agent/nothing.py`, `core/nothing.py`, `tests/nothing`, `agent/output.py`, `journal/belief.py`")
+    page.write_text(
+        "`agent/nothing.py`, `core/nothing.py`, `tests/nothing`, `agent/output.py`, `journal/line_trust.py`"
+    )
     assert missing_files(page) == ["agent/nothing.py", "core/nothing.py", "tests/nothing"]

@@ -37,6 +37,7 @@ class RecordingCheck:
         self._opening_before: str | None = ""
         self._openings: dict[int, Statement | None] = {}
         self._final = False
+        self._blind: list[bool] = []
         self._opened = False
         self._signers: set[int] = set()
         self._manifests: set[str] = set()
@@ -61,6 +62,8 @@ class RecordingCheck:
             check_annotations(scope, self._manifests)
         if self._parts:
             self._end(max(self._parts))
+            if all(self._blind):
+                scope.say("no_picture")
             if len(scope.findings.bad) == bad:
                 scope.say("recording_intact")
 
@@ -132,6 +135,7 @@ class RecordingCheck:
         if closed and not foreign and "manifest.jws" not in parts:
             scope.say("manifest_missing", names["manifest.jws"])
         said = (opening.said if opening else None), (manifest.said if manifest else None)
+        self._blind.append(_without_picture(*said))
         if "seg" in parts:
             check_sealed(scope, names["seg"], Facts(number, *said, closed=closed, told=told))
         if scope.journal is not None:
@@ -286,3 +290,12 @@ def _same(closed: tuple[dict[str, Any], int], manifest: str, said: dict[str, Any
     torn = said["bytes"] - said["whole_bytes"]
     found = (entry["whole_bytes"], entry["torn_bytes"]) == (said["whole_bytes"], torn)
     return bool(same and said["recovered"] and found)
+
+
+def _without_picture(opening: dict[str, Any] | None, manifest: dict[str, Any] | None) -> bool:
+    if opening is not None and not any(track["kind"] == "video" for track in opening["tracks"]):
+        return True
+    if manifest is None:
+        return False
+    seen = any(written["kind"] == "video" for written in manifest["written"])
+    return manifest["bytes"] == 0 or (not manifest["recovered"] and not seen)

@@ -13,7 +13,7 @@ from agent.dock.messages import CONTENT_TYPES, ROOT
 from agent.evidence import schemas as evidence_schemas
 from agent.journal import format as journal
 from agent.policy import bundle
-from agent.trust import attestation, certificates
+from agent.trust import attestation, records
 
 KINDS: dict[str, type[messages.Message]] = {
     "state": messages.State,
@@ -75,8 +75,8 @@ a station receives. "MUST" and "may" are those of RFC 2119. No message starts, s
    RFC 7638 thumbprint (SHA-256, base64url) of the station's public key. The payload is the schema `attestation_claims`.
    The key MUST be listed with the role `station` in the agency's trust document, which the camera has.
 3. Before it attests, a station MUST check `status.checkpoint`, whose tokens are JWS of the same form:
-   `device_certificate` (typ `{certificates.DEVICE_TYP}`) is signed by the agency's root key, names agency and device
-   and is valid now; `boot_certificate` (typ `{certificates.BOOT_TYP}`) is signed by the key in the former and names the
+   `device_certificate` (typ `{records.DEVICE_TYP}`) is signed by the agency's root key, names agency and device
+   and is valid now; `boot_certificate` (typ `{records.BOOT_TYP}`) is signed by the key in the former and names the
    same; `jws` (typ `{journal.CHECKPOINT_TYPE}`) is signed by the key in the latter, and names device and boot. Their
    payloads are the schemas `device_claims`, `boot_claims` and `checkpoint_claims`. A device that the trust document
    revokes is not attested.
@@ -131,8 +131,8 @@ _SENDERS = {
 _LONGEST = {"attestation": messages.MAX_ATTESTATION, "policy": 1 << 20}
 _CLAIMS = {
     "attestation": ("attestation", attestation.TYP, "a station's key"),
-    "device": ("device", certificates.DEVICE_TYP, "the agency's root key"),
-    "boot": ("boot", certificates.BOOT_TYP, "the device's key, in `jwk` of its certificate"),
+    "device": ("device", records.DEVICE_TYP, "the agency's root key"),
+    "boot": ("boot", records.BOOT_TYP, "the device's key, in `jwk` of its certificate"),
     "checkpoint": ("checkpoint", journal.CHECKPOINT_TYPE, "the boot's key, in `jwk` of its certificate"),
 }
 _EXAMPLES: dict[str, dict[str, Any]] = {

@@ -8,8 +8,6 @@ from agent.keys import jws
 from agent.keys.jwk import jwk_of
 from agent.keys.signer import KeySigner
 from agent.trust.certificates import (
-    BOOT_TYP,
-    DEVICE_TYP,
     BootCertificate,
     DeviceCertificate,
     issue_boot,
@@ -17,6 +15,7 @@ from agent.trust.certificates import (
     verify_boot,
     verify_device,
 )
+from agent.trust.records import BOOT_TYP, DEVICE_TYP
 from tests.support.agency import DAY, NOW, Agency
 
 AGENCY = Agency()

@@ -4,7 +4,7 @@ The rules, in order:
 1. Lines are appended in the order in which their entries were posted, written and synced. A caller that waits for a
    line before a permissive act is called back once it and a signed checkpoint over it are on storage, never sooner.
 2. A line that permits something is followed at once by the checkpoint that signs it, and both are stored in one write,
-   the boot line too: the next boot does not believe such a line without a signature (see `agent.journal.belief`).
+   the boot line too: the next boot does not believe such a line without a signature (see `agent.journal.line_trust`).
 3. While storage refuses, lines wait in memory and nobody is called back; nothing is dropped. They are signed when they
    are stored. The file is reopened for that: after a card was pulled and put back the old handle is useless.
 4. An entry that can't be written costs that entry, and an error in reading the old journal costs another attempt; the
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from agent.clock import NS, Clocks
 from agent.errors import StorageError
 from agent.evidence.details import Details
-from agent.journal.belief import needs_signature
 from agent.journal.entries import Entry, Refused
 from agent.journal.format import Journal, OpenSegment, Signed
+from agent.journal.line_trust import needs_signature
 from agent.storage.interface import GrowingFile
 
 CHECKPOINT_NS = 60 * NS

@@ -28,10 +28,10 @@ from agent.journal.format import (
     Line,
     OpenSegment,
     checkpoint_payload,
-    follow,
     parse_line,
     split_lines,
 )
+from agent.journal.reader import Chain, Link
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.recorder.writing.journal_writer import CHECKPOINT_NS, JournalWriter
@@ -80,7 +80,12 @@ class Kept:
         """What is on storage for good, its chain checked."""
         raw, rest = split_lines(self.storage.files[PATH].durable)
         assert rest == b""
-        return list(follow(raw, HEAD, 0))
+        chain, lines = Chain(HEAD), []
+        for line in map(parse_line, raw):
+            assert chain.link(line.n, line.prev) is Link.FOLLOWS
+            chain.take(line.n, line.hash)
+            lines.append(line)
+        return lines
 
     @property
     def entries(self) -> list[AnyEntry]:

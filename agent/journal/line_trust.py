@@ -1,16 +1,16 @@
-"""What a journal line is believed for, by the kind of its entry: the one table that the recorder and `verify` share.
+"""What a journal line is trusted for, by the kind of its entry: one table for all readers of journals.
 
-Whoever holds the card can append lines: the format is public and the chain is made of hashes alone. So:
+Whoever holds the card can append lines: the format is public, and the chain consists of hashes alone. So:
 
 1. A line is *attested* if a verified checkpoint of its own boot covers it (see `agent.journal.attested`).
-2. An attested line is believed for all that it says.
-3. An unattested line is believed only if its kind is in `RESTRICTING`, and only for what it restricts: it can latch,
-   raise a trigger or use up a limit, each within a bound; it can end, release, continue, reset or refill nothing.
-4. The recorder writes a line that permits something, or explains why something is missing, together with the checkpoint
-   that signs it, in one write. So an honest loss of power leaves such a line unattested only where it tore that very
-   write: the file then ends within the checkpoint. Anywhere else an unattested line of such a kind was written by
-   somebody else, and `verify` calls the journal altered.
-5. A kind that is in none of these sets is treated like one that permits: believed only if attested, and signed at once.
+2. An attested line is trusted for everything that it says.
+3. An unattested line is trusted only if its kind is in `RESTRICTING`, and only for what it restricts: it can latch,
+   raise a trigger or use up a limit, each within a bound. It can end, release, continue, reset or refill nothing.
+4. The recorder stores a line that permits something, or explains why something is missing, and the checkpoint that
+   signs it in one write. So a genuine loss of power leaves such a line unattested only if it interrupted that write:
+   the file then ends within the checkpoint. Anywhere else an unattested line of such a kind is forged, and `verify`
+   calls the journal altered.
+5. A kind that is in none of these sets is treated like one that permits: trusted only if attested, and signed at once.
 """
 
 from agent.journal import entries
@@ -28,7 +28,7 @@ RESTRICTING: frozenset[type[Entry]] = frozenset(
         entries.Withheld,  # for the limit that it uses up; what it explains only if attested
     }
 )
-"""Kinds whose unattested lines are believed for what they restrict."""
+"""Kinds whose unattested lines are trusted for what they restrict."""
 
 ATTESTED: frozenset[type[Entry]] = frozenset(
     {
@@ -40,7 +40,7 @@ ATTESTED: frozenset[type[Entry]] = frozenset(
         entries.StorageFailed,
     }
 )
-"""Kinds that later boots believe only if attested; nothing is lost if the next regular checkpoint signs them."""
+"""Kinds that later boots trust only if attested; the next regular checkpoint is soon enough to sign them."""
 
 SIGNED_AT_ONCE: frozenset[type[Entry]] = frozenset(
     {
@@ -94,16 +94,16 @@ NEUTRAL: frozenset[type[Entry]] = frozenset(
         entries.TriggerLevel,
     }
 )
-"""Kinds on which nothing depends that a later boot does."""
+"""Kinds that no later boot acts on."""
 
 
 def restricts(entry: Entry) -> bool:
-    """True if an unattested line with this entry is believed for what it restricts."""
+    """True if an unattested line with this entry is trusted for what it restricts."""
     return type(entry) in RESTRICTING
 
 
 def needs_signature(entry: Entry) -> bool:
-    """True if the recorder signs a line with this entry in the write that stores it; a kind not listed here too."""
+    """True if the recorder signs a line with this entry in the write that stores it; also for kinds not listed here."""
     kind = type(entry)
     if kind in SIGNED_AT_ONCE:
         return not isinstance(entry, entries.Decided) or entry.allowed

@@ -1,0 +1,27 @@
+"""Names of films and of the texts beside them."""
+
+import errno
+import os
+from pathlib import Path
+
+from agent.errors import StorageError
+
+
+def text_beside(film: Path) -> Path:
+    """The name of a film's text."""
+    return film.with_suffix(".vtt")
+
+
+def refuse_existing(film: Path) -> None:
+    """Refuse to begin where something has the name that is asked for, of the film or of its text.
+
+    Raises:
+        StorageError: It does, or there is no such folder.
+    """
+    if film.suffix == ".vtt":
+        raise StorageError(errno.EINVAL, f"expected a film's name such as stop.mp4, got {film}: .vtt is its text's")
+    for path in (film, text_beside(film)):
+        if os.path.lexists(path):
+            raise StorageError(errno.EEXIST, f"{path} is there already, and is not overwritten: name another file")
+    if not film.parent.is_dir():
+        raise StorageError(errno.ENOENT, f"expected a folder at {film.parent} for the files to be written")
