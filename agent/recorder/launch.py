@@ -24,7 +24,7 @@ from agent.recorder.configuration import (
     from_file,
     last_good,
 )
-from agent.recorder.service import Service
+from agent.recorder.service import SIGNALS_S, Service
 
 POWER_OFF = 100
 """Exit code after a granted power-off."""
@@ -134,4 +134,6 @@ def _pause(report: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: ended.set())
     report()
-    ended.wait(PAUSE_S)
+    for _ in range(round(PAUSE_S / SIGNALS_S)):  # a signal that another thread receives does not wake this one
+        if ended.wait(SIGNALS_S):
+            return

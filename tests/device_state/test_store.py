@@ -227,7 +227,7 @@ def test_anchor_that_was_configured_away_is_reported() -> None:
     store, ram = MemoryStore(), MemoryRam()
     anchored(store, ram).save(STATE)
     loaded = state_store(store, DEVICE).load()
-    assert (loaded.found, "was guarded by nvmem:/ram" in loaded.anchor) == (Found.GOOD, True)
+    assert (loaded.found, "was anchored in nvmem:/ram" in loaded.anchor) == (Found.GOOD, True)
 
 
 def test_counter_that_nobody_with_the_key_wrote_counts_as_none() -> None:
