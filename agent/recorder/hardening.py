@@ -1,7 +1,7 @@
 """Keeps pictures and keys out of core dumps and swap, and memory small: what the process can do about itself.
 
 Each measure is tried by itself and reported; none that fails keeps the recorder from recording. `bwc-agent doctor`
-names those that failed, with the mend.
+names those that failed, with the remedy.
 """
 
 import ctypes

@@ -36,7 +36,7 @@ def self_test(status: Status, now_ns: int, *, microphone: bool) -> SelfTested:
     if state.events or state.problem or state.anchor_problem:
         failed["device_state"] = "; ".join(filter(None, [*state.events, state.problem, state.anchor_problem]))
     if status.clock_within_ms is None:
-        failed["clock"] = f"{status.clock}: nobody vouches for it"
+        failed["clock"] = f"{status.clock}: not synchronised"
     if status.faulty_lines:
         failed["inputs"] = ", ".join(status.faulty_lines)
     if status.configuration.origin != "file":
