@@ -191,7 +191,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """What belief in the evidence of a device rests on.
+    """What trust in the evidence of a device rests on.
 
     Attributes:
         subject: The device's folder.

@@ -2,12 +2,13 @@
 
 The rules, in order:
 1. The sealed file begins with the header that the opening statement signs; its encryption context says the same as the
-   statement. Another header is another hand's.
+   statement. Any other header is forged.
 2. Each attestation in the journal, and the manifest, name a length and a hash: the file's first bytes have it. A file
    shorter than what was attested was altered, not cut: those bytes were on storage.
-3. A segment that its own boot closed is whole, final frame and all. One that was closed later, or by a storage fault,
-   is what the manifest counts; what follows its last attestation is named: nobody who wrote it vouches for it.
-4. A segment without a manifest is not finished. That is no alteration, but can still become one without a trace.
+3. A segment that its own boot closed is whole, with its final frame. Of one that was closed later, or by a storage
+   fault, the manifest counts the bytes; those after its last attestation are named, because no signature of the boot
+   that wrote them covers them.
+4. A segment without a manifest is unfinished. That is no alteration, but it can still be altered without a trace.
 """
 
 from collections.abc import Iterator
@@ -30,10 +31,10 @@ ENOUGH = 5
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """What is signed about a segment, as far as it is believed.
+    """The trusted statements about a segment.
 
     Attributes:
-        closed: It has a manifest, believed or not, or must have had one.
+        closed: It has a manifest, trusted or not, or must have had one.
         opened_in_journal: The journal names the opening statement.
         last: No segment follows it.
     """
@@ -48,7 +49,7 @@ class Statements:
 
 
 def verify_sealed(scope: Scope, path: str, said: Statements) -> int:
-    """The sealed file at `path`; gives back its size in bytes."""
+    """Check the sealed file at `path`; returns its size in bytes."""
     try:
         with scope.tree.open(path) as stream:
             seen = examine(stream, _marks(said))
