@@ -333,11 +333,13 @@ class _LedgerBuilder:
         """There are no more lines."""
         self._close_boot(newest=True)
         if self._first is None:
-            raise EvidenceError("expected a journal with lines, found none that can be read: nothing can be told")
+            raise EvidenceError(
+                "expected a journal with lines, found none that can be read: there is nothing to account for"
+            )
         spans = self._time.finish()
         for span in spans:
             if not span.known:
-                said = f"how long it was off before boot {span.boot}, no clock tells"
+                said = f"how long it was off before boot {span.boot} is not known: no clock measured it"
                 self._broken.append(ChainBroken("dark_unknown", span.boot, said))
         for event in self._rows.events:
             self._missing(event)

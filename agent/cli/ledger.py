@@ -203,7 +203,7 @@ def _basis(span: "Span") -> str:
         "trusted_clock": "by a clock trusted at both ends",
         "later_clock": "by clocks that were trusted later",
         "journal_missing": "the journal of what was between is missing",
-    }.get(span.basis, "no clock tells")
+    }.get(span.basis, "no clock measured it")
     within = "" if not span.known or span.basis == "same_kernel" else f", within {_length(span.uncertainty_us or 0)}"
     return f"before boot {span.boot}; {words}{within}"
 

@@ -249,7 +249,7 @@ def read_unchecked(token: str) -> Annotation:
 
 
 def _moment(time: WallReading) -> int | None:
-    """The time for which keys must be valid; None if nobody vouches for it."""
+    """The time at which keys must be valid; None if the clock was not synchronised."""
     return time.utc_ns if time.trusted else None
 
 

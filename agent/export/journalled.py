@@ -174,7 +174,7 @@ class _Reader:
             case entries.SourceGap() as entry:
                 self._span(entry.from_us, entry.to_us, entry.track, "source gap")
             case entries.Interrupted() as entry if entry.recording == self._recording:
-                self._event(line, "the recorder was told to end")
+                self._event(line, "the recorder's process was stopped")
             case entries.Withheld() as entry if entry.recording == self._recording:
                 self._withhold(entry)
                 self._event(line, f"request {entry.request} granted: {_kinds(entry.kinds)} withheld", entry.from_us)
@@ -200,7 +200,7 @@ class _Reader:
                 later_s = max(0.0, (entry.until_us - line.mono_us) / 1_000_000)
                 self._event(line, f"request {entry.request} takes effect in {later_s:.1f} s")
             case entries.StopTakenBack():
-                self._event(line, "the stop is taken back: recording goes on", entry.at_us)
+                self._event(line, "the stop is cancelled: recording continues", entry.at_us)
             case entries.TriggerRaised():
                 self._event(line, f"trigger {entry.name}", entry.at_us)
             case entries.Declared():
@@ -215,9 +215,9 @@ class _Reader:
             case entries.Tampered():
                 self._event(line, f"tampering: {entry.what}", entry.at_us)
             case entries.StorageFailed():
-                self._event(line, f"storage refuses ({entry.problem}): recording in memory", entry.at_us)
+                self._event(line, f"writing to storage fails ({entry.problem}): recording in memory", entry.at_us)
             case entries.StorageBack():
-                self._event(line, "storage takes recordings again")
+                self._event(line, "writing to storage works again")
             case entries.ClockChanged():
                 self._event(line, f"clock set by {entry.step_ms / 1000:+.3f} s ({entry.source})")
             case entries.SourceFailed():

@@ -183,7 +183,7 @@ def gap_sentence(gap: OpenedGap) -> str:
     what = "no sound" if gap.kind is Kind.AUDIO else "no picture"
     clock = "" if "?" in (gap.from_utc, gap.to_utc) else f" ({gap.from_utc} to {gap.to_utc} UTC)"
     if not gap.known:
-        return f"{what} after {gap.from_s:.3f} s for a time that no clock tells: {gap.cause}"
+        return f"{what} after {gap.from_s:.3f} s for a time that no clock measured: {gap.cause}"
     return f"{what} from {gap.from_s:.3f} s to {gap.to_s:.3f} s{clock}: {gap.cause}"
 
 

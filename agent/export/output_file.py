@@ -259,7 +259,7 @@ class OutputFile:
             what, shown = "no picture", "the last one is held" if gap.from_ns else "nothing shown"
         if not known:
             return (
-                f"{what} after {self._when(from_ns)}, for a time that no clock tells, shown as {gap.ns / NS:.1f} s: "
+                f"{what} after {self._when(from_ns)}, for a time that no clock measured, shown as {gap.ns / NS:.1f} s: "
                 f"{cause} ({shown})"
             )
         return f"{what} from {self._when(from_ns)} to {self._when(to_ns)}: {cause} ({shown})"

@@ -35,7 +35,7 @@ _CAUSES = {
     "rolled": "",
     "stopped": "",
     "power_loss": "power loss",
-    "interrupted": "the recorder was told to end",
+    "interrupted": "the recorder's process was stopped",
     "storage_full": "storage full",
     "fault": "storage or source fault",
 }
@@ -345,7 +345,7 @@ class Run:
             basis = "by the monotonic clock" if dark.basis == "same_kernel" else f"within {dark.within_ms} ms"
             lasted = f"for {dark.ns / NS:.3f} s ({basis})"
         else:
-            lasted = f"for a time that no clock tells, shown as {dark.ns / NS:.3f} s"
+            lasted = f"for a time that no clock measured, shown as {dark.ns / NS:.3f} s"
         self._missing.append(f"nothing was recorded {lasted} before segment {opening.segment}: {cause}")
         return Break(placement.start_ns, cause, dark=True, known=known)
 
@@ -377,7 +377,7 @@ class Run:
                 if manifest
                 else "unfinished"
             )
-            self._missing.append(f"the recording has no end that anybody granted: {ended}")
+            self._missing.append(f"the recording was not ended by a granted request: {ended}")
             return None
         if manifest.stop is None or last.opening is None or manifest.boot != last.opening.boot:
             return None

@@ -203,7 +203,8 @@ class Voided(Entry, tag="voided", frozen=True):
     """A request that has no effect any more, mostly a grant that was not carried out.
 
     `why` is `changed` (the situation changed after the request), `limit` (the time it may suppress is used up),
-    `stopping` (a stop was granted meanwhile), `late` (it could not be made durable in time), `resumed`, or what started a recording.
+    `stopping` (a stop was granted meanwhile), `late` (it could not be made durable in time), `resumed`, or what started
+    a recording.
     """
 
     request: int

@@ -69,7 +69,7 @@ def _read(scope: Scope, path: str, manifests: Collection[str]) -> tuple[str, Ann
             manifests=manifests,
         )
     except EvidenceError as error:
-        scope.say(Code.ANNOTATION_REFUSED, path, f"this annotation is not believed: {error}")
+        scope.say(Code.ANNOTATION_REFUSED, path, f"this annotation is not trusted: {error}")
         return sha256_hex(raw), None
     return sha256_hex(raw), annotation
 
@@ -83,5 +83,5 @@ def _check_place(scope: Scope, path: str, annotation: Annotation, number: int, p
         scope.say(Code.ANNOTATION_REFUSED, path, said if number > 1 else "it says that others came before it")
     else:
         made = utc_text(annotation.time.utc_ns)
-        clock = "" if annotation.time.trusted else ", by a clock that nobody vouched for"
+        clock = "" if annotation.time.trusted else ", by an unsynchronised clock"
         scope.say(Code.ANNOTATION_SIGNED, path, f"signed by {annotation.office}, {made}{clock}; what it says is sealed")

@@ -191,7 +191,7 @@ def find_device(
         except StorageError as error:
             findings.add(Code.UNREADABLE, own, f"can't be read: {error.strerror}")
         except EvidenceError as error:
-            findings.add(Code.CERTIFICATE_REFUSED, own, f"the device certificate is not believed: {error}")
+            findings.add(Code.CERTIFICATE_REFUSED, own, f"the device certificate is not trusted: {error}")
     for copy in copies:
         try:
             raw = tree.read(copy)

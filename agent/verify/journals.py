@@ -177,9 +177,7 @@ class _Reader:
     def finish(self) -> None:
         """There is no further file."""
         for place, lines in self._unexplained.values():
-            said = (
-                f"{lines}, and the boot line that says where they are is signed by nobody: anybody can have written it"
-            )
+            said = f"{lines}, and the boot line that says where they are is not signed: anybody can have written it"
             self._findings.add(Code.JOURNAL_LINE_MISSING, place, said)
         if self._loose and not self._chain.unread:
             self._findings.add(
@@ -301,7 +299,7 @@ class _Reader:
             if code is not None:
                 said = f"boot {entry.boot} reported: {_REPORTED[code]}"
                 if told.line and code in {Code.CARD_ROLLED_BACK, Code.CARD_REPLACED}:
-                    said += f"; it goes on from line {told.line} of boot {told.boot}, which the device remembers"
+                    said += f"; it continues from line {told.line} of boot {told.boot}, which the device remembers"
                 self._findings.add(code, self._at(n), said)
         for recording in told.recordings:
             said = f"boot {entry.boot} reported: nothing of this recording is on the card, though it had been"
@@ -342,13 +340,13 @@ class _Reader:
         """Rule 5."""
         boot = self._boot
         utc = utc_text(line.wall.utc_ns)
-        # A clock that is vouched for takes back what one that was not has said: its own lines do not go back.
+        # A synchronised clock corrects what an unsynchronised one showed: its own lines do not go back.
         taken_back = line.wall.trusted and latest_ns(line.wall) >= self._sure_utc_ns
         if line.wall.utc_ns < self._utc_ns and not taken_back:
-            said = f"its time, {utc}, lies before that of the line before, {utc_text(self._utc_ns)}"
+            said = f"its time, {utc}, is earlier than that of the line before, {utc_text(self._utc_ns)}"
             self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), said)
         if line.mono_us < self._mono_us:
-            self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), "its monotonic clock lies before the last line's")
+            self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), "its monotonic clock is behind the last line's")
         self._utc_ns = line.wall.utc_ns if taken_back else max(self._utc_ns, line.wall.utc_ns)
         if line.wall.trusted:
             self._sure_utc_ns = max(self._sure_utc_ns, 2 * line.wall.utc_ns - latest_ns(line.wall))
@@ -456,7 +454,7 @@ class _Reader:
             kind = str(entry.__struct_config__.tag)
             recording = str(getattr(entry, "recording", ""))
             if torn and n == self._boot.last:
-                said = f"a {kind} line was torn from the checkpoint that signs it; nobody believes it"
+                said = f"a {kind} line was torn from the checkpoint that signs it, and is not trusted"
                 self._findings.add(Code.LINE_TORN_FROM_SIGNATURE, self._at(n), said, recording=recording)
             else:
                 said = (
@@ -481,7 +479,7 @@ class _Reader:
         """Rule 7."""
         other = self.story.recordings.get(entry.by)
         if entry.by == entry.recording or other is None or self._boot.boot not in other.boots:
-            said = f"it is said to go on as recording {entry.by}, which did not begin in this boot"
+            said = f"it is named as continued by recording {entry.by}, which did not begin in this boot"
             self._contradicts(n, said, entry.recording)
             return
         self.story.recording(entry.recording, n).continued_by = entry.by
@@ -541,7 +539,7 @@ class _Reader:
         boot = self._boot
         if not boot.lines:
             if intact:
-                self._findings.add(Code.BOOT_EMPTY, path, f"boot {boot.boot} went dark before its first whole line")
+                self._findings.add(Code.BOOT_EMPTY, path, f"boot {boot.boot} lost power before its first whole line")
             return
         if boot.unsigned:
             self._findings.add(Code.LINES_UNSIGNED, path, _unsigned(boot, newest=newest))
@@ -571,21 +569,21 @@ def _dark(entry: entries.Boot) -> str:
     if entry.dark_basis == "first_boot":
         return ""
     if entry.dark_ms is None:
-        return "dark before it for a time that no clock can tell; "
+        return "off before it for a time that no clock measured; "
     basis = entry.dark_basis.replace("_", " ")
-    return f"dark before it for {entry.dark_ms / 1000:.1f} s (by {basis}, within {entry.dark_uncertainty_ms} ms); "
+    return f"off before it for {entry.dark_ms / 1000:.1f} s (by {basis}, within {entry.dark_uncertainty_ms} ms); "
 
 
 def _unsigned(boot: BootIndex, *, newest: bool) -> str:
     what = f"{number(boot.unsigned, 'line')} after the last checkpoint of boot {boot.boot}"
     if newest:
-        return f"{what}: chained, but not signed by anybody"
+        return f"{what}: chained, but not signed"
     return f"{what}: this boot never signed them, the next one signs how it found them"
 
 
 def _untrusted(boot: BootIndex) -> str:
     sources = ", ".join(f"{count:,} {source}" for source, count in sorted(boot.clocks.items()))
-    said = f"no clock vouches for the time of {boot.untrusted:,} of {number(boot.lines, 'line')} ({sources})"
+    said = f"the clock was not synchronised for {boot.untrusted:,} of {number(boot.lines, 'line')} ({sources})"
     return f"{said}; held lines repeat the last journalled time" if boot.clocks[HELD] else said
 
 

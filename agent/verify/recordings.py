@@ -360,7 +360,7 @@ class _Recording:
             said = f"boot {boot} signed it, but its journal, which ends in order, does not name it"
             self._scope.say(Code.JOURNAL_CONTRADICTS, path, said)
         elif allowed:
-            said = f"boot {boot} signed it, and lost power (or goes on) before its journal could name it"
+            said = f"boot {boot} signed it, and lost power (or still runs) before its journal could name it"
             self._scope.say(Code.JOURNAL_BEHIND, path, said)
         else:
             said = (
@@ -415,9 +415,7 @@ class _Recording:
         path = scope.path(f"{segment:04d}.{_MANIFEST}")
         if scope.journal is None:
             if not last.final:
-                said = (
-                    "what is here does not end the recording, and without the journal nobody can tell what is missing"
-                )
+                said = "what is here does not end the recording, and without the journal what is missing can't be known"
                 scope.say(Code.RECORDING_NOT_FINAL, path, said)
         elif last.final:
             self._check_grant(last, path)
@@ -452,9 +450,7 @@ class _Recording:
             scope.say(Code.RECORDING_NOT_FINAL, path, said)
             return
         elif last.ended in _CUT_OFF or not scope.journal.boots.get(last.boot, BootIndex(0)).shut_down:
-            why = (
-                f"no stop ends it yet: it was last heard of at line {story.last_line}, and goes on with the next start"
-            )
+            why = f"no stop ends it yet: line {story.last_line} is the last that names it; it continues at the next start"
         else:
             said = f"nothing ends it, and its last segment says that another follows ({last.ended}): that is missing"
             scope.say(Code.RECORDING_NOT_FINAL, path, said)
@@ -483,4 +479,4 @@ class _Recording:
 
 
 def _provenance(clock: str, within_ms: int | None) -> str:
-    return f"{clock}, within {within_ms} ms" if within_ms is not None else f"{clock}, not vouched for"
+    return f"{clock}, within {within_ms} ms" if within_ms is not None else f"{clock}, not synchronised"

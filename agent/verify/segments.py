@@ -92,8 +92,8 @@ def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -
         context = seen.header.context
         whose = f"segment {context.get('segment')} of recording {context.get('recording')}"
         said = (
-            "it does not begin with the header that the camera signed before the first byte: it was sealed by another "
-            f"hand, or its header was altered (it says that it is {whose})"
+            "it does not begin with the header that the camera signed before the first byte: somebody else "
+            f"sealed it, or its header was altered (it says that it is {whose})"
         )
         scope.say(Code.SEGMENT_FORGED, path, said)
         return False
@@ -161,7 +161,7 @@ def _check_bytes(scope: Scope, path: str, said: Statements, seen: SealedFile) ->
 def _check_length(scope: Scope, path: str, manifest: Manifest, seen: SealedFile) -> None:
     if manifest.unread_bytes:
         said = (
-            f"lengthened by another hand before boot {manifest.boot} closed it: the file was "
+            f"lengthened by somebody before boot {manifest.boot} closed it: the file was "
             f"{number(manifest.unread_bytes, 'byte')} longer than what recovery reads at the most, {manifest.bytes:,}"
         )
         scope.say(Code.SEGMENT_EXTENDED, path, said)
@@ -173,7 +173,7 @@ def _check_length(scope: Scope, path: str, manifest: Manifest, seen: SealedFile)
         scope.say(Code.SEGMENT_CUT, path, said)
     elif seen.size > manifest.bytes:
         added = number(seen.size - manifest.bytes, "byte")
-        said = f"{added} were added by another hand after it was closed; the {manifest.bytes:,} before them are intact"
+        said = f"{added} were added after it was closed; the {manifest.bytes:,} before them are intact"
         scope.say(Code.SEGMENT_EXTENDED, path, said)
     elif seen.sha256 != manifest.sha256:
         scope.say(Code.SEGMENT_ALTERED, path, "altered: it has another hash than its manifest names")
@@ -210,8 +210,8 @@ def _check_tail(scope: Scope, path: str, said: Statements, seen: SealedFile) -> 
     scope.say(
         Code.UNATTESTED_TAIL,
         path,
-        f"the last {number(tail, 'byte')} of {seen.size:,} follow the last attestation{final}: whoever wrote them does "
-        "not vouch for them, and only opening them with a key tells whether the camera did",
+        f"the last {number(tail, 'byte')} of {seen.size:,} follow the last attestation{final}: no signature covers "
+        "them, and only opening them with a key shows whether the camera wrote them",
     )
     usual = max(MUCH, USUAL * said.attestations.widest)
     if len(said.attestations) >= ENOUGH and tail > usual:
@@ -219,7 +219,7 @@ def _check_tail(scope: Scope, path: str, said: Statements, seen: SealedFile) -> 
             Code.FINISHED_BY_ANOTHER_HAND,
             path,
             f"its unattested tail of {tail:,} bytes is longer than a recorder leaves (here at most {usual:,}): frames "
-            "were added by another hand, or storage had stalled for long",
+            "were added by somebody, or storage had stalled for long",
         )
 
 
@@ -232,7 +232,7 @@ def _unfinished(said: Statements, seen: SealedFile) -> str:
     end = "with a final frame" if seen.final else f"cut within a frame, {torn:,} bytes of it" if torn else "open"
     why = "The recorder is still writing it, or the power was lost and the recorder has not run since"
     if not said.last:
-        why = "The power was lost, the recording went on at once, and recovery has not closed this one yet"
+        why = "The power was lost, the recording continued at once, and recovery has not closed this one yet"
     return (
         f"not finished: {number(seen.size, 'byte')} {attested}, {number(seen.whole_frames, 'whole frame')}, {end}; no "
         f"manifest closes it. {why}"

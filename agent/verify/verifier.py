@@ -49,7 +49,9 @@ def verify(root: Path | Storage, trust: TrustDocument | None = None, *, progress
     """
     found = find(root)
     if not found.devices and not found.recordings:
-        raise EvidenceError("expected evidence, found none: no journal and no segment lies in this folder or below it")
+        raise EvidenceError(
+            "expected evidence, found none: there is no journal and no segment in this folder or below it"
+        )
     checker = _Checker(_Counted(found.tree, progress), trust)
     if progress is not None:
         checker.tree.total = sum(_sizes(found.tree, found.devices, found.recordings))
@@ -59,7 +61,7 @@ def verify(root: Path | Storage, trust: TrustDocument | None = None, *, progress
         checker.guarded(folder, partial(checker.alone, folder))
     report = checker.report()
     if not report.anchors and all(finding.code is Code.TRUST_MISSING for finding in report.bad):
-        raise EvidenceError("expected a trust document: none lies beside the evidence, so name your own copy of it")
+        raise EvidenceError("expected a trust document: there is none beside the evidence, so name your own copy of it")
     return report
 
 
@@ -243,8 +245,8 @@ class _Checker:
         self._findings.add(
             Code.JOURNAL_OPEN,
             below(place.path, layout.journal(newest.boot)),
-            f"boot {newest.boot} has not ended in order, the journal stands at line {line}: the recorder runs, "
-            "or lost power. Whether lines were cut off after that can't be told from here",
+            f"boot {newest.boot} has not shut down in order, its journal ends at line {line}: the recorder runs, "
+            "or lost power. Whether lines were cut off after that can't be seen from here",
         )
 
     # -- recordings ---------------------------------------------------------------------------------------------------
@@ -295,6 +297,6 @@ class _Checker:
 
 
 _WITHOUT = (
-    "there is no journal here. Without it nobody can tell whether a segment was cut below what was attested, what "
+    "there is no journal here. Without it there is no telling whether a segment was cut below what was attested, what "
     "follows its last attestation, whether whole recordings are missing, or what the camera did before and after"
 )
