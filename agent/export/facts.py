@@ -6,7 +6,7 @@ from typing import BinaryIO
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import DetailsKey
-from agent.export.journalled import RecordingEvents, Span, merged, withheld_text
+from agent.export.journal_events import RecordingEvents, Span, merged, withheld_text
 from agent.export.placing import BootClock, Timeline
 from agent.export.recorded import BootFacts, Place, Recorded, SegmentStatements
 from agent.output import escaped
@@ -62,9 +62,9 @@ def details_keys(boots: Mapping[int, BootFacts], key: RecipientKey) -> dict[int,
     return keys
 
 
-def timeline(recorded: Recorded, told: RecordingEvents) -> Timeline:
+def timeline(recorded: Recorded, journal: RecordingEvents) -> Timeline:
     """The line of a recording, with all that statements and journals know of its boots' clocks."""
-    readings = merged([recorded.readings(), told.readings])
+    readings = merged([recorded.readings(), journal.readings])
     kernels = {boot: facts.kernel for boot, facts in recorded.boots.items()}
     return Timeline({boot: BootClock(kernels.get(boot, ""), known) for boot, known in readings.items()})
 

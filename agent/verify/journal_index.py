@@ -153,9 +153,9 @@ class JournalIndex:
 
     def recording(self, recording: str, line: int) -> RecordingIndex:
         """Of that recording, which line number `line` names."""
-        story = self.recordings.setdefault(recording, RecordingIndex())
-        story.last_line = max(story.last_line, line)
-        return story
+        index = self.recordings.setdefault(recording, RecordingIndex())
+        index.last_line = max(index.last_line, line)
+        return index
 
     def note_line(self, digest: str) -> None:
         """There is a line with this hash."""

@@ -64,7 +64,7 @@ class Scope:
     findings: Findings
 
     @property
-    def story(self) -> RecordingIndex | None:
+    def index(self) -> RecordingIndex | None:
         """What the journal says of this recording."""
         return self.journal.recordings.get(self.recording) if self.journal else None
 
