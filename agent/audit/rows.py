@@ -253,7 +253,7 @@ class Rows:
     def _booted(self, line: Line, entry: entries.Boot) -> None:
         text = f"boot {entry.boot}"
         if entry.interrupted:
-            text += f": recording {entry.interrupted} was running when the power was lost"
+            text += f": recording {entry.interrupted} was running when the boot before it ended"
         if entry.torn_bytes:
             text += f"; {number(entry.torn_bytes, 'byte')} of an unfinished line before it"
         if entry.carried.latched:

@@ -538,7 +538,7 @@ class _Reader:
         boot = self._boot
         if not boot.lines:
             if intact:
-                self._findings.add(Code.BOOT_EMPTY, path, f"boot {boot.boot} lost power before its first whole line")
+                self._findings.add(Code.BOOT_EMPTY, path, f"boot {boot.boot} ended before its first whole line")
             return
         if boot.unsigned:
             self._findings.add(Code.LINES_UNSIGNED, path, _unsigned(boot, newest=newest))

@@ -91,7 +91,7 @@ def test_permit_on_the_wearers_word_alone_is_marked() -> None:
 
 def test_interruption_and_recovery_are_told() -> None:
     texts = [event.text for event in ledger_of(_acted_out()).events if event.stands_out]
-    assert any("was running when the power was lost" in text for text in texts)
+    assert any("was running when the boot before it ended" in text for text in texts)
 
 
 def test_nothing_about_people_is_told_without_a_key() -> None:
