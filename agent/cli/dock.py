@@ -32,6 +32,6 @@ def dock_command(
         raise typer.BadParameter("expected a configuration file", param_hint="--config")
     from agent.dock.config import DockConfig, load
     from agent.dock.service import DockService
-    from agent.process.termination import until_told
+    from agent.process.termination import termination_event
 
-    DockService(load(config, DockConfig), config, say=output.log).run(until_told())
+    DockService(load(config, DockConfig), config, say=output.log).run(termination_event())

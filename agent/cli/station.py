@@ -25,7 +25,7 @@ def station_command(
     from agent.clock import SystemClocks
     from agent.dock.config import load, resolve, with_absolute_paths
     from agent.keys import files
-    from agent.process.termination import until_told
+    from agent.process.termination import termination_event
     from agent.station.config import StationConfig, pinned_trust
     from agent.station.service import Station
     from agent.station.store import Store
@@ -47,4 +47,4 @@ def station_command(
             quota=settings.quota,
             say=output.log,
         )
-        station.run(until_told())
+        station.run(termination_event())

@@ -1,1 +1,1 @@
-"""The policy as the recorder asks it: signed bundles, or the unsafe development policy."""
+"""The policy as the recorder sees it: signed bundles, or the unsafe development policy."""

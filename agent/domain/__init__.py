@@ -1,4 +1,4 @@
-"""The vocabulary that policy and core share: settings, limits, layouts of gestures.
+"""The vocabulary that policy and core share: settings, limits, gestures, decisions.
 
 Pure data; imports neither of them.
 """

@@ -1,6 +1,6 @@
-"""Layouts: which press pattern asks for what. Data, from the built-in defaults, configuration or a signed bundle.
+"""Layouts: which press pattern requests what. Built in, configured, or from a signed bundle.
 
-A layout says what hands ask for, never whether they get it; what an intent means in a given state (a mark in standby,
+A layout says what is requested, never whether it is granted; what an intent does in a given state (a mark in standby,
 a start while recording) is the state machine's business.
 """
 
@@ -18,7 +18,7 @@ _DECLARATION = re.compile(rf"{_ONE}(?:\+{_ONE}){{0,7}}")
 
 
 class Verb(StrEnum):
-    """What hands can ask for."""
+    """What a gesture can request."""
 
     START = "start"
     ASK_STOP = "ask_stop"
@@ -29,7 +29,7 @@ class Verb(StrEnum):
     ASK_POWER_OFF = "ask_power_off"
     DECLARE = "declare"
     """A reason code (`declare:victim_request`), another declared attribute (`declare:civilians_present=false`), or
-    several that one gesture says together (`declare:encounter_state=concluded+enforcement_mode=none`)."""
+    several that one gesture declares together (`declare:encounter_state=concluded+enforcement_mode=none`)."""
     CLASSIFY = "classify"
     """A classification of the recording, such as `classify:juvenile`."""
     STEALTH = "stealth"
@@ -43,12 +43,11 @@ _MOST_PRESSES_TO_START = 3
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What one pattern asks for.
+    """What one pattern requests.
 
     Attributes:
-        verb: What.
         argument: The reason code, `attribute=value` or classification; empty for all other verbs. Whether the policy
-            knows it is checked where the policy is.
+            has it is checked with the policy.
     """
 
     verb: Verb
@@ -65,7 +64,7 @@ class Intent:
             raise ConfigError(f"expected {self.verb} alone, got {str(self)[:120]!r}")
 
     def __str__(self) -> str:
-        """Its text, which `parse_intent` reads back."""
+        """The text that `parse_intent` reads."""
         return f"{self.verb}:{self.argument}" if self.argument else str(self.verb)
 
 
@@ -86,15 +85,14 @@ def parse_intent(text: str) -> Intent:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A complete map from patterns to intents, checked as a whole.
+    """A complete map from patterns to intents.
 
     Attributes:
-        name: What it is called in journal and status.
-        intents: By pattern; read only.
+        name: Its name in journal and status.
 
     Raises:
-        ConfigError: Nothing in it starts a recording, unless it is empty; or a request that ends, silences or darkens
-            one lies on mere presses, where a bouncing or hammered button could make it.
+        ConfigError: Nothing in it starts a recording, unless it is empty; or a request that ends or suppresses one is
+            on presses, which a bouncing button could make.
     """
 
     name: str
@@ -118,23 +116,23 @@ class Layout:
 
     @property
     def patterns(self) -> frozenset[Pattern]:
-        """What `Inputs` is to look for."""
+        """The patterns that `Inputs` is to recognise."""
         return frozenset(self.intents)
 
     def intent(self, pattern: Pattern) -> Intent | None:
-        """What `pattern` asks for; None if nothing."""
+        """What `pattern` requests; None for nothing."""
         return self.intents.get(pattern)
 
     def text(self) -> dict[str, str]:
-        """The layout as configuration writes it, in a stable order; `parse_layout` reads it back."""
+        """The layout as in the configuration, in a stable order; `parse_layout` reads it."""
         return dict(sorted((str(pattern), str(intent)) for pattern, intent in self.intents.items()))
 
 
 def parse_layout(name: str, text: Mapping[str, str]) -> Layout:
-    """The layout written as texts of patterns and intents, such as `{"double:record": "start"}`.
+    """The layout of texts of patterns and intents, such as `{"double:record": "start"}`.
 
     Raises:
-        ConfigError: A pattern or intent is malformed, two texts say the same pattern, or `Layout` refuses it.
+        ConfigError: A pattern or intent is malformed, two texts are the same pattern, or `Layout` refuses it.
     """
     intents: dict[Pattern, Intent] = {}
     for pattern_text, intent_text in text.items():
@@ -183,7 +181,7 @@ THREE_BUTTONS = parse_layout(
 """For a device with the buttons `record`, `mark` and `privacy`."""
 
 NO_BUTTONS = Layout("no-buttons", {})
-"""For a device without buttons and switches: triggers and the local socket start it, and nothing asks it to stop."""
+"""For a device without buttons and switches: triggers and the local socket start it, and nothing requests a stop."""
 
 DEFAULT_LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {layout.name: layout for layout in (TWO_BUTTONS, THREE_BUTTONS)}

@@ -1,4 +1,4 @@
-"""How long what is granted may last, and what the wearer may switch off: data of the signed bundle."""
+"""Limits of what is granted; part of a signed bundle."""
 
 from typing import Annotated
 
@@ -9,18 +9,18 @@ _Seconds = Annotated[int, msgspec.Meta(ge=0, le=_DAY_S)]
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long what is granted may last, in seconds; and what the wearer may switch off.
+    """Limits of what is granted, in seconds.
 
     Attributes:
-        post_roll_s: After a granted stop the wearer can still go on for this long.
+        post_roll_s: A granted stop can be cancelled for this long.
         pause_s: One privacy pause.
         pause_total_s: All privacy pauses of a recording together.
         mute_s: One mute.
         mute_total_s: All mutes of a recording together.
         reminder_s: How often the wearer is reminded that it records, or that it does not.
-        stealth: Lights and tones may be switched off.
-        declared_stops_per_hour: So many recordings may end on the wearer's word alone within an hour; more are granted
-            as the rules say, and a station raises an alarm.
+        stealth: The wearer may switch lights and tones off.
+        declared_stops_per_hour: So many recordings may end on the wearer's declarations alone within an hour; more are
+            granted as the rules decide, and a station raises an alarm.
     """
 
     post_roll_s: _Seconds = 5

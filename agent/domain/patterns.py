@@ -1,4 +1,4 @@
-"""Press patterns: what hands can do to buttons and switches, and the text in which configuration says it.
+"""Press patterns: what can be done to buttons and switches, and its text in the configuration.
 
 Grammar (case matters, single spaces):
 
@@ -56,7 +56,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One thing that hands can do. Two patterns are equal if hands do the same.
+    """One thing that can be done to buttons or switches.
 
     Attributes:
         kind: Press, hold, or a switch put into a position.
@@ -104,7 +104,7 @@ class Pattern:
         return self.hold_ms / 1000
 
     def __str__(self) -> str:
-        """Its text, which `parse_pattern` reads back."""
+        """The text that `parse_pattern` reads."""
         lines = "+".join(self.lines)
         chord = "chord " if self.chord else ""
         if self.kind is Kind.PRESS:
@@ -115,10 +115,10 @@ class Pattern:
 
 
 def parse_pattern(text: str) -> Pattern:
-    """The pattern that `text` says, by the grammar above.
+    """The pattern of a text, by the grammar above.
 
     Raises:
-        ConfigError: It says none; the message shows what came and how one looks.
+        ConfigError: It is none.
     """
     gesture, colon, names = text.partition(":")
     if not colon:

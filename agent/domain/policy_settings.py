@@ -1,4 +1,4 @@
-"""What the policy in force and the device say once and for all."""
+"""The settings by which the core runs a policy."""
 
 from dataclasses import dataclass, field
 
@@ -8,14 +8,13 @@ from agent.domain.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
-    """What the policy in force and the device say once and for all.
+    """Settings of the policy in force and the device.
 
     Attributes:
-        limits: How long what is granted may last.
         trigger_hold_ns: How long after its rising edge a trigger is live.
         announce_window_ns: How long after a prompt speech counts as the reason.
         pre_event_s: Length of the pre-event buffer.
-        pre_event_audio: It holds sound.
+        pre_event_audio: The buffer holds sound.
     """
 
     limits: Limits = field(default_factory=Limits)

@@ -1,8 +1,8 @@
-"""The lines of a GPIO character device for gpiozero: found by number or name, given back, and found again.
+"""gpiozero's pins on a GPIO character device, by lgpio.
 
-gpiozero's own lgpio factory holds a chip that it opened for ever, knows only the lines of a Raspberry Pi's header, and
-says "GPIO busy" of a line that something else holds. This one resolves names by what the chip itself calls its lines,
-names who holds a line, and opens the chip anew when its device went away and came back. It needs lgpio.
+gpiozero's own lgpio factory never closes a chip, knows only the lines of a Raspberry Pi's header, and reports a line
+that something else holds as "GPIO busy". This one resolves the chip's own names of its lines, names the holder of a
+busy line, and reopens the chip when its device disappeared and came back.
 """
 
 import contextlib
@@ -25,19 +25,19 @@ from agent.gpio.edges import EdgeListeners
 from agent.gpio.lines import ChipInfo, LineInfo, choose_chip, offset_of
 
 DEVICES = Path("/dev")
-ASK_AGAIN_S = 0.5
-"""A chip that was not there is not looked for again for so long: each of its lines asks for it."""
-ROUSE_AFTER_S = 0.02
-"""So long after a line was given back lgpio's thread has noticed it, and sleeps if it does."""
+RETRY_S = 0.5
+"""A missing chip is not looked for again for so long, as each of its lines would do."""
+WAKE_AFTER_S = 0.02
+"""So long after the release of a line lgpio's thread has noticed it, and sleeps if it is going to."""
 _GET_CHIP_INFO = 0x8044B401
 """`GPIO_GET_CHIPINFO_IOCTL`, which fills a `struct gpiochip_info`: name, label, lines."""
 _CHIP_INFO = struct.Struct("32s32sI")
 _USED = 1
-"""Of a line's flags: somebody holds it (`GPIO_V2_LINE_FLAG_USED`)."""
+"""Of a line's flags: it is busy (`GPIO_V2_LINE_FLAG_USED`)."""
 
 
 def _load_lgpio() -> Any:
-    """Lgpio. It makes a named pipe in the working directory when it is imported, which may not be writable."""
+    """Import lgpio, which then makes a named pipe in the working directory: that may not be writable."""
     before = Path.cwd()
     runtime = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or None  # systemd.exec(5)
     with tempfile.TemporaryDirectory(prefix="lgpio-", dir=runtime) as scratch:
@@ -46,7 +46,7 @@ def _load_lgpio() -> Any:
             import lgpio
         finally:
             os.chdir(before)
-    # What goes wrong raises an error instead of returning a negative number.
+    # Failures raise an error instead of returning a negative number.
     lgpio.exceptions = True
     return lgpio
 
@@ -64,7 +64,7 @@ def chips() -> list[ChipInfo]:
     found = []
     numbers = sorted(int(path.name.removeprefix("gpiochip")) for path in DEVICES.glob("gpiochip[0-9]*"))
     for number in numbers:
-        # Not by lgpio: when it closes a chip it stops the whole process for 0.1 s, and this looks at every chip.
+        # Not by lgpio: closing a chip, it stops the whole process for 0.1 s, and this opens every chip.
         with contextlib.suppress(OSError), (DEVICES / f"gpiochip{number}").open("rb", buffering=0) as device:
             info = bytearray(_CHIP_INFO.size)
             fcntl.ioctl(device, _GET_CHIP_INFO, info)
@@ -77,29 +77,29 @@ def _text(field: bytes) -> str:
     return field.split(b"\0")[0].decode(errors="replace")
 
 
-def _rouse() -> None:
-    """Wake lgpio's thread for edges. Of all that it offers only adding a line and closing a chip do so."""
-    for _ in range(2):  # it does not hear it if it is just about to fall asleep
-        time.sleep(ROUSE_AFTER_S)
+def _wake_edge_thread() -> None:
+    """Wake lgpio's thread for edges, which only adding a line and closing a chip do."""
+    for _ in range(2):  # the first is lost if it is just about to sleep
+        time.sleep(WAKE_AFTER_S)
         for path in DEVICES.glob("gpiochip[0-9]*"):
             with contextlib.suppress(lgpio.error):
                 lgpio.gpiochip_close(lgpio.gpiochip_open(int(path.name.removeprefix("gpiochip"))))
                 break
 
 
-_WAITING = EdgeListeners(_rouse)
+_WAITING = EdgeListeners(_wake_edge_thread)
 
 
 @dataclass(frozen=True, slots=True)
 class _Board:
-    """What gpiozero wants to know of a board: which pins a name means."""
+    """A board as gpiozero sees it: finds the pins of a name."""
 
     pins: Mapping[int, Any]
     lines: Sequence[LineInfo]
     header: Any
 
     def find_pin(self, name: int | str) -> Iterator[tuple[str, Any]]:
-        """The one line that a number or a name means, as gpiozero's boards say it."""
+        """The one line of a number or a name, in the form of gpiozero's boards."""
         if self.header is not None and isinstance(name, str):
             for _, info in self.header.find_pin(name):
                 if info.name.startswith("GPIO"):  # a place on the header, such as BOARD11
@@ -111,7 +111,7 @@ class _Board:
 
 
 def _pulls(header: Any) -> dict[int, str]:
-    """The resistors on the board, by GPIO number: they can't be pulled the other way."""
+    """The pull resistors on the board, by GPIO number: these lines can't be pulled the other way."""
     if header is None:
         return {}
     every = [info for place in header.headers.values() for info in place.pins.values()]
@@ -119,7 +119,7 @@ def _pulls(header: Any) -> dict[int, str]:
 
 
 def _pin_infos(lines: Sequence[LineInfo], header: Any) -> dict[int, Any]:
-    """What gpiozero is to know of each line, by offset."""
+    """Gpiozero's description of each line, by offset."""
     pulls = _pulls(header)
     return {
         line.offset: PinInfo(
@@ -141,7 +141,7 @@ def _line(handle: int | None, offset: int) -> LineInfo:
 
 
 class ChipPin(LGPIOPin):  # type: ignore[misc]
-    """A line of a `ChipFactory`. It belongs to one opening of the chip, and is free for others once it is closed."""
+    """A line of a `ChipFactory`. It belongs to one opening of the chip; closing it releases the line."""
 
     _callback: Any
     _when_changed: Any
@@ -154,7 +154,7 @@ class ChipPin(LGPIOPin):  # type: ignore[misc]
             raise factory.explained(info.number, error) from error
 
     def close(self) -> None:
-        """Give the line back. Never raises: a line whose chip is gone is given back already."""
+        """Release the line. Never raises: a line whose chip is gone is released already."""
         with contextlib.suppress(lgpio.error):
             if self._callback is not None:
                 self._callback.cancel()
@@ -167,17 +167,17 @@ class ChipPin(LGPIOPin):  # type: ignore[misc]
 
     def _get_state(self) -> Any:
         if self._opening != self.factory.opening:
-            raise DeviceError(errno.ENODEV, "its chip was opened anew")
+            raise DeviceError(errno.ENODEV, "its chip was reopened")
         return super()._get_state()
 
     def _set_state(self, value: Any) -> None:
         if self._opening != self.factory.opening:
-            raise DeviceError(errno.ENODEV, "its chip was opened anew")
+            raise DeviceError(errno.ENODEV, "its chip was reopened")
         super()._set_state(value)
 
     def _call_when_changed(self, chip: int, gpio: int, level: int, ticks: int) -> None:  # noqa: ARG002 - lgpio's
-        # Not gpiozero's, which raises if the handler was taken away while an edge was on its way. All edges come by one
-        # thread of lgpio's, and an exception ends it: every button would be dead.
+        # Not gpiozero's, which raises if the handler was removed while an edge was on its way. An exception would end
+        # lgpio's one thread for edges, and every button would be dead.
         handler = self._when_changed
         method = None if handler is None else handler()
         if method is not None:
@@ -191,7 +191,7 @@ class ChipPin(LGPIOPin):  # type: ignore[misc]
         with contextlib.suppress(lgpio.error):  # as in `close`
             if self._opening == self.factory.opening:
                 super()._disable_event_detect()
-            elif self._callback is not None:  # its line, if it has come back, may be somebody else's by now
+            elif self._callback is not None:  # its line, if it has come back, may have another holder by now
                 self._callback.cancel()
                 self._callback = None
         _WAITING.drop(self)
@@ -200,7 +200,7 @@ class ChipPin(LGPIOPin):  # type: ignore[misc]
 class ChipFactory(LGPIOFactory):  # type: ignore[misc]
     """gpiozero's pins on one chip.
 
-    A chip that is not there is no error here: it is looked for again whenever a pin is asked for.
+    A missing chip is no error here: it is looked for again whenever a pin is requested.
 
     Args:
         chip: Its number, name, or label such as `pinctrl-rp1`; None for the one with the header's lines.
@@ -230,37 +230,37 @@ class ChipFactory(LGPIOFactory):  # type: ignore[misc]
         return self._handle
 
     def pin(self, name: int | str) -> Any:
-        """The pin; the chip is opened anew if it went away.
+        """The pin; the chip is reopened if it disappeared.
 
         Raises:
-            DeviceError: The chip is not there, or something else holds the line.
+            DeviceError: The chip is missing, or the line is busy.
             gpiozero.PinInvalidPin: The chip has no such line.
         """
         self.ensure()
         return super().pin(name)
 
     def reserve_pins(self, requester: Any, *names: int | str) -> None:
-        """As gpiozero's, with the chip open: only it knows which line a name means."""
+        """As gpiozero's, with the chip open, which is needed to resolve names."""
         self.ensure()
         super().reserve_pins(requester, *names)
 
     def release_all(self, reserver: Any) -> None:
-        """As gpiozero's; with the chip gone there is nothing left to give back."""
+        """As gpiozero's; with the chip gone nothing is left to release."""
         if self._board is not None:
             super().release_all(reserver)
 
     def ensure(self) -> None:
-        """Open the chip if it is not open, or is gone.
+        """Open the chip if it is not open or has disappeared.
 
         Raises:
-            DeviceError: It is not there.
+            DeviceError: It is missing.
         """
         if self._handle is not None:
             with contextlib.suppress(lgpio.error):
                 lgpio.gpio_get_chip_info(self._handle)
                 return
             self._forget()
-        if self._missing is not None and time.monotonic() - self._missed_s < ASK_AGAIN_S:
+        if self._missing is not None and time.monotonic() - self._missed_s < RETRY_S:
             raise self._missing
         try:
             found = choose_chip(chips(), self._wanted)
@@ -275,7 +275,7 @@ class ChipFactory(LGPIOFactory):  # type: ignore[misc]
             raise DeviceError(errno.ENODEV, f"{found.name}: {error}") from error
         try:
             header = PiBoardInfo.from_revision(get_pi_revision())
-        except Exception:  # noqa: BLE001 - not a Raspberry Pi, or one that gpiozero does not know: no header's names
+        except Exception:  # noqa: BLE001 - no Raspberry Pi, or one unknown to gpiozero: the header has no names
             header = None
         self._board = _Board(_pin_infos(lines, header), lines, header)
         self._handle = handle
@@ -283,13 +283,13 @@ class ChipFactory(LGPIOFactory):  # type: ignore[misc]
         self.opening += 1
 
     def close(self) -> None:
-        """Give all lines and the chip back."""
+        """Release all lines and the chip."""
         for pin in list(self.pins.values()):
             pin.close()
         self._forget()
 
     def explained(self, offset: int, error: Exception) -> DeviceError:
-        """Why a line can't be had, with the name of who holds it."""
+        """Why a line could not be opened, with the name of its holder if it is busy."""
         with contextlib.suppress(lgpio.error):
             line = _line(self._handle, offset)
             if line.used:

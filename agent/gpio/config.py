@@ -1,9 +1,8 @@
-"""The `[controls]` table of the configuration: which line and which output is on which pin, and what gestures mean.
+"""The `[controls]` table of the configuration: the pins of inputs and outputs, and the gestures.
 
-Pins are GPIO numbers (17), what the chip calls its lines ("ID_SDA", or a name of the device tree), or a place on the
-header of a Raspberry Pi ("GPIO17", "BOARD11"). A wrong value is refused while the file is read, with the name of the
-key; a line that the chip does not have is refused when it is opened; one that is busy or lost is a fault, and tried
-again.
+Pins are GPIO numbers (17), the chip's names of its lines ("ID_SDA", or a name of the device tree), or positions on the
+header of a Raspberry Pi ("GPIO17", "BOARD11"). A wrong value is refused with the name of its key when the file is read,
+a line that the chip does not have when it is opened; one that is busy or lost is a fault, and tried again.
 """
 
 from collections import Counter
@@ -21,14 +20,13 @@ Pull = Literal["up", "down", "floating"]
 
 
 class InputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What all inputs have.
+    """An input line.
 
     Attributes:
-        name: The line's name in gestures and in the journal.
-        pin: Where it is.
+        name: Its name in gestures and in the journal.
         pull: The pin's own pull resistor; `floating` if the circuit has one.
         active_high: True if the line is active while the pin is high. By default a pin that is pulled up is active when
-            low, one that is pulled down when high; a floating one has to say.
+            low, one that is pulled down when high; required for a floating one.
     """
 
     name: str
@@ -47,7 +45,7 @@ class InputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return self.pull == "down" if self.active_high is None else self.active_high
 
     def line(self) -> Line:
-        """The line as the core knows it."""
+        """The line as the core has it."""
         raise NotImplementedError
 
 
@@ -55,7 +53,7 @@ class ButtonConfig(InputConfig, frozen=True, kw_only=True):
     """A push button."""
 
     def line(self) -> Line:
-        """The line as the core knows it."""
+        """The line as the core has it."""
         return ButtonLine(self.name)
 
 
@@ -63,7 +61,7 @@ class SwitchConfig(InputConfig, frozen=True, kw_only=True):
     """A slide switch, key switch or contact; active is on or closed."""
 
     def line(self) -> Line:
-        """The line as the core knows it."""
+        """The line as the core has it."""
         return SwitchLine(self.name)
 
 
@@ -77,7 +75,7 @@ class TriggerConfig(InputConfig, frozen=True, kw_only=True):
     mode: Literal["level", "edge"] = "level"
 
     def line(self) -> Line:
-        """The line as the core knows it."""
+        """The line as the core has it."""
         return TriggerLine(self.name, TriggerMode(self.mode))
 
 
@@ -85,11 +83,9 @@ class OutputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """A light, a tone or a vibration motor.
 
     Attributes:
-        name: What it is. A light that is the only one shows what either colour would.
-        pin: Where it is.
+        name: A light that is the only one shows both colours.
         active_high: True if it is on while the pin is high.
-        passive: For the tone: True for a piezo that has to be given the frequency (PWM), False for a buzzer that makes
-            its own.
+        passive: For the tone: True for a piezo that needs the frequency (PWM), False for a buzzer that makes its own.
     """
 
     name: Literal["red", "green", "tone", "haptic"]
@@ -103,7 +99,7 @@ class OutputConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     @property
     def output(self) -> Output:
-        """The output as the core knows it."""
+        """The output as the core has it."""
         return Output(self.name)
 
 
@@ -114,9 +110,9 @@ class ControlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         pin_factory: `lgpio` on a device; `mock` on a bench, where nothing is wired and `bwc-agent press` works.
         chip: With `lgpio`: number, name or label of the GPIO chip; by default the one with the header's lines.
         buttons, switches, triggers, outputs: What is wired.
-        layout: Name of a built-in layout; empty for the one that fits the buttons. A signed bundle's goes before it.
-        gestures: A layout of one's own instead, such as `"double:record" = "start"`.
-        power_key: The kernel's input device of the power button, which asks to power off; empty if there is none.
+        layout: Name of a built-in layout; empty for the one that fits the buttons. A signed bundle's overrides it.
+        gestures: A custom layout instead, such as `"double:record" = "start"`.
+        power_key: The kernel's input device of the power button, which requests power-off; empty if there is none.
     """
 
     pin_factory: Literal["lgpio", "mock"] = "lgpio"
@@ -143,11 +139,11 @@ class ControlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     @property
     def lines(self) -> tuple[Line, ...]:
-        """All input lines as the core knows them."""
+        """All input lines as the core has them."""
         return tuple(config.line() for config in self.inputs)
 
     def build_layout(self) -> Layout:
-        """The layout that the table asks for.
+        """The configured layout.
 
         Raises:
             ConfigError: There is none of that name, a gesture is malformed, or none can be chosen for these buttons.

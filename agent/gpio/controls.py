@@ -16,7 +16,7 @@ from agent.core.recording.events import LineFaulty, LineRecovered
 from agent.domain.layout import Layout
 from agent.errors import ConfigError, DeviceError
 from agent.gpio.config import ControlsConfig, OutputConfig
-from agent.gpio.pins import InputPins, PinFactory, make_pin_factory, open_device, said
+from agent.gpio.pins import InputPins, PinFactory, describe, make_pin_factory, open_device
 from agent.gpio.press import SimulatedPresses
 
 CHECK_NS = NS
@@ -54,7 +54,7 @@ class Outputs:
                 try:
                     self._open(output)
                 except DeviceError as error:
-                    self.faulty[output] = said(error)[:200]
+                    self.faulty[output] = describe(error)[:200]
         except ConfigError:
             self.close()
             raise
@@ -72,7 +72,7 @@ class Outputs:
             try:
                 self._open(output)
             except Exception as error:  # noqa: BLE001 - as in `_set`
-                self.faulty[output] = said(error)[:200]
+                self.faulty[output] = describe(error)[:200]
             else:
                 self._set(output, self._wanted(output, levels))
 
@@ -108,7 +108,7 @@ class Outputs:
             else:
                 device.value = bool(level)
         except Exception as error:  # noqa: BLE001 - whatever the pin library raises becomes a report
-            self.faulty[output] = said(error)[:200]
+            self.faulty[output] = describe(error)[:200]
         else:
             self._levels[output] = level
             self.faulty.pop(output, None)

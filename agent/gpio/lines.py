@@ -1,7 +1,7 @@
-"""Which chip and which of its lines a configuration means. Pure: what there is comes in.
+"""Choosing a GPIO chip and a line of it by number or name. Pure.
 
 A Raspberry Pi has several chips: the header's lines are on `pinctrl-bcm2835`, `pinctrl-bcm2711` or, on a Pi 5,
-`pinctrl-rp1`, whose number has changed from one kernel to the next. So chips are better named by label than by number.
+`pinctrl-rp1`, whose number differs between kernels. So a label names a chip better than a number.
 """
 
 import errno
@@ -20,7 +20,7 @@ class ChipInfo:
 
     Attributes:
         number: Of /dev/gpiochipN.
-        name, label: What the kernel, and the driver, call it.
+        name, label: Given by the kernel and by the driver.
         lines: How many it has.
     """
 
@@ -37,8 +37,8 @@ class LineInfo:
     Attributes:
         offset: Its number on the chip.
         name: From the device tree; empty if it has none.
-        consumer: Who holds it; may be empty.
-        used: Somebody holds it.
+        consumer: The name of its holder; may be empty.
+        used: It is busy.
     """
 
     offset: int
@@ -48,10 +48,10 @@ class LineInfo:
 
 
 def choose_chip(found: Iterable[ChipInfo], wanted: int | str | None) -> ChipInfo:
-    """The chip that is meant: by number, name or label; if none is named, the header's, else the first.
+    """The chip of a number, name or label; by default the header's, else the first.
 
     Raises:
-        DeviceError: There is none such, now.
+        DeviceError: It is missing.
     """
     chips = list(found)
     if wanted is None:
@@ -69,10 +69,10 @@ def choose_chip(found: Iterable[ChipInfo], wanted: int | str | None) -> ChipInfo
 
 
 def offset_of(lines: Sequence[LineInfo], name: int | str) -> int | None:
-    """The offset of the line that is meant; None if the chip has none such.
+    """The offset of a line by number or name; None if the chip has no such line.
 
-    A number is an offset, which on a Raspberry Pi is the GPIO number. A name is what the chip calls one of its lines;
-    failing that `GPIO17` is number 17. A name that two lines have means neither.
+    A number is an offset, which on a Raspberry Pi is the GPIO number. A name is the chip's own for a line; if it has
+    none such, `GPIO17` is number 17. A name that two lines have means neither.
     """
     if isinstance(name, int):
         return name if 0 <= name < len(lines) else None

@@ -1,11 +1,11 @@
-"""Input pins: gpiozero devices whose edges are handed on as they come, without debounce, hold or any other judgement.
+"""Input pins: gpiozero devices whose edges are passed on as they come, without debounce or hold timing.
 
 gpiozero's own debounce and hold timing are not used: they run on threads and clocks of their own, and its mock pins
-simulate neither. Callbacks run in a thread of the pin library; they hand the edge on with the kernel's time of it, and
+simulate neither. Callbacks run in a thread of the pin library; they pass the edge on with the kernel's time of it, and
 never read a pin.
 
-A line that is busy, or whose chip is not there or went away, is reported and tried again for as long as it takes: no
-recorder ends, or fails to begin, over a button. What no retry mends, such as a line that no chip has, is refused.
+A line that is busy, or whose chip is missing, is reported and tried again: no recorder ends, or fails to start, because
+of a button. What no retry can fix, such as a line that no chip has, is refused.
 """
 
 import contextlib
@@ -22,22 +22,20 @@ PinFactory = Any
 """A `gpiozero.pins.Factory`; gpiozero has no types."""
 
 MAX_EDGES_PER_S = 500
-"""A line that changes faster is not followed edge by edge: more than enough to be known as chattering."""
-
-
+"""Edges beyond this rate are dropped; far fewer are already read as chatter."""
 OLDEST_NS = 5 * NS
-"""An edge is handed on at most this late; what claims to be older was stamped by another clock."""
+"""An edge is passed on at most this late; an older time stamp is of another clock."""
 
 
 def make_pin_factory(name: str, chip: int | str | None = None) -> PinFactory:
     """The pin factory `lgpio`, or `mock` with simulated pins.
 
     Args:
-        name: Which of them.
-        chip: For `lgpio`, see `agent.gpio.chip.ChipFactory`. It may be missing now and come later.
+        name: `lgpio` or `mock`.
+        chip: For `lgpio`, see `agent.gpio.chip.ChipFactory`. It may appear later.
 
     Raises:
-        ConfigError: It can't be had on this machine.
+        ConfigError: This machine lacks the library.
     """
     if name == "mock":
         from gpiozero.pins.mock import MockFactory, MockPWMPin
@@ -49,7 +47,7 @@ def make_pin_factory(name: str, chip: int | str | None = None) -> PinFactory:
         return ChipFactory(chip)
     except Exception as error:  # the library raises errors of its own that it does not share
         raise ConfigError(
-            f"can't use the GPIO pins through lgpio: {said(error)}. On a device install python3-lgpio and give the "
+            f"can't use the GPIO pins through lgpio: {describe(error)}. On a device install python3-lgpio and give the "
             'recorder access to /dev/gpiochip*; on a bench set pin_factory = "mock" in [controls]'
         ) from error
 
@@ -58,8 +56,8 @@ def open_device(kind: str, name: str, pin: Pin, make: Callable[[], Any]) -> Any:
     """The gpiozero device that `make` makes.
 
     Raises:
-        ConfigError: The pin is not there, is used twice, or can't do what is asked of it; no retry mends that.
-        DeviceError: Its chip is not there, something else holds it, or it fails.
+        ConfigError: The pin does not exist, is used twice, or can't do what is required; no retry helps.
+        DeviceError: Its chip is missing, it is busy, or it fails.
     """
     from gpiozero.exc import GPIOZeroError
 
@@ -67,21 +65,21 @@ def open_device(kind: str, name: str, pin: Pin, make: Callable[[], Any]) -> Any:
         return make()
     except GPIOZeroError as error:
         raise ConfigError(
-            f"can't use pin {pin!r} for {kind} {name!r}: {said(error)}. Give it a free GPIO pin of this board in "
+            f"can't use pin {pin!r} for {kind} {name!r}: {describe(error)}. Give it a free GPIO pin of this board in "
             "[controls]"
         ) from error
     except DeviceError:
         raise
     except Exception as error:
-        raise DeviceError(getattr(error, "errno", None) or 5, said(error)) from error
+        raise DeviceError(getattr(error, "errno", None) or 5, describe(error)) from error
 
 
 class _Pin:
     """One input, open or not.
 
     Attributes:
-        reported: The level that was handed on last.
-        lost: It was reported that it can't be read.
+        reported: The level that was passed on last.
+        lost: It was reported as unreadable.
     """
 
     def __init__(
@@ -98,7 +96,7 @@ class _Pin:
         self._edges = 0
 
     def open(self, *, listen: bool) -> None:
-        """Open it, anew if it was open.
+        """Open or reopen it.
 
         Raises:
             ConfigError, DeviceError: See `open_device`.
@@ -124,13 +122,13 @@ class _Pin:
             self.listen()
 
     def listen(self) -> None:
-        """Have edges handed on from now on; raises whatever the pin library raises."""
+        """Pass edges on from now on; raises whatever the pin library raises."""
         pin = self.device.pin
         pin.edges = "both"
         pin.when_changed = self._changed  # a method: gpiozero keeps no closure alive
 
     def close(self) -> None:
-        """Give it back. Never raises: one that can't be given back is gone."""
+        """Release it. Never raises: one that can't be released is gone."""
         device, self.device = self.device, None
         if device is not None:
             with contextlib.suppress(Exception):
@@ -143,7 +141,7 @@ class _Pin:
         return bool(self.device.pin.state) == self._config.high_is_active
 
     def storm(self, now_ns: int) -> bool:
-        """Counts an edge and says whether there were too many in this second to hand it on."""
+        """Count an edge; True if there were too many in this second."""
         if now_ns - self._second_ns >= NS:
             self._second_ns = now_ns
             self._edges = 0
@@ -159,14 +157,14 @@ class InputPins:
 
     Args:
         inputs: What is wired where.
-        pin_factory: Whose pins.
-        clocks: For the time of an edge.
+        pin_factory: Makes the pins.
+        clocks: For the times of edges.
 
     Attributes:
-        problems: What is wrong with the lines that can't be used now, by name.
+        problems: Why lines can't be used now, by name.
 
     Raises:
-        ConfigError: A pin is not there, is used twice, or has no such pull resistor.
+        ConfigError: A pin does not exist, is used twice, or has no such pull resistor.
     """
 
     def __init__(self, inputs: Sequence[InputConfig], pin_factory: PinFactory, clocks: Clocks) -> None:
@@ -188,7 +186,7 @@ class InputPins:
             raise
 
     def start(self, on_edge: Callable[[Edge], None]) -> None:
-        """Hands on the level of every line as it is found, then every edge.
+        """Pass on the level of every line as it is found, then every edge.
 
         Args:
             on_edge: Called from any thread, also one of the pin library's; must not block, wait or raise.
@@ -205,7 +203,7 @@ class InputPins:
         self.check()  # what moved between reading and listening
 
     def check(self) -> None:
-        """Reads every pin: a missed edge is made up for, one that can't be read is told, and tried. Never raises."""
+        """Read every pin: report a missed edge or an unreadable pin, and reopen that. Never raises."""
         if self._on_edge is None:
             return
         for pin in self._pins:
@@ -213,17 +211,17 @@ class InputPins:
                 self._read(pin, self._on_edge, initial=pin.lost)
 
     def levels(self) -> dict[str, bool | None]:
-        """The level of each line now; None for one that can't be read."""
+        """The level of each line; None for one that can't be read."""
         found: dict[str, bool | None] = {}
         for pin in self._pins:
             try:
                 found[pin.name] = pin.read() if pin.device is not None else None
-            except Exception:  # noqa: BLE001 - that it can't be read is the answer
+            except Exception:  # noqa: BLE001 - unreadable is the answer
                 found[pin.name] = None
         return found
 
     def close(self) -> None:
-        """Gives the pins back. No edge is handed on any more."""
+        """Release the pins. No edge is passed on any more."""
         self._on_edge = None
         for pin in self._pins:
             pin.close()
@@ -243,7 +241,7 @@ class InputPins:
 
     @staticmethod
     def _level(pin: _Pin) -> bool:
-        """The level of a pin. One that was lost is opened anew where reading it still fails."""
+        """The level of a pin. One that was lost is reopened if reading it still fails."""
         if pin.device is not None:
             try:
                 return pin.read()
@@ -254,7 +252,7 @@ class InputPins:
         return pin.read()
 
     def _lose(self, pin: _Pin, error: Exception, on_edge: Callable[[Edge], None]) -> None:
-        self.problems[pin.name] = said(error)[:200]
+        self.problems[pin.name] = describe(error)[:200]
         if not pin.lost:
             pin.lost = True
             on_edge(Edge(pin.name, active=False, at_ns=self._clocks.monotonic_ns(), problem=self.problems[pin.name]))
@@ -272,6 +270,6 @@ class InputPins:
             on_edge(Edge(pin.name, active, at_ns))
 
 
-def said(error: Exception) -> str:
-    """What an error says: ours as it is, one of the pin library with its kind, for some say nothing."""
+def describe(error: Exception) -> str:
+    """The text of an error; one of the pin library with its type, because some have no text."""
     return str(error) if isinstance(error, DeviceError) else f"{type(error).__name__}: {error}"

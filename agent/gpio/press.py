@@ -1,7 +1,7 @@
-"""Bench presses: simulated pins are worked like buttons, by the same door that real ones come through.
+"""Simulated presses on a bench: mock pins are driven like buttons, so that their edges take the way of real ones.
 
-Clocked like the core: nothing here waits. Each step is timed from when the step before was done, so that a busy machine
-makes a press late but never shorter.
+Nothing here waits. Each step is timed from when the step before was done, so that a busy machine makes a press late but
+never shorter.
 """
 
 import errno
@@ -22,19 +22,13 @@ MAX_HOLD_S = 60.0
 _MAX_PAUSE_S = 0.2
 _FINGERS_APART_NS = 20_000_000
 _SWITCH_RESTS_NS = 500_000_000
-# A hold of 3 s is let go after 3 s, not at the very end of them.
+# A hold of 3 s is released after 3 s, not within their last instant.
 _SPARE_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line is brought to a level.
-
-    Attributes:
-        line: Its name.
-        active: The level.
-        after_ns: How long after the step before.
-    """
+    """One line is brought to a level, `after_ns` after the step before."""
 
     line: str
     active: bool
@@ -52,7 +46,7 @@ def plan_presses(lines: Sequence[str], hold_s: float, times: int) -> list[Step]:
     """The steps of `times` presses of one button, or of several at once.
 
     The pause between two presses is as long as a press, 0.2 s at most: so two presses are a double press, and
-    `hold_s=0.03` makes a thousand a minute. Several buttons are touched and let go 20 ms apart, as fingers do.
+    `hold_s=0.03` makes a thousand a minute. Several buttons are pressed and released 20 ms apart, as by fingers.
     """
     hold_ns = round(hold_s * NS) + _SPARE_NS
     pause_ns = round(min(hold_s, _MAX_PAUSE_S) * NS)
@@ -131,7 +125,7 @@ class SimulatedPresses:
         return times
 
     def tick(self, now_ns: int) -> None:
-        """Does what is due at `now_ns`: at most one step of each run."""
+        """Do what is due at `now_ns`: at most one step of each run."""
         with self._lock:
             due = [run for run in self._runs if run.due_ns <= now_ns]
             for run in due:
@@ -141,7 +135,7 @@ class SimulatedPresses:
             self._runs = [run for run in self._runs if run.steps]
 
     def next_deadline_ns(self) -> int | None:
-        """When `tick` next has something to do; None if nothing is planned."""
+        """When `tick` is due; None if nothing is planned."""
         with self._lock:
             return min((run.due_ns for run in self._runs), default=None)
 

@@ -1,6 +1,6 @@
-"""The `[power]` table of the configuration: which gauge and charger there are, where the board tells how it is.
+"""The `[power]` table of the configuration: gauge, charger and the board's files.
 
-What is not there is said so in the status; nothing is required. Paths may hold a `*`.
+Nothing is required; the status names what is missing. Paths may hold a `*`.
 """
 
 from pathlib import Path
@@ -28,11 +28,12 @@ class PowerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         temperature: A thermal zone's `temp`.
         throttled: The Raspberry Pi firmware's `get_throttled`.
         undervoltage: An alarm of hwmon, for boards and kernels without `get_throttled`.
-        low_percent: Below it the wearer is warned and the bit rate lowered.
-        critical_percent: Below it, off the charger and for long enough to be no error of the gauge, everything is
-            stored and the machine powered off. At most 10: nobody ends a recording by configuration.
-        hot_celsius: From here on the bit rate is lowered.
-        saving_bit_rate, least_bit_rate: Of the pictures, bit/s, when little is left or it is hot; and very little.
+        low_percent: At and below it the wearer is warned and the bit rate lowered.
+        critical_percent: At and below it, off the charger and for long enough to be no error of the gauge, everything
+            is stored and the machine powered off. At most 10: no configuration is to end a recording.
+        hot_celsius: From this temperature on the bit rate is lowered.
+        saving_bit_rate, least_bit_rate: Of the pictures in bit/s, when the battery is low or the processor hot; when
+            very low or very hot.
     """
 
     gauge: str = ""

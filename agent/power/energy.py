@@ -1,14 +1,14 @@
-"""What follows from the state of battery and board: pure and clocked, told by `agent.power.monitor`.
+"""Decisions from the state of battery and board. Pure; `agent.power.monitor` reads and acts.
 
 The rules, in order:
-1. Nothing follows from what is not known. A gauge that fails is said in the status; it ends and lowers nothing.
-2. A battery is critical when it is at or below its limit, not being charged, in `CRITICAL_READINGS` readings in a row
-   that span `CRITICAL_NS`: one wrong reading ends no recording. It is told once, for the core to close what runs.
-   Where the voltage of a single cell is known and is one that no empty cell has, the gauge errs.
-3. Before that, bit rate falls: when the battery is low or the processor hot to the saving one, when it is very low or
-   very hot to the least one. It rises again only once things have been better for `STEADY_NS`, each by its margin.
-4. Undervoltage and throttling lower the bit rate as heat does: less encoding is what the recorder can give up.
-5. The wearer is warned at each step of `WARN_PERCENT` below the limit, once on the way down.
+1. Nothing follows from what is unknown. A gauge that fails is shown in the status; it ends and lowers nothing.
+2. A battery is critical when it is at or below its limit and not being charged, in `CRITICAL_READINGS` readings in a
+   row that span `CRITICAL_NS`: one wrong reading ends no recording. It is reported once. Where the voltage of a single
+   cell is known and too high for an empty cell, the gauge is wrong.
+3. Before that the bit rate falls: to the saving one when the battery is low or the processor hot, to the least one when
+   it is very low or very hot. It rises again once readings have been better, each by its margin, for `STEADY_NS`.
+4. Undervoltage and throttling lower the bit rate as heat does: encoding is the load that the recorder can reduce.
+5. The wearer is warned once at each step of `WARN_PERCENT` below the limit on the way down.
 """
 
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from agent.power.readings import Readings
 
 CRITICAL_READINGS = 4
 CRITICAL_NS = 90 * NS
-"""Longer than a MAX17048 takes to see that it is being charged: what was just plugged in is not powered off."""
+"""Longer than a MAX17048 takes to detect charging: a device that was just plugged in is not powered off."""
 STEADY_NS = 60 * NS
 PERCENT_MARGIN = 3
 CELSIUS_MARGIN = 5
 VERY_HOT_OVER = 5
 """Degrees over `hot_celsius`."""
 NOT_EMPTY_VOLTS = (3.8, 5.0)
-"""A lithium cell of such a voltage is at least a third full; above that it is more than one cell."""
+"""A lithium cell in this range is at least a third full; a higher voltage is of more than one cell."""
 WARN_PERCENT = (20, 10, 5)
 
 
 class Saving(IntEnum):
-    """How much is saved."""
+    """How far the bit rate is lowered."""
 
     NONE = 0
     SAVING = 1
@@ -49,7 +49,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Strain:
-    """The board lacks power or is too hot, or no longer (`ended`).
+    """The board lacks power or is too hot; or, with `ended`, no longer.
 
     Attributes:
         what: `undervoltage`, `temperature` or `throttled`.
@@ -62,21 +62,21 @@ class Strain:
 
 @dataclass(frozen=True, slots=True)
 class Low:
-    """The wearer is to be warned."""
+    """Warn the wearer."""
 
     percent: float
 
 
 @dataclass(frozen=True, slots=True)
 class Critical:
-    """Power goes away soon, by itself."""
+    """Power is about to fail."""
 
     percent: float
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """The bit rate is to be lowered to this step, or raised."""
+    """Set the bit rate to this step."""
 
     saving: Saving
     why: str
@@ -86,17 +86,13 @@ Outcome = Strain | Low | Critical | Save
 
 
 class Energy:
-    """Decides; remembers what it has said.
-
-    Args:
-        limits: From the configuration.
-    """
+    """Decides by the rules at the top of this module; remembers what it has reported."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._critical_since_ns = 0
         self._critical_readings = 0
-        self._told_critical = False
+        self._reported_critical = False
         self._warned: set[int] = set()
         self._strained: set[str] = set()
         self._saving = Saving.NONE
@@ -104,11 +100,11 @@ class Energy:
 
     @property
     def saving(self) -> Saving:
-        """How much is saved now."""
+        """The present step of the bit rate."""
         return self._saving
 
     def take(self, readings: Readings, now_ns: int) -> list[Outcome]:
-        """What follows from new readings."""
+        """Decide on new readings."""
         return [
             *self._strains(readings),
             *self._warnings(readings),
@@ -129,9 +125,9 @@ class Energy:
             self._critical_since_ns = now_ns
         self._critical_readings += 1
         long_enough = now_ns - self._critical_since_ns >= CRITICAL_NS
-        if self._told_critical or not long_enough or self._critical_readings < CRITICAL_READINGS:
+        if self._reported_critical or not long_enough or self._critical_readings < CRITICAL_READINGS:
             return []
-        self._told_critical = True
+        self._reported_critical = True
         return [Critical(battery.percent)]
 
     def _warnings(self, readings: Readings) -> list[Outcome]:
@@ -158,13 +154,13 @@ class Energy:
             ),
             "throttled": (readings.throttled, "the processor is slowed down"),
         }
-        told: list[Outcome] = []
+        outcomes: list[Outcome] = []
         for what, (strained, detail) in now.items():
             if strained is None or strained == (what in self._strained):
                 continue
             self._strained ^= {what}
-            told.append(Strain(what, detail, ended=not strained))
-        return told
+            outcomes.append(Strain(what, detail, ended=not strained))
+        return outcomes
 
     def _save(self, readings: Readings, now_ns: int) -> list[Outcome]:
         wanted, why = self._wanted(readings, easing=False)
@@ -183,7 +179,7 @@ class Energy:
         return [Save(eased, why)]
 
     def _wanted(self, readings: Readings, *, easing: bool) -> tuple[Saving, str]:
-        """How much should be saved by these readings, and why; `easing` asks for the margins too."""
+        """The step for these readings, and why; with `easing` the margins count too."""
         limits = self.limits
         wanted: list[tuple[Saving, str]] = [(Saving.NONE, "enough")]
         battery = readings.battery

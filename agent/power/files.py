@@ -1,4 +1,4 @@
-"""Battery, charger and the board's state from files: the kernel's power_supply folders, or JSON by another program."""
+"""Battery, charger and board read from files: the kernel's sysfs, or JSON of another program."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from agent.errors import DeviceError
 from agent.power.readings import Battery
 
 _CHARGING = {"Charging": True, "Full": True, "Discharging": False}
-"""Of `status` (Documentation/ABI/testing/sysfs-class-power); `Not charging` and `Unknown` say neither."""
+"""Of `status` (Documentation/ABI/testing/sysfs-class-power); `Not charging` and `Unknown` are neither."""
 STALE_S = 120
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MOST_JSON = 4096
@@ -23,7 +23,7 @@ _SLOWED = 1 << 1 | 1 << 2 | 1 << 3
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a small file. A path with `*` means the first that is there: numbers in sysfs change at each boot.
+    """The text of a small file. A path with `*` means the first match: numbers in sysfs change at each boot.
 
     Raises:
         DeviceError: It can't be read.
@@ -54,10 +54,10 @@ def read_number(path: str | Path, base: int = 10) -> int:
 
 
 class SupplyGauge:
-    """A battery that the kernel has a driver for: a folder of /sys/class/power_supply.
+    """A battery with a kernel driver.
 
     Args:
-        folder: With `capacity`, and mostly `voltage_now` and `status`.
+        folder: Of /sys/class/power_supply, with `capacity`, and mostly `voltage_now` and `status`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,7 +72,7 @@ class SupplyGauge:
         """The battery's state.
 
         Raises:
-            DeviceError: The folder is not there, or has no capacity of 0 to 100.
+            DeviceError: The folder is missing, or has no capacity of 0 to 100.
         """
         percent = read_number(self._folder / "capacity")
         if not 0 <= percent <= 100:  # noqa: PLR2004 - a percentage
@@ -86,7 +86,7 @@ class SupplyGauge:
 
 
 class SupplyCharger:
-    """A charger or mains input that the kernel has a driver for.
+    """A charger or mains input with a kernel driver.
 
     Args:
         folder: Of /sys/class/power_supply, with `online`.
@@ -104,12 +104,12 @@ class SupplyCharger:
         """True while it is online.
 
         Raises:
-            DeviceError: It does not say.
+            DeviceError: It can't be read.
         """
         return read_number(self._folder / "online") != 0
 
 
-class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _JsonBattery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The JSON of `JsonGauge`."""
 
     percent: Annotated[float, msgspec.Meta(ge=0, le=100)]
@@ -119,10 +119,10 @@ class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class JsonGauge:
-    """What another program measured: {"percent": 73.5, "volts": 3.81, "charging": false, "percent_an_hour": -11}.
+    """Measurements of another program: {"percent": 73.5, "volts": 3.81, "charging": false, "percent_an_hour": -11}.
 
-    An empty battery ends a recording. So the file counts only if nobody but root or this process's user may write it,
-    and only while it is written again at least every `STALE_S`: a program that died at 3 % says nothing any more.
+    An empty battery ends a recording. So the file counts only if just root or this process's user may write it, and
+    only while it is written again at least every `STALE_S`: the value of a program that died at 3 % expires.
 
     Args:
         path: The file, replaced whole by its writer. All keys but `percent` may be left out.
@@ -143,14 +143,14 @@ class JsonGauge:
             DeviceError: The file is not there or is not of that form.
         """
         try:
-            told = msgspec.json.decode(_newly_written(self._path), type=_Told)
+            battery = msgspec.json.decode(_newly_written(self._path), type=_JsonBattery)
         except msgspec.DecodeError as error:
             raise DeviceError(errno.EIO, f"{self._path}: expected the state of a battery in JSON: {error}") from error
-        return Battery(told.percent, told.volts, told.charging, told.percent_an_hour)
+        return Battery(battery.percent, battery.volts, battery.charging, battery.percent_an_hour)
 
 
 def _newly_written(path: Path) -> bytes:
-    """The bytes of a small file of ours or root's; no link is followed, and nothing waited for."""
+    """The bytes of a small, recently written file of this user or root; follows no link and does not block."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:

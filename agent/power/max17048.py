@@ -1,7 +1,7 @@
 """The MAX17048 fuel gauge for one lithium cell, by its datasheet (Maxim 19-6171, "MAX17048/MAX17049", table 2).
 
-It measures the cell's voltage alone and models the charge; there is no resistor for the current. So whether charge goes
-in is read from the sign of its rate, which takes a minute to follow: a board with a charger's status line says more.
+It measures only the cell's voltage and models the charge. So charging is read from the sign of the rate, which takes a
+minute to follow; the status line of a charger is better where a board has one.
 """
 
 import errno
@@ -19,11 +19,11 @@ PERCENT_A_BIT = 1 / 256
 RATE_A_BIT = 0.208
 """Per cent an hour."""
 NEVER_HIBERNATE = 0x0000
-"""Of HIBRT: in hibernation the cell is measured every 45 s, else four times a second, for 20 µA more."""
+"""Of HIBRT: in hibernation the cell is measured every 45 s, otherwise four times a second, for 20 µA more."""
 SLEEP = 0x0080
 """Of CONFIG: the chip measures nothing."""
 RATE_IS_NOISE = 1.0
-"""Per cent an hour; below it nobody can tell whether charge goes in or out."""
+"""Per cent an hour; below it the sign of the rate means nothing."""
 _PLAUSIBLE_VOLTS = (2.0, 5.0)
 
 
@@ -35,10 +35,10 @@ class Words(Protocol):
         """Where they are."""
 
     def read_word(self, register: int) -> int:
-        """One of them."""
+        """Read a register."""
 
     def write_word(self, register: int, value: int) -> None:
-        """Set one of them."""
+        """Write a register."""
 
 
 class Max17048:
@@ -61,7 +61,7 @@ class Max17048:
         """The cell's state.
 
         Raises:
-            DeviceError: Nothing answers, or it is another chip, or it is asleep, or has no cell.
+            DeviceError: Nothing answers, it is another chip, or it has no cell.
         """
         if not self._known:
             self._recognise()
@@ -80,10 +80,10 @@ class Max17048:
         return Battery(min(100.0, percent), round(volts, 4), charging, round(rate, 1))
 
     def _recognise(self) -> None:
-        """Make sure that it is this chip, and that it is awake.
+        """Check that it is this chip, and wake it.
 
-        The rest of its configuration is left as it is: temperature compensation wants the cell's temperature, which
-        nothing here measures, so the datasheet's value for 20 °C stays.
+        The rest of its configuration stays: temperature compensation needs the cell's temperature, which nothing here
+        measures, so the datasheet's value for 20 °C stays.
         """
         version = self._words.read_word(VERSION)
         if version & 0xFFF0 != FAMILY:

@@ -1,6 +1,6 @@
-"""Reads battery, charger and board every few seconds, in a thread of its own, and has done what follows from it.
+"""Reads battery, charger and board every few seconds, and acts on what `agent.power.energy` decides.
 
-A gauge on a bus that hangs keeps this thread waiting, and nothing else.
+A gauge on a hanging bus blocks this module's thread, and nothing else.
 """
 
 import threading
@@ -27,27 +27,27 @@ _T = TypeVar("_T")
 
 
 class PowerMonitor:
-    """One device's energy.
+    """The power supply of one device.
 
     Args:
         config: What there is to read.
-        clocks: Both clocks.
-        tell: Takes events for the core; must only enqueue.
-        journal: Takes lines for the journal; must only enqueue.
-        set_bit_rate: Asks the sources for a bit rate, 0 for the configured one; False if none of them can.
+        clocks: For the times of events.
+        notify: Takes events for the core; must only enqueue.
+        journal: Takes entries for the journal; must only enqueue.
+        set_bit_rate: Sets the sources' bit rate, 0 for the configured one; False if no source can.
     """
 
     def __init__(
         self,
         config: PowerConfig,
         clocks: Clocks,
-        tell: Callable[[Event], None],
+        notify: Callable[[Event], None],
         journal: Callable[[Entry], None],
         set_bit_rate: Callable[[int], bool],
     ) -> None:
         self._config = config
         self._clocks = clocks
-        self._tell = tell
+        self._notify = notify
         self._journal = journal
         self._set_bit_rate = set_bit_rate
         self._gauge = config.make_gauge()
@@ -59,26 +59,26 @@ class PowerMonitor:
         self.status = PowerStatus()
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start to read."""
         self._thread.start()
 
     def close(self) -> None:
-        """Read no more. A reading that hangs is left behind."""
+        """Stop reading. A reading that hangs is abandoned."""
         self._ending.set()
 
     def use(self, config: PowerConfig) -> None:
-        """Go by other limits and rates from now on; gauge, charger and files stay those of before."""
+        """Use other limits and rates from now on; gauge, charger and files stay."""
         self._energy.limits = Limits(config.low_percent, config.critical_percent, config.hot_celsius)
         self._config = msgspec.structs.replace(
             self._config, saving_bit_rate=config.saving_bit_rate, least_bit_rate=config.least_bit_rate
         )
 
     def look(self) -> None:
-        """Read everything once, and have done what follows."""
+        """Read everything once, and act on it."""
         readings = self.read()
         now_ns = self._clocks.monotonic_ns()
         for outcome in self._energy.take(readings, now_ns):
-            self._have_done(outcome, now_ns)
+            self._act(outcome, now_ns)
         battery = readings.battery
         self.status = PowerStatus(
             battery_percent=None if battery is None else round(battery.percent, 1),
@@ -94,7 +94,7 @@ class PowerMonitor:
         )
 
     def read(self) -> Readings:
-        """Everything that can be read now."""
+        """Read everything."""
         missing: dict[str, str] = {}
         config = self._config
 
@@ -122,12 +122,12 @@ class PowerMonitor:
             undervoltage = tried("undervoltage", lambda: files.read_alarm(config.undervoltage))
         return Readings(battery, external, celsius, undervoltage, throttled, missing)
 
-    def _have_done(self, outcome: Outcome, now_ns: int) -> None:
+    def _act(self, outcome: Outcome, now_ns: int) -> None:
         match outcome:
             case Low():
-                self._tell(RunningLow(now_ns, "battery", f"{outcome.percent:.0f} %"))
+                self._notify(RunningLow(now_ns, "battery", f"{outcome.percent:.0f} %"))
             case Critical():
-                self._tell(PowerFailing(now_ns, f"{outcome.percent:.0f} %"))
+                self._notify(PowerFailing(now_ns, f"{outcome.percent:.0f} %"))
             case Strain():
                 self._journal(Strained(outcome.what, outcome.ended, now_ns // US))
             case Save():
@@ -141,7 +141,7 @@ class PowerMonitor:
         while True:
             try:
                 self.look()
-            except Exception as error:  # noqa: BLE001 - nobody would see the battery go down any more
+            except Exception as error:  # noqa: BLE001 - without this thread an empty battery goes unnoticed
                 output.warn(f"bwc-agent: reading the battery failed: {type(error).__name__}: {error}")
             if self._ending.wait(EVERY_S):
                 return

@@ -1,4 +1,4 @@
-"""What is known of battery, charger and board: drivers give it, None where there is nothing to know."""
+"""Readings of battery, charger and board; None where something is unknown."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,9 +10,9 @@ class Battery:
 
     Attributes:
         percent: Charge left, 0 to 100.
-        volts: Of one cell; None if it is not measured.
-        charging: True while charge goes in, False while it goes out; None if nobody knows.
-        percent_an_hour: Rate of change, negative while it empties; None if it is not measured.
+        volts: Of one cell.
+        charging: True while charge goes in, False while it goes out.
+        percent_an_hour: Rate of change, negative while it empties.
     """
 
     percent: float
@@ -26,7 +26,7 @@ class Gauge(Protocol):
 
     @property
     def name(self) -> str:
-        """For people: what and where."""
+        """What and where, for people."""
 
     def read(self) -> Battery:
         """The battery's state now; may take milliseconds.
@@ -37,30 +37,29 @@ class Gauge(Protocol):
 
 
 class Charger(Protocol):
-    """What tells whether power comes in."""
+    """Detects external power."""
 
     @property
     def name(self) -> str:
-        """For people: what and where."""
+        """What and where, for people."""
 
     def connected(self) -> bool:
-        """True while power comes in from outside.
+        """True while there is external power.
 
         Raises:
-            DeviceError: It can't be told.
+            DeviceError: It can't be read.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Everything at one moment.
+    """Readings of one moment.
 
     Attributes:
-        battery: The battery's state.
-        external: Power comes in from outside.
+        external: There is external power.
         celsius: Temperature of the processor.
-        undervoltage: The supply is below what the board needs, now.
-        throttled: The board runs slower than it should, for heat or for want of power, now.
+        undervoltage: The supply is below what the board needs.
+        throttled: The processor is slowed down by heat or lack of power.
         missing: Why something of these is None, by its name.
     """
 
@@ -73,7 +72,7 @@ class Readings:
 
     @property
     def charging(self) -> bool | None:
-        """True if the battery is being charged, or will not empty because power comes in; None if nobody knows."""
+        """True if the battery is being charged or there is external power; None if that is unknown."""
         known = [self.external, self.battery.charging if self.battery else None]
         if True in known:
             return True

@@ -4,15 +4,14 @@ import msgspec
 
 
 class PowerStatus(msgspec.Struct, frozen=True):
-    """What is known of battery, charger and board; null where there is nothing to know, and `unknown` says why.
+    """Battery, charger and board; null where something is unknown, and `unknown` says why.
 
     Attributes:
         battery_percent, battery_volts, battery_percent_an_hour: By the gauge.
-        charging: The battery is being charged, or power comes in.
+        charging: The battery is being charged, or there is external power.
         celsius: Temperature of the processor.
-        undervoltage, throttled: Now.
         saving: How far the bit rate is lowered: `none`, `saving` or `least`.
-        bit_rate_lowered: The source took the lower rate; false for one that can't.
+        bit_rate_lowered: The source uses the lower rate; false if it can't.
         unknown: Why something of these is null, by its name.
     """
 

@@ -1,1 +1,1 @@
-"""What every service process needs from the operating system: termination signals and the limit of descriptors."""
+"""What every service process needs of the operating system: termination signals and the limit of descriptors."""

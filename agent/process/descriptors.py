@@ -1,4 +1,4 @@
-"""Open files and sockets: as many as are needed, or a clear word."""
+"""The limit of open files and sockets."""
 
 import resource
 
@@ -8,7 +8,7 @@ SPARE = 64
 
 
 def raise_limit(needed: int) -> None:
-    """Raise this process's soft limit so that `needed` descriptors more than a few can be open.
+    """Raise this process's soft limit so that `needed` descriptors can be open beside a few others.
 
     Raises:
         ConfigError: The hard limit is lower; only an administrator can raise that.

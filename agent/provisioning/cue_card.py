@@ -40,7 +40,7 @@ SIGNALS: Mapping[Signal, str] = {
     Signal.MUTED: "muted: no sound",
     Signal.RESUMED: "picture and sound are back",
     Signal.REMINDER: "it is still recording",
-    Signal.WITHHELD: "picture or sound is still off, and comes back by itself",
+    Signal.SUPPRESSED: "picture or sound is still off, and comes back by itself",
     Signal.FAULT: "fault: something does not work",
     Signal.STORAGE_FAULT: "fault: nothing can be stored",
     Signal.STORAGE_LOW: "storage runs out",

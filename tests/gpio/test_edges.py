@@ -1,4 +1,4 @@
-"""Lines that are given back must not leave the others deaf."""
+"""Releasing a line must not leave the others without edges."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ class Thread:
     def __init__(self) -> None:
         self.lines: list[list[object]] = []
         self.asleep = True
-        self.roused = 0
+        self.woken = 0
 
     def add(self, line: object) -> None:
         self.lines.insert(0, [line, True])
@@ -24,8 +24,8 @@ class Thread:
             each[1] = each[1] and each[0] not in lines
         self.look()
 
-    def rouse(self) -> None:
-        self.roused += 1
+    def wake(self) -> None:
+        self.woken += 1
         self.asleep = False
         self.look()
 
@@ -38,9 +38,9 @@ class Thread:
             self.asleep = not self.lines
 
 
-def test_thread_is_roused_when_the_newest_line_is_given_back() -> None:
+def test_thread_is_woken_when_the_newest_line_is_released() -> None:
     thread = Thread()
-    waiting = EdgeListeners(thread.rouse)
+    waiting = EdgeListeners(thread.wake)
     for line in ("record", "mark"):
         thread.add(line)
         waiting.add(line)
@@ -50,22 +50,22 @@ def test_thread_is_roused_when_the_newest_line_is_given_back() -> None:
     assert not thread.asleep
 
 
-def test_thread_is_left_alone_where_that_does_no_harm() -> None:
+def test_thread_is_not_woken_where_it_does_not_sleep() -> None:
     thread = Thread()
-    waiting = EdgeListeners(thread.rouse)
+    waiting = EdgeListeners(thread.wake)
     for line in ("record", "mark"):
         thread.add(line)
         waiting.add(line)
     for line in ("record", "mark", "mark", "never there"):  # an older one, the last one, and none
         thread.free(line)
         waiting.drop(line)
-    assert thread.roused == 0
+    assert thread.woken == 0
 
 
 @given(st.lists(st.one_of(st.integers(0, 5), st.sets(st.integers(0, 5), min_size=1)), max_size=30))
-def test_whatever_is_given_back_the_lines_that_are_left_are_heard(steps: list[int | set[int]]) -> None:
+def test_lines_that_are_left_get_edges_whatever_is_released(steps: list[int | set[int]]) -> None:
     thread = Thread()
-    waiting = EdgeListeners(thread.rouse)
+    waiting = EdgeListeners(thread.wake)
     left: set[int] = set()
     for step in steps:
         if isinstance(step, int):

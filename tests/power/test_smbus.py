@@ -22,3 +22,12 @@ def test_file_that_is_no_bus_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeviceError) as refused:
         SmbusDevice(tmp_path / "i2c-1", 0x36).read_word(4)
     assert refused.value.errno
+
+
+def test_file_that_is_no_bus_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    (tmp_path / "i2c-1").touch()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with pytest.raises(DeviceError):
+            SmbusDevice(tmp_path / "i2c-1", 0x36).read_word(4)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,8 +1,7 @@
-"""The indicator: which levels the outputs have at a given time, from the signals shown and the background.
+"""The levels of the outputs at a given time, from the signals shown and the background.
 
-Pure and clocked, like everything in the core: times are monotonic nanoseconds given by the caller, levels are a
-function of them. One signal is told at a time; one of higher priority interrupts, the others wait, and what has waited
-for too long to be news is dropped.
+Times are monotonic nanoseconds given by the caller. One signal plays at a time: one of higher priority interrupts it,
+others wait, and one that has waited for too long is dropped.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ _SILENT_IN_STEALTH = (Output.RED, Output.GREEN, Output.TONE)
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Waiting:
-    """A signal that waits; the smallest is next."""
+    """A waiting signal; the smallest is next."""
 
     order: tuple[int, int] = field(compare=True)
     signal: Signal = field(compare=False)
@@ -30,10 +29,10 @@ class _Waiting:
 
 
 class Indicator:
-    """What the wearer is being told.
+    """Plays signals and the background.
 
     Args:
-        stealth: Begin with lights and tone off; vibration stays.
+        stealth: Begin with lights and tone off; vibration stays on.
     """
 
     def __init__(self, *, stealth: bool = False) -> None:
@@ -53,7 +52,7 @@ class Indicator:
         return self._stealth
 
     def show(self, signal: Signal, now_ns: int) -> None:
-        """Tells the wearer `signal`, at once or when its turn comes. One that waits already does not wait twice."""
+        """Play `signal`, now or after those before it. One that waits already is not added again."""
         now_ns = self._advance(now_ns)
         if any(waiting.signal is signal for waiting in self._waiting):
             return
@@ -70,19 +69,19 @@ class Indicator:
         self._advance(now_ns)
 
     def background(self, state: Background, now_ns: int) -> None:
-        """What the lights say from now on when nothing is shown."""
+        """Set what the lights show while no signal plays."""
         now_ns = self._advance(now_ns)
         if state is not self._background:
             self._background = state
             self._background_since_ns = now_ns
 
     def set_stealth(self, now_ns: int, *, on: bool) -> None:
-        """Lights and tone off, or on again."""
+        """Switch lights and tone off, or on again."""
         self._advance(now_ns)
         self._stealth = on
 
     def playing(self, now_ns: int) -> Signal | None:
-        """The signal that is being told."""
+        """The signal that plays now."""
         now_ns = self._advance(now_ns)
         return None if self._playing is None or self._began_ns > now_ns else self._playing.signal
 
@@ -92,7 +91,7 @@ class Indicator:
         return {output: self._level(output, now_ns)[0] for output in Output}
 
     def next_change_ns(self, now_ns: int) -> int | None:
-        """When to look at the levels again after `now_ns`, at the latest; None if all stays as it is."""
+        """When a level next changes after `now_ns`, at the latest; None if never."""
         now_ns = self._advance(now_ns)
         changes = [change for output in Output if (change := self._level(output, now_ns)[1]) is not None]
         if self._playing is not None:
@@ -101,7 +100,7 @@ class Indicator:
         return min(changes, default=None)
 
     def _advance(self, now_ns: int) -> int:
-        """Brings what is playing up to `now_ns`; time that goes back stands still. Returns the time that counts."""
+        """Advance to `now_ns`, or stay if that is earlier. Returns the time reached."""
         self._now_ns = now_ns = max(now_ns, self._now_ns)
         while True:
             if self._playing is not None:
@@ -119,7 +118,7 @@ class Indicator:
                 self._began_ns = begin_ns
 
     def _level(self, output: Output, now_ns: int) -> tuple[int, int | None]:
-        """The level of one output, and when it next changes by itself."""
+        """The level of one output, and when it next changes."""
         if self._stealth and output in _SILENT_IN_STEALTH:
             return 0, None
         if self._playing is not None and now_ns >= self._began_ns:

@@ -1,12 +1,11 @@
-"""What the wearer sees, hears and feels: the vocabulary of signals, and how each is told apart without a screen.
+"""The signals to the wearer: what each means, and the rhythm in which it is shown.
 
-Every signal is one rhythm of short, medium and long pulses, the same in vibration, tone and light, so that it is learnt
-once and understood through a coat, in noise, by the colour-blind, and with only one of the three fitted. Colour and
-pitch say over again what kind of news it is: red and low for bad, green and high for good, both and in between for the
-rest.
+Every signal is one rhythm of short, medium and long pulses, the same in vibration, tone and light. So it is learnt once
+and understood through a coat, in noise, by the colour-blind, and with only one of the three fitted. Colour and pitch
+repeat its kind: red and low for bad, green and high for good, both and in between for the rest.
 
 Two rhythms differ if they have another number of pulses, or if a pulse of one is at least twice as long as its
-counterpart in the other (`told_apart`). The tests hold the table below to that, in vibration, tone and light.
+counterpart in the other (`told_apart`). Tests check the table below for that, in vibration, tone and light.
 """
 
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ class Output(StrEnum):
 
 
 class Signal(StrEnum):
-    """Something the wearer is told once."""
+    """Something that is signalled once."""
 
     GRANTED = "granted"
     REFUSED = "refused"
@@ -37,9 +36,9 @@ class Signal(StrEnum):
     AUTHORISE = "authorise"
     """Missing: a supervisor's authorisation."""
     PROMPT_STOP = "prompt_stop"
-    """The law compels a stop; the wearer has to ask for it."""
+    """The law compels a stop; the wearer has to request it."""
     HOLD_REACHED = "hold_reached"
-    """Held for long enough: let go to ask."""
+    """Held for long enough: release to make the request."""
     MARKED = "marked"
     STARTED = "started"
     """A recording has begun."""
@@ -48,15 +47,15 @@ class Signal(StrEnum):
     STANDBY = "standby"
     """It does not record."""
     POST_ROLL = "post_roll"
-    """A stop was granted; it records for a few seconds more, in which the wearer can go on."""
+    """A stop was granted; it can be cancelled for a few seconds, and recording continues until then."""
     PRIVACY = "privacy"
     MUTED = "muted"
     RESUMED = "resumed"
     """Picture and sound are back."""
     REMINDER = "reminder"
     """It is still recording."""
-    WITHHELD = "withheld"
-    """Picture or sound is still withheld, and will soon be back."""
+    SUPPRESSED = "withheld"
+    """Picture or sound is still suppressed."""
     FAULT = "fault"
     STORAGE_FAULT = "storage_fault"
     STORAGE_LOW = "storage_low"
@@ -68,7 +67,7 @@ class Signal(StrEnum):
 
 
 class Background(StrEnum):
-    """What the lights say all the time, while no signal is shown."""
+    """What the lights show while no signal plays."""
 
     OFF = "off"
     STANDBY = "standby"
@@ -80,7 +79,7 @@ class Background(StrEnum):
 
 
 class Priority(IntEnum):
-    """Who comes first when several signals want to be shown; a higher one interrupts a lower one."""
+    """The order of signals; a higher one interrupts a lower one."""
 
     INFORMATION = 0
     WARNING = 1
@@ -91,12 +90,7 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A level held for a time.
-
-    Attributes:
-        ms: For how long, in milliseconds.
-        level: See `Output`.
-    """
+    """A level (see `Output`) for some milliseconds."""
 
     ms: int
     level: int
@@ -107,12 +101,11 @@ Steps = tuple[Step, ...]
 
 @dataclass(frozen=True, slots=True)
 class SignalPattern:
-    """How a signal is told, on each output from its beginning.
+    """How a signal is shown, on each output from its beginning.
 
     Attributes:
-        steps: By output; an output that is left out stays as the background has it (lights) or off.
-        priority: See `Priority`.
-        stale_ms: Not begun within this time, it is no longer news and is dropped.
+        steps: By output; one that is left out shows the background (lights) or is off.
+        stale_ms: If it has not begun by then, it is dropped.
     """
 
     steps: Mapping[Output, Steps]
@@ -121,7 +114,7 @@ class SignalPattern:
 
     @property
     def duration_ms(self) -> int:
-        """Until its longest output is done."""
+        """Of its longest output."""
         return max(sum(step.ms for step in steps) for steps in self.steps.values())
 
 
@@ -180,7 +173,7 @@ def _cue(code: str, mood: _Mood, priority: Priority, stale_ms: int | None = None
 
 CUES: Mapping[Signal, SignalPattern] = MappingProxyType(
     {
-        # What hands get back at once. Shortest for what happens most.
+        # Answers to presses. Shortest for what happens most.
         Signal.HOLD_REACHED: _cue(".", _Mood.NEUTRAL, Priority.ANSWER, stale_ms=300),
         Signal.MARKED: _cue("..", _Mood.GOOD, Priority.ANSWER),
         Signal.GRANTED: _cue(".-", _Mood.GOOD, Priority.ANSWER),
@@ -202,15 +195,15 @@ CUES: Mapping[Signal, SignalPattern] = MappingProxyType(
         Signal.STORAGE_FAULT: _cue("--..", _Mood.BAD, Priority.FAULT),
         Signal.STORAGE_LOW: _cue("--.", _Mood.BAD, Priority.WARNING),
         Signal.BATTERY_LOW: _cue("..-", _Mood.BAD, Priority.WARNING),
-        # What may come at any time and asks for nothing.
+        # What may come at any time and requires no response.
         Signal.REMINDER: _cue("-", _Mood.NEUTRAL, Priority.INFORMATION),
-        Signal.WITHHELD: _cue(".=", _Mood.PROMPT, Priority.WARNING),
+        Signal.SUPPRESSED: _cue(".=", _Mood.PROMPT, Priority.WARNING),
         Signal.READY: _cue("...", _Mood.GOOD, Priority.INFORMATION),
         Signal.DOCKED: _cue(".-.", _Mood.NEUTRAL, Priority.INFORMATION),
         Signal.UNDOCKED: _cue(".--", _Mood.NEUTRAL, Priority.INFORMATION),
     }
 )
-"""How each signal is told."""
+"""How each signal is shown."""
 
 
 def _both(*steps: Step) -> Mapping[Output, Steps]:
@@ -236,7 +229,7 @@ BACKGROUNDS: Mapping[Background, Mapping[Output, Steps]] = MappingProxyType(
         Background.FAULT: _red(Step(120, 1), Step(120, 0)),
     }
 )
-"""The lights of each background, repeated for ever; a light that is left out is dark, and so is an empty one."""
+"""The lights of each background, repeated; a light that is left out is dark."""
 
 
 def pulses_ms(steps: Steps) -> tuple[int, ...]:
@@ -251,7 +244,7 @@ def pulses_ms(steps: Steps) -> tuple[int, ...]:
 
 
 def told_apart(one: Steps, other: Steps, *, ratio: float = 2.0) -> bool:
-    """True if two rhythms differ to the senses: in the number of pulses, or by `ratio` in the length of one."""
+    """True if two rhythms can be told apart: by the number of pulses, or by `ratio` in the length of one."""
     ones, others = pulses_ms(one), pulses_ms(other)
     if len(ones) != len(others):
         return True

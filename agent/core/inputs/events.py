@@ -1,7 +1,7 @@
-"""What comes out of the inputs: gestures, moved switches, raised triggers, and lines that are not to be trusted.
+"""Events of the input lines: gestures, switch positions, triggers and line faults.
 
-Frozen dataclasses, and the whole vocabulary. Every press that was recognised as one turns up exactly once: in a
-`Gesture`, in an `Unmatched`, or in the counts of a `LineRecovered`. Times are monotonic nanoseconds.
+Every recognised press occurs in exactly one of them: a `Gesture`, an `Unmatched`, or the counts of a `LineRecovered`.
+Times are monotonic nanoseconds.
 """
 
 from dataclasses import dataclass
@@ -11,45 +11,45 @@ from agent.domain.patterns import Pattern
 
 
 class Fault(StrEnum):
-    """Why a line is not listened to."""
+    """Why a line is ignored."""
 
     STUCK = "stuck"
     """Active for longer than anybody holds a button: jammed, or shorted to its supply."""
     CHATTER = "chatter"
     """Changes faster than a hand or a sound contact can."""
     FLOOD = "flood"
-    """More presses than anybody means."""
+    """More presses than anybody makes on purpose."""
     HELD_AT_BOOT = "held_at_boot"
-    """Active when it was first read: nobody saw it being pressed."""
+    """Active when it was first read, so that its press was not seen."""
     SHORTED = "shorted"
-    """Moves at the very same instants as another button: one wire, or water."""
+    """Changes at the same instants as another button: one wire, or water."""
     LOST = "lost"
-    """Its pin can't be read any more."""
+    """Its pin can't be read."""
     UNKNOWN = "unknown"
-    """An edge came from a line that is not configured; reported once for each name."""
+    """Not configured; reported once for each name."""
 
 
 class UnmatchedReason(StrEnum):
     """Why presses were no gesture."""
 
     NO_PATTERN = "no_pattern"
-    """The layout knows no such number of presses or no such chord."""
+    """The layout has no such number of presses or no such chord."""
     LET_GO_EARLY = "let_go_early"
     """Too long for a short press, not long enough for a hold."""
     INTERRUPTED = "interrupted"
     """A hold with breaks in it."""
     FAULT = "fault"
-    """The line turned out to be faulty, or a new layout came, in the middle of it."""
+    """The line became faulty, or a new layout came into force, during the gesture."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelChanged:
-    """A debounced change of a line that is to be believed.
+    """A debounced change of a line that is not faulty.
 
     Attributes:
         active: The level it changed to.
         at_ns: Its first edge.
-        decided_ns: When it could be believed.
+        decided_ns: When the line had been still for long enough.
     """
 
     active: bool
@@ -59,13 +59,12 @@ class LevelChanged:
 
 @dataclass(frozen=True, slots=True)
 class Gesture:
-    """Hands did what a pattern of the layout says.
+    """A pattern of the layout was performed.
 
     Attributes:
-        pattern: Which.
-        began_ns: First contact of its first press (for a chord: of the last button that joined): the time a mark means.
-        at_ns: When it could be told. A hold is told when it is let go, a number of presses once no more can follow.
-        held_s: Seconds for which the last press or the hold was held; 0 for switches.
+        began_ns: First contact of its first press (for a chord: of the last button that joined): the time of a mark.
+        at_ns: When it was recognised: a hold on release, a number of presses once no more can follow.
+        held_s: How long the last press or the hold lasted; 0 for switches.
     """
 
     pattern: Pattern
@@ -86,10 +85,10 @@ class Gesture:
 
 @dataclass(frozen=True, slots=True)
 class HoldReached:
-    """A hold has lasted as long as `pattern` asks, and still lasts. Not a request yet: time to let the wearer feel it.
+    """A hold has reached the length of `pattern`, and still lasts: the wearer is to be signalled.
 
-    It becomes a `Gesture` when it is let go before the next longer hold is reached and before the line counts as stuck,
-    so a button that jams asks for nothing.
+    It becomes a `Gesture` on release, before the next longer hold is reached and before the line counts as stuck: a
+    button that jams requests nothing.
     """
 
     pattern: Pattern
@@ -99,13 +98,12 @@ class HoldReached:
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """Presses that are no pattern of the layout.
+    """Presses that match no pattern of the layout.
 
     Attributes:
         lines: The lines, sorted.
-        presses: How many presses this accounts for; a chord counts one for each button.
-        held_s: Seconds of the last press; 0 if it was still held.
-        why: What was wrong with them.
+        presses: How many presses these were; a chord counts one for each button.
+        held_s: How long the last press lasted; 0 if it was still held.
     """
 
     lines: tuple[str, ...]
@@ -121,10 +119,8 @@ class SwitchMoved:
     """A switch rests in a position.
 
     Attributes:
-        line: Its name.
-        on: True if active.
         at_ns: When it left the other position.
-        found: True if nobody saw it move there: at boot, or after a fault. Then it is a fact, never a request.
+        found: Its move was not seen, as at boot or after a fault: then it is a fact, never a request.
     """
 
     line: str
@@ -151,14 +147,12 @@ class TriggerLowered:
 
 @dataclass(frozen=True, slots=True)
 class LineFault:
-    """From now on nothing on this line is read as anything, until it recovers. Reported once.
+    """The line is ignored from now on, until it recovers. Reported once.
 
     Attributes:
-        line: Its name, as it came; an unknown name is cut to 80 characters.
-        fault: What is wrong with it.
-        at_ns: When that could be told.
+        line: Its name; an unknown name is cut to 80 characters.
         partner: For `shorted` the other line.
-        detail: What the pin library said, for `lost`.
+        detail: For `lost` the error of the pin library.
     """
 
     line: str
@@ -170,13 +164,10 @@ class LineFault:
 
 @dataclass(frozen=True, slots=True)
 class LineRecovered:
-    """The line is at rest and is listened to again.
+    """The line is at rest, and no longer ignored.
 
     Attributes:
-        line: Its name.
-        fault: What was wrong with it.
-        at_ns: When it could be trusted again.
-        presses: Debounced rises that were not read as anything, the one that told the fault included.
+        presses: Debounced rises that were ignored, the one that showed the fault included.
         edges: Raw edges while it was faulty.
     """
 

@@ -1,12 +1,12 @@
 """Debounced presses become gestures: numbers of short presses, holds, chords.
 
-- Short presses are counted until the line's layout knows no higher number, or the pause grows longer than `gap_ms`.
-  A line without a double press is told at once; the first press of too many begins a new count.
-- A hold is one unbroken press. It is felt when it is reached and told when it is let go: the longest that was reached
-  counts, so 8 s is not also 3 s, and a button that jams asks for nothing.
-- Buttons touched within `chord_ms` of each other are a chord if the layout knows them together; it ends when the first
-  of them is let go, and the others then mean nothing until they are let go too.
-- Two buttons that come and go at the very same instants are one wire, not two fingers.
+- Short presses are counted until the layout has no higher number for the line, or the pause exceeds `gap_ms`. Without
+  a double press in the layout a press is reported at once; a press beyond the highest number begins a new count.
+- A hold is one unbroken press. It is signalled when it is reached and reported on release, the longest reached only: so
+  8 s is not also 3 s, and a button that jams requests nothing.
+- Buttons touched within `chord_ms` of each other are a chord if the layout has it. It ends when the first of them is
+  released; the others then mean nothing until they are released too.
+- Two buttons that change at the same instants are one wire, not two fingers.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -39,7 +39,7 @@ class Contact(Protocol):
 
 @dataclass(slots=True)
 class _Button:
-    """A button and the short presses on it that are not told yet."""
+    """A button and the short presses on it that are not reported yet."""
 
     name: str
     contact: Contact
@@ -53,7 +53,7 @@ class _Button:
 
 @dataclass(slots=True)
 class _Grip:
-    """Buttons held down together as one gesture; mostly one button alone."""
+    """Buttons held down together as one gesture, often one alone."""
 
     began_ns: dict[str, int]
     members: list[_Button]
@@ -63,12 +63,11 @@ class _Grip:
 
 
 class GestureRecogniser:
-    """The presses of all buttons, read by one set of patterns.
+    """Recognises the gestures of one set of patterns on all buttons.
 
     Args:
         contacts: The buttons' contacts by name, kept up to date by the caller before each call.
-        patterns: What to look for; switches are not its business.
-        timing: By which times.
+        patterns: What to recognise; patterns of switches are ignored.
     """
 
     def __init__(self, contacts: Mapping[str, Contact], patterns: Collection[Pattern], timing: Timing) -> None:
@@ -92,28 +91,28 @@ class GestureRecogniser:
     def pressed(self, name: str, change: LevelChanged) -> list[Recognised]:
         """A button went down."""
         button = self._buttons[name]
-        told: list[Recognised] = []
+        recognised: list[Recognised] = []
         partner = self._partner(button, change.at_ns)
         if partner is None:
             grip = _Grip({}, [])
         else:
             grip = partner
             for member in (*grip.members, button):
-                told += self._flush(member, change.decided_ns)
+                recognised += self._flush(member, change.decided_ns)
         grip.members.append(button)
         grip.began_ns[name] = change.at_ns
         grip.lines = tuple(sorted(grip.began_ns))
         grip.holds = self._holds.get(grip.lines, ())
         button.grip = grip
-        return told
+        return recognised
 
     def released(self, name: str, change: LevelChanged) -> list[Recognised]:
-        """A button was let go."""
+        """A button was released."""
         button = self._buttons[name]
         grip = button.grip
         if grip is None:
             return []
-        self._let_go(grip)
+        self._end_grip(grip)
         began_ns = max(grip.began_ns.values())
         contacts = [member.contact for member in grip.members]
         lost_ns = max(contact.lost_ns for contact in contacts)
@@ -122,15 +121,15 @@ class GestureRecogniser:
         held_ns = max(0, min([change.at_ns, *leaving]) - began_ns - lost_ns)
         at_ns = change.decided_ns
         if grip.reached or (grip.holds and held_ns > self._short_ns):
-            told = self._flush(button, at_ns)
+            recognised = self._flush(button, at_ns)
             hold = grip.holds[grip.reached - 1] if grip.reached else None
             # A release that was delivered late may turn out to lie before the hold was reached.
             if hold is not None and held_ns >= hold.hold_ms * MS:
-                told.append(Gesture(hold, began_ns, at_ns, held_ns / NS))
+                recognised.append(Gesture(hold, began_ns, at_ns, held_ns / NS))
             else:
                 why = UnmatchedReason.INTERRUPTED if lost_ns > self._break_ns else UnmatchedReason.LET_GO_EARLY
-                told.append(Unmatched(grip.lines, len(grip.lines), began_ns, at_ns, held_ns / NS, why))
-            return told
+                recognised.append(Unmatched(grip.lines, len(grip.lines), began_ns, at_ns, held_ns / NS, why))
+            return recognised
         if len(grip.lines) > 1:
             chord = self._chord_presses.get(grip.lines)
             if chord is not None:
@@ -144,7 +143,7 @@ class GestureRecogniser:
         return self._flush(button, at_ns) if button.count >= max(button.presses, default=0) else []
 
     def dropped(self, name: str, at_ns: int) -> list[Recognised]:
-        """Nothing that is under way on this button, or in a chord with it, will be a gesture."""
+        """Drop what is in progress on this button, or in a chord with it."""
         button = self._buttons[name]
         grip, count = button.grip, button.count
         button.count = 0
@@ -153,12 +152,12 @@ class GestureRecogniser:
                 return []
             held_s = button.held_ns / NS
             return [Unmatched((name,), count, button.first_ns, at_ns, held_s, UnmatchedReason.FAULT)]
-        self._let_go(grip)
+        self._end_grip(grip)
         began_ns = button.first_ns if count else max(grip.began_ns.values())
         return [Unmatched(grip.lines, count + len(grip.lines), began_ns, at_ns, 0.0, UnmatchedReason.FAULT)]
 
     def twin(self, name: str, change: LevelChanged) -> str | None:
-        """Another button that went down and up at the very instants at which `name` did, which is now going up."""
+        """Another button that went down and up at the same instants as `name`, which is now going up."""
         grip = self._buttons[name].grip
         if grip is None:
             return None
@@ -172,25 +171,25 @@ class GestureRecogniser:
         return None
 
     def deadline_ns(self) -> int | None:
-        """When time alone next tells something."""
+        """When `fire` is due; None if only a press can change anything."""
         return min((at_ns for at_ns, _ in self._deadlines()), default=None)
 
     def fire(self, at_ns: int) -> list[Recognised]:
-        """Tells what is due at `at_ns`, which must be the time that `deadline_ns` gave."""
+        """Report what is due at `at_ns`, which must be the time that `deadline_ns` gave."""
         due = next(what for deadline_ns, what in self._deadlines() if deadline_ns <= at_ns)
         if isinstance(due, _Button):
             return self._flush(due, at_ns)
-        told = [event for member in due.members for event in self._flush(member, at_ns)]
+        recognised = [event for member in due.members for event in self._flush(member, at_ns)]
         hold = due.holds[due.reached]
         due.reached += 1
-        told.append(HoldReached(hold, max(due.began_ns.values()), at_ns))
-        return told
+        recognised.append(HoldReached(hold, max(due.began_ns.values()), at_ns))
+        return recognised
 
     def _deadlines(self) -> Iterator[tuple[int, "_Button | _Grip"]]:
         for button in self._buttons.values():
             grip = button.grip
             if grip is not None:
-                # Of a chord, its first member speaks for it.
+                # A chord is counted once, with its first member.
                 at_ns = self._reached_ns(grip) if grip.members[0] is button else None
                 if at_ns is not None:
                     yield at_ns, grip
@@ -198,7 +197,7 @@ class GestureRecogniser:
                 yield max(button.released_ns + self._gap_ns, button.contact.settled_ns), button
 
     def _reached_ns(self, grip: _Grip) -> int | None:
-        """When the grip's next hold is reached; None if there is none, it can't be told yet, or the hold was broken."""
+        """When the next hold is reached; None if there is none, a change is undecided, or the press was broken."""
         if grip.reached == len(grip.holds):
             return None
         contacts = [member.contact for member in grip.members]
@@ -208,7 +207,7 @@ class GestureRecogniser:
         return max(began_ns + grip.holds[grip.reached].hold_ms * MS, *(contact.settled_ns for contact in contacts))
 
     def _partner(self, button: _Button, at_ns: int) -> _Grip | None:
-        """The grip that `button`, touched at `at_ns`, joins to make a chord or a part of one."""
+        """The grip that `button`, pressed at `at_ns`, joins to a chord or a part of one."""
         for other in self._buttons.values():
             grip = other.grip
             if grip is None or grip.reached:
@@ -222,7 +221,7 @@ class GestureRecogniser:
         return None
 
     def _flush(self, button: _Button, at_ns: int) -> list[Recognised]:
-        """Tells the presses that were counted so far."""
+        """Report the presses that were counted so far."""
         count, button.count = button.count, 0
         if not count:
             return []
@@ -233,12 +232,12 @@ class GestureRecogniser:
         return [Gesture(pattern, button.first_ns, at_ns, held_s)]
 
     @staticmethod
-    def _let_go(grip: _Grip) -> None:
+    def _end_grip(grip: _Grip) -> None:
         for member in grip.members:
             member.grip = None
 
 
 def _left_before(member: _Button, at_ns: int) -> bool:
-    """True if the button is being let go since before `at_ns`, though that is not decided yet."""
+    """True if the release of the button began before `at_ns`, though that is not decided yet."""
     changing_ns = member.contact.changing_since_ns
     return changing_ns is not None and changing_ns < at_ns

@@ -1,7 +1,6 @@
-"""What input lines there are and what times they are judged by: the configuration of `agent.core.inputs.inputs`.
+"""Input lines and the times by which they are read: the configuration of `agent.core.inputs.inputs`.
 
-A line is a named digital input. Which pin it is and whether high or low means active is the shell's business; here
-a line is active or it is not.
+A line is a named digital input that is active or inactive. Pins and polarity are the shell's business.
 """
 
 from collections.abc import Iterable
@@ -17,11 +16,10 @@ class Edge:
     """One raw reading of a line, bounce and all.
 
     Attributes:
-        line: The line's name.
-        active: Its level after the edge.
-        at_ns: Monotonic nanoseconds of the edge.
-        initial: True if no edge was seen: this is the level in which the line was found, at boot or when it came back.
-        problem: Why the line can't be read any more; then `active` says nothing. Empty for a reading.
+        active: The level after the edge.
+        at_ns: Monotonic time of the edge.
+        initial: No edge was seen: this is the level in which the line was found, at boot or when it came back.
+        problem: Why the line can't be read; then `active` has no meaning. Empty for a reading.
     """
 
     line: str
@@ -37,7 +35,7 @@ class ButtonLine:
 
     Attributes:
         name: Its name in patterns such as `double:record`.
-        stuck_ms: Active for longer than this, it is stuck and no longer a press; None for `Timing.stuck_ms`.
+        stuck_ms: Active for longer than this, it is stuck; None for `Timing.stuck_ms`.
     """
 
     name: str
@@ -61,18 +59,17 @@ class TriggerMode(StrEnum):
     """How a trigger line is read."""
 
     LEVEL = "level"
-    """A level that lasts (lights, siren, weapon out): raised and lowered, both debounced."""
+    """A lasting level (lights, siren, weapon out): raised and lowered, both debounced."""
     EDGE = "edge"
-    """A pulse of any length (impact): raised at once on the first rise, never lowered."""
+    """A pulse of any length (impact): raised at its first rise, never lowered."""
 
 
 @dataclass(frozen=True, slots=True)
 class TriggerLine:
-    """A line that starts a recording by itself: siren, holster, weapon, impact. What counts is its rising edge.
+    """A line that starts a recording by itself, at its rising edge: siren, holster, weapon, impact.
 
     Attributes:
         name: The trigger's name, as policies know it.
-        mode: Level or edge.
         stuck_ms: Active for longer than this, it is reported as stuck. None for the default: never for a level (a siren
             may run for an hour), `Timing.stuck_ms` for an edge.
     """
@@ -98,8 +95,8 @@ class Timing:
             a broken line is never a press.
         rest_ms: A switch has moved only once it has been still for this long.
         gap_ms: Longest pause, release to next press, within a double or triple press.
-        chord_ms: Buttons first touched within this time of each other are a chord, if the layout knows it.
-        short_ms: On a button that knows holds, a press longer than this is an attempt at a hold, not a short press.
+        chord_ms: Buttons first touched within this time of each other are a chord, if the layout has it.
+        short_ms: On a button with holds, a press longer than this is an attempt at a hold, not a short press.
         stuck_ms: A button active for longer than this is stuck.
         coincidence_ms: Two buttons that are pressed *and* released within this of each other are one wire.
         chatter_edges: More raw edges than this in a second are chatter.
@@ -148,7 +145,7 @@ class Timing:
 
 
 def stuck_limit_ms(line: Line, timing: Timing) -> int | None:
-    """After how many milliseconds without a break `line` counts as stuck; None for never."""
+    """After how many milliseconds of being active a line counts as stuck; None for never."""
     if isinstance(line, SwitchLine):
         return None
     if line.stuck_ms is not None:
@@ -159,11 +156,11 @@ def stuck_limit_ms(line: Line, timing: Timing) -> int | None:
 
 
 def check_patterns(lines: Iterable[Line], patterns: Iterable[Pattern], timing: Timing) -> None:
-    """Checks that hands can do `patterns` on `lines`.
+    """Check that `patterns` can be performed on `lines`.
 
     Raises:
-        ConfigError: A pattern names a line that is not there or is of another kind, a hold that is as short as a short
-            press, or one that is as long as it takes to count as stuck.
+        ConfigError: A pattern names a line that is missing or of another kind, or a hold that is no longer than a
+            short press or no shorter than a stuck line.
     """
     by_name = {line.name: line for line in lines}
     for pattern in patterns:

@@ -167,7 +167,7 @@ def _handle_due(state: State, now_ns: int) -> Step:
     every_ns = state.settings.limits.reminder_s * NS
     if state.recording and now_ns - state.reminded_ns >= every_ns:
         state = replace(state, reminded_ns=now_ns)
-        issued.append(commands.ShowSignal(Signal.WITHHELD if state.suppression is not None else Signal.REMINDER))
+        issued.append(commands.ShowSignal(Signal.SUPPRESSED if state.suppression is not None else Signal.REMINDER))
     return state, issued
 
 

