@@ -1,6 +1,6 @@
 """A journal replayed through the pure core: do the same events lead to the same decisions, in the same order?
 
-From a boot's lines, with their sealed details opened, the events are made again that led to them
+From a boot's lines, with their sealed details opened, the events that led to them are reconstructed
 (`agent.audit.replay_events`). They are given to `machine.step`, and every line that the core then wants to journal
 is compared with the one that stands there, details included: so the facts of each request, with their provenance,
 follow from what the journal says was declared, measured, signed and spoken before. Each request is decided anew, too,
@@ -100,7 +100,7 @@ def replay(tree: Tree, folder: str, key: RecipientKey, policies: Policies) -> Re
             case Line():
                 boot.take(item)
             case ChainBroken():
-                continue  # the ledger and the verifier name it; what stands there is replayed
+                continue  # reported by ledger and verifier; the lines are replayed as they stand
     boot.replay(policies)
     return into
 
@@ -151,7 +151,7 @@ class _DifferenceError(Exception):
 
 
 class _EndError(Exception):
-    """The journal ends here: the boot went dark before the core's next line was written."""
+    """The journal ends here: the boot ended before the core's next line was written."""
 
 
 def replay_boot(lines: Sequence[CoreInput], policies: Policies, into: Replay) -> None:
@@ -197,7 +197,7 @@ class _Run:
         """Until no line is left.
 
         Raises:
-            _DifferenceError: The core does something else than stands there.
+            _DifferenceError: The core does something else than the journal says.
             EvidenceError: A line's details are not what they should be.
         """
         try:

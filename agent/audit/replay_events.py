@@ -43,7 +43,7 @@ class CoreInput:
 
 
 def from_the_core(entry: entries.Entry) -> bool:
-    """True of lines that only the core writes; others tell of storage, or of what never reached it."""
+    """True of lines that only the core writes; others are about storage, or about what never reached it."""
     return not isinstance(
         entry,
         entries.Boot

@@ -21,7 +21,7 @@ def policies_at_hand(tree: Tree, folder: str, trust: TrustDocument | None = None
     """Finds policies by their digest; each is loaded once, when it is first asked for.
 
     A bundle is known by its hash, which the journal names, and has to be signed by a policy key of the trust document:
-    a policy that nobody signed decides nothing, not even again.
+    an unsigned policy decides nothing, not even in a replay.
 
     Args:
         tree: Where the evidence lies.

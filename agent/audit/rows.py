@@ -11,11 +11,11 @@ from agent.journal.format import Line
 from agent.verify.findings import number
 
 MOST_EVENTS = 100_000
-"""A shift has some hundreds; a journal that was made to flood its reader is cut off, and that is told."""
+"""A shift has some hundreds; a journal that was made to flood its reader is cut off, which is reported."""
 
 _RESUME = "ResumeRecording"
 _NEEDS_RECORDING = frozenset({"StopRecording", "PrivacyPause", "Mute"})
-"""What nobody decides in standby: the core journals that it was asked, and nothing comes of it."""
+"""Actions that are not decided in standby: the core journals the request, and nothing follows."""
 _ONE_LOSS_US = 1_000_000
 
 
@@ -261,11 +261,11 @@ class Rows:
         self._event(line, text, line.mono_us, {}, stands_out=bool(entry.interrupted or entry.torn_bytes))
 
     def _noticed(self, line: Line, details: dict[str, Any]) -> None:
-        """What lasts no time and is told in a few words."""
+        """Events without a duration, in a few words."""
         entry = line.entry
-        told = _in_words(entry, details)
-        if told is not None:
-            text, stands_out = told
+        words = _in_words(entry, details)
+        if words is not None:
+            text, stands_out = words
             at_us = getattr(entry, "at_us", 0) or line.mono_us
             self._event(line, text, at_us, details, stands_out=stands_out)
 

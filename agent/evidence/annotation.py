@@ -127,7 +127,7 @@ class Annotation:
 
 
 def check_classification(classification: str, trust: TrustDocument) -> None:
-    """Refuses what nobody would understand, such as a slip of the pen.
+    """Refuses meaningless content, such as a slip of the pen.
 
     Raises:
         EvidenceError: It is neither known everywhere nor to this agency; the text names all that are.

@@ -1,6 +1,6 @@
-"""What a device's journals tell about one recording, for the text track and for whoever opens it.
+"""What a device's journals say about one recording, for the text beside the film and for the report.
 
-Read, not checked: that is the business of checking. What is not readable is passed over and counted.
+Chain and signatures are not checked here: `open` verifies the recording first. Unreadable lines are counted.
 """
 
 import re
@@ -61,7 +61,7 @@ class Mode:
 
 @dataclass(slots=True)
 class RecordingEvents:
-    """What the journals tell.
+    """What the journals say.
 
     Attributes:
         readings: Of both clocks, by boot, in order.
@@ -87,7 +87,7 @@ class RecordingEvents:
 def read_journals(
     tree: Tree, device: str | None, recording: str, boots: Iterable[int], keys: Mapping[int, DetailsKey]
 ) -> RecordingEvents:
-    """What the journals of some boots tell about a recording.
+    """What the journals of some boots say about a recording.
 
     Args:
         tree: Where they lie.

@@ -39,13 +39,13 @@ class RecordingContext:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """What lies between a segment and the one before.
+    """The time between a segment and the one before.
 
     Attributes:
         at_ns: Where the segment begins, on the line.
         cause: Why a gap before it is there; empty if nothing explains one.
         dark: True if the recorder did not run meanwhile.
-        known: False if no clock tells for how long.
+        known: False if no clock measured how long it was.
     """
 
     at_ns: int
@@ -155,7 +155,7 @@ class OutputFile:
         self._tell_events()
 
     def _tell_events(self) -> None:
-        """Put what the journal tells into the text, for boots that have come to lie on the line."""
+        """Put the journal's events into the text, for boots that have been placed on the line."""
         placed: set[int] = set()
         for event in self._context.journal.events:
             at_ns = self._line_of_new(event.boot, event.mono_us)
@@ -178,8 +178,7 @@ class OutputFile:
     def takers(self) -> Mapping[Kind, Callable[[Sample], bool]]:
         """What takes the next sample of each track of the segment.
 
-        It gives back False, and has not taken it, if the sample is too far off to be in this file; and raises `OSError`
-        as the file does.
+        It returns False without taking the sample if that is too far off for this file; `OSError` is the file's own.
         """
         return {kind: track.add for kind, track in self._join.tracks.items()}
 

@@ -17,7 +17,7 @@ from agent.verify.findings import number
 def opened_events(
     recorded: Recorded, journal: RecordingEvents, timeline: Timeline, keys: Mapping[int, DetailsKey]
 ) -> list[OpenedEvent]:
-    """What journals and manifests tell, with what was sealed of it.
+    """The events of journals and manifests, with their opened details.
 
     Args:
         recorded: The recording.

@@ -368,7 +368,7 @@ class Run:
             )
 
     def _stop_ns(self) -> int | None:
-        """When the recording was ended, on the line; None if it was not, or nobody says when."""
+        """When the recording was ended, on the line; None if it was not, or no statement says when."""
         last = self._recorded.segments[-1]
         manifest = last.manifest
         if manifest is None or not manifest.final:
