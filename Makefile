@@ -1,5 +1,5 @@
-# Everything a fresh Debian or Raspberry Pi OS needs is set up by the first target that is asked for.
-# `make demo` tells the whole story in 40 seconds, `make test` runs the checks, `make help` lists the rest.
+# The first target that you call sets up everything that a fresh Debian or Raspberry Pi OS lacks.
+# `make demo` shows a whole shift in 40 seconds, `make test` runs the checks, `make help` lists all targets.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP    := $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo deb test test-fresh test-kill test-card test-sdk test-dock test-fleet test-cluster test-hardware \
+.PHONY: help demo deb quick test test-deb test-fresh test-kill test-card test-sdk test-dock test-fleet test-cluster test-hardware \
   test-tools sdk-tools cluster-tools bench bench-tools lint lock corpus screenshot clean
 
 help: ## list the targets
@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml requirements-dev.lock requirements-films.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(STAMP) ## the whole story, from provisioning to opened evidence
+demo: $(STAMP) ## a whole shift in 40 seconds, from provisioning to opened evidence
 	$(BIN)/bwc-agent demo $(ARGS)
 
 test-tools:
@@ -34,6 +34,9 @@ test-tools:
 JOBS ?= $(shell nproc)
 test: $(STAMP) test-tools lint ## lint, types and tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+quick: $(STAMP) ## the tests of what differs from main, or of one module (MODULE=agent/media/ring.py)
+	$(BIN)/python -m tests.quick $(MODULE) $(ARGS)
 
 test-fresh: $(STAMP) ## make demo and make test on minimal Debian 12 and 13, by a user with sudo and one without
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m tests.fresh $(ARGS)
@@ -57,6 +60,13 @@ tests/sdk/node_modules/.package-lock.json: tests/sdk/package.json tests/sdk/pack
 deb: $(STAMP) ## the Debian package for a device, in dist/ (ARGS="--arch arm64 --python 3.11")
 	@command -v dpkg-deb >/dev/null || { echo "make deb needs dpkg-deb, which every Debian has" >&2; exit 1; }
 	$(BIN)/python packaging/build_deb.py $(ARGS)
+
+# Bookworm's Python, whose package lintian of Debian 12 and 13 can read; overrides: packaging/debian/lintian-overrides.
+test-deb: $(STAMP) ## build the Debian package and let lintian check it
+	@tools/need lintian=lintian
+	rm -rf build/deb
+	$(BIN)/python packaging/build_deb.py --python 3.11 --out build/deb
+	lintian --allow-root --fail-on error,warning build/deb/*.deb
 
 test-dock: $(STAMP) test-tools ## 62 faults of every kind to one docking: cables, brokers, disks, clocks
 	BWC_DOCK_FAULTS=62 $(BIN)/python -m pytest --timeout 900 -o faulthandler_timeout=0 -s tests/dock/test_run_of_faults.py $(ARGS)
@@ -101,4 +111,4 @@ lock: ## write the lock files anew from pyproject.toml (needs uv)
 	$(LOCK) --no-deps --group pyproject.toml:films -o requirements-films.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis tests/sdk/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis build tests/sdk/node_modules

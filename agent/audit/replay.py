@@ -34,8 +34,24 @@ from agent.seal.recipients import RecipientKey
 from agent.verify.tree import Tree
 
 Decider = Callable[[commands.Decide], events.Decided]
-Policies = Callable[[str], Decider | None]
-"""What decides by the policy of that digest; None if it is not at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAtHand:
+    """A policy to decide again by.
+
+    Attributes:
+        decide: Answers a request.
+        other_rules: SHA-256 over the base rules and the schema that its bundle carries, where they are not this
+            software's; empty where they are, or where it carries none.
+    """
+
+    decide: Decider
+    other_rules: str = ""
+
+
+Policies = Callable[[str], PolicyAtHand | None]
+"""The policy of that digest; None if it is not at hand."""
 
 _OUTCOME = ("allowed", "declared_only", "error")
 MOST_ROUNDS = 10_000
@@ -68,6 +84,8 @@ class Replay:
         redecided: Of those, decided anew by their policy, with the same outcome.
         unknown: Requests by the digest of a policy that is not at hand.
         differences: The first of each boot; empty if all is the same.
+        other_rules: By the digest of each policy that carries other base rules or another schema than this software's,
+            and decided again by them, the SHA-256 of what it carries.
     """
 
     boots: int = 0
@@ -76,6 +94,7 @@ class Replay:
     redecided: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
+    other_rules: dict[str, str] = field(default_factory=dict)
 
 
 def replay(tree: Tree, folder: str, key: RecipientKey, policies: Policies) -> Replay:
@@ -295,8 +314,8 @@ class _Run:
         self._feed(decided(item))
 
     def _decide_anew(self, command: commands.Decide, item: CoreInput, entry: entries.Decided) -> None:
-        decider = self._policies(entry.policy)
-        if decider is None:
+        policy = self._policies(entry.policy)
+        if policy is None:
             self._into.unknown[entry.policy] += 1
             return
         asked = self._facts.get(command.number)
@@ -308,7 +327,9 @@ class _Run:
             raise _DifferenceError(asked, f"request {command.number} can't be read back: {error}") from error
         if self._older:
             request = older.request_as_it_was(request)
-        again = decider(commands.Decide(command.number, request, command.at_ns))
+        if policy.other_rules:
+            self._into.other_rules[entry.policy] = policy.other_rules
+        again = policy.decide(commands.Decide(command.number, request, command.at_ns))
         journalled = decided(item)
         names: tuple[str, ...] = (*_OUTCOME, "rules", "obligations", "missing", "unknown")
         if self._older:

@@ -3,12 +3,12 @@
 import contextlib
 from functools import partial
 
-from agent.audit.replay import Decider, Policies
+from agent.audit.replay import Policies, PolicyAtHand
 from agent.core.recording.requests import answer
 from agent.decisions.unsafe import DIGEST, UnsafePermitEverything
 from agent.errors import BwcError, EvidenceError, PolicyError, StorageError
 from agent.evidence import layout
-from agent.policy.bundle import read_bundle
+from agent.policy.bundle import own_rules_digest, read_bundle
 from agent.policy.engine import Engine
 from agent.policy.packs import BUILT_IN, shipped, shipped_names
 from agent.trust.document import TrustDocument, read_unpinned
@@ -21,7 +21,8 @@ def policies_at_hand(tree: Tree, folder: str, trust: TrustDocument | None = None
     """Finds policies by their digest; each is loaded once, when it is first asked for.
 
     A bundle is known by its hash, which the journal names, and has to be signed by a policy key of the trust document:
-    an unsigned policy decides nothing, not even in a replay.
+    an unsigned policy decides nothing, not even in a replay. It decides by the base rules and the schema that it
+    carries, whatever those of this software are.
 
     Args:
         tree: Where the evidence lies.
@@ -30,9 +31,9 @@ def policies_at_hand(tree: Tree, folder: str, trust: TrustDocument | None = None
     """
     kept = _kept(tree, folder)
     document = trust or _beside(tree, folder)
-    loaded: dict[str, Decider | None] = {}
+    loaded: dict[str, PolicyAtHand | None] = {}
 
-    def find(digest: str) -> Decider | None:
+    def find(digest: str) -> PolicyAtHand | None:
         if digest not in loaded:
             loaded[digest] = _decider(digest, kept, document)
         return loaded[digest]
@@ -40,19 +41,21 @@ def policies_at_hand(tree: Tree, folder: str, trust: TrustDocument | None = None
     return find
 
 
-def _decider(digest: str, kept: dict[str, str], trust: TrustDocument | None) -> Decider | None:
+def _decider(digest: str, kept: dict[str, str], trust: TrustDocument | None) -> PolicyAtHand | None:
     if digest == DIGEST:
-        return UnsafePermitEverything().decide
+        return PolicyAtHand(UnsafePermitEverything().decide)
     if digest in kept and trust is not None:
         keys = [entry.key for entry in trust.keys if entry.role == "policy"]
         try:
-            return partial(answer, Engine(read_bundle(kept[digest], keys, trust.agency).pack), digest)
+            bundle = read_bundle(kept[digest], keys, trust.agency, any_rules=True)
         except PolicyError:
             return None
+        other = "" if bundle.carried in ("", own_rules_digest()) else bundle.carried
+        return PolicyAtHand(partial(answer, Engine(bundle.pack), digest), other)
     for name in (BUILT_IN, *shipped_names()):
         pack = shipped(name)
         if pack.digest == digest:
-            return partial(answer, Engine(pack), digest)
+            return PolicyAtHand(partial(answer, Engine(pack), digest))
     return None
 
 

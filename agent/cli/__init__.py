@@ -49,7 +49,7 @@ COMMANDS = {
     "open": _Command("agent.cli.open", "open_command"),
 }
 
-_EPILOG = (
+EPILOG = (
     "Exit codes: 0 done; 1 done, and something is wrong; 2 refused or not possible; 130 interrupted. "
     "Logs: the services write to the system's log, so `journalctl -u bwc-recorder` and `journalctl -u bwc-dock` show "
     "them on a camera; started by hand, `run`, `dock` and `station` write to the terminal."
@@ -66,7 +66,7 @@ def main() -> None:
 
             sys.exit(run(Path(config)))
         else:
-            _app(arguments[0] if arguments else "")(prog_name="bwc-agent")
+            application(arguments[0] if arguments else "")(prog_name="bwc-agent")
     except (BwcError, OSError) as error:
         output.warn(f"bwc-agent: {' '.join(str(error).split())}")
         sys.exit(EXIT_REFUSED)
@@ -91,13 +91,13 @@ def recorder_asked_for(arguments: Sequence[str]) -> str:
             return ""
 
 
-def _app(asked: str) -> "typer.Typer":
+def application(asked: str = "") -> "typer.Typer":
     """The typer application with the command that was asked for, else with all: importing all of them takes time."""
     import typer
 
     app = typer.Typer(
         help="Recording agent of a police body-worn camera: sealed evidence, and a stop that is a decision.",
-        epilog=_EPILOG,
+        epilog=EPILOG,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

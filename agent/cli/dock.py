@@ -34,4 +34,4 @@ def dock_command(
     from agent.dock.service import DockService
     from agent.process.termination import termination_event
 
-    DockService(load(config, DockConfig), config, say=output.log).run(termination_event())
+    DockService(load(config, DockConfig), config, log=output.log).run(termination_event())

@@ -90,7 +90,7 @@ def events(
     from agent.station.fleet import event_line
 
     with _store(config, read_only=True) as store:
-        found = store.told(device, most)
+        found = store.newest_events(device, most)
     if as_json:
         output.data([json.loads(text) for _, text in found])
     else:

@@ -266,6 +266,7 @@ def _replayed(tree: "Tree", folder: str, key: "RecipientKey") -> "Replay":
 
 
 def _print_replay(replayed: "Replay", console: "Console") -> None:
+    from agent.policy.bundle import own_rules_digest
     from agent.verify.findings import number
 
     said = (
@@ -279,6 +280,12 @@ def _print_replay(replayed: "Replay", console: "Console") -> None:
         console.print(*_texts((said,), "default"))
     else:
         console.print(*_texts((f"{said}; all the same",), "green"))
+    for digest, rules in replayed.other_rules.items():
+        text = (
+            f"the policy {digest[:12]}… decided by the base rules and the schema that it carries ({rules[:12]}…), "
+            f"which are not those of this version of bwc-agent ({own_rules_digest()[:12]}…)"
+        )
+        console.print(*_texts((text,), "yellow"))
     for digest, count in replayed.unknown.items():
         text = f"the policy {digest[:12]}… is not at hand: {number(count, 'decision')} could not be made again"
         console.print(*_texts((text,), "yellow"))

@@ -60,7 +60,7 @@ TrustOption = Annotated[
 ]
 
 policy_app = typer.Typer(
-    help="Decide, explain, test, sign, publish and show policies, and print cue cards.",
+    help="Decide, explain, test, sign, publish and show policies.",
     no_args_is_help=True,
 )
 
@@ -138,7 +138,7 @@ def run_cases(
     trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run worked cases against a pack, and tell which gestures reach what it permits.
+    """Run worked cases; tell which gestures reach each permit.
 
     The cases have the format of scenarios.json; each case and flip (a case with one fact changed) that fails is
     reported. Obligations fail a case if one that it lists is not carried. With --pack FILE every case is run against
@@ -354,10 +354,11 @@ def card(
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="Print it as text.")] = False,
 ) -> None:
-    """Make the wearer's cue card of a signed bundle: one sheet of A4 to print from a browser, or text.
+    """Make the wearer's cue card of a signed bundle.
 
-    It says what each press does, what is granted and how to ask for it, what is refused, and what the camera's signals
-    mean. The bundle is checked against the trust document as `policy show` does it.
+    It is one sheet of A4 to print from a browser, or text. It says what each press does, what is granted and how to ask
+    for it, what is refused, and what the camera's signals mean. The bundle is checked against the trust document as
+    `policy show` does it.
 
     Exit codes: 0 made, 2 malformed, not signed, or the file exists.
 

@@ -45,6 +45,6 @@ def station_command(
             broker=with_absolute_paths(config, settings.broker),
             clocks=SystemClocks(),
             quota=settings.quota,
-            say=output.log,
+            log=output.log,
         )
         station.run(termination_event())

@@ -213,7 +213,9 @@ class Dock:
         evidence = DiskStorage(self._out / "device" / "evidence")
 
         def arrived() -> bool:
-            told = [line.hash for line in journal.JournalReader(evidence).lines(_EVERYTHING, _EVERYTHING) if line.told]
+            told = [
+                line.hash for line in journal.JournalReader(evidence).lines(_EVERYTHING, _EVERYTHING) if line.reported
+            ]
             kept = [event_id for event_id, _, _ in self.store.events(self._device)]
             row = self.row()
             return told == kept and row is not None and row.mode == recorder.status()["mode"]

@@ -1,14 +1,14 @@
-"""The journal, read from beside it: lines in order, from a place on, no further than what is durable.
+"""The dock's reader of the journal: lines in order, from a given one, up to the newest durable one.
 
-The dock hands on what stands there. It judges one thing: a line that the recorder signs in the write that stores it
-(`agent.journal.line_trust`), and that no checkpoint signs, is handed on with `unattested`: true in its entry. What is
-no line, or has a value that no recorder writes and no event may hold (`agent.dock.messages`), ends a file's reading;
-the next boot's file goes on, as the journal does.
+Lines are passed on as they are. One thing is judged: a line that the recorder signs in the write that stores it
+(`agent.journal.line_trust`), and that no checkpoint signs, is passed on with `unattested`: true in its entry. A
+malformed line, or one with a value that no event may hold (`agent.dock.messages`), ends the reading of its file;
+reading continues with the next boot's file, as the journal does.
 
-Whoever has the card can lay files with any number in their names beside the journal's. As in
-`agent.journal.boot_recovery` a file counts only if its first line bears that very boot's certificate, signed by the
-device's key: a planted one would otherwise be taken for the newest, and the recorder's own file would not be read.
-Whose key that is, the device certificate beside the journal says, which is not checked here: a station checks it.
+Whoever has the card can plant files with any boot number beside the journal's. As in `agent.journal.boot_recovery` a
+file counts only if its first line holds that boot's certificate, signed by the device's key: otherwise a planted file
+would pass for the newest one and keep the recorder's own from being read. The device's key is that of the certificate
+beside the journal, which is not verified here: a station verifies it.
 """
 
 import errno
@@ -31,7 +31,7 @@ from agent.keys.jwk import public_key
 from agent.storage.interface import Storage
 from agent.trust.records import DEVICE_TYP
 
-_ALWAYS = frozenset(
+REPORTED_KINDS = frozenset(
     {
         "boot",
         "tampered",
@@ -69,19 +69,19 @@ _ALWAYS = frozenset(
         "shut_down",
     }
 )
-"""What a station should know of: every request and what came of it; no checkpoint, nothing of the encounter itself."""
+"""Kinds of entries that stations receive: every request with its outcome; no checkpoints, nothing of the encounter."""
 _NOTHING: frozenset[str] = frozenset()
 _TAMPERED, _REFUSED = frozenset({"tampered"}), frozenset({"refused"})
 _DECLARED, _PAUSE, _MUTE = frozenset({"declared_only"}), frozenset({"pauses"}), frozenset({"mutes"})
-_NO_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.EACCES})
-"""A folder, a link, or not for us to read: no journal that the recorder made. Any other error may pass."""
+_NOT_A_JOURNAL = frozenset({errno.EINVAL, errno.ELOOP, errno.EACCES})
+"""A folder, a link, or not readable: not made by the recorder. Any other error may be temporary."""
 
 
 _KIND = re.compile(r"[a-z_]{1,56}", re.ASCII)
 
 
 class _Fields(msgspec.Struct, frozen=True):
-    """What a line must have; the rest of it is the journal's own business."""
+    """What the dock reads of a line; further fields are ignored."""
 
     n: Uint53
     utc: Utc
@@ -92,10 +92,10 @@ class _Fields(msgspec.Struct, frozen=True):
 
 
 class JournalEvent(NamedTuple):
-    """A line of the journal as far as a dock looks at it.
+    """A line of the journal, as far as the dock reads it.
 
-    `attested` is false of a line that the recorder would have signed in the write that stored it, and that no
-    checkpoint signs: somebody has written it on the card, or the power was lost within that write.
+    `attested` is false for a line that the recorder would have signed in the write that stored it, and that no
+    checkpoint signs: somebody wrote it on the card, or the power was lost during that write.
     """
 
     n: int
@@ -110,7 +110,7 @@ class JournalEvent(NamedTuple):
 
     @property
     def counts(self) -> frozenset[str]:
-        """As what it counts among what a docked status tells of the shift: names of fields of `SinceDock`."""
+        """The fields of `SinceDock` that it increments."""
         entry = self.fields["entry"]
         match self.kind:
             case "tampered":
@@ -125,27 +125,29 @@ class JournalEvent(NamedTuple):
         return _NOTHING
 
     @property
-    def told(self) -> bool:
-        """A station should know of it."""
-        return self.kind in _ALWAYS
+    def reported(self) -> bool:
+        """True if stations receive it."""
+        return self.kind in REPORTED_KINDS
 
     def event_payload(self, agency: str, device: str) -> bytes:
-        """The line as the event that a station is told, which is one that every station takes.
+        """The line as an event that every station accepts, encoded.
 
-        One that would be too large or too deep is told by its kind alone: else the device would wait for its
-        acknowledgement for ever, and with it all that comes after.
+        If it would be too large or too deep, only its kind is sent: else its acknowledgement would never come, and hold
+        up all later events.
         """
         whole = self.event(agency, device)
         try:
             payload = encode(whole)
             decode(payload, Event)
         except EvidenceError:
-            data = msgspec.structs.replace(whole.data, entry={"kind": self.kind, "left_out": True} | self._label)
+            data = msgspec.structs.replace(
+                whole.data, entry={"kind": self.kind, "left_out": True} | self._unattested_mark
+            )
             return encode(msgspec.structs.replace(whole, data=data))
         return payload
 
     @property
-    def _label(self) -> dict[str, Any]:
+    def _unattested_mark(self) -> dict[str, Any]:
         return {} if self.attested else {"unattested": True}
 
     def event(self, agency: str, device: str) -> Event:
@@ -157,7 +159,8 @@ class JournalEvent(NamedTuple):
             clock=fields["clock"],
             within_ms=fields["within_ms"],
             mono_us=fields["mono_us"],
-            entry={name: value for name, value in fields["entry"].items() if name != "certificate"} | self._label,
+            entry={name: value for name, value in fields["entry"].items() if name != "certificate"}
+            | self._unattested_mark,
         )
         source = f"/bwc/{agency}/{device}"
         return Event(
@@ -171,7 +174,7 @@ class JournalEvent(NamedTuple):
 
 
 def parse(raw: bytes) -> JournalEvent | None:
-    """A line, given without its line feed; None if it is none."""
+    """A line, given without its line feed; None if it is malformed."""
     try:
         fields = strict_json(raw)
         line = msgspec.convert(fields, _Fields)
@@ -184,13 +187,13 @@ def parse(raw: bytes) -> JournalEvent | None:
 
 
 class JournalReader:
-    """Reads the journal on from a place.
+    """Reads the journal from a given line on.
 
     Args:
-        storage: The evidence folder, read only.
-        after: Number of the last line that was read before; 0 for none.
-        after_hash: Its hash: where the line has another one, or is not there, this is another journal, and all of it is
-            read from its start.
+        storage: The evidence folder; it is only read.
+        after: Number of the last line that was read earlier; 0 for none.
+        after_hash: Its hash. If that line is missing or has another hash, this is another journal, and is read from its
+            start.
     """
 
     def __init__(self, storage: Storage, after: int = 0, after_hash: str = "") -> None:
@@ -198,29 +201,29 @@ class JournalReader:
         self._after, self._after_hash = after, after_hash
         self._checked = after == 0
         self._device = ""
-        self._judged: dict[int, tuple[int, bool]] = {}
+        self._checked_files: dict[int, tuple[int, bool]] = {}
         self._key: tuple[int, PublicKey | None] = (0, None)
         self._boot = 0
         self._offset = 0
         self._last = 0
 
-    def lines(self, until: int, most: int) -> Iterator[JournalEvent]:
-        """The next lines, at most `most` of them and none above number `until`.
+    def lines(self, until: int, limit: int) -> Iterator[JournalEvent]:
+        """The next lines, at most `limit` of them and none numbered above `until`.
 
         Raises:
-            StorageError: Storage can't be read; nothing is lost by trying again.
+            StorageError: Storage can't be read; the call may be repeated.
         """
         if not self._checked:
-            if self.hash_of(self._after) != self._after_hash:
+            if self.line_hash(self._after) != self._after_hash:
                 self._after = 0
             self._checked = True
         boots = [boot for boot in self._boots() if boot >= self._boot]
         for position, boot in enumerate(boots):
             if boot != self._boot:
-                if self._skips(boots, position):
+                if self._already_read(boots, position):
                     continue
                 self._boot, self._offset = boot, 0
-            for raw, following in _with_next(self._raw(boot, self._offset)):
+            for raw, following in _with_next(self._raw_lines(boot, self._offset)):
                 line = parse(raw)
                 if line is None or line.n > until:
                     if line is not None:
@@ -231,12 +234,12 @@ class JournalReader:
                 if line.n <= self._after:
                     continue
                 yield line._replace(attested=self._is_attested(boot, line, following))
-                most -= 1
-                if most <= 0:
+                limit -= 1
+                if limit <= 0:
                     return
 
     def _is_attested(self, boot: int, line: JournalEvent, following: bytes) -> bool:
-        """False of a line that needs the checkpoint that follows, and has none by this boot's key."""
+        """False if the line must be signed by the checkpoint that follows, and this boot's key did not sign that."""
         refusal = line.kind == "decided" and line.fields["entry"].get("allowed") is False
         if line.kind not in SIGNED_KINDS or refusal:  # a refusal permits nothing, and its signature may come later
             return True
@@ -250,15 +253,15 @@ class JournalReader:
 
     def _boot_key(self, boot: int) -> PublicKey | None:
         try:
-            return certified_boot(parse_line(next(self._raw(boot, 0), b"")), boot, None).key
+            return certified_boot(parse_line(next(self._raw_lines(boot, 0), b"")), boot, None).key
         except EvidenceError:
             return None
 
-    def _skips(self, boots: list[int], position: int) -> bool:
-        """True if all lines of this boot were read before: the next boot's first line says so."""
+    def _already_read(self, boots: list[int], position: int) -> bool:
+        """True if all lines of this boot were read earlier, by the number of the next boot's first line."""
         if position + 1 == len(boots):
             return False
-        first = self._first(boots[position + 1])
+        first = self._first_line(boots[position + 1])
         return first is not None and first.n <= self._after
 
     def _boots(self) -> list[int]:
@@ -268,39 +271,39 @@ class JournalReader:
         device = self._storage.read(layout.DEVICE).decode("ascii", "replace") if known else ""
         if device != self._device:
             self._device = device  # another card, perhaps
-            self._judged.clear()
+            self._checked_files.clear()
         return sorted(boot for boot in numbers if boot is not None and self._is_ours(boot))
 
     def _is_ours(self, boot: int) -> bool:
-        """True if a journal's first line bears the boot's certificate; judged once, and again when it has grown."""
+        """True if a file's first line holds the boot's certificate; checked again only if it did not and has grown."""
         size = self._storage.size(layout.journal(boot)) or 0
-        judged, ours = self._judged.get(boot, (-1, False))
-        # The recorder only appends: a journal that has its first line keeps it.
-        if not ours and judged != size:
+        size_then, ours = self._checked_files.get(boot, (-1, False))
+        # The recorder only appends: a file that has its first line keeps it.
+        if not ours and size_then != size:
             ours = self._is_certified(boot)
-            self._judged[boot] = (size, ours)
+            self._checked_files[boot] = (size, ours)
         return ours
 
     def _is_certified(self, boot: int) -> bool:
         try:
             key = public_key(jws.unverified_payload(self._device, DEVICE_TYP).get("jwk"))
-            certified_boot(parse_line(next(self._raw(boot, 0), b"")), boot, key)
+            certified_boot(parse_line(next(self._raw_lines(boot, 0), b"")), boot, key)
             return True
         except (EvidenceError, KeyFileError):
             return False
         except StorageError as error:
-            if error.errno in _NO_FILE:
+            if error.errno in _NOT_A_JOURNAL:
                 return False
             raise
 
-    def _raw(self, boot: int, offset: int) -> Iterator[bytes]:
+    def _raw_lines(self, boot: int, offset: int) -> Iterator[bytes]:
         with self._storage.open(layout.journal(boot)) as stream:
             stream.seek(offset)
             while (raw := read_line(stream)).endswith(b"\n"):
                 yield raw[:-1]
 
-    def _first(self, boot: int) -> JournalEvent | None:
-        raw = next(self._raw(boot, 0), None)
+    def _first_line(self, boot: int) -> JournalEvent | None:
+        raw = next(self._raw_lines(boot, 0), None)
         return None if raw is None else parse(raw)
 
     def boot_certificate(self, boot: int) -> Text | None:
@@ -309,18 +312,18 @@ class JournalReader:
         Raises:
             StorageError: Storage can't be read.
         """
-        first = self._first(boot)
+        first = self._first_line(boot)
         certificate = None if first is None else first.fields["entry"].get("certificate")
         return certificate if isinstance(certificate, str) else None
 
-    def hash_of(self, number: int) -> str | None:
+    def line_hash(self, number: int) -> str | None:
         """The hash of a line; None if this journal has no such line.
 
         Raises:
             StorageError: Storage can't be read.
         """
         for boot in reversed(self._boots()):
-            first = self._first(boot)
+            first = self._first_line(boot)
             if first is None or first.n > number:
                 continue
             return line_hash(self._storage, boot, number) or None
@@ -339,7 +342,7 @@ def _with_next(lines: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def device_certificate(storage: Storage) -> str:
-    """The device's certificate as it lies in evidence; empty if it can't be read."""
+    """The device's certificate beside the evidence; empty if it can't be read."""
     try:
         return storage.read(layout.DEVICE).decode("ascii")
     except (StorageError, UnicodeDecodeError):

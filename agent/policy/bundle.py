@@ -8,7 +8,10 @@ the limits of pauses, a version and a validity. The rules, in order:
 3. Its pack is valid under the schema with the names of its triggers, and not empty (`packs`); no permit in it can never
    fire and no forbid will never fire (`analysis`; each finding is confirmed by Cedar).
 4. Gestures, declarations, triggers, limits, parameters and what is demanded of the device are known and consistent.
-5. On being offered: the whole of what the clock may read lies within its validity, and its version is not below one
+5. A bundle of format 2 carries the base rules and the schema that it was signed with, and all parameters, so that its
+   decisions can be made again by later software. They are this software's own or of an earlier release; one of format 1
+   carries none, and those of the software at hand hold.
+6. On being offered: the whole of what the clock may read lies within its validity, and its version is not below one
    that was seen before, nor the same with other content.
 
 Expiry does not take a bundle out of force: a camera in the field must decide by something, and by a policy that its
@@ -18,6 +21,7 @@ agency signed rather than by none. That it has expired is an event (`keeper`).
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -33,9 +37,9 @@ from agent.keys.jwk import thumbprint
 from agent.keys.signer import Signer
 from agent.policy.analysis import witness
 from agent.policy.engine import Engine
-from agent.policy.packs import BUILT_IN, MAX_TEXT, Pack, load_pack
+from agent.policy.packs import BUILT_IN, MAX_TEXT, Pack, base_rules_text, load_pack
 from agent.policy.request import parse_declarations
-from agent.policy.schema import standard
+from agent.policy.schema import carried_vocabulary, standard
 from agent.policy.terms import Terms
 
 TYP = "bwc-policy+jws"
@@ -70,6 +74,11 @@ class _GestureRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patterns: dict[str, str]
 
 
+class _CarriedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    base: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+    schema: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+
+
 class _BundleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agency: _Name
     version: Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)]
@@ -81,6 +90,8 @@ class _BundleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     triggers: dict[str, Trigger]
     limits: Limits
     device: Terms = Terms()
+    format: Literal[1, 2] = 1
+    carried: _CarriedRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ class Bundle:
         limits: See there.
         device: What it demands of the device itself.
         token: The signed bundle itself, in its canonical form.
+        carried: SHA-256 over the base rules and the schema that it carries, lower-case hex (`rules_digest`); empty for
+            a bundle of format 1, which carries none and is decided by those of the software at hand.
     """
 
     agency: str
@@ -110,6 +123,7 @@ class Bundle:
     limits: Limits
     device: Terms
     token: str
+    carried: str = ""
 
     @property
     def digest(self) -> str:
@@ -130,6 +144,22 @@ def digest_of(token: str) -> str:
         EvidenceError: It is no compact JWS.
     """
     return sha256(jws.canonical(token).encode("ascii")).hex()
+
+
+def rules_digest(base: str, schema: str) -> str:
+    """Lower-case hex SHA-256 of base rules and schema: of the JSON array of both texts, without white space."""
+    return sha256(msgspec.json.encode([base, schema])).hex()
+
+
+@cache
+def own_rules_digest() -> str:
+    """`rules_digest` of this software's base rules and schema."""
+    return rules_digest(base_rules_text(), standard().text)
+
+
+EARLIER_RULES: frozenset[str] = frozenset()
+"""`rules_digest` of the base rules and schemas of earlier releases whose bundles still come into force: a camera
+decides by what they carry. There are none yet; whoever changes base rules or schema adds those of before."""
 
 
 def _margin_ns(now: WallReading) -> int:
@@ -166,7 +196,7 @@ def sign_bundle(
         device: What is demanded of the device itself; None for nothing.
 
     Raises:
-        PolicyError: It breaks one of the rules 1 to 4 at the top of this module.
+        PolicyError: It breaks one of the rules 1 to 5 at the top of this module.
     """
     payload = {
         "agency": agency,
@@ -174,27 +204,46 @@ def sign_bundle(
         "not_before": utc_text(not_before_ns),
         "expires": utc_text(expires_ns),
         "pack": {"name": pack[0], "text": pack[1]},
-        "parameters": dict(parameters or {}),
+        "parameters": dict(_all_parameters(pack, parameters or {}, triggers or {})),
         "gestures": {"name": gestures.name, "patterns": gestures.text()},
         "triggers": msgspec.to_builtins(dict(triggers or {})),
         "limits": msgspec.to_builtins(limits or Limits()),
         "device": msgspec.to_builtins(device or Terms()),
+        "format": 2,
+        "carried": {"base": base_rules_text(), "schema": standard().text},
     }
     token = jws.sign(signer, TYP, payload)
     read_bundle(token, [signer.public_key], agency)
     return token
 
 
-def read_bundle(token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: str) -> Bundle:
+def _all_parameters(
+    pack: tuple[str, str], parameters: Mapping[str, Any], triggers: Mapping[str, Trigger]
+) -> Mapping[str, Any]:
+    """Every parameter with its value, so that no later default changes what the bundle decides.
+
+    What can't be loaded is refused by `read_bundle`, with all its rules.
+    """
+    try:
+        return load_pack(*pack, parameters, standard().with_triggers(triggers)).parameters
+    except PolicyError:
+        return parameters
+
+
+def read_bundle(
+    token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: str, *, any_rules: bool = False
+) -> Bundle:
     """The bundle in a token, whenever it is valid: what a camera does with the one it has, and a tool that shows it.
 
     Args:
         token: The signed bundle.
         keys: The agency's policy keys, those of its trust document that are valid now.
         agency: Whose it has to be.
+        any_rules: Take whatever base rules and schema it carries, to decide again what was decided by them. A camera
+            takes those of this software and of `EARLIER_RULES` only: base rules are no agency's to weaken.
 
     Raises:
-        PolicyError: It breaks one of the rules 1 to 4 at the top of this module.
+        PolicyError: It breaks one of the rules 1 to 5 at the top of this module.
     """
     record = _verified(token, keys)
     if record.agency != agency:
@@ -207,8 +256,11 @@ def read_bundle(token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: s
     if record.pack.name == BUILT_IN:
         raise PolicyError(f"expected a pack's name other than {BUILT_IN}, which is the device's own")
     _check_trigger_names(record)
-    vocabulary = standard().with_triggers(record.triggers)
-    pack = load_pack(record.pack.name, record.pack.text, record.parameters, vocabulary)
+    carried = _checked_rules(record, any_rules=any_rules)
+    words = standard() if record.carried is None else carried_vocabulary(record.carried.schema)
+    vocabulary = words.with_triggers(record.triggers)
+    base_text = None if record.carried is None else record.carried.base
+    pack = load_pack(record.pack.name, record.pack.text, record.parameters, vocabulary, base_text)
     _check_rules_live(pack)
     gestures = _gestures(record.gestures, pack)
     limits = record.limits
@@ -226,11 +278,27 @@ def read_bundle(token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: s
         limits=limits,
         device=record.device,
         token=jws.canonical(token),
+        carried=carried,
     )
 
 
+def _checked_rules(record: _BundleRecord, *, any_rules: bool) -> str:
+    """The digest of the base rules and schema that a bundle carries; empty for format 1."""
+    if (record.format == 2) is (record.carried is None):  # noqa: PLR2004 - the format's number
+        raise PolicyError(f"expected carried rules in a bundle of format 2 and only there, got format {record.format}")
+    if record.carried is None:
+        return ""
+    found = rules_digest(record.carried.base, record.carried.schema)
+    if not any_rules and found != own_rules_digest() and found not in EARLIER_RULES:
+        raise PolicyError(
+            f"expected a bundle with the base rules and the schema of this software ({own_rules_digest()[:12]}…) or of "
+            f"one before it, got {found[:12]}…: sign the pack again with this version of bwc-agent"
+        )
+    return found
+
+
 def admit(bundle: Bundle, now: WallReading, seen_version: int, seen_digest: str) -> None:
-    """Checks that an offered bundle may come into force: rule 5 at the top of this module.
+    """Checks that an offered bundle may come into force: rule 6 at the top of this module.
 
     Args:
         bundle: A verified bundle.

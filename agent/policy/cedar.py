@@ -64,9 +64,11 @@ class RuleSet:
 
 
 def _context(resolved: Resolved, vocabulary: Vocabulary) -> str:
-    """The context as Cedar's JSON, complete as the schema demands, with the names of what is unknown."""
-    context: dict[str, Any] = {"unknown": [{"type": "Attribute", "id": name} for name in sorted(resolved.unknown)]}
-    for name, value in resolved.values.items():
+    """The context as Cedar's JSON, just what the schema demands, with the names of what is unknown."""
+    unknown = sorted(resolved.unknown & vocabulary.attributes)
+    context: dict[str, Any] = {"unknown": [{"type": "Attribute", "id": name} for name in unknown]}
+    for name in resolved.values.keys() & vocabulary.attributes:
+        value = resolved.values[name]
         context[name] = _cedar_value(ATTRIBUTES[name].type, value, vocabulary)
     return msgspec.json.encode(context).decode()
 

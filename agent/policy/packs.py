@@ -105,6 +105,7 @@ class Pack:
         base: The base rules that hold under it.
         parameters: A value for every parameter.
         vocabulary: The schema that it was validated against.
+        base_text: The Cedar text of the base rules.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Pack:
     base: tuple[Rule, ...]
     parameters: Mapping[str, Value]
     vocabulary: Vocabulary
+    base_text: str
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -124,7 +126,7 @@ class Pack:
         """Lower-case hex SHA-256 over everything that it decides by: schema, base rules, text and parameters."""
         parts = [
             self.vocabulary.text,
-            _shipped_text(BASE),
+            self.base_text,
             self.text,
             json.dumps(dict(self.parameters), sort_keys=True),
         ]
@@ -136,6 +138,7 @@ def load_pack(
     text: str,
     parameters: Mapping[str, object] | None = None,
     vocabulary: Vocabulary | None = None,
+    base_text: str | None = None,
 ) -> Pack:
     """Loads a pack, by the rules at the top of this module.
 
@@ -144,13 +147,15 @@ def load_pack(
         text: Its Cedar text.
         parameters: Those that differ from `parameters.toml`.
         vocabulary: The schema; that of this package if None.
+        base_text: The Cedar text of the base rules; that of this package if None.
 
     Raises:
         PolicyError: A rule is broken; the text names policy and place.
     """
     words = vocabulary or standard()
+    base_text = base_rules_text() if base_text is None else base_text
     own = read_rules(name, text, words)
-    base = _base_rules(words)
+    base = _base_rules(words, base_text)
     ids = {rule.id for rule in base}
     for rule in own:
         if rule.id in ids or rule.id.startswith(f"{BASE}."):
@@ -158,7 +163,7 @@ def load_pack(
     replaced = {rule.instead_of for rule in own}
     known = dict(_shipped_parameters(name, words)) | check_parameters(parameters or {}, words)
     kept = tuple(rule for rule in base if rule.id not in replaced)
-    return Pack(name, text, own, kept, MappingProxyType(known), words)
+    return Pack(name, text, own, kept, MappingProxyType(known), words, base_text)
 
 
 @cache
@@ -195,13 +200,19 @@ def _shipped_parameters(name: str, vocabulary: Vocabulary) -> dict[str, Value]:
     return check_parameters({**tables["defaults"], **tables.get(name, {})}, vocabulary)
 
 
-_base_cache: dict[str, tuple[Rule, ...]] = {}
+def base_rules_text() -> str:
+    """The Cedar text of this package's base rules."""
+    return _shipped_text(BASE)
 
 
-def _base_rules(vocabulary: Vocabulary) -> tuple[Rule, ...]:
-    if vocabulary.text not in _base_cache:
-        _base_cache[vocabulary.text] = read_rules(BASE, _shipped_text(BASE), vocabulary)
-    return _base_cache[vocabulary.text]
+_base_cache: dict[tuple[str, str], tuple[Rule, ...]] = {}
+
+
+def _base_rules(vocabulary: Vocabulary, text: str) -> tuple[Rule, ...]:
+    key = (vocabulary.text, text)
+    if key not in _base_cache:
+        _base_cache[key] = read_rules(BASE, text, vocabulary)
+    return _base_cache[key]
 
 
 def read_rules(name: str, text: str, vocabulary: Vocabulary) -> tuple[Rule, ...]:

@@ -254,6 +254,8 @@ def resolve(request: Request, parameters: Mapping[str, Value], vocabulary: Vocab
     for name in request.facts:
         _check_name(name, FACTS, "context")
     for name in FACTS:
+        if name not in vocabulary.attributes:
+            continue  # of a schema before this attribute: no rule under it reads it
         attribute = ATTRIBUTES[name]
         fact = request.facts.get(name)
         if fact is None:

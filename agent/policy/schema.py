@@ -15,6 +15,10 @@ from types import MappingProxyType
 from agent.errors import PolicyError
 
 _ENUMERATION = re.compile(r'^entity (\w+) enum \[((?:"\w+"(?:, )?)+)\];$', re.MULTILINE)
+_CONTEXT = re.compile(r"^type Request = \{\n(.*?)^\};$", re.MULTILINE | re.DOTALL)
+_ATTRIBUTE = re.compile(r"^  (\w+):", re.MULTILINE)
+_TYPES: Mapping[str, tuple[str, ...]] = {"authorization": ("Authority", "Rank")}
+"""Enumerations that an attribute needs besides its own."""
 _TRIGGER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 ACTIONS = ("StopRecording", "PrivacyPause", "Mute", "PowerOff", "DisablePreEvent", "ResumeRecording")
@@ -174,10 +178,12 @@ class Vocabulary:
     Attributes:
         text: The schema in Cedar's human-readable syntax.
         enumerations: The values of each enumerated type, in order.
+        attributes: The attributes of a request's context, `unknown` left out.
     """
 
     text: str
     enumerations: Mapping[str, tuple[str, ...]]
+    attributes: frozenset[str]
 
     def values(self, enumeration: str) -> tuple[str, ...]:
         """The values of an enumeration of the schema."""
@@ -208,7 +214,31 @@ class Vocabulary:
 
 def _vocabulary(text: str) -> Vocabulary:
     found = {name: tuple(re.findall(r'"(\w+)"', values)) for name, values in _ENUMERATION.findall(text)}
-    return Vocabulary(text, MappingProxyType(found))
+    context = _CONTEXT.search(text)
+    attributes = frozenset(_ATTRIBUTE.findall(context[1]) if context else ()) - {"unknown"}
+    return Vocabulary(text, MappingProxyType(found), attributes)
+
+
+def carried_vocabulary(text: str) -> Vocabulary:
+    """The vocabulary of a schema that a bundle carries: that of this software, or of one before.
+
+    Raises:
+        PolicyError: It knows attributes or enumerations that this software does not, so that it is a later one's; or it
+            is no such schema.
+    """
+    found = _vocabulary(text)
+    if not found.attributes:
+        raise PolicyError("expected a schema with a type Request, got none in the schema that the bundle carries")
+    if later := sorted(found.attributes - ATTRIBUTES.keys()):
+        raise PolicyError(
+            f"expected a schema of this software or of one before it, got one with the attribute {later[0][:60]!r}; "
+            "use a later version of bwc-agent"
+        )
+    types = {ATTRIBUTES[name].type for name in found.attributes} - {""}
+    types |= {kind for name in found.attributes for kind in _TYPES.get(name, ())} | {"Principal", "Trigger"}
+    if lacking := sorted(types - found.enumerations.keys()):
+        raise PolicyError(f"expected a schema with the enumeration {lacking[0]}, got none in the one that is carried")
+    return found
 
 
 @cache

@@ -130,7 +130,7 @@ class _Device:
         self._measured = world.measured
         self._all_docked = world.all_docked
         self._session = Session(topics, Cursor())
-        self._session.take(recorder.lines)
+        self._session.add_lines(recorder.lines)
         self.connection = Connection(
             broker,
             (topics.ack, topics.dock, topics.policy, topics.agency_policy),
@@ -217,7 +217,7 @@ class _Device:
                 ack = decode(message.payload, Ack)
             except EvidenceError:
                 continue
-            self._session.acknowledged(ack, now)
+            self._session.acknowledge(ack, now)
             for event in ack.ids:
                 said_ns = self._events.get(event, 0)
                 if said_ns > 0:
@@ -234,8 +234,8 @@ class _Device:
             self._measured.attest.append((now - self._contact_ns) / 1e6)
 
     def _say(self, now: int) -> None:
-        asked = list(self._session.asked)
-        for publication in self._session.say(self._recorder.status(self._name, asked), now):
+        asked = list(self._session.lines_to_confirm)
+        for publication in self._session.publications_due(self._recorder.status(self._name, asked), now):
             self._publish(publication)
         if self._drops:
             self._drops = False

@@ -1,16 +1,16 @@
-"""Is this still the journal that was seen before? Pure.
+"""Comparison of a device's newest checkpoint with the one before: is it still the same journal? Pure.
 
 A checkpoint signs the hash of the journal's line `line`, and each line names the hash of the one before. So the rules
 are, in order:
 
-1. A checkpoint is signed by the key of a boot that this very device's identity key certified, of this agency.
+1. A checkpoint is signed by the key of a boot that this device's identity key certified, for this agency.
 2. Its line and its boot are not below those of the newest one seen: a journal never becomes shorter.
 3. At the same line it has the same hash.
-4. Beyond that line, the device confirms the hash that it had seen there. The first such confirmation is asked for.
+4. Beyond that line, the device confirms the hash that the station saw there, once it has been asked to.
 
-What was copied at one docking and put back before the next is noticed by rule 2, 3 or 4, as soon as one line was seen
-that the copy does not hold. The confirmation of rule 4 is the dock service's word; that all lines lead to it is checked
-by `bwc-agent verify` once the journal itself is there.
+A card that was copied at one docking and put back before the next is noticed by rule 2, 3 or 4, as soon as the station
+has seen a line that the copy lacks. The confirmation of rule 4 is the dock service's word; `bwc-agent verify` checks
+that the lines chain to it once the journal itself is there.
 """
 
 from collections.abc import Mapping
@@ -37,29 +37,26 @@ class SeenJournal:
 
 
 class Verdict(StrEnum):
-    """What a checkpoint says about the one before."""
+    """What a checkpoint shows, compared with the one before."""
 
     FIRST = "first"
     SAME = "same"
     EXTENDS = "extends"
     UNCONFIRMED = "unconfirmed"
-    """The device has not confirmed yet what was seen: ask."""
+    """The device has not confirmed the line that was seen: ask."""
     SHORTER = "shorter"
     DIFFERENT = "different"
 
     @property
     def alarming(self) -> bool:
-        """It is another history than the one that was seen."""
+        """It is another journal than the one that was seen."""
         return self in {Verdict.SHORTER, Verdict.DIFFERENT}
 
 
 class CheckpointVerifier:
-    """Checks checkpoints, and remembers by their hash what was found of each device's newest ones.
+    """Verifies checkpoints, and caches each device's newest certificates and checkpoint by their hash.
 
-    A docked device shows the same certificates every few seconds; signatures do not change, time does.
-
-    Args:
-        trust: Whose devices count.
+    A docked device shows the same ones every few seconds; whether they are valid now is checked each time.
     """
 
     def __init__(self, trust: TrustDocument) -> None:
@@ -67,8 +64,8 @@ class CheckpointVerifier:
         self._certified: dict[str, tuple[str, DeviceCertificate, BootCertificate]] = {}
         self._seen: dict[str, tuple[str, SeenJournal]] = {}
 
-    def checked(self, checkpoint: Checkpoint, device: str, wall: WallReading) -> SeenJournal:
-        """What a device's checkpoint signs.
+    def verify(self, checkpoint: Checkpoint, device: str, wall: WallReading) -> SeenJournal:
+        """The journal that a device's checkpoint signs.
 
         Raises:
             EvidenceError: It breaks rule 1, or the device is revoked.
@@ -82,7 +79,7 @@ class CheckpointVerifier:
         shown = sha256_hex(f"{shown} {checkpoint.jws}".encode())
         before = self._seen.get(device)
         if before is None or before[0] != shown:
-            before = self._seen[device] = (shown, _seen(checkpoint, device, boot))
+            before = self._seen[device] = (shown, _signed_journal(checkpoint, device, boot))
         return before[1]
 
 
@@ -95,7 +92,7 @@ def _certified(
     return certificate, verify_boot(checkpoint.boot_certificate, certificate)
 
 
-def _seen(checkpoint: Checkpoint, device: str, boot: BootCertificate) -> SeenJournal:
+def _signed_journal(checkpoint: Checkpoint, device: str, boot: BootCertificate) -> SeenJournal:
     payload = checkpoint_payload(jws.verify(checkpoint.jws, CHECKPOINT_TYPE, boot.key))
     if (payload.device, payload.boot) != (device, boot.boot):
         raise EvidenceError(
@@ -105,7 +102,7 @@ def _seen(checkpoint: Checkpoint, device: str, boot: BootCertificate) -> SeenJou
 
 
 def compare(before: SeenJournal | None, now: SeenJournal, confirmed: Mapping[int, str | None]) -> Verdict:
-    """What a checkpoint says, given the newest one seen before and what the device confirms."""
+    """Compare a checkpoint with the newest one seen before, given the hashes that the device confirms."""
     if before is None:
         return Verdict.FIRST
     if now.line < before.line or now.boot < before.boot:

@@ -1,13 +1,13 @@
-"""What a station keeps: SQLite, write-ahead log, every commit synced. Acknowledged is only what was committed.
+"""A station's database: SQLite, write-ahead log, every commit synced. Only what was committed is acknowledged.
 
 The rules, in order:
-1. An event is known by its device *and* its id: what one device says never stands in the way of another's.
-2. Alarms, and who acknowledged them and why, are added and never changed or deleted; the database itself refuses that.
-3. What a device adds for good (events, checkpoints) is counted in bytes, by device and by day, with the same commit
+1. An event is identified by its device *and* its id: one device's event never replaces another one's.
+2. Alarms and their acknowledgements are added and never changed or deleted; the database itself refuses that.
+3. What a device stores permanently (events, checkpoints) is counted in bytes, by device and by day, in the same commit
    (`agent.station.quota` has the bounds); its open alarms of one kind are bounded (`MAX_ALARMS`).
-4. What one message wrote is undone alone where that message fails; where the database fails, all of the turn is.
+4. If a message fails, its writes are undone alone; if the database fails, the whole transaction is.
 5. A database of an earlier version is migrated in one transaction when a station opens it; one of a later version is
-   refused. Who only reads can read both.
+   refused. A read-only store reads both.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ VERSION = 1
 MAX_ALARMS = 32
 """Open alarms of one kind and device; those beyond are one more alarm, `alarms_left_out`."""
 MAX_ENDS = 4096
-"""Declared ends that are looked at for one: more than any policy allows within an hour."""
+"""Declared ends that are counted at most: more than any policy allows within an hour."""
 _LEFT_OUT = "alarms_left_out"
 
 _EVENTS = """\
@@ -42,8 +42,8 @@ CREATE TABLE IF NOT EXISTS usage (
 _DECLARED = (
     "type='bwc.v1.recording_ended' AND json_valid(event) AND json_extract(event, '$.data.entry.declared_only') IS 1"
 )
-"""An end of a recording on the wearer's word alone. An index has them, so that each event is read once, as it is kept:
-to look through what a device said before, at each event, would let one device hold the station up."""
+"""An end of a recording on the wearer's word alone. An index has them, so that each event is parsed once, when it is
+stored: to search a device's earlier events at each new one would let one device slow the station down."""
 _INDEXES = f"""\
 CREATE INDEX IF NOT EXISTS events_by_type ON events (device, type, line);
 CREATE INDEX IF NOT EXISTS declared_ends ON events (device, line, time) WHERE {_DECLARED};
@@ -91,12 +91,12 @@ INSERT INTO usage
     UNION ALL SELECT device, length(CAST(jws AS BLOB)) FROM checkpoints
   ) GROUP BY device;
 """
-"""From version 0, whose ids were unique over all devices and so are for each: every event is kept."""
+"""From version 0, whose ids were unique over all devices, and so within each: every event is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes of what a device has added for good, as its messages had them: in all, and on one day (UTC)."""
+    """Bytes of a device's stored messages: in all, and on one day (UTC)."""
 
     stored: int = 0
     day: str = ""
@@ -105,7 +105,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """A device as it was last seen; `status` is JSON, empty if there was none; `alarms` counts those that are open."""
+    """A device as last seen; `status` is JSON, empty if there is none; `alarms` counts the open ones."""
 
     device: str
     state: str
@@ -121,10 +121,9 @@ class Alarm:
 
     Attributes:
         number: By which it is acknowledged.
-        device, kind, detail: What was noticed.
-        received: When.
+        received: When it was raised, UTC.
         custodian, reason, time: Who acknowledged it, as they named themselves, why, and when.
-        login: The account of this machine under which that was said.
+        login: The account on this machine under which they did.
     """
 
     number: int
@@ -144,7 +143,7 @@ class Alarm:
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+def _database_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
@@ -156,23 +155,23 @@ class Store:
 
     Args:
         path: Its file.
-        read_only: For those who only look; the file must be there.
+        read_only: The file must exist.
 
     Raises:
-        StorageError: It can't be opened, or was made by a later version. So do all methods when the database refuses;
-            nothing of the turn is kept then.
+        StorageError: It can't be opened, or was made by a later version. All methods raise it when the database fails;
+            then nothing of the transaction is stored.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         if read_only and not path.is_file():
             raise StorageError(errno.ENOENT, f"expected a station's database at {path}: has the station run?")
-        with _refusals():
+        with _database_errors():
             if read_only:
                 self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
             else:
                 self._database = sqlite3.connect(path, timeout=5, isolation_level=None)
         try:
-            with _refusals():
+            with _database_errors():
                 self._open(path, read_only=read_only)
         except BaseException:
             self._database.close()
@@ -218,9 +217,9 @@ class Store:
         self.close()
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Everything within is kept, durably, or nothing of it."""
-        with _refusals():
+    def transaction(self) -> Iterator[None]:
+        """Everything within is stored durably, or nothing of it."""
+        with _database_errors():
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -231,13 +230,13 @@ class Store:
                 raise
 
     @contextlib.contextmanager
-    def message(self) -> Iterator[None]:
-        """Within a turn: what one message writes, undone alone where anything is raised but the database's refusal.
+    def savepoint(self) -> Iterator[None]:
+        """Within a transaction: the writes of one message, undone alone if it raises anything.
 
         Raises:
-            StorageError: The database refuses; nothing of the turn can be kept.
+            StorageError: The database fails; nothing of the transaction can be stored.
         """
-        with _refusals():
+        with _database_errors():
             self._database.execute("SAVEPOINT message")
             try:
                 yield
@@ -247,12 +246,12 @@ class Store:
             finally:
                 self._database.execute("RELEASE message")
 
-    def _known(self, device: str) -> None:
+    def _add_device(self, device: str) -> None:
         self._database.execute("INSERT OR IGNORE INTO devices (device) VALUES (?)", (device,))
 
     def put_state(self, device: str, state: str, session: str, received: str) -> None:
-        """Keep a state. A late `lost` of a session that was followed by another is passed over."""
-        self._known(device)
+        """Store a state. A late `lost`, of a session that another one has followed, is ignored."""
+        self._add_device(device)
         newest = self._database.execute("SELECT state_session FROM devices WHERE device=?", (device,)).fetchone()
         if state == "lost" and newest[0] not in ("", session):
             return
@@ -262,23 +261,23 @@ class Store:
         )
 
     def put_status(self, device: str, session: str, status: str, received: str, *, live: bool) -> None:
-        """Keep a status; a retained one does not count as having been seen now."""
-        self._known(device)
+        """Store a status; a retained one does not count as seen now."""
+        self._add_device(device)
         self._database.execute("UPDATE devices SET status=?, state_session=? WHERE device=?", (status, session, device))
         if live:
             self._database.execute("UPDATE devices SET last_seen=? WHERE device=?", (received, device))
 
     def has_event(self, device: str, event_id: str) -> bool:
-        """True if an event of this very device is kept."""
-        with _refusals():
+        """True if this device's event is stored."""
+        with _database_errors():
             found = self._database.execute("SELECT 1 FROM events WHERE device=? AND id=?", (device, event_id))
             return bool(found.fetchall())
 
     def put_event(
         self, device: str, event_id: str, line: int, *, kind: str, time: str, received: str, text: str
     ) -> None:
-        """Keep an event of a device, and count it; the same again is nothing."""
-        self._known(device)
+        """Store an event and count it; a repetition changes nothing."""
+        self._add_device(device)
         added = self._database.execute(
             "INSERT OR IGNORE INTO events VALUES (?,?,?,?,?,?,?)", (device, event_id, line, kind, time, received, text)
         )
@@ -288,10 +287,10 @@ class Store:
     def declared_ends(self, device: str, line: int, since: str) -> int:
         """How many recordings of a device ended on the wearer's word alone after a time, up to a line.
 
-        Of those ends the last `MAX_ENDS` up to that line are looked at: an event must not cost the station more, the
-        more the device has said before.
+        Only the last `MAX_ENDS` up to that line are counted, so that the cost of an event does not grow with the number
+        of earlier ones.
         """
-        with _refusals():
+        with _database_errors():
             found: tuple[int] = self._database.execute(
                 "SELECT count(*) FROM (SELECT time FROM events INDEXED BY declared_ends"  # noqa: S608 - of this module
                 f" WHERE device=? AND line<=? AND {_DECLARED} ORDER BY line DESC LIMIT ?) WHERE time>?",
@@ -301,18 +300,18 @@ class Store:
 
     def is_open(self, device: str, kind: str) -> bool:
         """True if an alarm of this kind is open for the device."""
-        with _refusals():
+        with _database_errors():
             found = self._database.execute(
                 "SELECT 1 FROM open_alarms WHERE device=? AND kind=? LIMIT 1", (device, kind)
             )
             return bool(found.fetchall())
 
     def declared_stops_limit(self, device: str, line: int) -> object:
-        """How many such ends within an hour a device's policy allows, by its newest line on that up to a line.
+        """How many such ends within an hour a device's policy allows, by the newest `policy` line up to `line`.
 
-        It is the device's word, of whatever type; None if there is no such line.
+        Its type is unchecked: it is what the device sent. None if there is no such line.
         """
-        with _refusals():
+        with _database_errors():
             row = self._database.execute(
                 "SELECT CASE WHEN json_valid(event)"
                 " THEN json_extract(event, '$.data.entry.declared_stops_per_hour') END"
@@ -322,8 +321,8 @@ class Store:
         return row[0] if row else None
 
     def usage(self, device: str) -> Usage:
-        """What a device has added for good."""
-        with _refusals():
+        """What a device has stored."""
+        with _database_errors():
             row = self._database.execute("SELECT stored, day, of_day FROM usage WHERE device=?", (device,)).fetchone()
         return Usage(*row) if row else Usage()
 
@@ -335,17 +334,17 @@ class Store:
             (device, size, day),
         )
 
-    def seen(self, device: str) -> SeenJournal | None:
-        """The newest point of a device's history that was seen; None if none was."""
-        with _refusals():
+    def newest_checkpoint(self, device: str) -> SeenJournal | None:
+        """What the newest checkpoint of a device signs; None if there is none."""
+        with _database_errors():
             row = self._database.execute(
                 "SELECT seen_line, seen_hash, seen_boot FROM devices WHERE device=? AND seen_hash<>''", (device,)
             ).fetchone()
         return SeenJournal(*row) if row else None
 
-    def put_seen(self, device: str, seen: SeenJournal, token: str, received: str) -> None:
-        """Keep a checkpoint, as the newest."""
-        self._known(device)
+    def put_checkpoint(self, device: str, seen: SeenJournal, token: str, received: str) -> None:
+        """Store a checkpoint, as the newest."""
+        self._add_device(device)
         self._database.execute(
             "UPDATE devices SET seen_line=?, seen_hash=?, seen_boot=? WHERE device=?",
             (seen.line, seen.hash, seen.boot, device),
@@ -358,21 +357,21 @@ class Store:
             self._count(device, received, len(token.encode("utf-8")))
 
     def put_alarm(self, device: str, kind: str, detail: str, received: str, *, once: bool = False) -> bool:
-        """Keep an alarm. The same again is nothing, unless the one before was acknowledged.
+        """Store an alarm, unless the same one is open already.
 
-        Of one kind and device `MAX_ALARMS` are open at a time: one that is not kept for that is told by another alarm.
+        At most `MAX_ALARMS` of one kind and device are open at a time; beyond that, one alarm `alarms_left_out` is.
 
         Args:
-            device: Whose.
+            device: Its name.
             kind: What was noticed.
-            detail: More of it, in words.
-            received: When.
-            once: One open alarm of this kind is enough, whatever its detail: a device must not fill the database.
+            detail: The sentence that custodians read.
+            received: When, UTC.
+            once: Any open alarm of this kind is the same one, whatever its detail: a device must not fill the database.
 
         Returns:
             True if it is a new one.
         """
-        self._known(device)
+        self._add_device(device)
         same, of_kind = self._database.execute(
             "SELECT coalesce(sum(detail=? OR ?), 0), count(*) FROM open_alarms WHERE device=? AND kind=?",
             (detail, once, device, kind),
@@ -388,14 +387,14 @@ class Store:
         return True
 
     def acknowledge(self, number: int, *, custodian: str, reason: str, login: str, time: str) -> Alarm:
-        """A custodian has seen an alarm: it is kept, with who said so and why, and is no longer open.
+        """Close an alarm: it stays stored, with who acknowledged it and why.
 
         Raises:
             EvidenceError: There is no such alarm, it was acknowledged before, or a name or reason is missing.
         """
         if not custodian.strip() or not reason.strip():
             raise EvidenceError("expected the custodian's name and a reason, got nothing")
-        with self.turn():
+        with self.transaction():
             alarm = next((alarm for alarm in self.all_alarms() if alarm.number == number), None)
             if alarm is None:
                 raise EvidenceError(f"expected the number of an alarm, got {number}: bwc-agent fleet alarms lists them")
@@ -408,7 +407,7 @@ class Store:
 
     def all_alarms(self) -> list[Alarm]:
         """All that ever were, oldest first."""
-        with _refusals():
+        with _database_errors():
             rows = self._database.execute(
                 "SELECT number, device, kind, detail, received, coalesce(custodian,''), coalesce(reason,''),"
                 " coalesce(login,''), coalesce(time,'')"
@@ -418,7 +417,7 @@ class Store:
 
     def devices(self) -> list[DeviceRow]:
         """All devices, by name."""
-        with _refusals():
+        with _database_errors():
             rows = self._database.execute(
                 "SELECT device, state, status, last_seen,"
                 " (SELECT count(*) FROM open_alarms a WHERE a.device=d.device),"
@@ -428,31 +427,31 @@ class Store:
 
     def events(self, device: str) -> list[tuple[str, int, str]]:
         """Id, line and type of a device's events, in the journal's order."""
-        with _refusals():
+        with _database_errors():
             return self._database.execute(
                 "SELECT id, line, type FROM events WHERE device=? ORDER BY line, id", (device,)
             ).fetchall()
 
-    def told(self, device: str = "", most: int = -1) -> list[tuple[str, str]]:
-        """Device and CloudEvent of the events that came last, `most` at the most; of one device, or of all."""
-        with _refusals():
+    def newest_events(self, device: str = "", limit: int = -1) -> list[tuple[str, str]]:
+        """Device and CloudEvent of at most `limit` newest events, oldest first; of one device, or of all."""
+        with _database_errors():
             rows = self._database.execute(
                 "SELECT device, event FROM events WHERE ?1='' OR device=?1"
                 " ORDER BY received DESC, line DESC, id LIMIT ?2",
-                (device, most),
+                (device, limit),
             ).fetchall()
         return rows[::-1]
 
-    def newest_alarms(self, most: int) -> list[tuple[str, str, str, str]]:
+    def newest_alarms(self, limit: int) -> list[tuple[str, str, str, str]]:
         """Time, device, kind and detail of the newest open alarms, the newest first."""
-        with _refusals():
+        with _database_errors():
             return self._database.execute(
-                "SELECT received, device, kind, detail FROM open_alarms ORDER BY number DESC LIMIT ?", (most,)
+                "SELECT received, device, kind, detail FROM open_alarms ORDER BY number DESC LIMIT ?", (limit,)
             ).fetchall()
 
     def alarms(self, device: str) -> list[tuple[str, str]]:
         """Kind and detail of a device's open alarms, oldest first."""
-        with _refusals():
+        with _database_errors():
             return self._database.execute(
                 "SELECT kind, detail FROM open_alarms WHERE device=? ORDER BY number", (device,)
             ).fetchall()

@@ -110,7 +110,7 @@ def test_flood_of_rubbish_states_and_statuses_adds_nothing(tmp_path: Path, monke
 def test_open_alarms_of_a_kind_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(tmp_path, monkeypatch)
     for number in range(200):
-        with rig.store.turn():
+        with rig.store.transaction():
             rig.store.put_alarm("cam-1", "history_shorter", f"line {number}", "2026-01-01T00:00:00.000000Z")
     assert rig.alarms() == ["history_shorter"] * MAX_ALARMS + ["alarms_left_out"]
 

@@ -62,10 +62,10 @@ def test_event_that_another_device_said_first_is_kept_for_the_one_whose_it_is(
     assert rig.acknowledged("cam-b") == []
     rig.send("event", event(device="cam-b", kind="tampered", digest=DIGEST, line=77, what="lens_covered"), "cam-b")
     assert rig.acknowledged("cam-b") == [DIGEST]
-    ((device, told),) = rig.store.told("cam-b", 10)
+    ((device, told),) = rig.store.newest_events("cam-b", 10)
     assert device == "cam-b"
     assert json.loads(told)["data"]["entry"]["what"] == "lens_covered"
-    assert len(rig.store.told("cam-a", 10)) == 1
+    assert len(rig.store.newest_events("cam-a", 10)) == 1
     assert rig.store.events("cam-b") == [(DIGEST, 77, "bwc.v1.tampered")]
 
 
@@ -88,10 +88,10 @@ def test_database_of_the_version_before_is_migrated_and_keeps_everything(
     with Store(path, read_only=True) as store:
         assert store.events("cam-a") == [(DIGEST, 1, "bwc.v1.boot")], "who only looks needs no migration"
     rig = Rig(tmp_path, monkeypatch)
-    assert rig.store.told() == [("cam-a", '{"é": 1}'), ("cam-b", "event of b")]
+    assert rig.store.newest_events() == [("cam-a", '{"é": 1}'), ("cam-b", "event of b")]
     assert rig.store.usage("cam-a").stored == len('{"é": 1}'.encode()) + len("a.b.c")
     assert rig.alarms("cam-a") == ["malformed"]
-    assert rig.store.seen("cam-a") is not None
+    assert rig.store.newest_checkpoint("cam-a") is not None
     rig.send("event", event(device="cam-b", digest=DIGEST), "cam-b")
     assert rig.stored("cam-b") == [DIGEST, "cd" * 32]
     rig.store.close()
@@ -110,7 +110,7 @@ def test_migration_that_is_cut_leaves_the_old_database_whole(tmp_path: Path, mon
         Store(path)
     monkeypatch.undo()
     with Store(path) as store:
-        assert len(store.told()) == 2
+        assert len(store.newest_events()) == 2
 
 
 @pytest.mark.parametrize("read_only", [True, False])

@@ -49,7 +49,7 @@ def of_kind(device: Device, kind: type[_E], boot: int = 1) -> list[_E]:
 
 def told(device: Device) -> list[JournalEvent]:
     raw, _ = split_lines(device.storage.read(layout.journal(1), limit=1 << 26))
-    return [line for line in map(parse, raw) if line is not None and line.told]
+    return [line for line in map(parse, raw) if line is not None and line.reported]
 
 
 def kept(store: Store, lines: list[JournalEvent]) -> list[tuple[str, str]]:
@@ -57,7 +57,7 @@ def kept(store: Store, lines: list[JournalEvent]) -> list[tuple[str, str]]:
     alarms = []
     for line in lines:
         event: Event = line.event("city", "cam-1")
-        with store.turn():
+        with store.transaction():
             store.put_event(
                 "cam-1",
                 event.id,

@@ -1,7 +1,7 @@
 """A journal leads to its own decisions, and to no others."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import msgspec
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.audit.replay import Replay, replay, replay_boot
+from agent.audit.replay import PolicyAtHand, Replay, replay, replay_boot
 from agent.audit.replay_events import CoreInput
 from agent.audit.replay_policies import policies_at_hand
 from agent.clock import NS
@@ -17,11 +17,17 @@ from agent.core.recording import events
 from agent.core.recording.events import Action
 from agent.domain.limits import Limits
 from agent.domain.policy_settings import PolicySettings
+from agent.errors import PolicyError
 from agent.evidence import layout
 from agent.journal import entries
 from agent.journal.entries import PersistedState
+from agent.keys import jws
+from agent.keys.signer import KeySigner
+from agent.policy import bundle as bundles
+from agent.policy import packs
+from agent.policy.engine import Engine
 from agent.policy.request import Authorization, Fact
-from agent.policy.schema import Provenance
+from agent.policy.schema import Provenance, standard
 from agent.verify.tree import StorageTree
 from tests.support.device import Device
 from tests.support.shifts import Desk, custodian, decide, signed_policy, under_signed_policy
@@ -114,7 +120,7 @@ _LIKELY = ["start", "pause", "stop", "mute", "sync", "sync", "wait", "conclude",
 
 def replayed(lines: list[CoreInput]) -> Replay:
     into = Replay()
-    replay_boot(lines, lambda digest: decide if digest == "p" else None, into)
+    replay_boot(lines, lambda digest: PolicyAtHand(decide) if digest == "p" else None, into)
     return into
 
 
@@ -351,3 +357,72 @@ def test_policy_that_nobody_signed_decides_nothing_again() -> None:
     assert policies_at_hand(tree, "")(digest.digest) is not None
     assert policies_at_hand(StorageTree(stranger), "")(digest.digest) is None
     assert policies_at_hand(tree, "")("0" * 64) is None
+
+
+REAL_TEXT = packs._shipped_text
+LATER_BASE = """
+@id("base.nothing")
+@source("Base rules of a release to come, which permit no end")
+forbid (principal, action in [Action::"StopRecording", Action::"PrivacyPause"], resource);
+"""
+
+
+@pytest.fixture
+def later_software(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A release whose own base rules would decide otherwise."""
+    real = packs._shipped_text
+    monkeypatch.setattr(packs, "_shipped_text", lambda name: LATER_BASE if name == packs.BASE else real(name))
+    packs.shipped.cache_clear()
+    bundles.own_rules_digest.cache_clear()
+    yield
+    packs.shipped.cache_clear()
+    bundles.own_rules_digest.cache_clear()
+
+
+@pytest.mark.usefixtures("later_software")
+def test_later_software_decides_again_by_the_rules_that_the_bundle_carries(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(packs, "_shipped_text", REAL_TEXT)
+        bundles.own_rules_digest.cache_clear()
+        device = under_signed_policy()
+        act_out(device)
+        before = of(device)
+        policy = signed_policy(device.storage, device.clocks)
+        policy.load(0)
+    bundles.own_rules_digest.cache_clear()
+    assert before.other_rules == {}
+    after = of(device)
+    assert after.differences == []
+    assert after.redecided == before.redecided > 0
+    [(digest, rules)] = after.other_rules.items()
+    assert digest == policy.digest
+    assert rules == bundles.rules_digest(REAL_TEXT(packs.BASE), standard().text) != bundles.own_rules_digest()
+
+
+def test_rules_that_a_bundle_does_not_carry_are_those_of_the_software_at_hand(later_software: None) -> None:
+    assert later_software is None
+    older = {"base": REAL_TEXT(packs.BASE), "schema": standard().text}
+    for carried, allowed in ((older, True), (None, False)):
+        key = KeySigner.generate()
+        payload = {
+            "agency": "ex",
+            "version": 1,
+            "not_before": "2026-01-01T00:00:00.000000Z",
+            "expires": "2027-01-01T00:00:00.000000Z",
+            "pack": {"name": "us-wa", "text": REAL_TEXT("us-wa")},
+            "parameters": {},
+            "gestures": {"name": "two", "patterns": {"double:record": "start"}},
+            "triggers": {},
+            "limits": {},
+            **({"format": 2, "carried": carried} if carried else {}),
+        }
+        token = jws.sign(key, bundles.TYP, payload)
+        if carried is None:
+            with pytest.raises(PolicyError, match="never fire"):
+                bundles.read_bundle(token, [key.public_key], "ex", any_rules=True)
+            continue
+        with pytest.raises(PolicyError, match="sign the pack again"):
+            bundles.read_bundle(token, [key.public_key], "ex")
+        bundle = bundles.read_bundle(token, [key.public_key], "ex", any_rules=True)
+        asked = {"principal": "wearer", "action": "StopRecording", "context": {"reason_code": "privacy_request"}}
+        assert Engine(bundle.pack).decide_worked(asked).allow is allowed

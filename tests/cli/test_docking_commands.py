@@ -39,7 +39,7 @@ def office(tmp_path: Path) -> Path:
 def kept(office: Path, *, alarm: bool = False, policy: str = "us-il, version 3", battery: int | None = 87) -> None:
     store = Store(office.parent / "station.sqlite")
     told = replace(status(), policy=Policy(name=policy, version=3, digest="0" * 64), battery_pct=battery)
-    with store.turn():
+    with store.transaction():
         store.put_status("cam-1", "0" * 16, encode(told).decode(), TIME, live=True)
         store.put_state("cam-1", "docked", "0" * 16, TIME)
         store.put_state("cam-2", "lost", "1" * 16, TIME)
@@ -104,7 +104,7 @@ def test_what_a_device_says_works_no_terminal(office: Path, monkeypatch: pytest.
     monkeypatch.setenv("COLUMNS", "160")
     kept(office, policy="evil\x1b[31m\u202e[bold]x")
     store = Store(office.parent / "station.sqlite")
-    with store.turn():
+    with store.transaction():
         bad = encode(event(9, what="\x1b]0;title\x07\r\n")).decode()
         store.put_event("cam-1", "f" * 64, 9, kind="k", time=TIME, received=TIME, text=bad)
         store.put_alarm("cam-1", "malformed", "status: \x1b[2J", TIME)
@@ -222,7 +222,7 @@ def test_live_table_follows_the_fleet_on_a_terminal_and_ends_with_ctrl_c(office:
     until(b"cam-1")
     assert b"ALARM" not in shown
     store = Store(office.parent / "station.sqlite")
-    with store.turn():
+    with store.transaction():
         store.put_alarm("cam-2", "history_shorter", DETAIL, TIME)
     store.close()
     until(b"history_shorter")
@@ -259,7 +259,7 @@ def test_narrow_table_wraps_no_name_and_says_what_it_left_out(
     monkeypatch.setenv("COLUMNS", "80")
     kept(office)
     store = Store(office.parent / "station.sqlite")
-    with store.turn():
+    with store.transaction():
         store.put_state(name, "undocked", "2" * 16, TIME)
     store.close()
     out = bwc_agent("fleet", "watch", "--once", "--config", office).out

@@ -172,7 +172,7 @@ def test_refusal_is_one_line_and_exit_code_two(
     def refuse(_asked: str) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "_app", refuse)
+    monkeypatch.setattr(cli, "application", refuse)
     assert run(monkeypatch, "verify", "x") == 2
     assert capsys.readouterr() == ("", said)
 
@@ -181,7 +181,7 @@ def test_interrupted_tool_ends_with_the_shells_code(monkeypatch: pytest.MonkeyPa
     def interrupt(_asked: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_app", interrupt)
+    monkeypatch.setattr(cli, "application", interrupt)
     assert run(monkeypatch, "verify", "x") == cli.EXIT_INTERRUPTED
 
 
@@ -200,7 +200,7 @@ def loaded_by(statements: str) -> set[str]:
 
 
 def test_recorder_starts_without_loading_what_only_other_commands_need() -> None:
-    modules = loaded_by("from agent.cli import _app; _app('run'); import agent.recorder.service")
+    modules = loaded_by("from agent.cli import application; application('run'); import agent.recorder.service")
     others = {command.module for name, command in COMMANDS.items() if name != "run"}
     assert not modules & others
     assert not [name for name in modules if name.partition(".")[0] in {"rich", "asyncio", "http", "ssl", "hypothesis"}]

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from typer.main import get_command
 
-from agent.cli import _app
+from agent.cli import application
 from agent.evidence import layout
 from agent.provisioning.agency import Provisioned
 from tests.corpus.agency import AGENCY, EXPECTED
@@ -71,7 +71,7 @@ def help_text() -> str:
     """The help of every command, and of each command of a group."""
     pages = []
     with patch.dict("os.environ", {"COLUMNS": WIDTH, "TERMINAL_WIDTH": WIDTH}):
-        for words in _commands(get_command(_app("")), ()):
+        for words in _commands(get_command(application("")), ()):
             ran = bwc_agent(*words, "--help")
             pages += [
                 f"$ {' '.join(('bwc-agent', *words))} --help",

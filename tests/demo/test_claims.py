@@ -43,7 +43,7 @@ def test_camera_that_spoke_while_undocked_is_noticed(tmp_path: Path) -> None:
     store = Store(office / "station.sqlite")
     dock = Dock(tmp_path, agency="a", device="cam-1", broker="mosquitto", asked_for=True, port=1, say=Transcript())
     dock.claim_silence()
-    with store.turn():
+    with store.transaction():
         store.put_state("cam-1", "docked", "0" * 16, TIME)
     store.close()
     with pytest.raises(DemoFailed, match="silent"):

@@ -177,7 +177,7 @@ def outcome(hand: Hand, attack: Callable[[Hand], None]) -> tuple[str, list[str]]
     device.run(70)  # its journal grows, as it does until the next dock
     device.recorder.keeper.attest(None)
     device.settle()
-    confirmed = {hand.seen.line: JournalReader(device.storage).hash_of(hand.seen.line)}
+    confirmed = {hand.seen.line: JournalReader(device.storage).line_hash(hand.seen.line)}
     if compare(hand.seen, newest(device), confirmed).alarming:
         return AT_DOCK, told
     kept = device.recording == hand.recording and device.recorder.control.state.latched

@@ -18,7 +18,7 @@ import pytest
 
 from agent.core.recording.events import Action, DockContact
 from agent.core.recording.requests import facts
-from agent.dock.service import read_snapshot
+from agent.dock.status import read_snapshot
 from agent.journal import entries
 from agent.keys import files, jws
 from agent.keys.signer import KeySigner

@@ -22,7 +22,7 @@ def stop(docked: Docked) -> None:
 
 def told(docked: Docked, kind: str) -> list[dict[str, object]]:
     assert docked.store is not None
-    events = [json.loads(text) for _, text in docked.store.told(DEVICE)]
+    events = [json.loads(text) for _, text in docked.store.newest_events(DEVICE)]
     return [event["data"]["entry"] for event in events if event["type"] == f"bwc.v1.{kind}"]
 
 

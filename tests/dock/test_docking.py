@@ -6,8 +6,8 @@ from agent.brokers import mosquitto
 from agent.clock import NS, SystemClocks
 from agent.dock.messages import Publication, Topics
 from agent.dock.mqtt import Connection, Limits, Received
-from agent.dock.service import battery_pct
 from agent.dock.session import RESEND_NS
+from agent.dock.status import battery_pct
 from agent.journal import entries
 from agent.keys import jws
 from agent.keys.signer import KeySigner
@@ -207,7 +207,7 @@ def test_message_on_a_topic_that_nobody_asked_for_does_not_reach_the_recorder(do
         docked.dock.connection.received.append(Received(topic, b"x", retained=True))
     for _ in range(3):
         docked.turn()
-    assert any("nobody asked for" in line for line in docked.said)
+    assert any("not subscribed to" in line for line in docked.said)
     assert not docked.device.entries(entries.Refused)
 
 

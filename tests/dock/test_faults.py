@@ -31,7 +31,7 @@ def test_station_killed_before_it_stored_is_told_again(docked: Docked, monkeypat
     docked.until(lambda: docked.device.recorder.status().docked)
     assert docked.station is not None
     with monkeypatch.context() as patch:
-        patch.setattr(docked.station, "_answer", lambda _answers: None)
+        patch.setattr(docked.station, "_send", lambda _answers: None)
         patch.setattr(docked.store, "put_event", lambda *_args, **_more: None)
         happen(docked, 1, 5)
         for _ in range(5):
@@ -49,7 +49,7 @@ def test_station_killed_after_it_stored_has_nothing_twice(docked: Docked, monkey
     docked.until(lambda: complete(docked) and docked.row().state == "docked")
     before = len(docked.stored())
     with monkeypatch.context() as patch:
-        patch.setattr(docked.station, "_answer", lambda _answers: None)
+        patch.setattr(docked.station, "_send", lambda _answers: None)
         happen(docked, 1, 5)
         docked.until(lambda: len(docked.stored()) == before + 5)
     assert docked.dock.session.unacknowledged == 5
@@ -87,7 +87,7 @@ def test_full_disk_at_the_dock_tells_again_after_a_restart(docked: Docked, tmp_p
         docked.contact(closed=True)
         docked.until(lambda: docked.device.recorder.status().docked)
         docked.until(lambda: complete(docked))
-        assert any("can't be kept" in line for line in docked.said)
+        assert any("can't be stored" in line for line in docked.said)
         docked.dock.connection.end()
         docked.dock = docked.make_dock()
         assert docked.dock.session.cursor.line == 0

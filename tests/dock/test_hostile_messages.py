@@ -43,12 +43,12 @@ class Rig:
         section = DockSection(agency="city", device="cam-1", run="run", evidence="evidence", state="state")
         broker = BrokerSection(host="h", ca="c", certificate="c", key="k")
         self.said: list[str] = []
-        self.service = DockService(DockConfig(dock=section, broker=broker), folder / "dock.toml", say=self.said.append)
-        self.service._fresh_ns = self.service._monotonic()
+        self.service = DockService(DockConfig(dock=section, broker=broker), folder / "dock.toml", log=self.said.append)
+        self.service._snapshot_ns = self.service._monotonic()
         self.service._snapshot = {"dock_contact": True}
 
     def hand(self, topic: str, payload: bytes) -> None:
-        self.service._fresh_ns = self.service._monotonic()
+        self.service._snapshot_ns = self.service._monotonic()
         self.service.connection.received.append(Received(topic, payload, retained=False))
         self.service.turn(0)
 
@@ -76,7 +76,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     ),
 )
 def test_no_message_leaves_the_handler_as_an_error_or_moves_the_cursor(rig: Rig, topic: str, payload: bytes) -> None:
-    rig.service._problems.clear()
+    rig.service._logged.clear()
     rig.hand(topic, payload)
     assert rig.service.session.cursor == Cursor()
     assert not [said for said in rig.said if "Error:" in said], rig.said
@@ -85,10 +85,8 @@ def test_no_message_leaves_the_handler_as_an_error_or_moves_the_cursor(rig: Rig,
         assert len(message) <= MAX_JSON or topic != TOPICS.dock
 
 
-def test_failure_that_nobody_foresaw_is_said_and_the_next_message_is_taken(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rig.service.session, "acknowledged", lambda *_: 1 / 0)
+def test_unexpected_error_is_logged_and_the_next_message_is_handled(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig.service.session, "acknowledge", lambda *_: 1 / 0)
     rig.hand(TOPICS.ack, json.dumps(ACK).encode())
     rig.hand(TOPICS.dock, b"a.b.c")
     assert any("ZeroDivisionError" in said for said in rig.said)
@@ -139,7 +137,7 @@ def test_line_that_makes_no_event_is_told_by_its_kind_and_stops_no_other(entry: 
     assert told.data.entry in (entry, {"kind": "tampered", "left_out": True})
     session = Session(TOPICS, Cursor())
     session.connected("0" * 16, 0)
-    session.take([read, line(2)])
+    session.add_lines([read, line(2)])
     assert session.unacknowledged == 2
 
 

@@ -56,7 +56,7 @@ def test_planted_journal_far_ahead_does_not_hide_what_the_recorder_writes(data: 
     last = newest(device)
     after = list(reader.lines(MOST, MOST))
     assert [line.n for line in after] == list(range(before[-1].n + 1, last + 1))
-    assert reader.hash_of(last) == after[-1].hash
+    assert reader.line_hash(last) == after[-1].hash
     assert storage.read(layout.journal(FAR)) == data
 
 
@@ -72,7 +72,7 @@ def test_line_that_somebody_appended_is_told_as_unattested() -> None:
     forged = {line.n for line in device.lines(1)[-3:]}
     lines = list(JournalReader(storage).lines(MOST, MOST))
     assert {line.n for line in lines if not line.attested} == forged
-    told = {line.n: line.event("city", "cam-1").data.entry for line in lines if line.told}
+    told = {line.n: line.event("city", "cam-1").data.entry for line in lines if line.reported}
     assert all(entry.get("unattested", False) == (n in forged) for n, entry in told.items())
     assert forged <= told.keys()
     for line in lines:
@@ -104,7 +104,7 @@ def test_journal_that_cannot_be_read_for_a_while_is_read_on_from_the_same_place(
         with pytest.raises(StorageError):
             list(reader.lines(MOST, 2))
         with pytest.raises(StorageError):
-            reader.hash_of(1)
+            reader.line_hash(1)
         storage.fault = lambda _operation, _path: None
         assert len(list(reader.lines(MOST, 2))) == 2
     rest = [line.n for line in reader.lines(MOST, MOST)]

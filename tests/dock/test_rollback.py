@@ -43,7 +43,7 @@ class Card:
 
 def seen_line(docked: Docked) -> int:
     assert docked.store is not None
-    seen = docked.store.seen(DEVICE)
+    seen = docked.store.newest_checkpoint(DEVICE)
     return seen.line if seen else 0
 
 
@@ -207,15 +207,15 @@ def test_card_whose_certificate_nobody_of_the_agency_signed_is_refused_and_is_an
 def test_device_that_does_not_confirm_what_was_seen_is_an_alarm(
     seen: tuple[Docked, Card], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A dock service could pass over the question: that it does is told."""
+    """A compromised dock service could ignore the request: that is an alarm."""
     docked, copy = seen
     copy.put_back()
     restart(docked)
 
-    def nothing() -> list[Confirmed]:
+    def nothing(_lines: list[int]) -> list[Confirmed]:
         return []
 
-    monkeypatch.setattr(docked.dock, "_confirm", nothing)
+    monkeypatch.setattr(docked.dock._status, "_confirms", nothing)
     happen(docked, 7, 200)
     docked.device.recorder.keeper.attest(None)
     docked.device.settle()
@@ -233,9 +233,9 @@ def test_hash_of_a_line_is_found_by_its_number_alone(docked: Docked) -> None:
     reader = JournalReader(DiskStorage(docked.folder / "evidence"))
     lines = list(reader.lines(1 << 50, 1 << 20))
     assert len(lines) > 100
-    assert [reader.hash_of(line.n) for line in lines] == [line.hash for line in lines]
-    assert reader.hash_of(lines[-1].n + 1) is None
-    assert reader.hash_of(0) is None
+    assert [reader.line_hash(line.n) for line in lines] == [line.hash for line in lines]
+    assert reader.line_hash(lines[-1].n + 1) is None
+    assert reader.line_hash(0) is None
 
 
 def test_card_that_is_exchanged_while_the_service_runs_is_asked_anew(seen: tuple[Docked, Card], tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_card_that_is_exchanged_while_the_service_runs_is_asked_anew(seen: tuple
     assert tmp_path == docked.folder
     dock(docked)
     undock(docked)
-    assert docked.dock._confirmed
+    assert docked.dock._status._confirmed
     copy.put_back()
     docked.device.boot()  # the recorder starts again; the dock service does not
     happen(docked, 7, 200)

@@ -114,7 +114,7 @@ class Run:
             case "station killed after it stored":
                 assert bench.station is not None
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(bench.station, "_answer", lambda _answers: None)
+                    patch.setattr(bench.station, "_send", lambda _answers: None)
                     self.events()
                     self.turns(8)
                 bench.kill_station()

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from agent.cli import COMMANDS, _app
+from agent.cli import COMMANDS, application
 from tests.docs.markdown import ROOT, Shown, commands, pages
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class UnknownCommandError(ValueError):
 @functools.cache
 def root() -> "Command":
     """All commands as click has them."""
-    return typer.main.get_command(_app(""))
+    return typer.main.get_command(application(""))
 
 
 def subcommands() -> list[str]:

@@ -10,9 +10,10 @@ from agent.encoding.strict_json import sha256_hex
 from agent.errors import PolicyError
 from agent.keys import jws
 from agent.keys.signer import KeySigner
-from agent.policy.bundle import TYP, Trigger, admit, digest_of, read_bundle, sign_bundle
+from agent.policy.bundle import TYP, Trigger, admit, digest_of, read_bundle, rules_digest, sign_bundle
 from agent.policy.engine import Engine
-from agent.policy.packs import shipped
+from agent.policy.packs import base_rules_text, shipped
+from agent.policy.schema import standard
 from agent.policy.terms import Terms
 
 KEY = KeySigner.generate()
@@ -221,3 +222,83 @@ def test_only_a_trusted_clock_can_tell_that_a_bundle_has_expired() -> None:
     assert bundle.surely_expired(wall(DAY + NS))
     assert not bundle.surely_expired(wall(DAY + NS, 5.0))
     assert not bundle.surely_expired(wall(DAY + NS, None))
+
+
+def carrying(**changes: Any) -> dict[str, Any]:
+    return {"base": base_rules_text(), "schema": standard().text} | changes
+
+
+def test_a_bundle_carries_its_base_rules_its_schema_and_every_parameter() -> None:
+    made = sign_bundle(
+        KEY,
+        agency="ex",
+        version=7,
+        not_before_ns=NOW,
+        expires_ns=NOW + DAY,
+        pack=("us-ca-lapd", shipped("us-ca-lapd").text),
+        gestures=TWO_BUTTONS,
+        parameters={"trigger_hold_s": 5},
+    )
+    told = jws.verify(made, TYP, KEY.public_key)
+    assert (told["format"], told["carried"]) == (2, carrying())
+    assert told["parameters"] == dict(shipped("us-ca-lapd").parameters) | {"trigger_hold_s": 5}
+    assert read_bundle(made, [KEY.public_key], "ex").carried == rules_digest(base_rules_text(), standard().text)
+
+
+def test_a_bundle_of_before_that_carries_nothing_is_read() -> None:
+    bundle = read_bundle(token(), [KEY.public_key], "ex")
+    assert bundle.carried == ""
+    assert bundle.pack.base_text == base_rules_text()
+
+
+def test_base_rules_that_an_agency_weakened_never_come_into_force() -> None:
+    weak = '@id("base.all") @source("x") permit (principal, action, resource);'
+    made = token(format=2, carried=carrying(base=weak))
+    refused(made, "sign the pack again")
+    assert read_bundle(made, [KEY.public_key], "ex", any_rules=True).carried == rules_digest(weak, standard().text)
+    refused(token(format=2, carried=carrying(schema=standard().text + "\n")), "sign the pack again")
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"format": 2}, "carried rules"),
+        ({"format": 1, "carried": carrying()}, "carried rules"),
+        ({"carried": carrying()}, "carried rules"),
+        ({"format": 3}, "format"),
+        ({"format": 2, "carried": {"base": ""}}, "schema"),
+        ({"format": 2, "carried": carrying(extra="")}, "extra"),
+    ],
+)
+def test_what_is_carried_has_its_form(changes: dict[str, Any], names: str) -> None:
+    refused(token(**changes), names)
+
+
+def test_a_schema_of_before_an_attribute_decides_as_it_did() -> None:
+    text = standard().text
+    older = text.replace("  battery_pct: Long,\n", "").replace('"battery_pct", ', "")
+    assert older != text
+    made = token(format=2, carried=carrying(schema=older))
+    bundle = read_bundle(made, [KEY.public_key], "ex", any_rules=True)
+    assert "battery_pct" not in bundle.pack.vocabulary.attributes
+    engine, now = Engine(bundle.pack), Engine(shipped("us-il"))
+    for context in (
+        {"request_by": "victim", "request_on_recording": True},
+        {"request_by": "victim"},
+        {"encounter_state": "concluded", "triggers_active": ["holster"]},
+        {"person_class": ["confidential_informant"], "enforcement_mode": "force"},
+    ):
+        asked = {"principal": "wearer", "action": "StopRecording", "context": context}
+        for field in (False, True):
+            assert engine.decide_worked(asked, field=field) == now.decide_worked(asked, field=field)
+
+
+def test_a_schema_of_a_release_to_come_is_refused_by_the_attribute_that_is_not_known() -> None:
+    later = standard().text.replace("  battery_pct: Long,\n", "  battery_pct: Long,\n  heart_rate: Long,\n")
+    made = token(format=2, carried=carrying(schema=later))
+    with pytest.raises(PolicyError, match="heart_rate"):
+        read_bundle(made, [KEY.public_key], "ex", any_rules=True)
+    for broken in ("", "entity A;", standard().text.replace("entity Place enum", "entity Places enum")):
+        made = token(format=2, carried=carrying(schema=broken))
+        with pytest.raises(PolicyError):
+            read_bundle(made, [KEY.public_key], "ex", any_rules=True)

@@ -54,7 +54,7 @@ def serving(broker: Broker, store_file: Path, kind: type[Station] = Station) -> 
             store=store,
             broker=broker.client(mosquitto.STATION),
             clocks=SystemClocks(),
-            say=lambda _line: None,
+            log=lambda _line: None,
         )
         while not station.connection.connected:
             station.turn()
@@ -128,10 +128,10 @@ def test_fleet_that_docks_together_and_loses_connections_loses_no_event(tmp_path
 class _Forgetful(Station):
     """Takes the same event for none, each time."""
 
-    def _take(self, message: Received, answers: Any) -> None:
+    def _handle(self, message: Received, answers: Any) -> None:
         if b'"recording":"simulated-3"' in message.payload and "/simulated-7/" in message.topic:
             return
-        super()._take(message, answers)
+        super()._handle(message, answers)
 
 
 class _Lying(Station):

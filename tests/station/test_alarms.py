@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def raised(store: Store, device: str = "cam-1", detail: str = "line 5") -> None:
-    with store.turn():
+    with store.transaction():
         store.put_alarm(device, "history_shorter", detail, THEN)
 
 
@@ -56,7 +56,7 @@ def test_same_alarm_again_is_nothing_until_the_one_before_was_acknowledged(store
 
 def test_device_that_sends_rubbish_all_day_does_not_fill_the_database(store: Store) -> None:
     for number in range(50):
-        with store.turn():
+        with store.transaction():
             store.put_alarm("cam-1", "malformed", f"rubbish {number}", THEN, once=True)
     assert len(store.all_alarms()) == 1
 

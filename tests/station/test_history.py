@@ -53,38 +53,38 @@ def shown(device: Device) -> Checkpoint:
 def test_checkpoint_of_the_devices_own_boot_is_believed() -> None:
     device = Device()
     checkpoint = shown(device)
-    seen = CheckpointVerifier(trust()).checked(checkpoint, "cam-1", WALL)
+    seen = CheckpointVerifier(trust()).verify(checkpoint, "cam-1", WALL)
     assert (seen.line, seen.boot) == (checkpoint.line, 1)
 
 
 def test_checkpoint_of_another_device_is_refused() -> None:
     with pytest.raises(EvidenceError, match="cam-2"):
-        CheckpointVerifier(trust()).checked(shown(Device()), "cam-2", WALL)
+        CheckpointVerifier(trust()).verify(shown(Device()), "cam-2", WALL)
 
 
 def test_checkpoint_signed_in_another_boot_is_refused() -> None:
     one, two = shown(Device()), shown(Device())
     with pytest.raises(EvidenceError, match="signature"):
-        CheckpointVerifier(trust()).checked(replace(one, jws=two.jws), "cam-1", WALL)
+        CheckpointVerifier(trust()).verify(replace(one, jws=two.jws), "cam-1", WALL)
 
 
 def test_what_was_checked_once_is_no_excuse_for_what_comes_next() -> None:
     checks, one, two = CheckpointVerifier(trust()), shown(Device()), shown(Device())
-    assert checks.checked(one, "cam-1", WALL) == checks.checked(one, "cam-1", WALL)
+    assert checks.verify(one, "cam-1", WALL) == checks.verify(one, "cam-1", WALL)
     with pytest.raises(EvidenceError, match="signature"):
-        checks.checked(replace(one, jws=two.jws), "cam-1", WALL)
+        checks.verify(replace(one, jws=two.jws), "cam-1", WALL)
     with pytest.raises(EvidenceError, match="signature"):
-        checks.checked(replace(two, boot_certificate=one.boot_certificate), "cam-1", WALL)
+        checks.verify(replace(two, boot_certificate=one.boot_certificate), "cam-1", WALL)
     with pytest.raises(EvidenceError, match="cam-2"):
-        checks.checked(one, "cam-2", WALL)
-    assert checks.checked(two, "cam-1", WALL).boot == 1
+        checks.verify(one, "cam-2", WALL)
+    assert checks.verify(two, "cam-1", WALL).boot == 1
 
 
 def test_certificate_that_expires_after_it_was_checked_is_refused() -> None:
     checks, checkpoint = CheckpointVerifier(trust()), shown(Device())
-    checks.checked(checkpoint, "cam-1", WALL)
+    checks.verify(checkpoint, "cam-1", WALL)
     with pytest.raises(EvidenceError, match="valid from"):
-        checks.checked(checkpoint, "cam-1", replace_time(years=100))
+        checks.verify(checkpoint, "cam-1", replace_time(years=100))
 
 
 def replace_time(*, years: int) -> WallReading:

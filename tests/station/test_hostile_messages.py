@@ -152,7 +152,7 @@ def test_event_within_the_bounds_is_kept(rig: Rig) -> None:
 def test_status_that_an_earlier_version_kept_hides_no_other_device(rig: Rig) -> None:
     from agent.station.fleet import rows
 
-    with rig.store.turn():
+    with rig.store.transaction():
         rig.store.put_status("cam-1", "0" * 16, '{"of": "another version"}', "2026-01-01T00:00:00.000000Z", live=True)
     rig.send("status", status(device="cam-2"), "cam-2")
     found = {row.device: row.mode for row in rows(rig.store)}
@@ -160,14 +160,14 @@ def test_status_that_an_earlier_version_kept_hides_no_other_device(rig: Rig) -> 
 
 
 def test_answer_that_fails_for_one_device_is_given_to_the_others(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = rig.store.seen
+    seen = rig.store.newest_checkpoint
 
     def fails(device: str) -> object:
         if device == "cam-1":
             raise ZeroDivisionError("nobody thought of this")
         return seen(device)
 
-    monkeypatch.setattr(rig.store, "seen", fails)
+    monkeypatch.setattr(rig.store, "newest_checkpoint", fails)
     for device in ("cam-1", "cam-2", "cam-3"):
         rig.hand("event", event(1, device), device)
     rig.station.turn(0)

@@ -38,7 +38,7 @@ class Shift:
         event = Event(
             specversion="1.0", id=digest, source=source, type=f"bwc.v1.{kind}", time=utc_text(at_ns), data=data
         )
-        with self.store.turn():
+        with self.store.transaction():
             self.store.put_event(
                 self.device,
                 digest,

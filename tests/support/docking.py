@@ -87,7 +87,7 @@ class Docked:
             config,
             self.folder / "dock.toml",
             monotonic=lambda: time.monotonic_ns() + self.skew_ns,
-            say=self.said.append,
+            log=self.said.append,
         )
 
     def later(self, seconds: float) -> None:
@@ -104,7 +104,7 @@ class Docked:
             store=self.store,
             broker=self.broker.client(mosquitto.STATION, host=self.host),
             clocks=self.station_clocks,
-            say=self.station_said.append,
+            log=self.station_said.append,
         )
 
     def at(self, end: End) -> AbstractContextManager[None]:
@@ -184,7 +184,7 @@ class Docked:
         from agent.dock.journal import JournalReader
 
         reader = JournalReader(DiskStorage(self.folder / "evidence"))
-        return [line.hash for line in reader.lines(1 << 50, 1 << 20) if line.told]
+        return [line.hash for line in reader.lines(1 << 50, 1 << 20) if line.reported]
 
     def end(self) -> None:
         self.dock.connection.end()

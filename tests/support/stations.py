@@ -115,7 +115,7 @@ class Rig:
             broker=BrokerSection(host="localhost", ca="x", certificate="x", key="x"),
             clocks=self.clocks,
             quota=quota or Quota(),
-            say=self.said.append,
+            log=self.said.append,
         )
         self.connection = cast("StandIn", self.station.connection)
 

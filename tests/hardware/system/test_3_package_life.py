@@ -87,7 +87,7 @@ def test_removal_while_recording_is_refused(running: Machine) -> None:
     record(running)
     code, said = running.try_("dpkg", "--remove", "bwc-agent")
     assert code, said
-    assert "a recording is under way" in said
+    assert "a recording is running" in said
     assert status(running)["mode"] == "recording"
 
 
