@@ -253,7 +253,7 @@ def test_line_that_somebody_appended_changes_no_account_and_is_named(forged: Any
     assert after.states == before.states
     assert [event.kind for event in after.events] == [event.kind for event in before.events]
     (named,) = (broken for broken in after.unaccounted if broken.kind == "unattested")
-    assert "is signed by nobody and is not believed" in named.sentence
+    assert "has no signature and is left out" in named.sentence
     assert after.unaccounted[-1].kind == before.unaccounted[-1].kind == "open_end"
 
 
