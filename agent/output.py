@@ -7,19 +7,23 @@ What is shown comes from devices, cards, messages and file names, and whoever ma
    own is shown as `\x1b`, `\u202e` and so on. It is for reading: exact values are in the JSON, which `data` writes.
 2. JSON is ASCII: everything else is escaped as JSON has it (RFC 8259, 7).
 3. Tables and progress bars are drawn on `console`, which takes no mark-up, and escapes what is left in any text.
-4. What other libraries print (usage errors, warnings, tracebacks) goes through the same escaping, once `guard` has put
+4. A service's warnings never hold it up: within `background`, `warn` only enqueues, and a thread of its own writes.
+5. What other libraries print (usage errors, warnings, tracebacks) goes through the same escaping, once `guard` has put
    itself before the standard streams; only their line feeds are kept.
 
 A test holds the package to it: no other module prints, logs, or touches the standard streams.
 """
 
 import json
+import os
+import queue
 import sys
-from collections.abc import Callable
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import Console
     from rich.text import Text
@@ -35,6 +39,10 @@ _INVISIBLE = frozenset(
 """What `str.isprintable` lets through although nothing of it is seen: fillers, joiners and variation selectors
 (Unicode, DerivedCoreProperties.txt, Default_Ignorable_Code_Point), and the empty Braille pattern."""
 _BYTE, _PLANE = 0xFF, 0xFFFF
+WAITING_LINES = 512
+"""Warnings that may wait for a standard error that takes nothing; what comes beyond them is counted and dropped."""
+DRAIN_S = 1.0
+"""How long the end of `background` waits for warnings that are still to be written."""
 
 
 def escaped(text: str) -> str:
@@ -75,14 +83,81 @@ def log(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """A line on standard error, at once. Never raises: who warns has more important things to do."""
+    """A line on standard error, at once; within `background`, as soon as standard error takes it. Never raises."""
+    background_lines = _background
+    if background_lines is not None:
+        background_lines.put(escaped(text))
+    else:
+        _write_error(escaped(text))
+
+
+def _write_error(text: str) -> None:
+    """Write a line past the stream's buffer.
+
+    A line that stays in the buffer because standard error is closed or full would change the process's exit code, and
+    a thread that blocks while it holds the buffer's lock would abort the interpreter at its exit.
+    """
     try:
-        _write(sys.stderr, escaped(text))
+        try:
+            descriptor = sys.stderr.fileno()
+        except (OSError, ValueError):  # a stream in memory
+            _write(sys.stderr, text)
+            return
+        data = f"{text}\n".encode(errors="backslashreplace")
+        while data:
+            data = data[os.write(descriptor, data) :]
     except (OSError, ValueError, AttributeError):
         return
 
 
-def escaping(say: Callable[[str], None]) -> Callable[[str], None]:
+class _Background:
+    """Lines on their way to standard error, written by a thread of their own."""
+
+    def __init__(self) -> None:
+        self._lines: queue.Queue[str | None] = queue.Queue(WAITING_LINES)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def put(self, text: str) -> None:
+        """Enqueue a line, or count it if too many wait. Never blocks."""
+        try:
+            self._lines.put_nowait(text)
+        except queue.Full:
+            self._dropped += 1
+
+    def _run(self) -> None:
+        while (text := self._lines.get()) is not None:
+            dropped, self._dropped = self._dropped, 0
+            if dropped:
+                _write_error(f"bwc-agent: {dropped} lines are missing here: standard error was blocked")
+            _write_error(text)
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for what is enqueued to be written; a standard error that takes nothing is not waited for any longer."""
+        try:
+            self._lines.put_nowait(None)
+        except queue.Full:
+            return
+        self._thread.join(timeout_s)
+
+
+_background: _Background | None = None
+
+
+@contextmanager
+def background(timeout_s: float = DRAIN_S) -> "Iterator[None]":
+    """Let `warn` only enqueue, for this process: a standard error that is closed, full or not read holds nothing up."""
+    global _background  # noqa: PLW0603 - one standard error a process
+    lines = _background = _Background()
+    try:
+        yield
+    finally:
+        _background = None
+        lines.close(timeout_s)
+
+
+def escaping(say: "Callable[[str], None]") -> "Callable[[str], None]":
     """The same, told escaped texts: for services that may be given another place to say something than `log`."""
 
     def told(text: str) -> None:
@@ -188,7 +263,7 @@ def _raw(stream: TextIO) -> TextIO:
     return stream.raw if isinstance(stream, _Guarded) else stream
 
 
-def guard() -> Callable[[], None]:
+def guard() -> "Callable[[], None]":
     """Put the escaping before standard output and standard error, for this process.
 
     A character that a stream's encoding does not have is written as an escape instead of ending the program.

@@ -1,14 +1,14 @@
-"""What a source of encoded pictures and sound is, and how it keeps time.
+"""The interface of sources of encoded pictures and sound, and how they keep time.
 
-A source is opened as often as needed: after it failed, stalled or was torn down, it is closed and opened again with the
-next generation. Nothing in a source decides; a failure ends the iteration with `SourceError`, an end ends it quietly,
-and the recorder restarts it and accounts for the gap.
+A source is opened as often as needed: after a failure or a stall it is closed and opened again with the next
+generation. A source decides nothing: a failure ends the iteration with `SourceError`, its end ends the iteration
+normally, and the recorder restarts the source and accounts for the gap.
 
 A camera whose library calls back on threads of its own (picamera2's `Output.outputframe` for pictures, another thread
-for sound) fits this interface so: the callback only copies the packet into a bounded queue and never raises or
-blocks (an exception in it kills the camera's thread); `OpenSource.__iter__` drains the queue; a full queue and a
-silence longer than the frame interval allows are raised there as `SourceError`; `close` puts an end mark into the
-queue. Extradata must be known when `open` returns, so `open` waits for the first IDR picture.
+for sound) implements it as follows: the callback only copies the packet into a bounded queue and never raises or blocks
+(an exception in it kills the camera's thread); `OpenSource.__iter__` drains the queue and raises `SourceError` if it is
+full or stays empty for too long; `close` puts an end mark into the queue. Extradata must be known when `open` returns,
+so `open` waits for the first IDR picture.
 """
 
 import threading
@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 from agent.clock import NS, Monotonic
 from agent.media.packet import Packet, Stream
 
-_LONGEST_WAIT_S = 3600.0  # below what the platform's locks take; the wait goes on after it
+_LONGEST_WAIT_S = 3600.0  # below the limit of the platform's locks; the wait is continued after it
 
 
 class OpenSource(Protocol):
@@ -27,7 +27,7 @@ class OpenSource(Protocol):
 
     @property
     def streams(self) -> tuple[Stream, ...]:
-        """Video, audio or both, in this order, all of the generation that was asked for."""
+        """Video, audio or both, in this order, all of the requested generation."""
 
     def __iter__(self) -> Iterator[Packet]:
         """The packets in the order of their times, each not before its own `time_ns` where the source is paced.
@@ -60,14 +60,14 @@ class Adjustable(Protocol):
 
 
 class Source(Protocol):
-    """A camera, a microphone or both, or what stands in for them."""
+    """A camera, a microphone or both, or a substitute for them."""
 
     @property
     def name(self) -> str:
-        """For people: what and which one, such as `replay:/clips/street.mp4`."""
+        """A name for people, such as `replay:/clips/street.mp4`."""
 
     def open(self, generation: int) -> OpenSource:
-        """Open it anew.
+        """Open it.
 
         Args:
             generation: From 1, higher with each opening; stamped on all its streams.

@@ -53,8 +53,8 @@ class MicrophoneConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     Attributes:
         device: FORMAT:NAME of an input of libav, such as `alsa:hw:1,0` (`arecord -l` lists cards and devices),
             `alsa:plughw:1,0` where the card knows no 48 kHz, or `lavfi:sine=frequency=440,arealtime` on a bench.
-        sample_rate: That is asked for and recorded, in Hz.
-        channels: That are asked for; one is recorded.
+        sample_rate: Requested and recorded, in Hz.
+        channels: Requested; one is recorded.
         bit_rate: Of the recorded sound (AAC), bit/s.
     """
 

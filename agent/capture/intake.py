@@ -1,8 +1,7 @@
-"""Where a camera library's threads leave encoded pictures: a queue that copies, never blocks and never raises.
+"""The queue for encoded pictures from a camera library's threads: it copies, never blocks and never raises.
 
 An exception in picamera2's `Output.outputframe` ends the camera's thread, and every later call into the library hangs.
-So nothing is decided there: whatever comes is copied and put into line; what is wrong with it is found where it is
-taken out, and raised there.
+So pictures are only copied and enqueued there; errors are detected and raised where they are taken out.
 """
 
 from contextlib import suppress
@@ -15,19 +14,19 @@ from agent.clock import NS, Monotonic
 from agent.errors import SourceError
 
 CAPACITY = 240
-"""Pictures that may wait to be taken out: some seconds of them, as many as a stalled process may leave behind."""
+"""Pictures that may wait: some seconds of them, as many as come in while the process stalls."""
 
 SLICES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An encoded picture as the library gave it out.
+    """An encoded picture as the library delivered it.
 
     Attributes:
         data: An access unit in Annex B form.
         timestamp_us: Microseconds from the encoder's first picture, by the sensor's clock.
-        arrived_ns: The monotonic time at which it came.
+        arrived_ns: The monotonic time of its arrival.
     """
 
     data: bytes
@@ -58,7 +57,7 @@ class Intake:
         self._closed = Event()
 
     def put(self, frame: Any, timestamp_us: int | None) -> None:
-        """Copy a picture and put it into line. Never raises, never blocks."""
+        """Copy a picture and enqueue it. Never raises, never blocks."""
         if self._broken.is_set() or self._closed.is_set():
             return
         try:
@@ -74,13 +73,13 @@ class Intake:
             self.fail(f"{type(error).__name__}: {error}")
 
     def fail(self, problem: str) -> None:
-        """Say that the camera failed; raised by `take` after all that came before."""
+        """Report that the camera failed; raised by `take` after the pictures that came before."""
         if not self._broken.is_set():
             self._broken.set()
             self._queue.put(_Failed(problem))
 
     def close(self) -> None:
-        """End it: `take` gives back None from now on."""
+        """End it: `take` returns None from now on."""
         self._closed.set()
         self._queue.put(None)
 
@@ -88,7 +87,7 @@ class Intake:
         """The next picture; None once it was closed.
 
         Raises:
-            SourceError: Nothing came `within_ns`, or the camera failed.
+            SourceError: Nothing arrived `within_ns`, or the camera failed.
         """
         if self._closed.is_set():
             return None
@@ -98,7 +97,7 @@ class Intake:
         return None if self._closed.is_set() else item
 
     def _next(self, within_ns: int) -> Encoded | _Failed | None:
-        # In slices: when the whole machine stood still, one of them is over at once, and the camera is not to blame.
+        # In slices: if the whole machine stalled, only one of them has passed, and the camera is not blamed.
         for _ in range(SLICES):
             with suppress(Empty):
                 return self._queue.get(timeout=within_ns / NS / SLICES)
@@ -110,7 +109,7 @@ def enqueue_only(base: Any, intake: Intake) -> Any:
 
     Args:
         base: `picamera2.outputs.Output`, which an encoder insists on; picamera2 need not be there to import this.
-        intake: Where pictures go. Sound that an encoder gives out is left alone: it is captured elsewhere.
+        intake: Takes the pictures. Sound from an encoder is ignored: it is captured elsewhere.
     """
 
     class EnqueueOnly(base):  # type: ignore[misc]  # untyped, and absent where picamera2 is

@@ -1,14 +1,15 @@
 """A microphone by libav's inputs (ALSA on a device), stamped on the recorder's own clock and encoded to AAC.
 
 The rules, in order:
-1. Times are those of `sound_clock`: sample counts, led slowly by the monotonic clock. The times that the input gives
-   are not looked at: ALSA's are the wall clock's, which is set now and then.
-2. Ticks count samples of what is recorded. They follow the sample count but for the slow correction, and jump only
-   where sound was lost; they never go back.
-3. No opening gives sound of a time that an earlier one has given: what a corrected clock would place there is left out.
-4. Sound is opened, fails and is opened anew by itself: it is a source beside the camera, not a part of it.
-5. The library of the input reads its configuration only from where the system keeps it. PyAV's own build would look in
-   `/tmp/vendor`, where anybody could put one that loads code.
+1. Times are those of `sound_clock`: sample counts, corrected slowly towards the monotonic clock. The input's own times
+   are not used: ALSA's are those of the wall clock, which can be set.
+2. Ticks count recorded samples. They follow the sample count but for the slow correction, and jump only where sound was
+   lost; they never go back.
+3. No opening delivers sound of a time that an earlier one has covered: what a corrected clock would place there is
+   dropped.
+4. The microphone is a source of its own beside the camera: it is opened, fails and is reopened independently.
+5. ALSA's library reads its configuration only from the system's folder. PyAV's own build would look in `/tmp/vendor`,
+   where anybody could put one that loads code.
 """
 
 import os
@@ -34,9 +35,9 @@ from agent.media.packet import Kind, Packet, Stream, StreamParameters
 SAMPLES_A_FRAME = 1024
 BLOCKS_A_SECOND = 50
 SETTLED_NS = 5 * NS
-"""An input whose clock is not known after so long gives its sound too irregularly."""
+"""An input whose clock is not known after this time delivers too irregularly."""
 SEAMLESS = 2
-"""Ticks by which a frame may be off before it is moved: so little is rounding."""
+"""Ticks by which a frame may be off before it is moved: less is rounding."""
 _ALSA = {"ALSA_CONFIG_DIR": "/usr/share/alsa", "ALSA_PLUGIN_DIR": "/usr/lib/alsa-lib"}
 
 
@@ -52,7 +53,7 @@ class MicrophoneSource:
         self.name = f"microphone:{settings.device}"
         self._settings = settings
         self._monotonic = monotonic
-        self._given_ns = 0
+        self._covered_ns = 0
 
     def open(self, generation: int) -> "OpenMicrophone":
         """Open it, and listen until its clock is known: some half a second.
@@ -73,7 +74,7 @@ class MicrophoneSource:
             raise SourceError(f"{self.name} can't be opened: {error}") from error
         try:
             capture = _Capture(container, settings, self._monotonic)
-            return OpenMicrophone(capture, generation, self._given_ns, self._note)
+            return OpenMicrophone(capture, generation, self._covered_ns, self._mark_covered)
         except (av.FFmpegError, OSError, ValueError) as error:
             container.close()
             raise SourceError(f"{self.name} gives no sound that can be recorded: {error}") from error
@@ -81,12 +82,12 @@ class MicrophoneSource:
             container.close()
             raise
 
-    def _note(self, until_ns: int) -> None:
-        self._given_ns = until_ns
+    def _mark_covered(self, until_ns: int) -> None:
+        self._covered_ns = until_ns
 
 
 class OpenMicrophone:
-    """One opening of a `MicrophoneSource`, from `from_ns` on; `note` is told until when it has given sound."""
+    """One opening of a `MicrophoneSource`, from `from_ns` on; `note` takes the end of the delivered sound."""
 
     def __init__(self, capture: "_Capture", generation: int, from_ns: int, note: Callable[[int], None]) -> None:
         self._capture = capture
@@ -105,7 +106,7 @@ class OpenMicrophone:
         """The sound in its order.
 
         Raises:
-            SourceError: The input failed, or its clock is no clock.
+            SourceError: The input failed, or its rate is wrong.
         """
         if not self._held.acquire(blocking=False):
             return
@@ -132,9 +133,9 @@ class OpenMicrophone:
         return Packet(stream, data, ticks, SAMPLES_A_FRAME, key=True, time_ns=stream.time_ns(ticks))
 
     def close(self) -> None:
-        """Make the iteration end with the next block of sound; the thread that iterates lets go of the input."""
+        """Make the iteration end with the next block of sound; the iterating thread then closes the input."""
         self._closed.set()
-        if self._held.acquire(blocking=False):  # nobody iterates, and nobody will
+        if self._held.acquire(blocking=False):  # no thread iterates, and none will
             self._capture.close()
 
 
@@ -178,7 +179,7 @@ class _Capture:
         return sample * self._in_rate // self._settings.sample_rate
 
     def settle(self) -> list[tuple[bytes, int]]:
-        """Listen until times are known; what was encoded meanwhile.
+        """Listen until times are known; returns what was encoded meanwhile.
 
         Raises:
             SourceError: The input ended, or gives its sound too irregularly.
@@ -198,7 +199,7 @@ class _Capture:
         return encoded
 
     def more(self) -> list[tuple[bytes, int]] | None:
-        """What comes next, encoded, each with the number of its first sample; None at the input's end.
+        """The next encoded frames, each with the number of its first sample; None at the input's end.
 
         Raises:
             SourceError: The input failed.
@@ -209,7 +210,7 @@ class _Capture:
             if not data:
                 return None
             frames = [frame for frame in self._in.codec_context.decode(data) if isinstance(frame, AudioFrame)]
-            self.clock.came(sum(frame.samples for frame in frames), self._arrived_ns)
+            self.clock.add_block(sum(frame.samples for frame in frames), self._arrived_ns)
             return [encoded for frame in frames for encoded in self._encoded(frame)]
         except (av.FFmpegError, OSError, ValueError) as error:
             raise SourceError(f"{self._settings.device} failed: {error}") from error
@@ -217,8 +218,8 @@ class _Capture:
     def _block(self) -> "av.Packet[Any] | None":
         """The next block of sound; None at the input's end.
 
-        ALSA's shortest period, which libav asks for, can be a millisecond or less: raw samples are gathered to more, so
-        that what a block costs does not eat a small processor.
+        ALSA's shortest period, which libav requests, can be a millisecond or less: raw samples are gathered, so that
+        the cost of a block does not overload a small processor.
         """
         gathered = bytearray()
         for packet in self._blocks:
@@ -268,5 +269,5 @@ class _Capture:
         return graph
 
     def close(self) -> None:
-        """Let go of the input."""
+        """Close the input."""
         self._container.close()

@@ -58,7 +58,7 @@ class PatternSettings:
 
 
 class PatternSource:
-    """Encodes the scene anew with each opening, from its second 0."""
+    """Encodes the scene from its second 0 at each opening."""
 
     def __init__(self, settings: PatternSettings, pacing: Pacing, *, name: str = "pattern") -> None:
         self._settings = settings

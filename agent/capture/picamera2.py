@@ -2,16 +2,15 @@
 
 The rules, in order:
 1. The library's threads only enqueue (`intake`). Everything else happens on the recorder's threads.
-2. `open` returns with the first IDR picture, or fails: it waits `FIRST_NS` for it, and `LET_GO_S` for an earlier
-   opening to let go of the camera.
-3. A camera that gives no picture for `STALL_NS` has stalled, one whose library raises has failed: the iteration ends
-   with `SourceError`, the recorder closes it and opens it anew.
-4. Closing takes the library down in the order that survives a dead camera thread: first its event loop, then the
-   encoder, then the camera. Each step may raise, and the next is taken all the same. Closing that hangs holds only its
-   own thread up.
-5. What was asked for is read back: libcamera adjusts sizes and formats silently. Pictures are recorded as they are; a
-   low-resolution stream that is no planar brightness is an error, for nobody would notice a covered lens.
-6. Small pictures are taken on a thread of its own, twice a second. They say when a lens is covered even while IDR
+2. `open` returns with the first IDR picture, or fails: it waits `FIRST_NS` for it, and `RELEASE_S` for an earlier
+   opening to release the camera.
+3. A camera that delivers no picture for `STALL_NS` has stalled, one whose library raises has failed: the iteration ends
+   with `SourceError`, and the recorder closes and reopens it.
+4. Closing stops the library in an order that works with a dead camera thread: first its event loop, then the encoder,
+   then the camera. Each step may raise; the next one follows all the same. Closing that hangs blocks only its thread.
+5. The configuration is read back: libcamera adjusts sizes and formats silently. Pictures are recorded as they are; a
+   low-resolution stream without a plane of brightness is an error, because a covered lens could not be detected.
+6. Small pictures are taken on a thread of their own, twice a second, so that a covered lens is detected even while IDR
    pictures are far apart.
 """
 
@@ -30,15 +29,15 @@ from agent.errors import SourceError
 from agent.media.packet import Packet, Stream
 
 STALL_NS = NS // 2
-"""A camera that gives no picture for longer has stalled. The supervisor, which knows every source, would take twice as
-long to see it, and a camera is to be back within 2 s."""
+"""A camera that delivers no picture for longer has stalled. The supervisor, which watches every source, would need
+twice as long, and a camera must be back within 2 s."""
 STALL_PICTURES = 5
-"""Nor has one that was asked for so few pictures a second that this many take longer."""
+"""At low frame rates, a camera has stalled only after the time of this many pictures."""
 FIRST_NS = 3 * NS
-LET_GO_S = 3.0
+RELEASE_S = 3.0
 LOOK_EVERY_S = 0.5
 LOOK_WITHIN_S = 2.0
-"""How long to wait for a small picture while large ones come."""
+"""How long to wait for a small picture while large ones arrive."""
 _BRIGHTNESS_FIRST = frozenset({"YUV420", "YVU420", "NV12", "NV21"})
 """Formats whose first rows are brightness in 8 bits."""
 
@@ -51,10 +50,10 @@ class Picamera2Source:
     """A camera of picamera2.
 
     Args:
-        settings: What is asked for.
+        settings: The configured settings.
         monotonic: The recorder's clock: CLOCK_MONOTONIC.
         look: Takes the small pictures.
-        library: Gives the library; called at each opening, so that a device without a camera still starts.
+        library: Loads the library; called at each opening, so that a device without a camera still starts.
         boottime_ahead: How far CLOCK_BOOTTIME is ahead of `monotonic`, in nanoseconds.
         stall_ns: See `STALL_NS`.
     """
@@ -82,11 +81,11 @@ class Picamera2Source:
         """Open the camera and wait for its first IDR picture.
 
         Raises:
-            SourceError: picamera2, the camera or the encoder is missing, gives no picture, or an earlier opening holds
-                it still.
+            SourceError: picamera2, the camera or the encoder is missing or delivers nothing, or an earlier opening has
+                not released the camera.
         """
         library = self._library()
-        if not self._camera_free.acquire(timeout=LET_GO_S):
+        if not self._camera_free.acquire(timeout=RELEASE_S):
             raise SourceError(f"{self.name} is still being closed: its library hangs")
         running = _Running(self._settings, Intake(self._monotonic), self._look, self._camera_free.release)
         try:
@@ -98,7 +97,7 @@ class Picamera2Source:
             raise
         except Exception as error:
             running.close()
-            raise SourceError(f"{self.name} can't be opened: {type(error).__name__}: {_said(error)}") from error
+            raise SourceError(f"{self.name} can't be opened: {type(error).__name__}: {_describe(error)}") from error
         running.look_on()
         return OpenPicamera2(running, stream, first, self._stall_ns)
 
@@ -143,7 +142,7 @@ class OpenPicamera2:
 
 
 class _Running:
-    """A camera of the library with an encoder at work."""
+    """A running camera of the library with its encoder."""
 
     def __init__(self, settings: Picamera2Config, intake: Intake, look: Look, closed: Callable[[], None]) -> None:
         self.intake = intake
@@ -183,7 +182,7 @@ class _Running:
         if self._low["format"] not in _BRIGHTNESS_FIRST:
             raise SourceError(
                 f"expected low-resolution pictures as one of {', '.join(sorted(_BRIGHTNESS_FIRST))}, the camera gives "
-                f"{self._low['format']}: nobody could see a covered lens"
+                f"{self._low['format']}: a covered lens could not be detected"
             )
         if settings.rotation and given.get("transform") != more["transform"]:
             output.warn(f"bwc-agent: rotation: asked for 180 degrees, the camera gives {given.get('transform')}")
@@ -227,7 +226,7 @@ class _Running:
                 at_ns = int(metadata["SensorTimestamp"]) - self.behind_ns
                 self._look(memoryview(picture), width, height, at_ns, picture.strides[0])
             except Exception as error:  # noqa: BLE001 - whatever the library raises
-                self.intake.fail(f"no low-resolution picture: {type(error).__name__}: {_said(error)}")
+                self.intake.fail(f"no low-resolution picture: {type(error).__name__}: {_describe(error)}")
                 return
 
     def set_bit_rate(self, bits_per_second: int) -> bool:
@@ -238,14 +237,14 @@ class _Running:
         return _attempt("change the bit rate", lambda: kind.set_bit_rate(encoder, rate))
 
     def close(self) -> None:
-        """Take it all down, once; later calls return at once."""
+        """Stop everything, once; later calls return at once."""
         if not self._closing.acquire(blocking=False):
             return
         self._ended.set()
         self.intake.close()
         camera, encoder = self._camera, self._encoder
         if camera is not None:
-            # Its own `stop` asks the event loop to stop the camera, and waits for ever if that has died or hangs.
+            # Its own `stop` asks the event loop to stop the camera, and blocks forever if that is dead or hangs.
             _attempt("stop its event loop", camera.stop_preview)
             if encoder is not None:
                 _attempt("stop the encoder", lambda: camera.stop_encoder(encoder))
@@ -258,13 +257,13 @@ class _Running:
 def _attempt(what: str, step: Callable[[], object]) -> bool:
     try:
         step()
-    except Exception as error:  # noqa: BLE001 - the next step is taken all the same
-        output.warn(f"bwc-agent: could not {what}: {type(error).__name__}: {_said(error)}")
+    except Exception as error:  # noqa: BLE001 - the next step follows all the same
+        output.warn(f"bwc-agent: could not {what}: {type(error).__name__}: {_describe(error)}")
         return False
     return True
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """An error with its cause: picamera2 hides the reason behind a general text."""
     cause = error.__cause__
     return f"{error}: {cause}" if cause is not None else str(error)

@@ -1,8 +1,8 @@
-"""What is used of picamera2, gathered in one place: its import, its encoders, and how their bit rate is changed.
+"""What is used of picamera2: its import, its encoders, and how their bit rate is changed.
 
-Everything but two things is documented in picamera2's manual. Those two, for it offers no other way:
+All but two things are documented in picamera2's manual. These two have no documented way:
 1. x264 changes its bit rate while it runs only if it was opened with a decoder buffer (`maxrate`, `bufsize`; measured:
-   without them it goes on as before). They are set on the codec context of `LibavH264Encoder`, which is opened with the
+   without them the rate stays). They are set on the codec context of `LibavH264Encoder`, which is opened with the
    first picture.
 2. The V4L2 encoder's rate is a control of its device, which `H264Encoder` keeps open as `vd`.
 """

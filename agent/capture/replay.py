@@ -30,7 +30,7 @@ from av.container import InputContainer
 from av.stream import Discard
 from av.video.stream import VideoStream
 
-from agent.capture.base import Pacer, Pacing
+from agent.capture.base import Pacer, Pacing, unpaced
 from agent.clock import NS
 from agent.errors import SourceError
 from agent.media.fmp4 import check_parameters
@@ -58,7 +58,7 @@ class ReplaySource:
         self.name = f"replay:{path}"
 
     def open(self, generation: int) -> "OpenReplay":
-        """Open the file anew, from its beginning.
+        """Open the file at its beginning.
 
         Raises:
             SourceError: It is missing, not whole, or not what `EXPECTED` says.
@@ -71,6 +71,17 @@ class ReplaySource:
         epoch_ns = pacer.now_ns() - int((start + shift_s) * NS)
         streams = tuple(Stream(track.parameters, generation, epoch_ns) for track in tracks)
         return OpenReplay(self._path, streams, pacer, start, shift_s, loop=self._loop)
+
+
+def check_replayable(path: Path) -> None:
+    """Refuse a film that can't stand in for a camera, by all its packets and not only the first ones.
+
+    Raises:
+        SourceError: It is not what `EXPECTED` says; the text names what to do.
+    """
+    source = ReplaySource(path, unpaced(lambda: 0), loop=False)
+    for _ in source.open(1):
+        pass
 
 
 class OpenReplay:
@@ -261,8 +272,9 @@ def _demux(container: InputContainer, kind: Kind, path: Path) -> Iterator[Any]:
                 raise SourceError(f"{EXPECTED}; {path} is cut or damaged in its {kind}")
             if packet.pts is None or packet.pts != packet.dts:
                 raise SourceError(
-                    f"{EXPECTED}; {path} has pictures whose decode and presentation times differ ({packet.dts} and "
-                    f"{packet.pts}): encode it without B frames (libx264: -bf 0)"
+                    f"{EXPECTED}; {path} has B frames, which no camera delivers: decode time {packet.dts} and "
+                    f"presentation time {packet.pts} of a picture differ. Encode it again without them: "
+                    f"ffmpeg -i {path.name} -c:v libx264 -bf 0 -c:a copy camera.mp4"
                 )
             if packet.is_discard:
                 if kind is Kind.AUDIO:

@@ -1,22 +1,21 @@
-"""When captured sound was heard, from how much of it came: sample counts on the recorder's monotonic clock.
+"""The capture time of sound, from sample counts, on the recorder's monotonic clock.
 
-A sound card counts samples by a crystal of its own, which is off by some parts in a million and drifts with warmth; the
-time at which a block of samples comes in is right on average, but late by whatever the machine was busy with. So times
-are sample counts, and the line that leads from counts to times is corrected slowly towards the clock. The wall clock is
-nowhere in it.
+A sound card counts samples by its own crystal, which is off by some parts in a million and drifts with temperature; the
+arrival time of a block of samples is right on average, but delayed whenever the machine is busy. So times are sample
+counts, and the line that maps counts to times is corrected slowly towards the clock. The wall clock is not used.
 
 The rules, in order:
-1. A block can come in late, never early: of all blocks of a window, the one that came earliest for its count says
-   where the line should be. A window lasts `WINDOW_NS` in which blocks came one after the other: a pause longer than
-   `PAUSE_NS` is not counted, so that a machine that stalled has caught up before anything is concluded.
-2. The first window only sets the line: nothing has a time before it is over.
-3. What the line is off by is taken off it over `FOLLOW_NS`, by at most `MOST_SLEW` of the time that passes. A crystal
-   that is off by d parts of 1 leaves the line off by d x (`FOLLOW_NS` + `WINDOW_NS`) for good: 200 ppm by 1.7 ms.
-4. Off by more than `JUMP_NS` towards later, for `JUMP_WINDOWS` windows in a row: samples were lost (an overrun). The
-   line jumps there, and what was lost is a gap. A machine so busy that for so long not one block comes in time is
-   taken for that too; rule 5 mends it.
-5. Off by as much towards earlier: sound came before it can have been heard, so the card's rate is not what it says. No
-   correction mends that: the microphone has to be opened anew.
+1. A block can arrive late, never early: of all blocks in a window, the one that arrived earliest for its count says
+   where the line should be. A window lasts `WINDOW_NS` of continuous blocks: a pause longer than `PAUSE_NS` is not
+   counted, so that a machine that stalled has caught up before the line is corrected.
+2. The first window only sets the line: there are no times before it is over.
+3. The error of the line is removed over `FOLLOW_NS`, by at most `MAX_SLEW` of the elapsed time. A crystal with a
+   relative error d leaves a constant error of d x (`FOLLOW_NS` + `WINDOW_NS`): 1.7 ms for 200 ppm.
+4. Late by more than `JUMP_NS` for `JUMP_WINDOWS` windows in a row: samples were lost (an overrun). The line jumps, and
+   the lost sound is a gap. A machine that is so busy that no block arrives in time for so long is taken for that too;
+   rule 5 corrects it.
+5. Early by as much: sound arrived before it can have been captured, so the card's rate is wrong. The line can't correct
+   that: the microphone has to be reopened.
 """
 
 from agent.clock import NS
@@ -24,7 +23,7 @@ from agent.errors import SourceError
 
 WINDOW_NS = NS // 2
 FOLLOW_NS = 8 * NS
-MOST_SLEW = 0.002
+MAX_SLEW = 0.002
 JUMP_NS = NS // 20
 JUMP_WINDOWS = 4
 PAUSE_NS = NS // 4
@@ -34,7 +33,7 @@ class SoundClock:
     """The line from sample counts to monotonic times of one opening of a microphone.
 
     Args:
-        rate: Samples a second, as the card says.
+        rate: The card's nominal rate, in samples a second.
     """
 
     def __init__(self, rate: int) -> None:
@@ -52,14 +51,14 @@ class SoundClock:
 
     @property
     def count(self) -> int:
-        """Samples that have come in."""
+        """Samples that have arrived."""
         return self._count
 
-    def came(self, samples: int, at_ns: int) -> None:
-        """Note that a block of samples has just come in whole.
+    def add_block(self, samples: int, at_ns: int) -> None:
+        """Add a block of samples that has just arrived whole.
 
         Raises:
-            SourceError: It came before it can have been heard (rule 5).
+            SourceError: It arrived before it can have been captured (rule 5).
         """
         self._count += samples
         before_ns = at_ns if self._came_ns is None else self._came_ns
@@ -92,12 +91,12 @@ class SoundClock:
             self._late_ns = []
             self.jumps += 1
         else:
-            self._slew = max(-MOST_SLEW, min(MOST_SLEW, off_ns / FOLLOW_NS))
+            self._slew = max(-MAX_SLEW, min(MAX_SLEW, off_ns / FOLLOW_NS))
 
     def time_ns(self, count: int) -> int:
-        """The monotonic time at which sample `count` was heard, counted from 0; only once it has `settled`.
+        """The monotonic time at which sample `count`, counted from 0, was captured; only once the clock has `settled`.
 
-        Of the newest samples: what was asked about earlier ones would be answered otherwise by now.
+        For the newest samples: later corrections change the result for earlier ones.
         """
         ahead_ns = self._nominal_ns(count - self._anchor)
         return self._anchor_ns + ahead_ns + round(ahead_ns * self._slew)

@@ -1,4 +1,4 @@
-"""The words that name a source in a configuration file or on a command line.
+"""The forms in which a source is named in a configuration file or on a command line.
 
 replay:FILE                     an MP4 file, for ever
 replay-once:FILE                the same, ending with the file

@@ -145,12 +145,17 @@ def _check_camera(camera: str) -> bool:
 
     Raises:
         ConfigError: There is no such kind of camera, or its film does not exist.
+        SourceError: Its film can't stand in for a camera, such as because it has B frames.
     """
+    from agent.capture.replay import check_replayable
     from agent.config.recorder import SourceSection
     from agent.errors import ConfigError
 
     source = SourceSection(camera=camera)
     kind, _, film = camera.partition(":")
-    if kind.startswith("replay") and not Path(film).expanduser().is_file():
-        raise ConfigError(f"expected the path of an MP4 file after {kind}:, got {film!r}, which does not exist")
+    if kind.startswith("replay"):
+        path = Path(film).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"expected the path of an MP4 file after {kind}:, got {film!r}, which does not exist")
+        check_replayable(path)
     return source.simulated

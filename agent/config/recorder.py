@@ -1,7 +1,7 @@
-"""The recorder's configuration: TOML, typed, and precise about what is wrong with it.
+"""The recorder's configuration: TOML, typed, with errors that name file, line and what would be right.
 
 What an agency decides (what may end a recording, how long the pre-event buffer is at least) is signed policy, not
-configuration; what stands here is how this device is built and where things lie. Paths may be relative to the file.
+configuration; this is how the device is built and where its files are. Paths may be relative to the file.
 """
 
 import difflib
@@ -23,10 +23,10 @@ from agent.power.config import PowerConfig
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=600)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1, le=65536)]
-MOST_RESERVE_MB = 256
-"""What is reserved is taken from the recordings: a journal needs about 1 MB a shift, and no typo reserves the card."""
+MAX_RESERVE_MB = 256
+"""The reserve is taken from the recordings: a journal needs about 1 MB a shift, and no typo may reserve the card."""
 Text = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00-\x1f]+$")]
-"""What may become a path or a name: not empty, and without control characters."""
+"""A path or a name: not empty, and without control characters."""
 OptionalText = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f]*$")]
 """The same, or empty for none."""
 
@@ -36,15 +36,13 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Device(_Section, frozen=True, kw_only=True):
-    """Who this device is.
+    """Identity and memory of this device.
 
     Attributes:
-        key: URI of the identity key, such as `file:device.pem`.
-        certificate: The device certificate.
-        trust: The agency's trust document.
-        root: The agency's root key fingerprint (JWK thumbprint), pinned at provisioning.
-        state: Folder of what the device must remember; on internal storage, never on the card.
-        anchor: Memory that can't be put back together with the state: `none`, or `nvmem:/PATH` of a clock chip's RAM.
+        key: URI of the identity key, such as `file:device.pem`. certificate: The device certificate. trust: The
+        agency's trust document. root: The agency's root key fingerprint (JWK thumbprint), pinned at provisioning.
+        state: Folder of the device state; on internal storage, never on the card. anchor: Memory that can't be rolled
+        back together with the state: `none`, or `nvmem:/PATH` of a clock chip's RAM.
     """
 
     key: Text
@@ -61,21 +59,21 @@ class StorageSection(_Section, frozen=True, kw_only=True):
     Attributes:
         path: The evidence folder.
         readers: Who may read it: its `owner`, or its `group` too, for a dock service that runs as another user.
-        reserve_mb: Room left for the journal, in MB; at most `MOST_RESERVE_MB`.
+        reserve_mb: Room left for the journal, in MB; at most `MAX_RESERVE_MB`.
     """
 
     path: Text
     readers: Literal["owner", "group"] = "owner"
-    reserve_mb: Annotated[int, msgspec.Meta(ge=1, le=MOST_RESERVE_MB)] = 16
+    reserve_mb: Annotated[int, msgspec.Meta(ge=1, le=MAX_RESERVE_MB)] = 16
 
 
 class SourceSection(_Section, frozen=True, kw_only=True):
     """Where pictures and sound come from.
 
     Attributes:
-        camera: `picamera2`, or what stands in for a camera, such as `pattern` or `replay:/clips/street.mp4`.
-        picamera2: How that camera is used.
-        microphone: A microphone of its own, beside a camera that gives pictures only; None for none.
+        camera: `picamera2`, or a substitute for a camera, such as `pattern` or `replay:/clips/street.mp4`.
+        picamera2: Settings of that camera.
+        microphone: A separate microphone, for a camera that delivers pictures only; None for none.
     """
 
     camera: Text = "pattern"
@@ -96,12 +94,12 @@ class SourceSection(_Section, frozen=True, kw_only=True):
 
     @property
     def simulated(self) -> bool:
-        """True if something stands in for a camera."""
+        """True if the camera is a substitute."""
         return self.camera != "picamera2"
 
 
 class Buffer(_Section, frozen=True, kw_only=True):
-    """The one buffer.
+    """The buffer in memory.
 
     Attributes:
         pre_event_s: Seconds kept before a start.
@@ -127,11 +125,11 @@ class Recording(_Section, frozen=True, kw_only=True):
 
 
 class PolicySection(_Section, frozen=True, kw_only=True):
-    """What decides requests: the signed bundles in the evidence folder, else the built-in strictest pack.
+    """What decides requests: the signed bundles in the evidence folder, or the built-in strictest pack.
 
     Attributes:
-        unsafe_permit_everything: For a bench only: permit whatever is asked. It is refused with real pins and once a
-            signed bundle was in force; whatever tells of the device's policy says that it is unsafe.
+        unsafe_permit_everything: For a bench only: permit every request. It is refused with real pins and once a signed
+            bundle was in force; wherever the device's policy is shown, it is called unsafe.
     """
 
     unsafe_permit_everything: bool = False
@@ -143,7 +141,7 @@ class Run(_Section, frozen=True, kw_only=True):
     Attributes:
         directory: For the local socket, the status snapshot and the inbox; on a memory file system, owned by the
             recorder.
-        dock_user: Whose messages are looked at in the inbox besides the recorder's own user's; empty for nobody's.
+        dock_user: The user whose messages in the inbox are read, besides the recorder's own; empty for none.
     """
 
     directory: Text = "/run/bwc"
@@ -164,12 +162,8 @@ class Config(_Section, frozen=True, kw_only=True):
     power: PowerConfig = PowerConfig()
 
 
-_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]*)`")
-
-
-MOST_BYTES = 1 << 17
-"""A configuration file is not larger: many times what every key of every table takes."""
+MAX_BYTES = 1 << 17
+"""Bytes of a configuration file: many times what every key of every table takes."""
 
 
 def load(path: Path) -> Config:
@@ -193,40 +187,40 @@ def read(path: Path) -> str:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # noqa: PTH123
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise ConfigError(f"expected a configuration file in TOML at {path}: it is not a regular file")
-            data = stream.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise ConfigError(f"expected a configuration file of at most {MOST_BYTES} bytes at {path}: it is longer")
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ConfigError(f"expected a configuration file of at most {MAX_BYTES} bytes at {path}: it is longer")
         return data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"expected a configuration file in TOML at {path}: {error}") from error
 
 
-MOST_DOTS = 16
-_DEEP = re.compile(rf"""(?<![\w-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MOST_DOTS}}}""")
-"""More names in one dotted key than any table needs: `tomllib` takes quadratic time for them, minutes in a file that is
-otherwise short enough. Possessive, so that the search itself takes linear time."""
+MAX_DOTS = 16
+_DEEP = re.compile(rf"""(?<![\w-])(?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_DOTS}}}""")
+"""More names in one dotted key than any table needs: `tomllib` takes quadratic time for them, minutes in a file of the
+permitted size. The quantifiers are possessive, so that the search itself takes linear time."""
 
 
-def toml(text: str) -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, Any]:
     """The tables of a text, in a time that its length bounds.
 
     Raises:
-        ValueError, RecursionError: It is no TOML, or has a key of more than `MOST_DOTS` names.
+        ValueError, RecursionError: It is no TOML, or has a key of more than `MAX_DOTS` names.
     """
     deep = _DEEP.search(text)
     if deep:
-        raise ValueError(f"expected keys of at most {MOST_DOTS} names, got {deep[0][:40]!r} and more")
+        raise ValueError(f"expected keys of at most {MAX_DOTS} names, got {deep[0][:40]!r} and more")
     return tomllib.loads(text)
 
 
 def parse(text: str, path: Path) -> Config:
-    """The configuration in a text; `path` is where it came from, for messages.
+    """The configuration in a text; `path` is its file, for messages.
 
     Raises:
         ConfigError: It is no TOML, or a key or value is wrong.
     """
     try:
-        data = toml(text)
+        data = parse_toml(text)
     except (ValueError, RecursionError) as error:  # numbers and nesting beyond Python's own limits are no TOML to us
         raise ConfigError(f"{path}: expected TOML: {error}") from error
     try:
@@ -239,7 +233,7 @@ def resolve(config_file: Path, path: str) -> Path:
     """A path of the configuration: absolute as it is, else relative to the file.
 
     Raises:
-        ConfigError: It begins with the home folder of nobody.
+        ConfigError: It begins with the home folder of a user that does not exist.
     """
     try:
         return (config_file.parent / Path(path).expanduser()).resolve()
@@ -262,31 +256,31 @@ def _explain(path: Path, text: str, problem: str) -> str:
     at = _AT.search(problem)
     steps = _STEP.findall(at["path"].replace("[...]", "") if at else "")
     place: _Place = tuple(int(number) if number else name for number, name in steps)
-    said = _AT.sub("", problem)
-    unknown = _UNKNOWN.search(said)
+    message = _AT.sub("", problem)
+    unknown = _UNKNOWN.search(message)
     if unknown:
         known = _fields(_type_at(place))
         near = difflib.get_close_matches(unknown["name"], known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
         place = (*place, unknown["name"])
-        said = f"unknown key {unknown['name']!r}; {hint}"
-    elif said.startswith("Invalid enum value"):
+        message = f"unknown key {unknown['name']!r}; {hint}"
+    elif message.startswith("Invalid enum value"):
         kind = _type_at(place)
         choices = get_args(kind) if get_origin(kind) is Literal else ()
-        said = f"expected one of {', '.join(map(str, choices))}, got {said.removeprefix('Invalid enum value ')}"
-    elif "matching regex" in said:
-        said = "expected text without control characters"
-    return f"{path}, line {_line(text, place)}: {_spelt(place)}: {said[:1].lower()}{said[1:]}"
+        message = f"expected one of {', '.join(map(str, choices))}, got {message.removeprefix('Invalid enum value ')}"
+    elif "matching regex" in message:
+        message = "expected text without control characters"
+    return f"{path}, line {_line(text, place)}: {_spell(place)}: {message[:1].lower()}{message[1:]}"
 
 
-def _spelt(place: _Place) -> str:
-    spelt = ""
+def _spell(place: _Place) -> str:
+    spelling = ""
     for step in place:
         if isinstance(step, int):
-            spelt += f"[{step}]"
+            spelling += f"[{step}]"
         else:
-            spelt += f".{step}" if step.isprintable() else f".{step!r}"
-    return spelt.removeprefix(".") or "the file"
+            spelling += f".{step}" if step.isprintable() else f".{step!r}"
+    return spelling.removeprefix(".") or "the file"
 
 
 def _type_at(place: _Place) -> Any:

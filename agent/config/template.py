@@ -11,15 +11,15 @@ STATE = "state"
 
 _TEMPLATE = """\
 # bwc-agent: configuration of one device. Paths are relative to this file. `bwc-agent doctor --config FILE` checks it.
-# What may end a recording is not configuration but signed policy. A mistake in here keeps no camera from recording: it
-# starts with what last was good, and says so. `bwc-agent reload` applies what can change while it records.
+# What may end a recording is not configuration but signed policy. An error in this file keeps no camera from recording:
+# it starts with the last good configuration, and reports it. `bwc-agent reload` applies what can change while it runs.
 
 [device]
 key = "file:device.pem"          # the identity key: its owner's alone, mode 0600
 certificate = "device.jws"
 trust = "trust.jws"
 root = {root}   # fingerprint of the agency's root key
-state = "state"                  # what must not be forgotten; on internal storage, never on the card
+state = "state"                  # the device's own memory; on internal storage, never on the card
 anchor = "none"                  # or nvmem:/sys/bus/nvmem/devices/ds1307_nvram0/nvmem: RAM of a clock chip
 
 [storage]
@@ -47,7 +47,7 @@ threads = 2                      # of libav; each above the first holds one pict
 #[source.microphone]
 #device = "alsa:hw:1,0"          # cards and devices: arecord -l
 #sample_rate = 48000
-#channels = 1                    # asked for; one is recorded
+#channels = 1                    # requested; one is recorded
 #bit_rate = 64000
 
 [buffer]
@@ -60,11 +60,11 @@ segment_s = 60.0
 classification = "default"       # the recipient set of the trust document
 
 [policy]
-unsafe_permit_everything = false # for a bench only: permits whatever is asked; needs simulated pins, ends with a policy
+unsafe_permit_everything = false # for a bench only: permits every request; needs simulated pins, ends with a policy
 
 [run]
 directory = "run"                # on a device: /run/bwc
-dock_user = ""                   # on a device with a dock: the user of its dock service, bwc-dock; "" for nobody
+dock_user = ""                   # on a device with a dock: the user of its dock service, bwc-dock; "" for none
 
 [power]
 gauge = ""                       # max17048:/dev/i2c-1, supply:/sys/class/power_supply/NAME or json:FILE
@@ -79,7 +79,7 @@ layout = {layout}           # until a signed policy says what gestures mean
 def write_config(
     folder: Path, *, camera: str, controls: str, pre_event_s: float = 30.0, layout: str = "two-buttons"
 ) -> Path:
-    """Write `config.toml` into a provisioned device's folder; its path.
+    """Write `config.toml` into a provisioned device's folder; returns its path.
 
     Args:
         folder: With `trust.jws` in it.

@@ -70,7 +70,7 @@ def _mosquitto() -> str | None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens now."""
+    """A free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -163,16 +163,16 @@ class Dock:
         self._running.clear()
 
     def introduce(self) -> None:
-        """Say what runs here, and what it does not do."""
+        """Say which broker runs, and what it does not do."""
         say = self._say
         if self._broker == "mosquitto":
             say.say("broker", "Mosquitto on 127.0.0.1, as init configured it: mutual TLS, revocation, access lists")
         else:
             why = "as asked for" if self._asked_for else "as Mosquitto is not installed"
             say.say("broker", f"amqtt on 127.0.0.1, {why}: mutual TLS, revocation; MQTT 3.1.1;")
-            say.say("", "no access lists, and nothing kept over a restart: for demonstrations only")
+            say.say("", "no access lists, and nothing is kept over a restart: for demonstrations only")
         ca = self._out / "agency" / "broker" / CA_CERTIFICATE
-        say.claim("without a certificate of the agency nobody is answered", not _answers_anybody(self._port, ca))
+        say.claim("the broker answers nobody without a certificate of the agency", not _answers_anybody(self._port, ca))
 
     @property
     def store(self) -> Store:
@@ -182,33 +182,33 @@ class Dock:
         return self._store
 
     def row(self) -> Row | None:
-        """The camera as the custodian sees it; None if nobody has heard of it."""
+        """The camera as the custodian sees it; None before it has reported."""
         return next((row for row in rows(self.store) if row.device == self._device), None)
 
     def claim_silence(self) -> None:
-        """Undocked, the camera has said nothing to anybody."""
+        """Check that the undocked camera has sent nothing."""
         self._say.claim(
             "its dock service has run all shift; undocked it is silent: no station has heard of this camera",
             self.row() is None,
         )
 
     def put_in(self, recorder: RecorderProcess) -> None:
-        """Into the dock, while it records."""
+        """Dock the camera while it is recording."""
         say = self._say
         recorder.press(CONTACT)
-        say.say("wearer", "puts the camera into its dock while it records")
+        say.say("wearer", "puts the camera into its dock while it is recording")
         began = time.monotonic()
         status = recorder.until("a station attests it", lambda status: bool(status["docked"]))
         say.say("recorder", f"docked after {time.monotonic() - began:.1f} s: attested by {status['station']}")
-        say.claim("docking ends no recording", status["mode"] == "recording" and bool(status["recording"]))
+        say.claim("docking does not end the recording", status["mode"] == "recording" and bool(status["recording"]))
         seen = self._sockets.look(recorder.pid)
         if seen.sockets is None:
-            say.say("", f"whether the recorder has a network can't be seen here: {seen.how}")
+            say.say("", f"whether the recorder has network access can't be seen here: {seen.how}")
         else:
-            say.claim(f"the recorder has no network: {seen.how}", not seen.sockets)
+            say.claim(f"the recorder has no network access: {seen.how}", not seen.sockets)
 
     def tell(self, recorder: RecorderProcess) -> None:
-        """What the custodian sees, and that all of it has arrived."""
+        """Show what the custodian sees, and check that every event arrived."""
         say = self._say
         evidence = DiskStorage(self._out / "device" / "evidence")
 
@@ -230,10 +230,10 @@ class Dock:
         say.say("custodian", f"bwc-agent fleet events --most {LAST_EVENTS}")
         say.show(said)
         count = len(self.store.events(self._device))
-        say.claim(f"all {count} events of the shift are on the station's storage, each once, in order", count > 0)
+        say.claim(f"the station has stored all {count} events of the shift, each once, in order", count > 0)
 
     def take_out(self, recorder: RecorderProcess) -> None:
-        """Out of the dock: the session ends."""
+        """Undock the camera; its session ends."""
         recorder.press(CONTACT)
         began = time.monotonic()
         self._say.say("wearer", "takes the camera out of its dock")
@@ -244,4 +244,4 @@ class Dock:
 
         self._station.until("the station sees it as undocked", out)
         took = time.monotonic() - began
-        self._say.claim(f"undocked at the station {took:.1f} s later", took <= UNDOCKED_WITHIN_S)
+        self._say.claim(f"the station knows {took:.1f} s later that it is undocked", took <= UNDOCKED_WITHIN_S)

@@ -1,4 +1,4 @@
-"""What the demonstration plays on: a provisioned device, the recorder's process, and a transcript that must be true."""
+"""The demonstration's tools: the transcript with its checked claims, the recorder's process, our own commands."""
 
 import contextlib
 import json
@@ -23,31 +23,31 @@ BETWEEN_GESTURES_S = 0.6
 
 
 class DemoFailed(BwcError, AssertionError):  # noqa: N818 - it names what happened, as the transcript does
-    """Something that the demonstration claims is not so."""
+    """A claim of the demonstration does not hold."""
 
 
 class Transcript:
-    """Prints what happens, with seconds since the beginning."""
+    """Prints what happens, with the seconds since the start."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
 
     def chapter(self, title: str) -> None:
-        """A new part of the story."""
+        """Begin a chapter."""
         output.line()
         output.line(f"── {title} {'─' * max(3, 76 - len(title))}")
 
     def say(self, who: str, what: str) -> None:
-        """One thing that happened."""
+        """Print what happened, and who did it."""
         output.line(f"{time.monotonic() - self._began:6.1f} s  {who:<9} {what}")
 
     def show(self, text: str) -> None:
-        """What one of our own commands printed, as it is."""
+        """Print the output of one of our own commands unchanged."""
         for line in text.rstrip().splitlines():
             output.line(f"{'':10} {line.rstrip()}")
 
     def claim(self, what: str, holds: bool) -> None:  # noqa: FBT001 - reads as a sentence where it is used
-        """Something that must be so.
+        """Print a claim, which must hold.
 
         Raises:
             DemoFailed: It is not.
@@ -85,7 +85,7 @@ class RecorderProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:
-        """Start it; seconds until it stood by or recorded.
+        """Start it; returns the seconds until it is in standby or records.
 
         Raises:
             DemoFailed: It did not come up.
@@ -118,7 +118,7 @@ class RecorderProcess:
         return ask(self._run_directory, {"ask": "status"})
 
     def press(self, name: str, *, times: int = 1, hold_s: float = 0.1) -> None:
-        """Work a simulated button, a moment after it was worked last: two gestures in one would be a third.
+        """Press a simulated button, after a pause: two gestures without one would be read as another gesture.
 
         Raises:
             ControlError: There is no such button.
@@ -135,7 +135,7 @@ class RecorderProcess:
                 return
 
     def until(self, what: str, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait until its status is as wanted.
+        """Wait until its status satisfies a condition.
 
         Raises:
             DemoFailed: It ended, or it did not become so in time.
@@ -194,7 +194,7 @@ class Background:
             )
 
     def until(self, what: str, good: Callable[[], bool], within_s: float = PATIENCE_S) -> float:
-        """Wait until something has come about; how many seconds that took.
+        """Wait until a condition holds; returns the seconds that took.
 
         Raises:
             DemoFailed: This process ended, or it did not come about in time.
@@ -210,7 +210,7 @@ class Background:
         return time.monotonic() - began
 
     def end(self) -> None:
-        """SIGTERM, and SIGKILL if that is not heard."""
+        """SIGTERM, then SIGKILL if that has no effect."""
         self._process.terminate()
         try:
             self._process.wait(PATIENCE_S)

@@ -1,4 +1,4 @@
-"""The story itself: a shift in under a minute, told step by step, each step checked."""
+"""The script of the demonstration: a shift in under a minute, step by step, each step checked."""
 
 import shutil
 import tempfile
@@ -50,7 +50,7 @@ BETWEEN_PIECES = 1 << 15
 
 
 class Story:
-    """One telling.
+    """One run of the demonstration.
 
     Args:
         out: A folder that does not exist yet: keys, evidence and opened recordings go there.
@@ -79,10 +79,10 @@ class Story:
         )
 
     def tell(self) -> None:
-        """Tell it.
+        """Run it.
 
         Raises:
-            DemoFailed: Something that it claims is not so.
+            DemoFailed: A claim does not hold.
         """
         try:
             self._provision()
@@ -132,22 +132,26 @@ class Story:
         )  # fmt: skip
         if code:
             raise DemoFailed(said.strip())
-        say.say("agency", f"policy {AGENCY} signed as version {VERSION}: the rules of {PACK}, one more for the dock,")
-        say.say("", "what the buttons mean, how long a pause lasts")
-        say.say("device", "it holds no key that opens what it will record")
+        say.say(
+            "agency", f"policy {AGENCY} signed as version {VERSION}: the rules of {PACK}, one of its own for the dock,"
+        )
+        say.say("", "the meaning of the buttons, the length of a pause")
+        say.say("device", "it holds no key that can open its recordings")
 
     def _standby(self, recorder: RecorderProcess) -> None:
         say = self._say
         say.chapter("Standby: pictures run through memory, nothing is stored")
         took = recorder.start()
         status = recorder.status()
-        say.say("recorder", f"up {took:.1f} s after its process was started, boot {status['boot']}, {status['mode']}")
+        say.say(
+            "recorder", f"ready {took:.1f} s after its process was started: boot {status['boot']}, {status['mode']}"
+        )
         status = recorder.until("its policy is read", lambda status: status["policy_version"] > 0)
         say.claim(f"the newest signed policy is in force: {status['policy']}", status["policy_version"] == VERSION)
         self._dock.start()
         recorder.until("the pre-event buffer is full", lambda status: status["uptime_s"] > PRE_EVENT_S + 1)
         recordings = self._evidence / "recordings"
-        say.claim("nothing is stored in standby but the journal", not recordings.exists())
+        say.claim("in standby only the journal is stored", not recordings.exists())
 
     def _recording(self, recorder: RecorderProcess) -> str:
         say = self._say
@@ -155,11 +159,11 @@ class Story:
         recorder.press("record", times=2)
         status = recorder.until("it records", lambda status: bool(status["recording"]))
         recording = str(status["recording"])
-        say.say("wearer", "presses twice")
-        say.say("recorder", f"records {recording}")
+        say.say("wearer", "presses the record button twice")
+        say.say("recorder", f"started recording {recording}")
         recorder.until("it has recorded for a while", lambda status: status["recording_s"] >= self._seconds)
         recorder.press("mark")
-        say.say("wearer", "presses shortly: a mark")
+        say.say("wearer", "presses once: a mark")
         return recording
 
     def _refused(self, recorder: RecorderProcess) -> None:
@@ -167,13 +171,13 @@ class Story:
         say = self._say
         say.chapter("A stop is a decision, not a button")
         recorder.press("record", hold_s=HOLD_S)
-        say.say("wearer", "holds the button down: asks to stop, and has said nothing of the situation")
+        say.say("wearer", "holds the button: asks to stop, without having declared anything about the situation")
         recorder.until("the request is refused", lambda status: status["refused"] == 1)
-        say.claim("refused: the recording goes on", bool(recorder.status()["recording"]))
+        say.claim("refused: the recording continues", bool(recorder.status()["recording"]))
         recorder.press("mark", times=3)
-        say.say("wearer", "presses three times: a juvenile, no enforcement")
+        say.say("wearer", "presses the other button three times: declares a juvenile, and that nothing is enforced")
         recorder.press("mark", hold_s=HOLD_S)
-        say.say("wearer", "holds the other button down: asks for a privacy pause")
+        say.say("wearer", "holds it: asks for a privacy pause")
         status = recorder.until("that is refused too", lambda status: status["refused"] == REFUSALS)
         say.claim(
             f"refused, because no spoken reason was heard; missing: {', '.join(status['missing'])}",
@@ -181,22 +185,22 @@ class Story:
         )
 
     def _granted(self, recorder: RecorderProcess) -> None:
-        """What the policy grants is bounded, and ends by itself."""
+        """What the policy grants is limited and ends by itself."""
         say = self._say
         recorder.press("mark", times=2)
-        say.say("wearer", "presses twice: the encounter is concluded, and nothing is being enforced")
+        say.say("wearer", "presses it twice: declares that the encounter is over, and that nothing is enforced")
         recorder.press("mark", hold_s=HOLD_S)
         recorder.until("a privacy pause is granted", lambda status: status["mode"] == "privacy")
-        say.say("policy", f"grants a privacy pause, on the wearer's word, for {PAUSE_S} s at most")
+        say.say("policy", f"grants a privacy pause, on the wearer's word alone, for {PAUSE_S} s at most")
         recorder.until("it has ended by itself", lambda status: status["mode"] == "recording")
-        say.claim("the pause has ended by itself", bool(recorder.status()["recording"]))
+        say.claim("the pause ended by itself", bool(recorder.status()["recording"]))
         recorder.press("record", hold_s=HOLD_S)
-        say.say("wearer", "asks to stop once more")
+        say.say("wearer", "asks to stop again")
         status = recorder.until("the stop is granted", lambda status: status["mode"] == "post_roll")
         self._first_s = float(status["recording_s"])
-        say.say("policy", f"grants it; for {POST_ROLL_S} s more the wearer can go on")
+        say.say("policy", f"grants it; for another {POST_ROLL_S} s the wearer can still continue")
         recorder.until("it stands by again", lambda status: not status["recording"])
-        say.say("recorder", "stands by")
+        say.say("recorder", "is in standby")
 
     def _kill(self, recorder: RecorderProcess) -> tuple[str, float]:
         say = self._say
@@ -214,7 +218,7 @@ class Story:
         took = recorder.start()
         status = recorder.until("it goes on recording", lambda status: status["recording"] == recording)
         say.claim(
-            f"{took:.1f} s after the restart it records on, in the same recording, as boot 2",
+            f"{took:.1f} s after the restart it continues the same recording, as boot 2",
             status["boot"] == SECOND_BOOT,
         )
         recorder.until("a little more is recorded", lambda status: status["recording_s"] >= AFTER_KILL_S)
@@ -226,55 +230,56 @@ class Story:
         dock.claim_silence()
         recorder.press("record", times=3)
         recorder.press("record", hold_s=HOLD_S)
-        say.say("wearer", "declares that nothing is being enforced, and asks to stop")
+        say.say("wearer", "declares that nothing is enforced, and asks to stop")
         status = recorder.until("that is refused", lambda status: status["refused"] == 1)
-        say.claim("refused: the recording goes on", status["mode"] == "recording")
+        say.claim("refused: the recording continues", status["mode"] == "recording")
         dock.put_in(recorder)
         recorder.press("record", hold_s=HOLD_S)
-        say.say("wearer", "asks once more, in the dock")
+        say.say("wearer", "asks again, in the dock")
         recorder.until("the stop is granted", lambda status: status["mode"] == "post_roll")
-        say.say("policy", "grants it: no message stopped the recording, the wearer did, under the agency's rules")
+        say.say("policy", "grants it: the wearer stopped the recording under the agency's rules; no message can")
         recorder.until("it stands by again", lambda status: not status["recording"])
         dock.tell(recorder)
         dock.take_out(recorder)
 
     def _verify(self) -> None:
         say = self._say
-        say.chapter("A court checks it, with the agency's public key and nothing else")
+        say.chapter("Verification: a court checks it with the agency's public key alone")
         trust = str(self._out / "agency" / "trust.jws")
         code, said = run_tool("verify", str(self._evidence), "--trust", trust)
         for line in said.splitlines():
             say.say("verify", line)
-        say.claim("all that was stored is intact, and what the power loss cut is named", code == 0)
+        say.claim("everything stored is intact, and what the power loss cut off is named", code == 0)
         self._tamper(trust)
 
     def _ledger(self, first: str) -> None:
-        """Every second of the shift, and the same decisions again."""
+        """Every second of the shift, and the decisions replayed."""
         say = self._say
-        say.chapter("The ledger: every second of the shift, and every request")
+        say.chapter("Ledger: every second of the shift, and every request")
         key = str(self._out / "agency" / "oversight" / "oversight.pem")
         _, told = run_json("ledger", str(self._evidence), "--key", key, "--replay", "--json")
         for state, us in told["states"].items():
             if us:
                 say.say("ledger", f"{state:<10} {us / 1e6:6.1f} s")
         total_us = sum(told["states"].values())
-        say.claim("every microsecond of it is in exactly one state", total_us == told["shift"]["length_us"])
+        say.claim("every microsecond of the shift is in exactly one state", total_us == told["shift"]["length_us"])
         asked = [row for row in told["requests"] if row["again"]]
         for row in asked:
             by = ", ".join(row["sealed"].get("rules", [])) or "no rule permits it"
             say.say("ledger", f"{row['action']}: {row['outcome']} ({by})")
         outcomes = [row["outcome"] for row in asked if row["recording"] == first]
         say.claim(
-            "of the first, two were refused and two granted", sorted(outcomes) == ["granted"] * 2 + ["refused"] * 2
+            "in the first recording two requests were refused and two granted",
+            sorted(outcomes) == ["granted"] * 2 + ["refused"] * 2,
         )
         stops = [(row["outcome"], row["sealed"].get("rules", [])) for row in asked if row["recording"] != first]
         say.claim(
-            f"the second was stopped in the dock, by the agency's own rule {RULE_ID}",
+            f"the second recording was stopped in the dock, under the agency's own rule {RULE_ID}",
             [outcome for outcome, _ in stops] == ["refused", "granted"] and stops[-1][1] == [RULE_ID],
         )
         replayed = told["replay"]
         say.claim(
-            f"the journal, replayed through the recorder's core, gives the same {replayed['requests']} decisions",
+            f"replayed through the recorder's core, the journal gives the same {replayed['requests']} decisions",
             not replayed["differences"] and replayed["redecided"] == replayed["requests"] > 0,
         )
 
@@ -286,27 +291,27 @@ class Story:
         data[len(data) // 2] ^= 1
         victim.write_bytes(data)
         code, report = run_json("verify", str(copy), "--trust", trust, "--json")
-        self._say.claim("one flipped bit in a copy is noticed, and verify ends with exit code 1", code == 1)
+        self._say.claim("verify finds one flipped bit in a copy, and ends with exit code 1", code == 1)
         del report
         shutil.rmtree(copy)
 
     def _open(self, first: str, second: str, cut_s: float) -> None:
         say = self._say
-        say.chapter("Those who hold a key open it; the key never was on the camera")
+        say.chapter("Opening: those who hold a key; the key was never on the camera")
         code, said = self._open_one(second, "custodian", "second.mp4")
         say.claim("the custodian opens the second recording", code <= 1)
         self._claim_length("second.mp4", PRE_EVENT_S + cut_s - MOST_LOST_S + AFTER_KILL_S)
         code, said = self._open_one(first, "custodian", "first-custodian.mp4")
-        say.claim("of the first, the custodian can't open what came after the juvenile was declared", code != 0)
+        say.claim("of the first recording the custodian can't open what came after a juvenile was declared", code != 0)
         say.say("open", said.strip().splitlines()[-1] if said.strip() else "")
         code, _ = self._open_one(first, "oversight", "first.mp4")
-        say.claim("oversight opens all of it", code == 0)
+        say.claim("oversight opens the whole first recording", code == 0)
         self._claim_length("first.mp4", PRE_EVENT_S + self._first_s)
         sealed = b"".join(path.read_bytes() for path in self._evidence.rglob("*.seg"))
         films = [(self._out / name).read_bytes() for name in ("first.mp4", "second.mp4")]
         pieces = [film[at : at + PIECE] for film in films for at in range(0, len(film) - PIECE, BETWEEN_PIECES)]
         hidden = not any(piece in sealed for piece in [FRAGMENT_HEAD, *pieces])
-        say.claim("no picture lies on the camera's storage in clear", hidden)
+        say.claim("the camera's storage holds no picture unencrypted", hidden)
 
     def _open_one(self, recording: str, who: str, name: str) -> tuple[int, str]:
         return run_tool(
@@ -323,7 +328,7 @@ class Story:
     def _claim_length(self, name: str, least_s: float) -> None:
         pictures, length_s = _play(self._out / name)
         self._say.say("open", f"{name}: {pictures} pictures, {length_s:.1f} s")
-        self._say.claim(f"that is at least the {least_s:.1f} s that were to be kept", length_s >= least_s)
+        self._say.claim(f"at least the {least_s:.1f} s that must have been kept", length_s >= least_s)
 
     def _where_to_look(self, first: str) -> None:
         say = self._say

@@ -1,5 +1,5 @@
-"""What a boot must remember, kept on internal storage and never on the removable card.
+"""The device state: what a boot must remember, on internal storage and never on the removable card.
 
-Here live the typed state, its signed store, the anchor that makes it proof against roll-back, and the comparison of
+This package holds the typed state, its signed store, the anchor that detects a roll-back of it, and the comparison of
 card and state at boot. Nothing here decides requests, and nothing here may end a recording.
 """

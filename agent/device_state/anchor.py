@@ -1,15 +1,15 @@
-"""The anchor: a small memory that can't be put back together with the state, so that an older state shows.
+"""The anchor: a small memory that can't be rolled back together with the state, so that an older state is detected.
 
 The rules, in order:
-1. The state is saved first, then the anchor names it. After a cut in between the state is newer than the anchor by one
-   save, which is well; older it never is, unless somebody put it back.
-2. Battery-backed RAM has room for two slots, written in turn: a write that was torn costs the older one.
+1. The state is saved first, then the anchor. After a power cut in between the state is newer than the anchor by one
+   save, which is normal; it is older only if somebody rolled it back.
+2. Battery-backed RAM has room for two slots, written in turn: a torn write costs the older one.
 3. A slot is 28 bytes: a magic, the counter, a tag over counter and state's digest, and a tag over these two. The key of
-   both tags comes from the identity key. So a counter can be believed without the state that it belongs to, and a slot
-   that nobody with the key wrote, or that was torn, counts as none.
-4. What can't be read is an error for the caller to tell; it stops nothing.
+   both tags is derived from the identity key. So a counter can be trusted without its state, and a slot that was torn,
+   or written without the key, is ignored.
+4. A failed read is an error for the caller to report; it stops nothing.
 
-What RAM can't do: whoever opens the device and reaches the clock's bus can put back what they read there before.
+The limit of RAM: whoever opens the device and reaches the clock's bus can write back what they read there earlier.
 """
 
 import contextlib
@@ -40,12 +40,12 @@ _PURPOSE = "bwc-state anchor 1"
 
 
 @dataclass(frozen=True, slots=True)
-class Anchored:
-    """What an anchor remembers.
+class AnchorRecord:
+    """The content of an anchor.
 
     Attributes:
-        counter: Of the newest save that it was told of.
-        digest_tag: Stands for that state's digest; see `Anchor.fits`.
+        counter: Of the newest save.
+        digest_tag: Authenticates that state's digest; see `Anchor.matches`.
     """
 
     counter: int
@@ -53,49 +53,49 @@ class Anchored:
 
 
 class Anchor(Protocol):
-    """A memory that only rises: a clock chip's RAM, or later a TPM's counter or a secure element."""
+    """A memory whose counter only rises: a clock chip's RAM, or later a TPM's counter or a secure element."""
 
     @property
     def name(self) -> str:
-        """What it is, as it was configured; `none` for none."""
+        """Its configured name; `none` for none."""
 
-    def read(self) -> Anchored | None:
-        """What it remembers; None if it is empty: new, or its battery was out.
+    def read(self) -> AnchorRecord | None:
+        """Its content; None if it is empty, because it is new or its battery was empty.
 
         Raises:
-            StorageError: It can't be read, or holds something that is none of ours.
+            StorageError: It can't be read, or holds something else.
         """
 
     def write(self, counter: int, digest: str) -> None:
-        """Remember a state that was saved.
+        """Record a state that was saved.
 
         Raises:
-            StorageError: It does not take it; it may remember the one before.
+            StorageError: It could not be recorded; the content may be that of the save before.
         """
 
-    def fits(self, anchored: Anchored, digest: str) -> bool:
-        """True if it is this very state that is remembered."""
+    def matches(self, anchored: AnchorRecord, digest: str) -> bool:
+        """True if the anchor's content belongs to the state with this digest."""
 
 
 class NoAnchor:
-    """No anchor: a state that was put back whole does not show."""
+    """No anchor: a state that was rolled back is not detected."""
 
     name = NONE
 
-    def read(self) -> Anchored | None:
+    def read(self) -> AnchorRecord | None:
         """Nothing."""
         return None
 
     def write(self, counter: int, digest: str) -> None:
         """Does nothing."""
 
-    def fits(self, anchored: Anchored, digest: str) -> bool:
-        """Never asked: nothing is remembered."""
+    def matches(self, anchored: AnchorRecord, digest: str) -> bool:
+        """Never called, as `read` returns None."""
         return bool(anchored.counter and digest)
 
 
 class Ram(Protocol):
-    """A few bytes of memory that keeps them without power."""
+    """A few bytes of non-volatile memory."""
 
     def read(self, length: int) -> bytes:
         """The first bytes, as many as there are, up to `length`.
@@ -118,7 +118,7 @@ class RamAnchor:
     Args:
         ram: Where; its first `SIZE` bytes are the anchor's.
         signer: The identity key, for the tags' key.
-        name: What it is.
+        name: Its configured name.
     """
 
     def __init__(self, ram: Ram, signer: Signer, name: str) -> None:
@@ -128,11 +128,11 @@ class RamAnchor:
 
     @property
     def name(self) -> str:
-        """As it was configured."""
+        """Its configured name."""
         return self._name
 
-    def read(self) -> Anchored | None:
-        """The newer one of the good slots; None if neither was ever written."""
+    def read(self) -> AnchorRecord | None:
+        """The newer one of the valid slots; None if neither was ever written."""
         data = self._ram.read(SIZE)
         if len(data) < SIZE:
             raise StorageError(errno.ENOSPC, f"expected at least {SIZE} bytes in {self._name}, got {len(data)}")
@@ -145,20 +145,20 @@ class RamAnchor:
         return None
 
     def write(self, counter: int, digest: str) -> None:
-        """Into the slot that is not the newest one's."""
+        """Write the slot that does not hold the newest save."""
         tag = self._digest_tag(counter, digest)
         slot = _SLOT.pack(_MAGIC, counter, tag, self._slot_tag(counter, tag))
         self._ram.write(counter % 2 * _SLOT.size, slot)
 
-    def fits(self, anchored: Anchored, digest: str) -> bool:
-        """True if it is this very state that is remembered."""
+    def matches(self, anchored: AnchorRecord, digest: str) -> bool:
+        """True if the anchor's content belongs to the state with this digest."""
         return anchored.digest_tag == self._digest_tag(anchored.counter, digest)
 
-    def _slot(self, data: bytes) -> Anchored | None:
+    def _slot(self, data: bytes) -> AnchorRecord | None:
         magic, counter, digest_tag, slot_tag = _SLOT.unpack(data)
         if magic != _MAGIC or slot_tag != self._slot_tag(counter, digest_tag):
             return None
-        return Anchored(counter, digest_tag)
+        return AnchorRecord(counter, digest_tag)
 
     def _slot_tag(self, counter: int, digest_tag: bytes) -> bytes:
         return self._tag(b"slot %d " % counter + digest_tag)
@@ -167,8 +167,8 @@ class RamAnchor:
         return self._tag(b"state %d %s" % (counter, digest.encode("ascii")))
 
     def _tag(self, message: bytes) -> bytes:
-        # Tags are compared once a boot, so that how long that takes tells nobody anything.
-        tag = HMAC(self._key, hashes.SHA256())  # the standard library's would bring in a second OpenSSL
+        # Tags are compared once a boot, so that the timing of the comparison reveals nothing.
+        tag = HMAC(self._key, hashes.SHA256())  # the standard library's would load a second OpenSSL
         tag.update(message)
         return tag.finalize()[:_TAG]
 
@@ -195,7 +195,7 @@ class NvmemRam:
             return data
 
     def write(self, offset: int, data: bytes) -> None:
-        """Replace some of them. The chip keeps them at once; a file, in a test, is synced."""
+        """Replace some of them. The chip stores them at once; a file, in a test, is synced."""
         with self._opened(os.O_WRONLY) as handle:
             written = os.pwrite(handle, data, offset)
             if written != len(data):

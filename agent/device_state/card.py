@@ -1,6 +1,6 @@
-"""What a boot reads on the card, to hold it against the device state.
+"""What a boot reads on the card, to compare it with the device state.
 
-All reading is bounded, whatever a file claims.
+All reads are bounded, whatever size a file claims.
 """
 
 import errno
@@ -18,12 +18,12 @@ from agent.storage.interface import Storage
 
 ID_BYTES = 16
 BROKEN = "broken"
-"""Instead of a hash: the line is there, but the chain before it is broken."""
+"""In place of a hash: the line exists, but the chain before it is broken."""
 _HEX = frozenset("0123456789abcdef")
 
 
 def card_id(storage: Storage) -> str:
-    """The card's id; empty if it has none, or something else lies in its place.
+    """The card's id; empty if it has none, or something else has the file's name.
 
     Raises:
         StorageError: Storage can't be read.
@@ -37,20 +37,20 @@ def card_id(storage: Storage) -> str:
     return text if len(text) == 2 * ID_BYTES and set(text) <= _HEX else ""
 
 
-def view_of(
+def view_card(
     storage: Storage,
     tail: JournalTail,
-    left: RecoveryState,
+    recovery_state: RecoveryState,
     state: DeviceState | None,
     identity: PublicKey | None = None,
 ) -> CardView:
-    """The card as `agent.device_state.compare` wants it.
+    """The card as `agent.device_state.compare` needs it.
 
     Args:
         storage: The evidence folder.
-        tail: Where its journal stands.
-        left: What the boots before left behind.
-        state: The device's own memory; None if there is none.
+        tail: The end of its journal.
+        recovery_state: What earlier boots left unfinished.
+        state: The device state; None if there is none.
         identity: The device's identity key; without it every journal counts.
 
     Raises:
@@ -59,9 +59,9 @@ def view_of(
     mark = state.mark if state is not None else None
     card = card_id(storage)
     own = state.cards.get(card) if state is not None else None
-    asked: list[str] = []
+    known: list[str] = []
     if state is not None:
-        asked = [*state.recordings, *([state.running.recording] if state.running is not None else [])]
+        known = [*state.recordings, *([state.running.recording] if state.running is not None else [])]
     return CardView(
         empty=not tail.boot and not names_in(storage, layout.RECORDINGS),
         card=card,
@@ -69,24 +69,24 @@ def view_of(
         line=tail.line.n if tail.line is not None else 0,
         mark_hash=_mark_hash(storage, tail, mark, identity) if mark is not None else "",
         own_hash=_mark_hash(storage, tail, own, identity) if own is not None else "",
-        present=frozenset(recording for recording in asked if _is_there(storage, recording)),
-        running=left.running.recording if left.running is not None else "",
-        carried=left.carried,
+        present=frozenset(recording for recording in known if _is_there(storage, recording)),
+        running=recovery_state.running.recording if recovery_state.running is not None else "",
+        carried=recovery_state.carried,
     )
 
 
 def _mark_hash(storage: Storage, tail: JournalTail, mark: HighWaterMark, identity: PublicKey | None) -> str:
-    """The hash of the line that the mark names, or another text where the chain does not reach it.
+    """The hash of the line that the mark names, or another text if the chain does not reach it.
 
-    A line that is there counts only with all that stands before it in its file: else whoever alters the first line has
-    the whole file passed over, and the device believes that nothing is missing.
+    The line counts only if the chain before it in its file is intact: otherwise an attacker who alters the first line
+    makes recovery skip the whole file while the device believes that nothing is missing.
     """
     found = line_hash(storage, mark.boot, mark.line)
     if found != mark.head:
         return found
     known = tail.journal is not None and tail.journal.boot == mark.boot
-    # The mark vouches for the chain before it. Its boot must all the same be ours: else somebody else's key could have
-    # signed a chain of any length before the line, and all of it would be read.
+    # The mark authenticates the chain before it. Its boot must be this device's all the same: otherwise another key
+    # could have signed a chain of any length before the line, and all of it would be read.
     journal = tail.journal if known else read_boot(storage, mark.boot, identity)
     return found if journal is not None and journal.chained >= mark.line else BROKEN
 

@@ -1,20 +1,20 @@
-"""Card and state compared at boot. Pure: what was read comes in, what follows from it goes out.
+"""Compare card and device state at boot. Pure: takes what was read, returns what follows from it.
 
 The rules, in order:
-1. The state names a journal line that was on storage before the state was saved. A card that holds that very line is
-   the one that the state knows, and what it says beyond that line is newer. A cut of the power never takes it away.
-2. A card that lacks it was put back (`card_rolled_back`) if it bears the id of the state's card, and is another one
-   (`card_replaced`) if not. One that was in use before another one is put back too, if it lacks what it then held. The
-   interrupted recording is then the state's, and the chain goes on from the state's line, so that no number of a line
-   or boot is ever used twice.
-3. Of all that restricts, the stricter of what both say counts: the latch, the newest rising edge of a trigger, what
-   pauses and mutes have used, the lowest acceptable policy version.
-4. A state that is gone or altered beside a card that is not empty, or that an anchor remembers, is `state_lost`; one
-   that storage does not give out is `state_unreadable`; one that is older than its anchor remembers is
-   `state_rolled_back`, and counts all the same.
-5. A recording that the state knows and the card lacks is `recording_missing`: of a card that the state knows any of
-   the newest ones, of another card the interrupted one.
-6. A device that never ran, with an empty card, is none of these.
+1. The state names a journal line that was on storage before the state was saved. A card that holds that line is the one
+   that the state knows, and its later lines are newer. A power cut never removes that line.
+2. A card that lacks it was rolled back (`card_rolled_back`) if it has the id of the state's card, and is another one
+   (`card_replaced`) if not. A card that was in use before another one was rolled back too if it lacks what it held
+   then. The interrupted recording is then the state's, and the chain continues from the state's line, so that no number
+   of a line or boot is ever used twice.
+3. Of every restriction the stricter of both counts: the latch, the newest rising edge of a trigger, what pauses and
+   mutes have used, the lowest acceptable policy version.
+4. A state that is missing or altered although the card is not empty or an anchor has recorded one is `state_lost`; one
+   that can't be read is `state_unreadable`; one that is older than its anchor's record is `state_rolled_back`, and is
+   used all the same.
+5. A recording that the state knows and the card lacks is `recording_missing`: on a known card any of the newest ones,
+   on another card the interrupted one.
+6. A device that never ran, with an empty card, has none of these.
 """
 
 from dataclasses import dataclass, field
@@ -29,8 +29,8 @@ STATE_LOST = "state_lost"
 STATE_UNREADABLE = "state_unreadable"
 STATE_ROLLED_BACK = "state_rolled_back"
 RECORDING_MISSING = "recording_missing"
-_MOST_NAMES = 48
-"""Triggers' names beyond which the card adds none to those of the state: who invents names displaces no real one."""
+_MAX_TRIGGERS = 48
+"""Trigger names beyond which the card adds none to the state's: invented names can't displace real ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class CardView:
         line: Number of its last whole line; 0 for none.
         mark_hash: Hash of the line whose number the state's mark names; empty if there is no such line, and another
             text if the chain up to it is broken.
-        own_hash: The same of the mark that the state has of this card, if it was in use before another one.
-        present: Of the recordings that the state knows, those of which something is there.
-        running: The recording that its journal says is interrupted; empty for none.
-        carried: What its journal says that holds on.
+        own_hash: The same for the mark that the state has of this card, if it was in use before another one.
+        present: The recordings that the state knows and of which the card holds something.
+        running: The interrupted recording by its journal; empty for none.
+        carried: The persisted state by its journal.
     """
 
     empty: bool = True
@@ -63,7 +63,7 @@ class CardView:
 
 @dataclass(frozen=True, slots=True)
 class TamperEvent:
-    """A difference between card and state, by its kind and in words."""
+    """A difference between card and state: its kind and a description."""
 
     kind: str
     detail: str
@@ -71,23 +71,23 @@ class TamperEvent:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What follows for this boot.
+    """The result of the comparison, for this boot.
 
     Attributes:
-        carried: What holds on from the boots before.
-        running: The interrupted recording by the state, where the card can't be asked; None where the card's counts.
-        events: What is to be reported.
-        goes_on_from: The line that the chain goes on from; None where that is the card's last one.
+        carried: The persisted state from earlier boots.
+        running: The interrupted recording by the state, if the card does not know it; None if the card's counts.
+        events: Differences to be reported.
+        continues_from: The line that the chain continues from; None if that is the card's last one.
         boot: The highest boot number that was ever begun.
         missing_lines, missing_boots: How much of the journal is not on this card.
         missing_recordings: Ids, the newest last.
-        whole: The card was in use before, and holds all that it then held: lines in between are on other cards.
+        whole: The card was in use before and still holds everything from then: later lines are on other cards.
     """
 
     carried: PersistedState
     running: Running | None = None
     events: tuple[TamperEvent, ...] = ()
-    goes_on_from: HighWaterMark | None = None
+    continues_from: HighWaterMark | None = None
     boot: int = 0
     missing_lines: int = 0
     missing_boots: int = 0
@@ -96,7 +96,7 @@ class Comparison:
 
 
 def compare(view: CardView, loaded: Loaded) -> Comparison:
-    """What a boot has to go by, given what is on the card and what the state says."""
+    """Compare the card with the state (see the module)."""
     state = loaded.state
     if state is None:
         return Comparison(view.carried, events=_without_state(view, loaded), boot=view.boot)
@@ -104,31 +104,31 @@ def compare(view: CardView, loaded: Loaded) -> Comparison:
     if loaded.found is Found.ROLLED_BACK:
         events.append(TamperEvent(STATE_ROLLED_BACK, f"the device state {loaded.detail}"))
     mark = state.mark
-    holds = mark is None or view.mark_hash == mark.head
+    holds_mark = mark is None or view.mark_hash == mark.head
     same_card = view.card == state.card
     lines = boots = 0
     whole = False
-    goes_on_from = None
-    if mark is not None and not holds:
+    continues_from = None
+    if mark is not None and not holds_mark:
         lines, boots = max(0, mark.line - view.line), max(0, mark.boot - view.boot)
-        goes_on_from = HighWaterMark(max(mark.boot, view.boot), max(mark.line, view.line), mark.head)
+        continues_from = HighWaterMark(max(mark.boot, view.boot), max(mark.line, view.line), mark.head)
         own = None if same_card else state.cards.get(view.card)
         whole = own is not None and own.head == view.own_hash
-        put_back = (same_card and not (view.empty and not view.card)) or (own is not None and not whole)
-        kind = CARD_ROLLED_BACK if put_back else CARD_REPLACED
+        rolled_back = (same_card and not (view.empty and not view.card)) or (own is not None and not whole)
+        kind = CARD_ROLLED_BACK if rolled_back else CARD_REPLACED
         events.append(TamperEvent(kind, _missing(view, mark, lines, boots)))
     elif state.card and not same_card:
-        events.append(TamperEvent(CARD_REPLACED, "it is another one, with a journal that is whole"))
-    known_card = same_card or holds
-    running = None if holds else state.running
+        events.append(TamperEvent(CARD_REPLACED, "it is another one, with an intact journal"))
+    known_card = same_card or holds_mark
+    running = None if holds_mark else state.running
     missing = _missing_recordings(view, state.recordings, state.running, known_card=known_card)
     events += [TamperEvent(RECORDING_MISSING, recording) for recording in missing]
-    carried = _stricter(view, state.carried, state.running, goes_on=running)
+    carried = _stricter(view, state.carried, state.running, continued=running)
     return Comparison(
         carried=carried,
         running=running,
         events=tuple(events),
-        goes_on_from=goes_on_from,
+        continues_from=continues_from,
         boot=max(view.boot, state.boot),
         missing_lines=lines,
         missing_boots=boots,
@@ -148,11 +148,11 @@ def _without_state(view: CardView, loaded: Loaded) -> tuple[TamperEvent, ...]:
 
 
 def _missing(view: CardView, mark: HighWaterMark, lines: int, boots: int) -> str:
-    there = f"the newest there is line {view.line} of boot {view.boot}" if view.line else "there is none"
+    newest = f"the newest one is line {view.line} of boot {view.boot}" if view.line else "there is none"
     known = f"line {mark.line} of boot {mark.boot} was on storage"
     if view.mark_hash:
-        return f"{known}, and is another one now; {there}"
-    return f"{known}, and is gone; {there}: {lines} lines and {boots} boots are missing"
+        return f"{known}, and differs now; {newest}"
+    return f"{known}, and is missing; {newest}: {lines} lines and {boots} boots are missing"
 
 
 def _missing_recordings(
@@ -160,20 +160,20 @@ def _missing_recordings(
 ) -> tuple[str, ...]:
     """Rule 5."""
     begun = (running.recording,) if running is not None and running.segment else ()
-    asked = tuple(dict.fromkeys((*known, *begun))) if known_card else begun
-    return tuple(recording for recording in asked if recording not in view.present)
+    expected = tuple(dict.fromkeys((*known, *begun))) if known_card else begun
+    return tuple(recording for recording in expected if recording not in view.present)
 
 
 def _stricter(
-    view: CardView, state: PersistedState, running: Running | None, *, goes_on: Running | None
+    view: CardView, state: PersistedState, running: Running | None, *, continued: Running | None
 ) -> PersistedState:
-    """Rule 3. What belongs to a recording counts from whoever speaks of the one that goes on."""
+    """Rule 3. What belongs to a recording is taken from the side that knows the recording that continues."""
     card = view.carried
     of_state = running.recording if running is not None else ""
-    recording = goes_on.recording if goes_on is not None else view.running
+    recording = continued.recording if continued is not None else view.running
     both = recording == of_state == view.running
     own = state if recording == of_state and recording else card
-    room = max(0, _MOST_NAMES - len(state.triggers))
+    room = max(0, _MAX_TRIGGERS - len(state.triggers))
     others = sorted((age, name) for name, age in card.triggers.items() if name not in state.triggers)[-room:]
     known = [(name, age) for name, age in card.triggers.items() if name in state.triggers]
     ages = [*state.triggers.items(), *known, *((name, age) for age, name in others if room)]
@@ -181,12 +181,12 @@ def _stricter(
         latched=state.latched or card.latched,
         policy_version=max(state.policy_version, card.policy_version),
         triggers={name: min(age for other, age in ages if other == name) for name, _ in ages},
-        withheld_ms=_most(state.withheld_ms, card.withheld_ms) if both else own.withheld_ms,
-        asked=_most(state.asked, card.asked) if both else own.asked,
+        withheld_ms=_larger(state.withheld_ms, card.withheld_ms) if both else own.withheld_ms,
+        asked=_larger(state.asked, card.asked) if both else own.asked,
         classified=state.classified or card.classified if both else own.classified,
         passed_us=max(state.passed_us, card.passed_us),
     )
 
 
-def _most(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+def _larger(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
     return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}

@@ -1,6 +1,6 @@
 """The last good configuration, beside the device state: signed by the identity key and replaced as a whole.
 
-Whoever holds the card or edits the configuration file can't make another one pass for it.
+Nobody who has the card or can edit the configuration file can forge it.
 """
 
 from typing import Annotated
@@ -16,24 +16,24 @@ from agent.trust.records import Name, Record, as_record
 TYP = "bwc-configuration+jws"
 FILE = "last-configuration.jws"
 """Its name in the state folder."""
-MOST_CHARACTERS = 1 << 17
+MAX_CHARACTERS = 1 << 17
 LIMIT = 1 << 20
-"""Bytes of the file: what escaping and base64 make of that at most."""
+"""Bytes of the file: the largest size after escaping and base64."""
 
 
-class _Kept(Record, frozen=True, forbid_unknown_fields=True):
+class _SignedText(Record, frozen=True, forbid_unknown_fields=True):
     agency: Name
     device: Name
-    text: Annotated[str, msgspec.Meta(max_length=MOST_CHARACTERS)]
+    text: Annotated[str, msgspec.Meta(max_length=MAX_CHARACTERS)]
 
 
 class LastConfiguration:
     """The text of the configuration file with which a recorder last came up.
 
     Args:
-        file: Where it is kept: `WholeFile(folder / FILE, LIMIT)`.
+        file: `WholeFile(folder / FILE, LIMIT)`.
         signer: The identity key.
-        agency, device: Whose it is.
+        agency, device: The device that it belongs to.
     """
 
     def __init__(self, file: ReplacedFile, signer: Signer, agency: str, device: str) -> None:
@@ -56,13 +56,13 @@ class LastConfiguration:
             token = data.decode("ascii")
         except UnicodeDecodeError as error:
             raise EvidenceError("expected a signed configuration, got bytes that are not ASCII") from error
-        kept = as_record(jws.verify(token, TYP, self._signer.public_key), _Kept, "kept configuration")
+        kept = as_record(jws.verify(token, TYP, self._signer.public_key), _SignedText, "kept configuration")
         if (kept.agency, kept.device) != (self._agency, self._device):
             raise EvidenceError(f"expected a configuration of {self._device}, got one of {kept.device}")
         return kept.text
 
     def save(self, text: str) -> None:
-        """Keep a text that a recorder came up with; nothing is written if it is kept already.
+        """Save the text that a recorder came up with; nothing is written if it is saved already.
 
         Raises:
             StorageError: Storage refuses; the one before may still be there.
@@ -72,8 +72,8 @@ class LastConfiguration:
             if self.load() == text:
                 return
         except EvidenceError:
-            pass  # replaced by what is good
-        if len(text) > MOST_CHARACTERS:
-            raise EvidenceError(f"expected a configuration of at most {MOST_CHARACTERS} characters, got {len(text)}")
-        kept = _Kept(self._agency, self._device, text)
+            pass  # a damaged file is replaced
+        if len(text) > MAX_CHARACTERS:
+            raise EvidenceError(f"expected a configuration of at most {MAX_CHARACTERS} characters, got {len(text)}")
+        kept = _SignedText(self._agency, self._device, text)
         self._file.save(jws.sign(self._signer, TYP, msgspec.to_builtins(kept)).encode("ascii"))

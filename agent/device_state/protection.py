@@ -1,4 +1,4 @@
-"""How well this device's build keeps its memory: the row of SECURITY.md's table that it is in."""
+"""How well this device's build protects its state: the row of SECURITY.md's table that it is in."""
 
 import os
 from enum import StrEnum
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.device_state.anchor import NONE
 
-_MOST_LAYERS = 8
+_MAX_LAYERS = 8
 
 
 class Protection(StrEnum):
@@ -18,7 +18,7 @@ class Protection(StrEnum):
 
     @property
     def text(self) -> str:
-        """As the table has it."""
+        """The row's name in the table."""
         return _TEXT[self]
 
 
@@ -32,12 +32,12 @@ _TEXT = {
 def protection_of(evidence: Path, state: Path, anchor: str, sys: Path = Path("/sys")) -> Protection:
     """The row of a build.
 
-    Where nobody can tell whether two folders lie on one disk, they are taken to: the weaker row promises less.
+    If it is unknown whether two folders are on one disk, they are taken to be: the weaker row promises less.
 
     Args:
         evidence: The evidence folder.
         state: The state folder.
-        anchor: The anchor's name; that it works is not looked at.
+        anchor: The anchor's name; whether it works is not checked.
         sys: Where sysfs is.
     """
     if anchor != NONE:
@@ -51,7 +51,7 @@ def protection_of(evidence: Path, state: Path, anchor: str, sys: Path = Path("/s
 
 
 def _nearest(path: Path) -> Path:
-    """The path, or the first folder above it that exists: there it would be made."""
+    """The path, or the nearest parent that exists, in which it would be made."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
@@ -62,7 +62,7 @@ def _disks(device: int, sys: Path) -> frozenset[str]:
     major = os.major(device)
     if major == 0:  # a file system in memory, or made of others
         return frozenset()
-    return _below((sys / "dev" / "block" / f"{major}:{os.minor(device)}").resolve(), _MOST_LAYERS)
+    return _below((sys / "dev" / "block" / f"{major}:{os.minor(device)}").resolve(), _MAX_LAYERS)
 
 
 def _below(block: Path, layers: int) -> frozenset[str]:

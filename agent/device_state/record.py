@@ -1,7 +1,6 @@
-"""The device state: typed, versioned and bounded, so that nothing in it can grow or be of another form.
+"""The device state's record: typed, versioned and bounded, so that nothing in it can grow or have another form.
 
-A version that this module does not know is refused as a whole: a field that is dropped silently could be the one that
-restricts.
+An unknown version is refused as a whole: a field that were dropped silently could be a restriction.
 """
 
 from typing import Annotated, Final, Literal
@@ -16,12 +15,12 @@ from agent.trust.records import Name, Record, Sha256, TimeRecord
 from agent.trust.replay_guard import UsedTokens
 
 VERSION: Final = 1
-MOST_RECORDINGS = 32
-"""Recordings whose absence is noticed at boot, the newest ones."""
-MOST_TRIGGERS = 64
-MOST_CARDS = 8
-"""Cards that are known again when they are used in turn, the newest ones."""
-_MOST_ACTIONS = 16
+MAX_RECORDINGS = 32
+"""Recordings whose absence is detected at boot, the newest ones."""
+MAX_TRIGGERS = 64
+MAX_CARDS = 8
+"""Cards that are recognised when they are used in turn, the newest ones."""
+_MAX_ACTIONS = 16
 _LARGEST = (1 << 53) - 1
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
@@ -31,8 +30,8 @@ _Digest = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 _Line = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 _Known = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 """A trigger's or an action's name."""
-_ByTrigger = Annotated[dict[_Known, Count], msgspec.Meta(max_length=MOST_TRIGGERS)]
-_ByAction = Annotated[dict[_Known, Count], msgspec.Meta(max_length=_MOST_ACTIONS)]
+_ByTrigger = Annotated[dict[_Known, Count], msgspec.Meta(max_length=MAX_TRIGGERS)]
+_ByAction = Annotated[dict[_Known, Count], msgspec.Meta(max_length=_MAX_ACTIONS)]
 
 
 class HighWaterMark(Record, frozen=True, forbid_unknown_fields=True):
@@ -63,28 +62,28 @@ class Running(Record, frozen=True, forbid_unknown_fields=True):
 
 
 class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
-    """What holds on from one boot to the next.
+    """What persists from one boot to the next.
 
     Attributes:
-        counter: Rises by one with each save; the anchor remembers it.
+        counter: Rises by one with each save; the anchor records it.
         boot: The highest boot number that was ever begun.
-        card: Id of the card that the journal lies on; empty before the first.
-        mark: How far the journal had come; None before its first line.
-        cards: Where the journal stood on cards that were in use before, by their ids, the oldest first.
+        card: Id of the card that holds the journal; empty before the first.
+        mark: The newest journal line on storage; None before the first one.
+        cards: The newest journal line on cards that were in use before, by card id, the oldest first.
         time: The time of the newest journal line; None before it.
         policy_version: The lowest policy version that may come into force.
         policy_digest: Digest of the bundle of that version; empty if there was none.
-        signed_bundle_ever: A signed bundle was in force on this device at some time.
-        used: Authorisations that were used up; None if that is not known.
+        signed_bundle_ever: A signed bundle was ever in force on this device.
+        used: Authorisations that were used up; None if that is unknown.
         latched: A critical incident was declared and not released.
         triggers: How long ago each trigger had its newest rising edge, in milliseconds, by name.
-        withheld_ms: For how long each action has withheld something in the running recording, by action.
-        asked: How often each action was asked for in it.
+        withheld_ms: How long each action has suppressed something in the running recording, by action.
+        asked: How often each action was requested in it.
         classified: It was classified.
-        passed_us: UTC that has surely passed, in microseconds since 1970; 0 if nobody knows.
+        passed_us: UTC that has certainly passed, in microseconds since 1970; 0 if unknown.
         running: The interrupted recording; None in standby.
         recordings: Recordings of which something was on the card, the oldest first.
-        anchor: The anchor that remembered this state; empty for none.
+        anchor: Name of the anchor that recorded this state; empty for none.
     """
 
     agency: Name
@@ -93,7 +92,7 @@ class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
     boot: Count = 0
     card: _CardId = ""
     mark: HighWaterMark | None = None
-    cards: Annotated[dict[_KnownCard, HighWaterMark], msgspec.Meta(max_length=MOST_CARDS)] = msgspec.field(
+    cards: Annotated[dict[_KnownCard, HighWaterMark], msgspec.Meta(max_length=MAX_CARDS)] = msgspec.field(
         default_factory=dict
     )
     time: TimeRecord | None = None
@@ -102,23 +101,19 @@ class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
     signed_bundle_ever: bool = False
     used: UsedTokens | None = None
     latched: bool = False
-    triggers: Annotated[dict[_Known, Count], msgspec.Meta(max_length=MOST_TRIGGERS)] = msgspec.field(
-        default_factory=dict
-    )
-    withheld_ms: Annotated[dict[_Known, Count], msgspec.Meta(max_length=_MOST_ACTIONS)] = msgspec.field(
-        default_factory=dict
-    )
-    asked: Annotated[dict[_Known, Count], msgspec.Meta(max_length=_MOST_ACTIONS)] = msgspec.field(default_factory=dict)
+    triggers: _ByTrigger = msgspec.field(default_factory=dict)
+    withheld_ms: _ByAction = msgspec.field(default_factory=dict)
+    asked: _ByAction = msgspec.field(default_factory=dict)
     classified: bool = False
     passed_us: Count = 0
     running: Running | None = None
-    recordings: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MOST_RECORDINGS)] = ()
+    recordings: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_RECORDINGS)] = ()
     anchor: Annotated[str, msgspec.Meta(max_length=256)] = ""
     version: Literal[1] = VERSION
 
     @property
     def carried(self) -> PersistedState:
-        """The part that a boot line states too."""
+        """The part that a boot line holds too."""
         return PersistedState(
             latched=self.latched,
             policy_version=self.policy_version,
@@ -131,7 +126,7 @@ class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: unlike a token's, it does not change with the form of a signature."""
+        """SHA-256 of the canonical JSON: unlike a token's, it does not depend on the signature."""
         return sha256_hex(encode_json(msgspec.to_builtins(self)))
 
     def reading(self) -> WallReading | None:
@@ -140,12 +135,12 @@ class DeviceState(Record, frozen=True, forbid_unknown_fields=True):
 
 
 def with_carried(state: DeviceState, carried: PersistedState) -> DeviceState:
-    """The state with the part that a boot line states too, cut to the state's bounds.
+    """The state with the part that a boot line holds too, limited to the state's bounds.
 
-    Of more triggers than fit the most recent ones stay. A name too long for the state is cut, not left out: it still
-    keeps the state from being refused as a whole.
+    Of too many triggers the most recent ones stay. A name that is too long is cut: left as it is, it would make the
+    whole state invalid.
     """
-    recent = sorted(carried.triggers, key=lambda name: carried.triggers[name])[:MOST_TRIGGERS]
+    recent = sorted(carried.triggers, key=lambda name: carried.triggers[name])[:MAX_TRIGGERS]
     return msgspec.structs.replace(
         state,
         latched=carried.latched,
@@ -158,8 +153,8 @@ def with_carried(state: DeviceState, carried: PersistedState) -> DeviceState:
     )
 
 
-def as_state(payload: object) -> DeviceState:
-    """A payload as a state.
+def parse_state(payload: object) -> DeviceState:
+    """Convert a payload to a state.
 
     Raises:
         EvidenceError: It is not exactly of this form.
@@ -174,7 +169,7 @@ def as_state(payload: object) -> DeviceState:
 
 
 def _bounded(counts: dict[str, int]) -> dict[str, int]:
-    return {name[:64]: _count(counts[name]) for name in sorted(counts)[:_MOST_ACTIONS] if name}
+    return {name[:64]: _count(counts[name]) for name in sorted(counts)[:_MAX_ACTIONS] if name}
 
 
 def _count(value: int) -> int:
@@ -182,9 +177,9 @@ def _count(value: int) -> int:
 
 
 def with_card(state: DeviceState, card: str) -> DeviceState:
-    """The state with another card; where the journal stood on the one before is remembered."""
+    """The state with another card; the mark of the card before is added to `cards`."""
     if not state.card or state.card == card or state.mark is None:
         return msgspec.structs.replace(state, card=card)
     cards = {known: mark for known, mark in state.cards.items() if known != state.card}
-    newest = [*cards.items(), (state.card, state.mark)][-MOST_CARDS:]
+    newest = [*cards.items(), (state.card, state.mark)][-MAX_CARDS:]
     return msgspec.structs.replace(state, card=card, cards=dict(newest))

@@ -1,14 +1,14 @@
-"""The store of the device state: one small signed file on internal storage, and an anchor beside it.
+"""The store of the device state: one small signed file on internal storage, and an anchor.
 
 The rules, in order:
 1. The state is a JWS by the identity key (`bwc-state+jws`), bound to agency and device, replaced as a whole and durable
    on return.
-2. What is missing, unreadable, altered, of another device or of another version is named, never guessed at.
-3. A state that is older than the anchor remembers is `rolled_back`; it still counts, for nothing better is known.
-4. Each save raises the counter, also one that failed: no counter ever stands for two states.
-5. An anchor that can't be read or written is said, and stops nothing.
+2. A state that is missing, unreadable, altered, of another device or of another version is reported as such.
+3. A state that is older than the anchor's record is `rolled_back`; it is used all the same, as nothing better is known.
+4. Each save raises the counter, also a failed one: no counter ever stands for two states.
+5. An anchor that can't be read or written is reported, and stops nothing.
 
-Whatever can hold one small value and sign it can stand behind `StateStore`: a secure element later.
+Another implementation of `StateStore` can be a secure element, which holds one small value and signs it.
 """
 
 import errno
@@ -19,8 +19,8 @@ from typing import Protocol
 
 import msgspec
 
-from agent.device_state.anchor import NONE, Anchor, Anchored
-from agent.device_state.record import DeviceState, as_state
+from agent.device_state.anchor import NONE, Anchor, AnchorRecord
+from agent.device_state.record import DeviceState, parse_state
 from agent.errors import EvidenceError, StorageError
 from agent.keys import jws
 from agent.keys.signer import Signer
@@ -29,15 +29,15 @@ from agent.storage.interface import ReplacedFile
 TYP = "bwc-state+jws"
 FILE = "state.jws"
 """Its name in the state folder."""
-_MOST_NAME = 256
+_MAX_NAME = 256
 LIMIT = 1 << 16
 """Bytes of the file: several times what a full state needs."""
 _NO_STATE = frozenset({errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.EISDIR})
-"""A link, a pipe, a folder, or more than any state: somebody laid it there, and a save may replace it."""
+"""A link, a pipe, a folder, or a file larger than any state: somebody put it there, and a save may replace it."""
 
 
 class Found(StrEnum):
-    """How a state was found."""
+    """The condition in which a state was found."""
 
     GOOD = "good"
     MISSING = "missing"
@@ -48,13 +48,13 @@ class Found(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was found of the state.
+    """The result of loading the state.
 
     Attributes:
         state: None unless it is `GOOD` or `ROLLED_BACK`.
-        detail: In words, what is wrong; empty if nothing.
-        anchor: In words, what is wrong with the anchor; empty if nothing, or if there is none.
-        anchored: The anchor remembers that there was a state.
+        detail: What is wrong; empty if nothing.
+        anchor: What is wrong with the anchor; empty if nothing, or if there is none.
+        anchored: The anchor has recorded a state.
     """
 
     found: Found
@@ -65,35 +65,35 @@ class Loaded:
 
 
 class StateStore(Protocol):
-    """Keeps one device's state."""
+    """Stores one device's state."""
 
     def load(self) -> Loaded:
-        """What is kept. Never raises."""
+        """Load the state. Never raises."""
 
     def save(self, state: DeviceState) -> DeviceState:
-        """Keeps a state, durable on return; it as it was kept, with its counter.
+        """Save a state, durably; returns it as it was saved, with its counter.
 
         Raises:
-            StorageError: It may or may not have been kept.
+            StorageError: It may or may not have been saved.
         """
 
     @property
     def anchor(self) -> Anchor:
-        """What guards it against roll-back."""
+        """The memory that detects a roll-back."""
 
     @property
     def anchor_problem(self) -> str:
-        """What was wrong with the anchor when it was last used, in words; empty if nothing."""
+        """What was wrong with the anchor when it was last used; empty if nothing."""
 
 
 class SignedStateStore:
     """A state in a file that is signed by the identity key. For several threads.
 
     Args:
-        file: Where; nothing else writes there.
+        file: The file, which nothing else writes.
         signer: The identity key.
-        agency, device: Whose state it is.
-        anchor: Guards it against roll-back.
+        agency, device: The device that the state belongs to.
+        anchor: Detects a roll-back of the state.
     """
 
     def __init__(self, file: ReplacedFile, signer: Signer, agency: str, device: str, anchor: Anchor) -> None:
@@ -108,7 +108,7 @@ class SignedStateStore:
 
     @property
     def anchor(self) -> Anchor:
-        """What guards it against roll-back."""
+        """The memory that detects a roll-back."""
         return self._anchor
 
     @property
@@ -117,7 +117,7 @@ class SignedStateStore:
         return self._anchor_problem
 
     def load(self) -> Loaded:
-        """The state, compared with what the anchor remembers."""
+        """Load the state and compare it with the anchor."""
         with self._lock:
             loaded = self._load()
             self._anchor_problem = loaded.anchor
@@ -134,8 +134,8 @@ class SignedStateStore:
             found = Found.ALTERED if error.errno in _NO_STATE else Found.UNREADABLE
             return Loaded(found, None, f"can't be read: {error.strerror}", problem, known)
         if data is None:
-            said = f"is gone; the anchor remembers save {anchored.counter}" if anchored is not None else "is gone"
-            return Loaded(Found.MISSING, None, said, problem, known)
+            recorded = f"; the anchor recorded save {anchored.counter}" if anchored is not None else ""
+            return Loaded(Found.MISSING, None, f"is missing{recorded}", problem, known)
         try:
             state = self._parsed(data)
         except EvidenceError as error:
@@ -144,20 +144,21 @@ class SignedStateStore:
         if anchored is None:
             return Loaded(Found.GOOD, state, "", problem or self._unanchored(state), known)
         older = state.counter < anchored.counter
-        other = state.counter == anchored.counter and not self._anchor.fits(anchored, state.digest)
+        other = state.counter == anchored.counter and not self._anchor.matches(anchored, state.digest)
         if older or other:
-            said = f"is that of save {state.counter}, the anchor remembers {'another' if other else anchored.counter}"
-            return Loaded(Found.ROLLED_BACK, state, said, problem, known)
+            recorded = "another one of that number" if other else f"save {anchored.counter}"
+            detail = f"is that of save {state.counter}, the anchor recorded {recorded}"
+            return Loaded(Found.ROLLED_BACK, state, detail, problem, known)
         return Loaded(Found.GOOD, state, "", problem, known)
 
     def _unanchored(self, state: DeviceState) -> str:
         """What is wrong if the anchor is empty, or there is none; empty if nothing."""
         if state.anchor in ("", self._anchor.name):
-            gone = "was emptied: its battery was out, or somebody cleared it"
-            return f"{state.anchor} {gone}" if state.anchor else ""
-        return f"the state was guarded by {state.anchor}, now {self._anchor.name} is configured"
+            cleared = "was cleared: its battery was empty, or somebody erased it"
+            return f"{state.anchor} {cleared}" if state.anchor else ""
+        return f"the state was anchored in {state.anchor}, now {self._anchor.name} is configured"
 
-    def _anchored(self) -> tuple[Anchored | None, str]:
+    def _anchored(self) -> tuple[AnchorRecord | None, str]:
         try:
             return self._anchor.read(), ""
         except StorageError as error:
@@ -168,7 +169,7 @@ class SignedStateStore:
             token = data.decode("ascii")
         except UnicodeDecodeError as error:
             raise EvidenceError("expected a signed device state, got bytes that are not ASCII") from error
-        state = as_state(jws.verify(token, TYP, self._signer.public_key))
+        state = parse_state(jws.verify(token, TYP, self._signer.public_key))
         if (state.agency, state.device) != (self._agency, self._device):
             raise EvidenceError(
                 f"expected the state of {self._device} of {self._agency}, got that of {state.device} of {state.agency}"
@@ -176,7 +177,7 @@ class SignedStateStore:
         return state
 
     def save(self, state: DeviceState) -> DeviceState:
-        """Replaces the file, then tells the anchor."""
+        """Replace the file, then write the anchor."""
         with self._lock:
             self._counter += 1
             kept = msgspec.structs.replace(
@@ -184,10 +185,10 @@ class SignedStateStore:
                 agency=self._agency,
                 device=self._device,
                 counter=self._counter,
-                anchor="" if self._anchor.name == NONE else self._anchor.name[:_MOST_NAME],
+                anchor="" if self._anchor.name == NONE else self._anchor.name[:_MAX_NAME],
             )
             payload = msgspec.to_builtins(kept)
-            as_state(payload)  # what could not be read back must not replace what can
+            parse_state(payload)  # a state that could not be loaded again must not replace one that can
             token = jws.sign(self._signer, TYP, payload).encode("ascii")
             self._file.save(token)
             try:

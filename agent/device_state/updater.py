@@ -1,15 +1,16 @@
-"""Keeps the device state up to date: follows the journal's lines, and saves what they come to.
+"""Keeps the device state up to date: follows the journal's lines, and saves the state that results.
 
 The rules, in order:
-1. What restricts (latch, triggers, limits, policy) is taken over as soon as its line is made, so that a card that
-   refuses loses none of it. The high-water mark and the recordings follow what is on storage: the state never claims
-   what the card may lack.
-2. What a boot found stands in its first line. Until that line is on storage the state stays as it was, or a cut in
-   between would make it unsaid; rule 1 begins after it.
-3. A change is saved within `SAVE_NS`, by a thread of its own, and at most once in that time; who changes something
-   never waits. One exception: used authorisations are on storage before `save_used` returns.
-4. A state that can't be read is not replaced before it could be: it may hold what restricts. Then the stricter counts.
-5. A save that fails is told, tried again every `SAVE_NS`, and stops nothing.
+1. Restrictions (latch, triggers, limits, policy) are taken over as soon as their line is appended, so that none is lost
+   while a card refuses. The high-water mark and the recordings follow what is on storage: the state never claims what
+   the card may lack.
+2. What a boot found stands in its first line. Until that line is on storage the state stays as it was; otherwise a
+   power cut in between would hide it. Rule 1 begins after that line.
+3. A change is saved within `SAVE_NS`, by a thread of its own, and at most once in that time; callers never wait. One
+   exception: used authorisations are on storage before `save_used` returns.
+4. A state that can't be read is not replaced until it could be read: it may hold restrictions. Then the stricter of
+   both counts.
+5. A failed save is reported, tried again every `SAVE_NS`, and stops nothing.
 """
 
 import threading
@@ -20,7 +21,7 @@ import msgspec
 
 from agent import output
 from agent.clock import NS, Clocks
-from agent.device_state.record import MOST_RECORDINGS, DeviceState, HighWaterMark, Running, with_carried
+from agent.device_state.record import MAX_RECORDINGS, DeviceState, HighWaterMark, Running, with_carried
 from agent.device_state.store import Found, Loaded, StateStore
 from agent.errors import EvidenceError, StorageError
 from agent.journal import entries
@@ -33,25 +34,25 @@ from agent.trust.replay_guard import UsedTokens
 SAVE_NS = NS
 """A change is saved within this time, and no more than once in it."""
 QUIET_NS = 60 * NS
-"""A problem that comes again is told again after this time at the earliest."""
+"""A problem that recurs is reported again after this time at the earliest."""
 NOT_KEPT = "state_not_kept"
 ANCHOR_FAILING = "anchor_failing"
 
-Told = Callable[[str, str, bool], None]
-"""Told of a problem: its kind, in words, and whether it is over."""
+OnProblem = Callable[[str, str, bool], None]
+"""Takes a problem: its kind, a description, and whether it is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpdaterStatus:
-    """How the state is kept.
+    """How well the state is kept.
 
     Attributes:
-        found: How it was found at this boot.
-        anchor: What guards it against roll-back.
-        problem: Why it is not kept now; empty if it is.
+        found: In which condition it was found at this boot.
+        anchor: Name of the anchor, which detects a roll-back of the state.
+        problem: Why it can't be saved now; empty if it can.
         anchor_problem: What is wrong with the anchor; empty if nothing.
         counter: Of the newest save.
-        saves: So many in this boot, and `slowest_ns` the longest of them.
+        saves: How many in this boot; `slowest_ns` is the longest of them.
     """
 
     found: Found
@@ -69,28 +70,30 @@ class StateUpdater:
     Args:
         store: Where it is kept.
         clocks: For the time of saves.
-        told: Told of problems, in whatever thread finds them.
+        on_problem: Takes problems, in whatever thread finds them.
     """
 
-    def __init__(self, store: StateStore, clocks: Clocks, told: Told = lambda _kind, _detail, _over: None) -> None:
+    def __init__(
+        self, store: StateStore, clocks: Clocks, on_problem: OnProblem = lambda _kind, _detail, _over: None
+    ) -> None:
         self._store = store
         self._clocks = clocks
-        self._told = told
+        self._on_problem = on_problem
         self._loaded: Loaded | None = None
         self._kept: DeviceState | None = None
         self._next: DeviceState | None = None
         self._recordings: tuple[str, ...] = ()
         self._running: Running | None = None
         self._line: Line | None = None
-        self._carry: PersistedStateBuilder | None = None
+        self._persisted: PersistedStateBuilder | None = None
         self._used: UsedTokens | None = None
         self._policy = (0, "")
         self._fresh = False
         self._unread: DeviceState | None = None
         self._dirty = False
         self._problem = ""
-        self._told_ns: dict[str, int] = {}
-        self._told_of: set[str] = set()
+        self._reported_ns: dict[str, int] = {}
+        self._reported: set[str] = set()
         self._saved_ns: int | None = None
         self._saves = self._slowest_ns = self._counter = 0
         self._lock = threading.RLock()
@@ -102,23 +105,23 @@ class StateUpdater:
     # -- at boot ------------------------------------------------------------------------------------------------------
 
     def load(self) -> Loaded:
-        """The state as it was found; read once, and again while storage does not give it out."""
+        """The state as it was found; read once, and again while it can't be read."""
         known = self._loaded
         if known is not None and known.found is not Found.UNREADABLE:
             return known
-        loaded = self._store.load()  # not under the lock, for the journal's thread must not wait for it
+        loaded = self._store.load()  # outside of the lock, for which the journal's thread must not wait
         with self._lock:
             if self._loaded is None or self._loaded.found is Found.UNREADABLE:
                 self._loaded = loaded
                 self._counter = loaded.state.counter if loaded.state is not None else 0
-                if self._carry is None:
+                if self._persisted is None:
                     self._kept = loaded.state
                 else:
                     self._unread = loaded.state  # rule 4: this boot has begun without it
             return self._loaded
 
-    def readable(self) -> Loaded:
-        """As `load`; what was used up since is in it."""
+    def load_current(self) -> Loaded:
+        """As `load`, with the authorisations that were used since."""
         loaded = self.load()
         with self._lock:
             if self._used is None or loaded.state is None:
@@ -126,10 +129,10 @@ class StateUpdater:
             return Loaded(loaded.found, msgspec.structs.replace(loaded.state, used=self._used))
 
     def begin(self, state: DeviceState, *, fresh: bool = False) -> None:
-        """What holds from this boot's first line on, once that is on storage. The lines come by `made`, from it on.
+        """Set the state that holds once this boot's first line is on storage; `lines_appended` begins with that line.
 
         Args:
-            state: What the comparison with the card came to.
+            state: The result of the comparison with the card.
             fresh: This device never ran before.
         """
         with self._lock:
@@ -137,21 +140,21 @@ class StateUpdater:
             self._fresh = fresh
             self._recordings, self._running = state.recordings, state.running
             self._policy = (state.policy_version, state.policy_digest)
-            self._carry = PersistedStateBuilder()
+            self._persisted = PersistedStateBuilder()
             self._line = None
 
-    # -- what the journal tells ---------------------------------------------------------------------------------------
+    # -- following the journal ----------------------------------------------------------------------------------------
 
-    def made(self, data: bytes) -> None:
-        """Lines of this boot's journal were made, whole ones, in their order."""
+    def lines_appended(self, data: bytes) -> None:
+        """Take whole lines of this boot's journal, in their order, when they are made."""
         with self._lock:
             for raw in split_lines(data)[0]:
                 self._follow(parse_line(raw))
             self._dirty = self._dirty or self._line is not None
 
     def _follow(self, line: Line) -> None:
-        assert self._carry is not None, "begun before"
-        self._carry.attested(line)
+        assert self._persisted is not None, "begun before"
+        self._persisted.attested(line)
         self._line = line
         match line.entry:
             case entries.RecordingStarted() as entry if entry.cause != "recovery":
@@ -176,12 +179,12 @@ class StateUpdater:
 
     def _on_card(self, recording: str, segment: int, attested: int) -> None:
         if recording not in self._recordings:
-            self._recordings = (*self._recordings, recording)[-MOST_RECORDINGS:]
+            self._recordings = (*self._recordings, recording)[-MAX_RECORDINGS:]
         if self._running is not None and self._running.recording == recording:
             self._running = Running(recording, segment, attested)
 
-    def stored(self) -> None:
-        """All lines that were made are on storage."""
+    def lines_stored(self) -> None:
+        """All appended lines are on storage."""
         with self._lock:
             line, state = self._line, self._next or self._kept
             if line is None or state is None:
@@ -201,10 +204,10 @@ class StateUpdater:
     # -- saving -------------------------------------------------------------------------------------------------------
 
     def save_used(self, used: UsedTokens) -> None:
-        """Keep which authorisations were used up; on storage on return.
+        """Save which authorisations were used up; they are on storage on return.
 
         Raises:
-            StorageError: They may or may not have been kept.
+            StorageError: They may or may not have been saved.
         """
         with self._saving:
             with self._lock:
@@ -221,27 +224,27 @@ class StateUpdater:
                 raise
 
     def _snapshot(self) -> DeviceState:
-        """What is to be kept now: what is on storage, and of what restricts also what is not there yet."""
+        """The state to be saved now: what is on storage, and the restrictions that are not there yet."""
         with self._lock:
             state = self._kept or DeviceState("none", "none")
             self._dirty = False
             if self._used is not None:
                 state = msgspec.structs.replace(state, used=self._used)
-            if self._carry is None or self._next is not None:
+            if self._persisted is None or self._next is not None:
                 return state
             version, digest = self._policy
             if version >= state.policy_version and digest:
                 state = msgspec.structs.replace(
                     state, policy_version=version, policy_digest=digest, signed_bundle_ever=True
                 )
-            state = with_carried(state, self._carry.carried)
+            state = with_carried(state, self._persisted.carried)
             return state if self._unread is None else _stricter(state, self._unread)
 
     def _save(self) -> None:
-        """Save the state; the lock for saving is held, so that no older one replaces a newer.
+        """Save the state. The caller holds the lock for saving, so that no older state replaces a newer one.
 
         Raises:
-            StorageError: It may or may not have been kept.
+            StorageError: It may or may not have been saved.
         """
         began = self._clocks.monotonic_ns()
         self._saved_ns = began
@@ -249,7 +252,7 @@ class StateUpdater:
         try:
             kept = self._store.save(self._snapshot())
         except EvidenceError as error:
-            raise StorageError(0, f"the device state can't be written down: {error}") from error
+            raise StorageError(0, f"the device state can't be encoded: {error}") from error
         self._saves += 1
         self._counter = kept.counter
         self._slowest_ns = max(self._slowest_ns, self._clocks.monotonic_ns() - began)
@@ -284,27 +287,27 @@ class StateUpdater:
             except StorageError as error:
                 self._dirty = True
                 self._problem = error.strerror or str(error)
-            except Exception as error:  # noqa: BLE001 - rule 5; the thread that saves outlives every mistake
+            except Exception as error:  # noqa: BLE001 - rule 5; the thread that saves survives every error
                 self._dirty = True
                 self._problem = f"{type(error).__name__}: {error}"
             else:
                 self._problem = ""
-        self._tell(NOT_KEPT, self._problem)
-        self._tell(ANCHOR_FAILING, self._store.anchor_problem)
+        self._report(NOT_KEPT, self._problem)
+        self._report(ANCHOR_FAILING, self._store.anchor_problem)
 
-    def _tell(self, kind: str, problem: str) -> None:
-        """Tell of a problem when it comes and when it goes, and not oftener than every `QUIET_NS`."""
+    def _report(self, kind: str, problem: str) -> None:
+        """Report a problem when it appears and when it is over, at most once in `QUIET_NS`."""
         now = self._clocks.monotonic_ns()
-        since = self._told_ns.get(kind)
-        if bool(problem) == (kind in self._told_of) or (since is not None and now - since < QUIET_NS):
+        since = self._reported_ns.get(kind)
+        if bool(problem) == (kind in self._reported) or (since is not None and now - since < QUIET_NS):
             return
-        self._told_ns[kind] = now
+        self._reported_ns[kind] = now
         if problem:
-            self._told_of.add(kind)
+            self._reported.add(kind)
             output.warn(f"bwc-agent: {kind}: {problem}")
         else:
-            self._told_of.discard(kind)
-        self._told(kind, problem, not problem)
+            self._reported.discard(kind)
+        self._on_problem(kind, problem, not problem)
 
     def start(self) -> None:
         """Save in a thread of its own."""
@@ -328,28 +331,28 @@ class StateUpdater:
         if self._thread is not None:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
-                return  # storage holds it; what it saved before is whole
+                return  # it waits for storage; what it saved before is whole
         self.step(at_once=True)
 
     @property
     def policy_digest(self) -> str:
-        """Digest of the newest bundle that was ever in force on this device; empty if it is not known."""
+        """Digest of the newest bundle that was ever in force on this device; empty if that is unknown."""
         return self._policy[1]
 
     @property
     def signed_bundle_ever(self) -> bool:
-        """A signed bundle was in force on this device at some time, by its own memory."""
+        """True if a signed bundle was ever in force on this device, by its own memory."""
         known = self._next or self._kept
         return bool(self._policy[1]) or (known is not None and known.signed_bundle_ever)
 
     @property
     def fresh(self) -> bool:
-        """This device never ran before."""
+        """True if this device never ran before."""
         return self._fresh
 
     @property
     def status(self) -> UpdaterStatus:
-        """How the state is kept now."""
+        """How well the state is kept now."""
         return UpdaterStatus(
             found=self._loaded.found if self._loaded is not None else Found.UNREADABLE,
             anchor=self._store.anchor.name,
@@ -362,7 +365,7 @@ class StateUpdater:
 
 
 def _stricter(now: DeviceState, before: DeviceState) -> DeviceState:
-    """A state of this boot, and one of before that could not be read when it began."""
+    """The stricter of the state of this boot and the one from before, which could not be read when it began."""
     carried = entries.PersistedState(
         latched=now.latched or before.latched,
         policy_version=max(now.policy_version, before.policy_version),
@@ -379,6 +382,41 @@ def _stricter(now: DeviceState, before: DeviceState) -> DeviceState:
         policy_digest=newer.policy_digest,
         signed_bundle_ever=now.signed_bundle_ever or before.signed_bundle_ever,
         used=now.used or before.used,
-        recordings=tuple(dict.fromkeys((*before.recordings, *now.recordings)))[-MOST_RECORDINGS:],
+        recordings=tuple(dict.fromkeys((*before.recordings, *now.recordings)))[-MAX_RECORDINGS:],
     )
     return with_carried(merged, carried)
+
+
+class UsedTokensInState:
+    """`agent.trust.replay_guard.UsedRecord` over the device state.
+
+    Args:
+        updater: Keeps the state.
+    """
+
+    def __init__(self, updater: StateUpdater) -> None:
+        self._updater = updater
+
+    def load(self) -> UsedTokens | None:
+        """The used authorisations that the state knows; None if it knows nothing about them.
+
+        Raises:
+            StorageError: The state can't be read now.
+            EvidenceError: It was altered, or is older than the save that its anchor remembers.
+        """
+        loaded = self._updater.load_current()
+        match loaded.found:
+            case Found.UNREADABLE:
+                raise StorageError(0, f"the device state {loaded.detail}")
+            case Found.ALTERED | Found.ROLLED_BACK:
+                raise EvidenceError(f"the device state {loaded.detail}")
+            case _:
+                return None if loaded.state is None else loaded.state.used
+
+    def save(self, used: UsedTokens) -> None:
+        """Save them at once: a token takes effect only after that.
+
+        Raises:
+            StorageError: They may or may not have been saved.
+        """
+        self._updater.save_used(used)

@@ -1,6 +1,6 @@
-"""Is the hardware of camera and microphone there? For `bwc-agent doctor --hardware`, beside what `checks` looks at.
+"""Are camera, encoder and microphone present? For `bwc-agent doctor --hardware`.
 
-Nothing is opened for recording, so that it may be asked while a recorder runs.
+Nothing is opened for recording.
 """
 
 import os
@@ -39,10 +39,10 @@ def listed_by_libcamera() -> Sequence[dict[str, Any]]:
 
 
 def check_camera(config: Config, *, listed: Listed = listed_by_libcamera, root: Path = Path("/")) -> Iterator[Finding]:
-    """Look at camera, encoder, memory and microphone as far as `config` names them.
+    """Check camera, encoder, memory and microphone, as far as the configuration names them.
 
     Args:
-        config: The configuration; with another camera than `picamera2` there is nothing to look at.
+        config: The configuration; only the camera `picamera2` has hardware to check.
         listed: Gives the cameras.
         root: Where the system's folders lie.
     """
@@ -76,7 +76,7 @@ def _encoder(kind: str, root: Path) -> Finding:
         name = ""
     there = device.exists() and (not name or name.startswith(ENCODES))
     if kind == "libav":
-        return Finding("encoder", f"libav (x264){'; there is an encoder in hardware too' if there else ''}")
+        return Finding("encoder", f"libav (x264){'; there is a hardware encoder too' if there else ''}")
     if not there:
         said = f"no hardware encoder at /{ENCODER}{f', which is {name}' if name else ''}"
         return Finding("encoder", said, 'encoder = "libav" in [source.picamera2]: a Pi 5 has no other')
@@ -96,7 +96,7 @@ def _memory(root: Path) -> Finding:
 
 def _microphone(settings: MicrophoneConfig, root: Path) -> Finding:
     if settings.form != "alsa":
-        return Finding("sound card", f"none asked for: {settings.device}", 'device = "alsa:hw:…" but on a bench')
+        return Finding("sound card", f"simulated: {settings.device}", 'device = "alsa:hw:…" in [source.microphone]')
     if not (root / "usr/share/alsa/alsa.conf").exists():
         return Finding("sound card", "no /usr/share/alsa/alsa.conf", "apt install libasound2-data")
     try:
@@ -107,5 +107,5 @@ def _microphone(settings: MicrophoneConfig, root: Path) -> Finding:
     said = ", ".join(f"{number} {name} ({what.strip()})" for number, name, what in known)
     asked = _CARD.match(settings.name)
     if asked and not any(asked["card"] in {number, name} for number, name, _ in known):
-        return Finding("sound card", f"{settings.name} is not there; there is {said or 'none'}", "see `arecord -l`")
-    return Finding("sound card", f"{settings.name}; there is {said or 'none'}")
+        return Finding("sound card", f"{settings.name} is missing; present: {said or 'none'}", "see `arecord -l`")
+    return Finding("sound card", f"{settings.name}; present: {said or 'none'}")

@@ -23,7 +23,7 @@ from agent.encoding.strict_json import sha256_hex
 from agent.errors import BwcError, ControlError, SourceError
 from agent.keys.files import rights_of_others
 from agent.recorder.hardening import harden, swap_devices, swap_is_encrypted
-from agent.recorder.ipc.local_socket import LONGEST_PATH, NAME, ask
+from agent.recorder.ipc.local_socket import MAX_PATH, NAME, ask
 from agent.recorder.sources import sources
 from agent.storage.disk import GROUP_FOLDER, OWNER_FOLDER, DiskStorage
 
@@ -345,8 +345,8 @@ def _policy(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str
 
 def _run_directory(path: Path) -> tuple[str, str]:
     remedy = "name another one in [run] directory"
-    if len(os.fsencode(path / NAME)) > LONGEST_PATH:
-        return f"{path / NAME} is longer than the {LONGEST_PATH} bytes that a socket's path may have", remedy
+    if len(os.fsencode(path / NAME)) > MAX_PATH:
+        return f"{path / NAME} is longer than the {MAX_PATH} bytes that a socket's path may have", remedy
     existing = path
     while not existing.exists():
         existing = existing.parent

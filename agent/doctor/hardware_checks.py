@@ -1,6 +1,6 @@
-"""The test of a real device by its pilot: does what is wired do what it should? `bwc-agent doctor --hardware`.
+"""The hardware test of a device, with a person at it: `bwc-agent doctor --hardware`.
 
-It is made with the recorder ended, for it opens what the recorder holds. Each part is a function that yields findings;
+The recorder must not run, because the test opens what the recorder holds. Each part is a function that yields findings;
 `HARDWARE_CHECKS` lists them, so that a driver brings its own along. Steps that need eyes and fingers are asked of a
 person; without one they are left out, and the report says so.
 """
@@ -31,7 +31,7 @@ SANE_YEAR_NS = 1_704_067_200 * 10**9
 """The beginning of 2024: no clock of this software's devices is older."""
 _HAPPENED = 16
 """Bits of get_throttled from here on: what has happened since boot."""
-_SUPPLY_REMEDY = "a supply and a cable that hold 5 V under load"
+_SUPPLY_REMEDY = "use a supply and a cable that hold 5 V under load"
 
 _WATCHDOG_REMEDY = "RuntimeWatchdogSec=14s in /etc/systemd/system.conf.d/50-bwc.conf, which the package installs"
 
@@ -156,16 +156,18 @@ def _lines(bench: Bench, hands: HardwareControls) -> Iterator[Finding]:
         problem = problems.get(config.name)
         level = levels.get(config.name)
         if problem is not None or level is None:
-            yield Finding(check, problem or "can't be read", "connect it, or end what holds it, and the recorder")
+            yield Finding(
+                check, problem or "can't be read", "connect it, or stop the program that holds it, such as the recorder"
+            )
         elif level and config.name in buttons:
-            yield Finding(check, f"pin {config.pin!r} is active at rest", "let go of it, or correct pull, active_high")
+            yield Finding(check, f"pin {config.pin!r} is active at rest", "release it, or correct pull, active_high")
         else:
             yield Finding(check, f"pin {config.pin!r} is {'active' if level else 'at rest'}")
     if bench.pilot is not None:
         with contextlib.suppress(EOFError):
             yield from _with_pilot(bench, bench.pilot, hands, edges)
             return
-    yield Finding("pilot", "nobody is there to press buttons and to look at lights: what needs that is left out")
+    yield Finding("pilot", "no terminal: the steps that need a person at buttons and lights were left out")
 
 
 def _with_pilot(bench: Bench, pilot: Operator, hands: HardwareControls, edges: list[Edge]) -> Iterator[Finding]:
@@ -177,7 +179,7 @@ def _with_pilot(bench: Bench, pilot: Operator, hands: HardwareControls, edges: l
     for output in controls.outputs:
         check = f"output {output.name}"
         if check in hands.problems:
-            yield Finding(check, hands.problems[check], "connect it, or end what holds it")
+            yield Finding(check, hands.problems[check], "connect it, or stop the program that holds it")
             continue
         hands.light(output.output, on=True)
         seen = pilot.confirms(f"Is {output.name} on now, and nothing else?")
@@ -194,7 +196,7 @@ def _with_pilot(bench: Bench, pilot: Operator, hands: HardwareControls, edges: l
 def _worked(bench: Bench, pilot: Operator, hands: HardwareControls, name: str, edges: list[Edge]) -> Finding:
     """Wait for a line to become active and to be let go again; another that moves instead is named."""
     edges.clear()
-    pilot.tell(f"Press {name} now, and let go (or switch it on, and off).")
+    pilot.tell(f"Press and release {name} now (or switch it on and off).")
     clocks = bench.clocks
     until_ns = clocks.monotonic_ns() + round(PRESS_S * 1e9)
     while clocks.monotonic_ns() < until_ns:
@@ -204,7 +206,7 @@ def _worked(bench: Bench, pilot: Operator, hands: HardwareControls, name: str, e
         hands.turn(clocks.monotonic_ns())
         bench.sleep(0.02)
     others = sorted({edge.line for edge in edges} - {name})
-    said = f"has not moved within {PRESS_S:.0f} s" + (f", but {', '.join(others)} has" if others else "")
+    said = f"did not change within {PRESS_S:.0f} s" + (f", but {', '.join(others)} did" if others else "")
     return Finding(f"button {name}", said, "check its wires, and pin in [controls]")
 
 
@@ -215,7 +217,7 @@ def power(bench: Bench) -> Iterator[Finding]:
 
     def read_gauge() -> tuple[str, str]:
         if gauge is None:
-            return "none is configured: nobody will know when the battery is low", "set gauge in [power]"
+            return "none is configured: a low battery will not be noticed", "set gauge in [power]"
         battery = gauge.read()
         volts = "" if battery.volts is None else f", {battery.volts:.2f} V"
         return f"{gauge.name}: {battery.percent:.0f} %{volts}", ""
@@ -259,7 +261,7 @@ def battery_backed_clock(bench: Bench) -> Iterator[Finding]:
             driver = (clock / "name").read_text().strip()
             shows_ns = int((clock / "since_epoch").read_text()) * 10**9
             if shows_ns < SANE_YEAR_NS:
-                return f"{clock.name} ({driver}) has lost the time", "a new cell for it; it is set at the next dock"
+                return f"{clock.name} ({driver}) has lost the time", "a new cell for it; it is set at the next docking"
             off_s = (shows_ns - bench.clocks.wall().utc_ns) / 1e9
             told.append(f"{clock.name} ({driver}), {off_s:+.0f} s off the system clock")
         used = any((clock / "hctosys").read_text().strip() == "1" for clock in clocks)
@@ -295,7 +297,7 @@ def machine(bench: Bench) -> Iterator[Finding]:
     """What of the machine around the recorder must be closed: Ctrl+Alt+Del, SysRq, USB input, the card's mount."""
     if not is_adopted(bench.config_file, bench.root):
         yield Finding(
-            "machine", "was not adopted: Ctrl+Alt+Del, SysRq, USB input and the card's mount were not checked"
+            "machine", "not an adopted camera: Ctrl+Alt+Del, SysRq, USB input and the card's mount were not checked"
         )
         return
     place = resolve(bench.config_file, bench.config.storage.path)

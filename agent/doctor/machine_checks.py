@@ -1,9 +1,9 @@
-"""Is the machine around the recorder closed to hands that decide nothing? For an adopted device only, not for a bench.
+"""Can nobody stop the recorder from outside of the policy? Checked on an adopted device only, not on a bench.
 
 1. Ctrl+Alt+Del starts no target, pressed once or seven times.
 2. Magic SysRq is off.
 3. No USB input device has a driver, except for one that an administrator's udev rule lets in.
-4. Where evidence lies on a file system of its own, nothing on it runs, is a device or lends rights.
+4. Where evidence lies on a file system of its own, nothing on it runs, is a device or grants another user's rights.
 """
 
 import re
@@ -75,7 +75,7 @@ def _burst_action(root: Path) -> str:
 def _sysrq(root: Path) -> tuple[str, str]:
     setting = root / "proc/sys/kernel/sysrq"
     if not setting.exists():
-        return "this kernel knows no sysrq", ""
+        return "this kernel has no sysrq", ""
     value = int(setting.read_text())
     always = "sysrq_always_enabled" in (root / "proc/cmdline").read_text().split()
     if always:
@@ -97,9 +97,14 @@ def _usb_input(root: Path) -> tuple[str, str]:
         known = record.read_text().splitlines() if record.exists() else []
         (allowed if ALLOWED in known else live).append(interface.name)
     if live:
-        said = f"USB input devices have a driver: {', '.join(live)}"
-        return said, "unplug them; whatever is plugged in from now on gets none, or: udevadm trigger --action=add"
-    return f"none works, but for {', '.join(allowed)}, let in by a rule" if allowed else "no USB input device works", ""
+        said = f"USB input devices are active: {', '.join(live)}"
+        return said, "unplug them: new ones get no driver; or: udevadm trigger --action=add"
+    return (
+        f"none is active but {', '.join(allowed)}, which a udev rule allows"
+        if allowed
+        else "no USB input device is active",
+        "",
+    )
 
 
 def _card_options(mountinfo: Path, evidence: Path) -> tuple[str, str]:
@@ -113,7 +118,7 @@ def _card_options(mountinfo: Path, evidence: Path) -> tuple[str, str]:
         ):  # of two on one place the later is on top
             place, options = mounted, set(fields[5].split(","))
     if place == Path("/"):
-        return "evidence lies on the system's own file system: what may run there can't be told apart", ""
+        return "evidence is on the system's own file system, whose options can't be restricted", ""
     missing = sorted(CARD_OPTIONS - options)
     if missing:
         return f"{place} is mounted without {', '.join(missing)}", f"mount -o remount,bind,nosuid,nodev,noexec {place}"

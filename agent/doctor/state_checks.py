@@ -1,4 +1,4 @@
-"""Is what the device must not forget kept where it should be, and how well does this build protect it?"""
+"""Is the device state kept where it should be, and how well does this build protect it?"""
 
 import os
 import stat
@@ -12,9 +12,9 @@ from agent.errors import EvidenceError, KeyFileError
 
 _PRIVATE = 0o077
 _WRONG = {
-    Found.ALTERED: "find out who was at the internal storage; the recorder begins a new state and says so",
+    Found.ALTERED: "find out who had access to the internal storage; the recorder starts a new state and reports it",
     Found.UNREADABLE: "check the internal storage, and that the state folder is the recorder's own",
-    Found.ROLLED_BACK: "find out who put an older state back; the recorder goes on with it and says so",
+    Found.ROLLED_BACK: "find out who restored an older state; the recorder uses it and reports it",
 }
 
 
@@ -22,8 +22,8 @@ def device_state(config: Config, config_file: Path, running: dict[str, Any] | No
     """The state folder, the state in it, its anchor, and the row of SECURITY.md's table that this device is in.
 
     Raises:
-        OSError: The folder is not there.
-        ConfigError: The anchor is none that there is.
+        OSError: The folder does not exist.
+        ConfigError: There is no such kind of anchor.
     """
     folder = resolve(config_file, config.device.state)
     evidence = resolve(config_file, config.storage.path)
@@ -42,7 +42,7 @@ def device_state(config: Config, config_file: Path, running: dict[str, Any] | No
     try:
         loaded = _load(config, config_file)
     except (KeyFileError, EvidenceError):
-        return f"{said}; not looked into, for it can't be checked without the keys", ""
+        return f"{said}; not checked, because that needs the keys", ""
     if loaded.anchor:
         return f"{said}; {loaded.anchor}", "check the clock chip and its battery, or set [device] anchor"
     if loaded.found in _WRONG:

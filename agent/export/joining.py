@@ -26,7 +26,7 @@ from agent.clock import NS
 from agent.evidence.manifest import Track
 from agent.export.placing import Placement
 from agent.media.fmp4_reader import Sample
-from agent.media.mp4 import MOST_TICKS
+from agent.media.mp4 import MAX_TICKS
 from agent.media.packet import Kind, StreamParameters
 from agent.media.ring import GAP_NS
 from agent.media.silence import silence
@@ -194,7 +194,7 @@ class JoinedTrack:
         """Rules 6 and 7."""
         if not self._may_fill(self.end or 0, at):
             return True
-        if self.end is not None and self._frame is None and at - self._last > MOST_TICKS:
+        if self.end is not None and self._frame is None and at - self._last > MAX_TICKS:
             return True
         return at * NS > (self._front_ns() + MOST_HELD_NS) * self.parameters.timescale
 
@@ -259,7 +259,7 @@ class JoinedTrack:
         elif (end - self.end) * NS > GAP_NS * self.parameters.timescale:
             self._fill(self.end, end)
             self.end = end
-        return max(self._last, min(self.end, self._last + MOST_TICKS))
+        return max(self._last, min(self.end, self._last + MAX_TICKS))
 
     @property
     def end_ns(self) -> int:

@@ -25,7 +25,7 @@ from agent.journal.attested import TAIL, BootJournal, is_ours, read_boot
 from agent.journal.entries import PersistedState
 from agent.journal.format import HELD, Line, parse_line, split_lines
 from agent.journal.reader import certified_boot, read_line
-from agent.storage.interface import MOST_NAMES, Storage
+from agent.storage.interface import MAX_NAMES, Storage
 
 _TAIL = 1 << 20
 _SHORTEST_LINE = 128
@@ -224,7 +224,7 @@ def _boot_id(storage: Storage, boot: int) -> str:
 def _newest(storage: Storage, boots: set[int], identity: PublicKey, known: int) -> tuple[int, int]:
     """The newest boot that left a line, and the newest one: that, or one that follows it without a gap."""
     ours = newest = highest(boots, partial(is_ours, storage, identity=identity), known=known)
-    while newest - ours < MOST_NAMES and storage.size(layout.journal(newest + 1)) is not None:
+    while newest - ours < MAX_NAMES and storage.size(layout.journal(newest + 1)) is not None:
         newest += 1
     return ours, newest
 

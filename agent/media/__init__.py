@@ -1,4 +1,4 @@
-"""Encoded pictures and sound: packets, the ring that buffers them, and the MP4 files they are written into.
+"""Encoded pictures and sound: packets, the ring, and the MP4 files that they are written to.
 
 Nothing here encrypts, stores or decides.
 """

@@ -77,7 +77,7 @@ class Run:
 
 
 def check_parameters(parameters: StreamParameters) -> None:
-    """Check that a stream can be written exactly into the MP4 of this module; sources ask it when they open.
+    """Check that a stream can be written exactly by this module; sources call this when they are opened.
 
     Raises:
         SourceError: The codec, the extradata, the timescale, the picture's size or the sound's form does not fit.

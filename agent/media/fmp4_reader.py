@@ -1,11 +1,11 @@
-"""Reading back what `fmp4` wrote: a stream of bytes in, stream parameters and samples out, a fragment at a time.
+"""Reads what `fmp4` wrote: a stream of bytes in, stream parameters and samples out, one fragment at a time.
 
 Rules, in order:
-1. At most one fragment is in memory; every box has an upper limit, checked before its bytes are waited for.
-2. The stream may end anywhere. All samples of whole fragments are given, of a cut one none; `Ending` says which it was.
-3. The initialisation segment is searched for what decoding needs, other boxes in it are passed over. Fragments must
-   have exactly the layout of `fmp4.fragment`.
-4. Anything else is an `EvidenceError`, and nothing but that is raised for what the bytes say.
+1. At most one fragment is in memory; every box has an upper limit, which is checked before its bytes are read.
+2. The stream may end anywhere. All samples of whole fragments are returned, none of a cut one; `Ending` says where.
+3. The initialisation segment is searched for what decoding needs, other boxes in it are skipped. Fragments must have
+   exactly the layout of `fmp4.fragment`.
+4. Anything else is an `EvidenceError`; the bytes cause no other exception.
 """
 
 import struct
@@ -58,10 +58,10 @@ class Ending:
 
     Attributes:
         complete: True if the last byte was the last of a box after a whole fragment or initialisation segment.
-        fragments, samples: Whole ones, all given out.
-        read_bytes: All that came.
-        cut_bytes: Of those, what belongs to an initialisation segment, fragment or padding that is not whole.
-        where: In words: what the stream ended in.
+        fragments, samples: Numbers of whole ones, all returned.
+        read_bytes: Length of the stream.
+        cut_bytes: How many of them belong to an initialisation segment, fragment or padding that is cut.
+        where: A description of what the stream ended in.
     """
 
     complete: bool
@@ -73,10 +73,10 @@ class Ending:
 
 
 class Reader:
-    """Reads one segment. Take `tracks`, then iterate once, then ask `ending`.
+    """Reads one segment. Read `tracks`, then iterate once, then read `ending`.
 
     Args:
-        chunks: The segment's bytes in pieces of any size. Errors that it raises pass through.
+        chunks: The segment's bytes in chunks of any size. Exceptions of the iterator pass through.
     """
 
     def __init__(self, chunks: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -103,7 +103,7 @@ class Reader:
             RuntimeError: The samples were not yet read to their end.
         """
         if self._ending is None:
-            raise RuntimeError("expected the samples to be read to their end before asking how it came")
+            raise RuntimeError("expected the samples to be read to their end before `ending` is read")
         return self._ending
 
     def __iter__(self) -> Iterator[Sample]:
@@ -138,7 +138,7 @@ class Reader:
 
     def _read_tracks(self) -> dict[int, StreamParameters]:
         if self._tracks is None:
-            self._tracks = {}  # also after an error: what is not an initialisation segment is not read twice
+            self._tracks = {}  # also after an error: the initialisation segment is not read twice
             for expected in (b"ftyp", b"moov"):
                 header = self._header("the initialisation segment")
                 if header is None:
@@ -196,7 +196,7 @@ class Reader:
 
     def _end(self, where: str) -> None:
         cut = self._window.held
-        # Without its moov a segment says nothing, not even where every box in it is whole.
+        # A segment without its moov can't be decoded, even if all its boxes are whole.
         complete = not cut and bool(self._tracks)
         self._ending = Ending(
             complete, self._fragments, self._samples, self._window.offset + cut, cut, "whole" if complete else where
@@ -204,7 +204,7 @@ class Reader:
 
 
 class _Window:
-    """The bytes that came and are not yet read, and where in the stream they begin."""
+    """The bytes that were received and not yet parsed, and their position in the stream."""
 
     def __init__(self, chunks: Iterator[bytes | bytearray | memoryview]) -> None:
         self._chunks = chunks
@@ -230,7 +230,7 @@ class _Window:
         return bytes(memoryview(self._held)[start:end])
 
     def drop(self, size: int) -> None:
-        """Be done with the first `size` bytes."""
+        """Discard the first `size` bytes."""
         del self._held[:size]
         self.offset += size
 
@@ -248,10 +248,10 @@ class _RunTable:
 
 
 def _parse(parser: Callable[[bytes], _Result], data: bytes) -> _Result:
-    """What `parser` makes of `data`.
+    """Apply `parser` to `data`.
 
     Raises:
-        EvidenceError: The data ends early, or what it says is out of range.
+        EvidenceError: The data ends early, or a value is out of range.
     """
     try:
         return parser(data)

@@ -1,4 +1,4 @@
-"""H.264 byte streams into the form of MP4: NAL units out of Annex B, the `avcC` record, length-prefixed access units.
+"""Converts H.264 byte streams to the form of MP4: NAL units of Annex B, `avcC` records, length-prefixed access units.
 
 For encoders that give Annex B (ISO/IEC 14496-10, Annex B): libx264, and the V4L2 encoders of cameras.
 """
@@ -28,7 +28,7 @@ def nal_units(annex_b: bytes) -> list[bytes]:
         raise SourceError(
             f"expected H.264 in Annex B form, which begins with 000001 or 00000001, got {annex_b[:4].hex()}"
         )
-    # A NAL unit never ends with a zero byte (7.4.1); what is there belongs to the next start code or is padding.
+    # A NAL unit never ends with a zero byte (7.4.1); zeros belong to the next start code or are padding.
     return [unit for unit in (unit.rstrip(b"\0") for unit in units) if unit]
 
 
@@ -70,7 +70,7 @@ def avcc_record(units: Sequence[bytes]) -> bytes:
 
 def _sample_format(sps: bytes) -> bytes:
     """The record's last four bytes for high profiles: chroma format and bit depths of the SPS, no SPS extensions."""
-    bits = _Bits(sps[_MIN_SPS:].replace(b"\x00\x00\x03", b"\x00\x00"))  # without emulation prevention, 7.4.1
+    bits = BitReader(sps[_MIN_SPS:].replace(b"\x00\x00\x03", b"\x00\x00"))  # without emulation prevention, 7.4.1
     bits.unsigned()  # seq_parameter_set_id
     chroma_format = bits.unsigned()
     if chroma_format == 3:  # noqa: PLR2004 - 4:4:4 (7.3.2.1.1)
@@ -79,7 +79,7 @@ def _sample_format(sps: bytes) -> bytes:
     return bytes([0xFC | chroma_format & 3, 0xF8 | luma & 7, 0xF8 | chroma & 7, 0])
 
 
-class _Bits:
+class BitReader:
     """Reads bits from the front of some bytes."""
 
     def __init__(self, data: bytes) -> None:
@@ -87,12 +87,16 @@ class _Bits:
         self._at = 0
 
     def take(self, count: int) -> int:
-        """The next `count` bits as a number."""
-        taken = self._text[self._at : self._at + count]
-        if len(taken) != count or not count:
-            raise SourceError("an H.264 sequence parameter set ends early")
+        """The next `count` bits as a number.
+
+        Raises:
+            SourceError: Fewer are left.
+        """
+        bits = self._text[self._at : self._at + count]
+        if len(bits) != count or not count:
+            raise SourceError("a decoder configuration ends early")
         self._at += count
-        return int(taken, 2)
+        return int(bits, 2)
 
     def unsigned(self) -> int:
         """The next Exp-Golomb code, `ue(v)` (ISO/IEC 14496-10, 9.1)."""

@@ -1,14 +1,14 @@
-"""Packets of several sources into the order of their times.
+"""Merges the packets of several sources in the order of their times.
 
-A camera and a microphone of its own come in by two threads, each in order, one later than the other: sound waits for
-its block and its encoder, pictures for theirs. A segment begins at a picture, and what is older than its beginning has
-no place in it; so the older ones are waited for, a little.
+Pictures and sound of separate devices come in by two threads, each in order, with different delays of their blocks and
+encoders. A segment begins at a picture and can't hold packets that are older than its begin; so older packets are
+waited for, for a short time.
 
 The rules, in order:
-1. A packet is let go once every kind that is waited for has come as far as it.
-2. A kind is waited for while its newest packet ends at most `wait_ns` before the newest of any begins. One that
-   has died, or was never there, holds nothing up.
-3. What comes too late all the same is let go at once. Within a kind the order stays.
+1. A packet is released once every kind that is waited for has reached its time.
+2. A kind is waited for while its newest packet ends at most `wait_ns` before the newest packet of any kind begins. A
+   source that has failed, or never was there, delays nothing.
+3. A packet that is too late all the same is released at once. Within a kind the order stays.
 
 Times are those of the packets; there is no clock here.
 """
@@ -19,7 +19,7 @@ from agent.media.packet import Kind, Packet
 
 
 class Interleaver:
-    """Holds packets for as long as older ones may still come.
+    """Holds packets while older ones may still come.
 
     Args:
         wait_ns: See the module.
@@ -33,7 +33,7 @@ class Interleaver:
         self._number = 0
 
     def put(self, packet: Packet) -> list[Packet]:
-        """Take a packet; those that may go, in the order of their times."""
+        """Add a packet; returns those that are released, in the order of their times."""
         stream = packet.stream
         kind = stream.parameters.kind
         self._newest[kind] = packet.time_ns
@@ -41,15 +41,15 @@ class Interleaver:
         self._number += 1
         heapq.heappush(self._held, (packet.time_ns, self._number, packet))
         front = max(self._newest.values())
-        come = min(self._newest[kind] for kind, until in self._until.items() if front - until <= self._wait_ns)
-        return self._gone(come)
+        reached = min(self._newest[kind] for kind, until in self._until.items() if front - until <= self._wait_ns)
+        return self._released(reached)
 
     def flush(self) -> list[Packet]:
-        """All that is held, in the order of its times."""
-        return self._gone(None)
+        """Release all packets, in the order of their times."""
+        return self._released(None)
 
-    def _gone(self, time_ns: int | None) -> list[Packet]:
-        gone = []
+    def _released(self, time_ns: int | None) -> list[Packet]:
+        released = []
         while self._held and (time_ns is None or self._held[0][0] <= time_ns):
-            gone.append(heapq.heappop(self._held)[2])
-        return gone
+            released.append(heapq.heappop(self._held)[2])
+        return released

@@ -1,16 +1,16 @@
-"""A progressive MP4 that plays everywhere, written in one pass: samples in, with their exact times, a file out.
+"""Writes a progressive MP4 that plays everywhere, in one pass, with the exact times of its samples.
 
 The rules, in order:
-1. Each track keeps its stream's own timescale, and each sample the time it was given: what lies between two samples is
-   the duration of the first (`stts`), so that nothing is rounded and no gap is closed. A track that does not begin at 0
+1. Each track keeps its stream's timescale, and each sample its time: the time from one sample to the next is the
+   duration of the first (`stts`), so that nothing is rounded and no gap is closed. A track that does not begin at 0
    begins with an empty edit.
 2. The movie's timescale is the least common multiple of the tracks', so that edits are exact too.
-3. The index (`moov`) stands before the data (`faststart`) where it fits into the room that was reserved for it, else
-   after it. What is left of that room is a `free` box.
+3. The index (`moov`) is before the data (`faststart`) if it fits into the room that was reserved for it, otherwise
+   after it. The rest of that room is a `free` box.
 4. In memory are the index, a few bytes a sample, and the data of half a second.
 
-Written here and not by a muxer, because PyAV's shifts times where a text track is sparse or a sound track starts late,
-and its memory is not ours to bound. Source: ISO/IEC 14496-12 (clauses in brackets), 3GPP TS 26.245 for text.
+Not written by PyAV's muxer, because that shifts times if a text track is sparse or a sound track starts late, and its
+memory can't be bounded. Source: ISO/IEC 14496-12 (clauses in brackets), 3GPP TS 26.245 for text.
 """
 
 import math
@@ -37,13 +37,13 @@ from agent.media.packet import Kind, StreamParameters
 
 TEXT_TRACK = 3
 TEXT_TIMESCALE = 1000
-MOST_TICKS = 0x7FFF_FFFF
+MAX_TICKS = 0x7FFF_FFFF
 """Between two samples of a track. [8.6.1.2] has 32 bits; players read them as signed."""
 
 BYTES_A_SAMPLE = 12
-"""Of the index, at most: `stsz` 4, `stts` 8; a file whose every picture is an IDR picture takes 4 more in `stss`."""
+"""Index bytes a sample, at most: `stsz` 4, `stts` 8; a file of IDR pictures only takes 4 more in `stss`."""
 BYTES_A_CHUNK = 20
-"""Of the index, at most: `co64` 8, `stsc` 12."""
+"""Index bytes a chunk, at most: `co64` 8, `stsc` 12."""
 CHUNKS_A_SECOND = 2
 """Of each track."""
 
@@ -58,7 +58,7 @@ _FONT = b"Sans-Serif"
 
 
 def index_bytes(samples: int, seconds: float, tracks: Sequence[StreamParameters]) -> int:
-    """Room that the index of such a file takes at most, text cues of a second each included."""
+    """Bytes that the index takes at most, text cues of one second each included."""
     fixed = 4096 + sum(len(parameters.extradata) for parameters in tracks)
     cues = round(seconds) * 2 * (BYTES_A_SAMPLE + BYTES_A_CHUNK)
     chunks = round(seconds * CHUNKS_A_SECOND) * len(tracks) * BYTES_A_CHUNK
@@ -66,11 +66,11 @@ def index_bytes(samples: int, seconds: float, tracks: Sequence[StreamParameters]
 
 
 class _Table:
-    """The index of one track: size, time and place of each sample.
+    """The index of one track: size, time and offset of each sample.
 
     Attributes:
         timescale: Ticks a second.
-        first: Ticks of the first sample; None before it came.
+        first: Ticks of the first sample; None while there is none.
         last: Ticks of the newest one.
     """
 
@@ -90,7 +90,7 @@ class _Table:
         self._samples_a_chunk = 0
 
     def add(self, ticks: int, data: bytes, key: bool) -> None:  # noqa: FBT001 - called for every sample: kept short
-        """One more sample, at `ticks`, not before the one before."""
+        """Add a sample at `ticks`, not before the previous one."""
         delta = ticks - self.last
         if delta == self._newest_delta:
             self._counts[-1] += 1
@@ -107,8 +107,8 @@ class _Table:
             self._syncs.append(len(self._sizes))
 
     def _delta(self, delta: int) -> None:
-        if not 0 <= delta <= MOST_TICKS:
-            raise EvidenceError(f"expected 0 to {MOST_TICKS} ticks from one sample to the next, got {delta}")
+        if not 0 <= delta <= MAX_TICKS:
+            raise EvidenceError(f"expected 0 to {MAX_TICKS} ticks from one sample to the next, got {delta}")
         if self._newest_delta == delta:
             self._counts[-1] += 1
         else:
@@ -117,7 +117,7 @@ class _Table:
             self._counts.append(1)
 
     def take_chunk(self, offset: int) -> list[bytes]:
-        """The samples since the last chunk, which are to be written at `offset`."""
+        """The samples since the last chunk, to be written at `offset`."""
         pending, self.pending = self.pending, []
         self._offsets.append(offset)
         if len(pending) != self._samples_a_chunk:
@@ -126,7 +126,7 @@ class _Table:
         return pending
 
     def close(self, end: int) -> None:
-        """The newest sample lasts until `end`."""
+        """End the newest sample at `end`."""
         self._delta(end - self.last)
 
     def box(self, entry: bytes) -> bytes:
@@ -163,7 +163,7 @@ class Mp4Writer:
 
     Args:
         file: Empty, writable and seekable; the caller's to sync and close.
-        tracks: The streams, in the order of their tracks. One that gets no sample is left out.
+        tracks: The streams, in the order of their tracks. A track without samples is left out.
         reserve: Bytes for the index before the data, see `index_bytes`.
     """
 
@@ -182,9 +182,9 @@ class Mp4Writer:
         file.seek(self._data_at)
 
     def adder(self, kind: Kind) -> Callable[[int, bytes, bool], None]:
-        """What adds a sample to a track: its ticks, its bytes, and whether it can be decoded without others.
+        """A function that adds a sample to a track: its ticks, its bytes, and whether it is a sync sample.
 
-        It raises `EvidenceError` if the sample is before the one before or more than `MOST_TICKS` after it, and
+        It raises `EvidenceError` if the sample is before the previous one or more than `MAX_TICKS` after it, and
         `OSError` as the file does.
         """
         table = self._tables[kind]
@@ -199,12 +199,12 @@ class Mp4Writer:
         return add
 
     def add_text(self, milliseconds: int, text: str) -> None:
-        """A text that stands from then on, until the next; empty for none."""
+        """Show a text from then on, until the next; empty for none."""
         data = text.encode("utf-8")
         self._text.add(milliseconds, struct.pack(">H", len(data)) + data, True)  # noqa: FBT003
 
     def flush(self) -> None:
-        """Write what is held back."""
+        """Write the buffered samples."""
         for table in (*self._tables.values(), self._text):
             if table.pending:
                 data = b"".join(table.take_chunk(self._position))
@@ -218,13 +218,13 @@ class Mp4Writer:
         Args:
             ends: When the last sample of each track ends, in the track's ticks.
             text_end_ms: When the last text ends.
-            created_ns: When this was recorded, nanoseconds since 1970; None where no clock can tell.
+            created_ns: When this was recorded, nanoseconds since 1970; None if unknown.
 
         Returns:
-            True if the index stands before the data.
+            True if the index is before the data.
 
         Raises:
-            EvidenceError: A track's last sample lasts for more than `MOST_TICKS`.
+            EvidenceError: A track's last sample lasts for more than `MAX_TICKS`.
             OSError: The file's own.
         """
         self.flush()
@@ -237,7 +237,7 @@ class Mp4Writer:
         self._file.seek(self._index_at)
         self._file.write(index)
         if left:
-            # Only the header: what was never written reads as zeros, and takes no room on most file systems.
+            # Only the header: unwritten bytes read as zeros, and take no room on most file systems.
             self._file.write(struct.pack(">I4s", left, b"free"))
         self._file.seek(self._data_at - _LARGE_HEADER)
         size = self._position - self._data_at
@@ -265,12 +265,12 @@ def _movie_timescale(timescales: Sequence[int]) -> int:
 
 
 def _seconds_since_1904(utc_ns: int | None) -> int:
-    """[8.2.2]: seconds since 1904-01-01 UTC; 0 where nobody knows."""
+    """[8.2.2]: seconds since 1904-01-01 UTC; 0 if unknown."""
     return 0 if utc_ns is None else utc_ns // NS + _EPOCH_1904_S
 
 
 def _timed(kind: bytes, created: int, fields: tuple[int, ...], duration: int, rest: bytes) -> bytes:
-    """A header box with times in it, in version 0 where they fit into 32 bits, else in version 1."""
+    """A header box with times, in version 0 if they fit into 32 bits, otherwise in version 1."""
     flags = _ENABLED_IN_MOVIE if kind == b"tkhd" else 0
     version = int(max(created, duration) > _U32)
     times = struct.pack(">QQ" if version else ">II", created, created)
@@ -290,7 +290,7 @@ def _edits(empty: int, lasts: int) -> bytes:
 
 
 class _Media(NamedTuple):
-    """What a track is, its samples apart.
+    """The description of a track without its samples.
 
     Attributes:
         look: What ends `tkhd` [8.3.2], from its reserved field before `layer` on.
@@ -331,7 +331,7 @@ class _Movie:
         self._duration = max(self._duration, empty + shown)
 
     def box(self) -> bytes:
-        """The whole of it."""
+        """The whole box."""
         rate_and_volume = struct.pack(">IH10x", 0x10000, 0x100)
         rest = rate_and_volume + MATRIX + bytes(24) + struct.pack(">I", TEXT_TRACK + 1)
         return box(b"moov", _timed(b"mvhd", self._created, (self._timescale,), self._duration, rest), *self._traks)

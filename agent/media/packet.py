@@ -1,4 +1,4 @@
-"""The one vocabulary for encoded pictures and sound: what every source makes and everything after it takes.
+"""Packets and streams of encoded pictures and sound, as all sources deliver them.
 
 A packet carries its time twice: `ticks`, exact, in its stream's own time base, for the container; and `time_ns`, on
 the recorder's monotonic clock, for every decision (ring, start, stop). The two differ by the stream's `epoch_ns`.
@@ -11,7 +11,7 @@ from agent.clock import NS
 
 
 class Kind(StrEnum):
-    """What a packet shows or sounds."""
+    """Pictures or sound."""
 
     VIDEO = "video"
     AUDIO = "audio"
@@ -45,8 +45,8 @@ class StreamParameters:
 class Stream:
     """One uninterrupted run of packets from one opening of a source.
 
-    A source that is opened again makes a new `Stream` with a higher `generation`: packets of two generations are never
-    put into one segment.
+    A source that is reopened makes a new `Stream` with a higher `generation`: packets of two generations are never put
+    into one segment.
 
     Attributes:
         generation: Counts openings, from 1, over video and audio separately.
@@ -74,7 +74,7 @@ class Packet:
         ticks: Its time in the stream's time base, counted from the stream's epoch; may jump forward, never back.
         duration: Nominal length in ticks, at least 1.
         key: True for an IDR picture; always true for sound.
-        time_ns: Monotonic nanoseconds, `stream.time_ns(ticks)`, held so that nobody computes it twice.
+        time_ns: Monotonic nanoseconds, `stream.time_ns(ticks)`, stored, so that it is computed once.
     """
 
     stream: Stream

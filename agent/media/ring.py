@@ -1,17 +1,17 @@
 """The ring: encoded packets in groups of pictures, the pre-event buffer and the writer's queue in one.
 
 The rules, in order:
-1. The ring is cut only at *cut points*: an IDR picture, or, while no picture comes, a sound packet. What lies between
-   two cut points is a group; without its first packet a group can't be decoded, so groups go whole.
+1. The ring is cut only at *cut points*: an IDR picture, or, while no pictures come, a sound packet. Packets between two
+   cut points are a group; without its first packet a group can't be decoded, so only whole groups are dropped.
 2. Without a cursor the ring keeps the newest cut point that is `pre_event_ns + late_ns` older than the newest packet,
-   and everything after it: always at least the configured length once that much has come in.
-3. A cursor holds back the group that its next unwritten packet lies in, and everything after: a writer that must begin
-   a new segment after a storage fault finds the group's first packet still here.
-4. Bytes never exceed `max_bytes`: the oldest groups go, first those that only the pre-event length keeps, then
-   unwritten ones, which are counted as lost for each cursor that has not passed them. A group that is too large for
-   the ring on its own is given up whole, up to the next IDR picture.
-5. A gate that is closed for a kind lets none of its packets in; they are counted as withheld. When pictures are let in
-   again, they begin with an IDR picture.
+   and everything after it: at least the configured length, once that much has come in.
+3. A cursor keeps the group of its next unwritten packet and everything after it: a writer that must begin a new segment
+   after a storage fault still finds the group's first packet.
+4. Bytes never exceed `max_bytes`: the oldest groups are dropped, first those that only the pre-event length keeps, then
+   unwritten ones, which count as lost for each cursor that has not passed them. A group that is too large for the ring
+   by itself is dropped whole, up to the next IDR picture.
+5. A closed gate accepts no packets of its kind; they are counted as suppressed. When pictures are accepted again, they
+   begin with an IDR picture.
 
 Times are nanoseconds of the recorder's monotonic clock, taken from the packets; the ring has no clock of its own.
 """
@@ -24,14 +24,14 @@ from agent.clock import NS
 from agent.media.packet import Kind, Packet
 
 PICTURES_LOST_NS = 1 * NS
-"""Without a picture for this long a sound packet becomes a cut point, so that a dead camera can't stop the trimming."""
+"""Without a picture for this long a sound packet becomes a cut point, so that the ring is trimmed without a camera."""
 GAP_NS = NS // 2
-"""Pictures further apart than this are a gap of the source."""
+"""Pictures further apart than this are counted as a gap of the source."""
 
 
 @dataclass(frozen=True, slots=True)
 class LostPackets:
-    """Packets that fell out of the ring before they were written.
+    """Packets that were dropped from the ring before they were written.
 
     Attributes:
         from_ns, to_ns: Times of the first and the last of them.
@@ -45,12 +45,12 @@ class LostPackets:
 
 @dataclass(frozen=True, slots=True)
 class PreEvent:
-    """What a start found in the ring.
+    """What the ring held from before a start.
 
     Attributes:
         asked_ns: The configured length.
         kept_ns: From the first packet kept to the moment of the start.
-        gap_ns: Within that, time in which the source gave no picture.
+        gap_ns: The time within it without pictures.
         short: Why less than asked was kept: `just_booted`, `memory_bound`, `source_gap`; empty if it was not.
     """
 
@@ -71,27 +71,27 @@ class Cursor:
 
     Attributes:
         written: Number of the first packet that is not yet on storage; packets count from the ring's first ever.
-        taken: Number of the first packet that the writer does not hold in sealed form: what lies before may fall out.
-        lost: What fell out unwritten and was not yet taken by `Ring.take_lost`.
-        at_risk: What fell out while the writer held it; lost if the writer has to give it up.
-        durable: Number of the last packet that the writer said was on storage, and one; what fell out does not count.
-        taken_lost: Packets of all losses that `Ring.take_lost` has given out.
+        sealed: Number of the first packet that the writer does not hold in sealed form; earlier ones may be dropped.
+        lost: Packets that were dropped unwritten and not yet returned by `Ring.take_lost`.
+        at_risk: Packets that were dropped while the writer held them in sealed form; lost if it discards them.
+        durable: One more than the number of the last packet that the writer has stored; dropped ones do not count.
+        reported_lost: Packets of all losses that `Ring.take_lost` has returned.
     """
 
     written: int
     pre_event: PreEvent
-    taken: int = 0
+    sealed: int = 0
     lost: list[LostPackets] = field(default_factory=list)
     at_risk: list[LostPackets] = field(default_factory=list)
     durable: int = 0
-    taken_lost: int = 0
+    reported_lost: int = 0
 
 
 @dataclass(slots=True)
 class _Gate:
     open: bool = True
     needs_key: bool = False
-    withheld: int = 0
+    suppressed: int = 0
 
 
 class Ring:
@@ -100,8 +100,8 @@ class Ring:
     Args:
         pre_event_ns: Length to keep before a start, 0 or more.
         max_bytes: Bound of the packets' bytes, at least 1.
-        late_ns: How long after its moment a start may be asked for: recognising a double press takes its time. So
-            much more is kept.
+        late_ns: How long after its moment a start may be requested, because recognising a double press takes time;
+            this much more is kept.
     """
 
     def __init__(self, pre_event_ns: int, max_bytes: int, *, late_ns: int = 0) -> None:
@@ -148,28 +148,28 @@ class Ring:
         span = self._packets[-1].time_ns - self._packets[0].time_ns if self._packets else 0
         return self._bytes * NS / span if span >= NS // 2 else 0.0
 
-    def withheld(self, kind: Kind) -> int:
-        """Packets of a kind that the gate has kept out since the start."""
-        return self._gates[kind].withheld
+    def suppressed(self, kind: Kind) -> int:
+        """Packets of a kind that the gate has rejected since the start."""
+        return self._gates[kind].suppressed
 
-    def lets_in(self, kind: Kind) -> bool:
+    def accepts(self, kind: Kind) -> bool:
         """True while the gate for a kind is open."""
         return self._gates[kind].open
 
     def set_gate(self, kind: Kind, *, open_: bool) -> None:
-        """Let packets of a kind in, or keep them out from now on."""
+        """Accept or reject packets of a kind from now on."""
         gate = self._gates[kind]
         if open_ and not gate.open and kind is Kind.VIDEO:
             gate.needs_key = True
         gate.open = open_
 
-    def keep(self, pre_event_ns: int) -> None:
-        """Keep so much before a start from now on."""
+    def set_pre_event(self, pre_event_ns: int) -> None:
+        """Change the length that is kept before a start."""
         self._keep_ns += pre_event_ns - self.pre_event_ns
         self.pre_event_ns = pre_event_ns
 
     def append(self, packet: Packet) -> bool:
-        """Take a packet in; False if a closed gate kept it out, or it belongs to a group whose head is gone."""
+        """Append a packet; False if a closed gate rejects it, or its group's first packet was dropped."""
         kind = packet.stream.parameters.kind
         video = kind is Kind.VIDEO
         gate = self._gates[kind]
@@ -184,7 +184,7 @@ class Ring:
                     cursor.lost.append(LostPackets(1, len(packet.data), packet.time_ns, packet.time_ns))
                 return False
             while self._cuts[-1] > self._last_key:
-                self._cuts.pop()  # the camera only stalled: what came meanwhile belongs to its group again
+                self._cuts.pop()  # the camera only stalled: packets that came meanwhile belong to its group again
         elif self._is_sound_cut(packet):
             self._cuts.append(self.end)
         if video:
@@ -199,7 +199,7 @@ class Ring:
             gate.needs_key = False
         if gate.open and not gate.needs_key:
             return True
-        gate.withheld += 1
+        gate.suppressed += 1
         return False
 
     def _is_sound_cut(self, packet: Packet) -> bool:
@@ -237,9 +237,9 @@ class Ring:
     def _drop_to(self, number: int) -> None:
         for cursor in self._cursors:
             if cursor.written < number:
-                held = min(max(cursor.written, cursor.taken), number)
-                self._note(cursor.at_risk, cursor.written, held)
-                self._note(cursor.lost, held, number)
+                held = min(max(cursor.written, cursor.sealed), number)
+                self._note_loss(cursor.at_risk, cursor.written, held)
+                self._note_loss(cursor.lost, held, number)
                 cursor.written = number
         while self._first < number:
             self._bytes -= len(self._packets.popleft().data)
@@ -247,18 +247,18 @@ class Ring:
         while self._cuts and self._cuts[0] < number:
             self._cuts.popleft()
 
-    def _note(self, losses: list[LostPackets], number: int, end: int) -> None:
-        gone = list(islice(self._packets, number - self._first, end - self._first))
-        if gone:
-            size = sum(len(packet.data) for packet in gone)
-            losses.append(LostPackets(len(gone), size, gone[0].time_ns, gone[-1].time_ns))
+    def _note_loss(self, losses: list[LostPackets], number: int, end: int) -> None:
+        lost = list(islice(self._packets, number - self._first, end - self._first))
+        if lost:
+            size = sum(len(packet.data) for packet in lost)
+            losses.append(LostPackets(len(lost), size, lost[0].time_ns, lost[-1].time_ns))
 
     def start(self, at_ns: int, *, pre_event: bool = True) -> Cursor:
         """Begin a recording at `at_ns`: a cursor at the newest cut point that gives the configured length.
 
         Args:
             at_ns: The moment of the start.
-            pre_event: False to keep nothing from before `at_ns` but what the first group needs.
+            pre_event: False to keep only what the first group needs from before `at_ns`.
         """
         asked = self.pre_event_ns if pre_event else 0
         head = self.end
@@ -280,42 +280,42 @@ class Ring:
         return sum(after - before for before, after in pairwise(times) if after - before > GAP_NS)
 
     def read(self, number: int, limit: int) -> list[Packet]:
-        """At most `limit` packets from packet `number` on; what has fallen out is skipped (see `take_lost`)."""
+        """At most `limit` packets from packet `number` on; dropped ones are skipped (see `take_lost`)."""
         packets = self._packets
         at = max(0, number - self._first)
-        # By index: an iterator would touch every packet before the first one that is asked for.
+        # By index: an iterator would touch every packet before the first one.
         return [packets[index] for index in range(at, min(at + limit, len(packets)))]
 
     def group_start(self, number: int) -> int:
-        """Number of the first packet of the group that packet `number` lies in, as far as it is still here."""
+        """Number of the first packet of the group that packet `number` lies in, or of the ring's first packet."""
         return max(self._first, self._group_of(number))
 
-    def written(self, cursor: Cursor, number: int) -> None:
-        """Say that all packets before `number` are on storage, and let go what nothing else keeps."""
+    def mark_written(self, cursor: Cursor, number: int) -> None:
+        """Mark all packets before `number` as stored, and drop those that nothing else keeps."""
         cursor.written = max(cursor.written, number)
         cursor.durable = max(cursor.durable, number)
         cursor.at_risk.clear()
         if self._packets:
             self._trim()
 
-    def give_up(self, cursor: Cursor) -> int:
-        """Say that what the writer held in sealed form is gone; gives back the number to begin again at.
+    def discard_sealed(self, cursor: Cursor) -> int:
+        """Drop what the writer held in sealed form; returns the number to begin again at.
 
-        That is the head of the group of the first unwritten packet; what fell out meanwhile is lost.
+        That is the first packet of the first unwritten packet's group; packets that were dropped meanwhile are lost.
         """
         cursor.lost += cursor.at_risk
         cursor.at_risk.clear()
-        cursor.taken = 0
+        cursor.sealed = 0
         return self.group_start(cursor.written)
 
     def take_lost(self, cursor: Cursor) -> list[LostPackets]:
-        """What fell out unwritten since the last call."""
+        """Packets that were dropped unwritten since the last call."""
         lost, cursor.lost = cursor.lost, []
-        cursor.taken_lost += sum(gone.packets for gone in lost)
+        cursor.reported_lost += sum(each.packets for each in lost)
         return lost
 
-    def end_cursor(self, cursor: Cursor) -> None:
-        """Forget a cursor; the ring is trimmed to the pre-event length again. Ending twice changes nothing."""
+    def remove_cursor(self, cursor: Cursor) -> None:
+        """Remove a cursor; the ring is trimmed to the pre-event length again. Removing it twice changes nothing."""
         self._cursors = [other for other in self._cursors if other is not cursor]
         if self._packets:
             self._trim()

@@ -1,13 +1,14 @@
-"""Encoded silence: sound frames that any decoder plays as nothing, for time in which a microphone gave none.
+"""Encoded silence: sound frames that any decoder plays as silence, for time without sound from a microphone.
 
-They are written from the specifications and not by an encoder, so that they depend on nothing but the stream's
-parameters, need no library, and have no priming of their own.
+They are made from the specifications, not by an encoder, so that they depend only on the stream's parameters, need no
+library, and have no priming.
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
 
-from agent.errors import EvidenceError
+from agent.errors import SourceError
+from agent.media.h264 import BitReader
 from agent.media.packet import StreamParameters
 
 _RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
@@ -31,7 +32,7 @@ _OPUS_SAMPLES = 960
 _OPUS_CELT_FULLBAND_20_MS = 31 << 3
 _OPUS_STEREO = 4
 _DOPS_FAMILY = 10
-_MOST_OPUS_CHANNELS = 2
+_MAX_OPUS_CHANNELS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,9 @@ class Silence:
 
 
 def silence(parameters: StreamParameters) -> Silence | None:
-    """A silent frame that fits into a stream; None for forms of AAC and Opus for which none is known here.
+    """A silent frame for a stream; None for unsupported forms of AAC and Opus.
 
-    Known are AAC-LC, also where it carries SBR or PS, with frames of 1024 samples and 1 to 8 channels in a standard
+    Supported are AAC-LC, also where it carries SBR or PS, with frames of 1024 samples and 1 to 8 channels in a standard
     configuration, and Opus in mono and stereo.
     """
     if parameters.codec == "aac":
@@ -61,26 +62,26 @@ def silence(parameters: StreamParameters) -> Silence | None:
 
 
 def _aac(parameters: StreamParameters) -> Silence | None:
-    config = _Bits(parameters.extradata)
+    config = BitReader(parameters.extradata)
     try:
         kind, rate, channels = _object_type(config), _rate(config), config.take(4)
         if kind in (_SBR, _PS):
             _rate(config)
             kind = _object_type(config)
         plain = not config.take(3)  # GASpecificConfig (4.4.1): 1024 samples, no core coder, no extension
-    except EvidenceError:
+    except SourceError:
         return None
     if kind != _AAC_LC or not plain or not rate or channels not in _ELEMENTS:
         return None
     return Silence(_aac_frame(channels), Fraction(_AAC_SAMPLES * parameters.timescale, rate))
 
 
-def _object_type(config: "_Bits") -> int:
-    """`GetAudioObjectType` (ISO/IEC 14496-3, 1.6.2.1); those above 30 are of no interest here."""
+def _object_type(config: BitReader) -> int:
+    """`GetAudioObjectType` (ISO/IEC 14496-3, 1.6.2.1); types above 30 are not supported."""
     return config.take(5)
 
 
-def _rate(config: "_Bits") -> int:
+def _rate(config: BitReader) -> int:
     index = config.take(4)
     if index == _ESCAPED_RATE:
         return config.take(24)
@@ -110,22 +111,7 @@ def _aac_frame(channels: int) -> bytes:
 def _opus(parameters: StreamParameters) -> Silence | None:
     """A CELT frame of 20 ms (RFC 6716, 3.1) whose silence flag (4.3, table 56) is set: all ones in the range coder."""
     channels, family = parameters.channels, parameters.extradata[_DOPS_FAMILY : _DOPS_FAMILY + 1]
-    if family != b"\0" or channels > _MOST_OPUS_CHANNELS:
+    if family != b"\0" or channels > _MAX_OPUS_CHANNELS:
         return None
-    toc = _OPUS_CELT_FULLBAND_20_MS | (_OPUS_STEREO if channels == _MOST_OPUS_CHANNELS else 0)
+    toc = _OPUS_CELT_FULLBAND_20_MS | (_OPUS_STEREO if channels == _MAX_OPUS_CHANNELS else 0)
     return Silence(bytes([toc, 0xFF, 0xFE]), Fraction(_OPUS_SAMPLES * parameters.timescale, 48_000))
-
-
-class _Bits:
-    """Reads bits from the front of some bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        self._text = "".join(f"{byte:08b}" for byte in data)
-        self._at = 0
-
-    def take(self, count: int) -> int:
-        taken = self._text[self._at : self._at + count]
-        if len(taken) != count:
-            raise EvidenceError("a decoder configuration ends early")
-        self._at += count
-        return int(taken, 2)

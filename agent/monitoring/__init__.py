@@ -1,4 +1,4 @@
 """Measurements beside the recording: a covered lens, a muted microphone, speech.
 
-Nothing here alters a packet, holds the recording up or ends it.
+Nothing here alters a packet, or delays or ends a recording.
 """

@@ -1,6 +1,6 @@
-"""Whether the camera sees: a covered lens, a frozen picture, or a clear view, from the brightness of a small picture.
+"""Detects a covered lens and a frozen picture, by the brightness of small pictures.
 
-A picture is judged by some 2,000 of its samples, taken one by one and never averaged: averaging takes away the noise
+A picture is evaluated by some 2,000 of its samples, taken one by one and never averaged: averaging removes the noise
 that tells a sensor from a still.
 
 Rules:
@@ -12,12 +12,12 @@ Rules:
    a picture is beyond `STAY`, which is wider than `ENTER`, for `CLEAR_PICTURES` pictures in a row.
 3. Frozen: for `FROZEN_AFTER_NS` at most one sample in a hundred differed from the first of these pictures. A sensor's
    noise changes more than that in the most static scene. Clear again: one picture that differs.
-4. Covered goes before frozen. What was found counts no more after a picture of another size, or one from before it;
-   darkness before `GAP_NS` without a picture counts no more either.
+4. Covered takes precedence over frozen. A picture of another size, or with an earlier time, resets the watch; darkness
+   before `GAP_NS` without a picture does not count either.
 
-It can't tell a covered lens from a room without any light, nor see that a lens is turned away or smeared, nor that a
-loop is played to it. A frozen picture that went through an encoder is found only if that codes it alike every time,
-with one quantiser; one that follows a bit rate makes of it pictures that differ as a static scene's do (measured).
+Limits: it can't tell a covered lens from a room without any light, nor detect that a lens is turned away or smeared, or
+that a loop is shown to it. A frozen picture that was encoded is detected only if the encoder codes it alike each time,
+with one quantiser; an encoder that follows a bit rate makes pictures that differ as a static scene's do (measured).
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from agent.clock import NS
 from agent.errors import SourceError
 
 COLUMNS, ROWS = 64, 36
-"""Samples that a picture is judged by, at most."""
+"""Samples by which a picture is evaluated, at most."""
 PARTS_ACROSS, PARTS_DOWN = 8, 6
 SMALLEST = PARTS_ACROSS * 2, PARTS_DOWN * 2
 
@@ -134,7 +134,7 @@ class LensWatch:
         self._still_pictures = 0
 
     def feed(self, luma: bytes | memoryview, width: int, height: int, at_ns: int, *, stride: int = 0) -> LensState:
-        """Look at the next picture, taken at `at_ns`; other arguments as of `sampled`. The state after it.
+        """Evaluate the next picture, taken at `at_ns`; other arguments as of `sampled`. Returns the state after it.
 
         Raises:
             SourceError: As `sampled`.
@@ -142,7 +142,7 @@ class LensWatch:
         return self.look(sampled(luma, width, height, stride=stride), at_ns)
 
     def look(self, picture: Samples, at_ns: int) -> LensState:
-        """Look at the next picture, sampled already. The state after it."""
+        """Evaluate the next picture, sampled already. Returns the state after it."""
         state = self._state or LensState(View.CLEAR, at_ns)
         before = self._before
         if (
@@ -172,7 +172,7 @@ class LensWatch:
         limits = STAY if covered else ENTER
         dark = shade = _is_one_dark_shade(picture, limits)
         if shade and self._shade_before and self._before is not None:
-            # Only from dark to dark: the change to the first dark picture is that of the hand before the lens.
+            # Only from dark to dark: the first dark picture differs by the hand that covers the lens.
             dark = _change(self._before.data, picture.data) <= limits.change
         self._shade_before = shade
         if dark:

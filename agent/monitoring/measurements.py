@@ -1,12 +1,12 @@
-"""What is measured beside the recording: speech after a prompt, a muted microphone, a covered lens, a frozen picture.
+"""The measurements beside the recording: speech after a prompt, a muted microphone, a covered lens, a frozen picture.
 
 Rules:
-1. A window that was asked for is answered once: as soon as speech was heard in it, or when it is over. It is looked at
-   once for every `LISTEN_EVERY_NS` of sound that came, and at its end.
-2. A window whose sound does not come is answered by the clock, `LATE_NS` after its end, with what there is.
-3. A new window takes the place of one that is open, which is answered with what was heard in it so far.
-4. Of microphone and lens only changes are said. The first state, at work and clear, is none.
-5. What can't be decoded is counted and not covered. It is no fact about microphone or lens.
+1. A requested window is answered once: as soon as speech was heard in it, or when it is over. It is evaluated once for
+   every `LISTEN_EVERY_NS` of sound, and at its end.
+2. A window without sound is answered by the clock, `LATE_NS` after its end, with what there is.
+3. A new window replaces an open one, which is answered with what was heard in it so far.
+4. Only changes of microphone and lens are reported. The initial state, working and clear, is no change.
+5. Packets that can't be decoded are counted and not covered. They are no fact about microphone or lens.
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class WindowMeasured:
     """The answer to a window.
 
     Attributes:
-        from_ns: The window's begin, as it was asked for.
-        at_ns: Up to when it was measured: its end, or when enough speech had been heard.
+        from_ns: The requested begin of the window.
+        at_ns: The end of the measurement: the window's end, or when enough speech had been heard.
         speech: What was heard.
     """
 
@@ -48,7 +48,7 @@ class _Window:
 
 
 class Measurements:
-    """Takes packets and pictures, gives facts. Without clock, threads or storage; not for more than one thread."""
+    """Takes packets and pictures, returns facts. Without clock, threads or storage; not for more than one thread."""
 
     def __init__(self) -> None:
         self._speech = SpeechMeter()
@@ -61,7 +61,7 @@ class Measurements:
 
     @property
     def undecodable(self) -> int:
-        """Looks at sound and pictures that failed because they could not be decoded."""
+        """How many evaluations of sound and pictures failed because these could not be decoded."""
         return self._microphone.undecodable + self._sampler.undecodable
 
     def listen(self, from_ns: int, to_ns: int) -> list[Fact]:
@@ -71,7 +71,7 @@ class Measurements:
         return answered
 
     def forget(self) -> list[Fact]:
-        """Drop all sound that is held. A window that is open goes on with what comes."""
+        """Drop all buffered sound. An open window continues with later sound."""
         self._speech.forget()
         return []
 
@@ -83,17 +83,17 @@ class Measurements:
         return [] if picture is None else self.look(picture, packet.time_ns)
 
     def look(self, picture: Samples, at_ns: int) -> list[Fact]:
-        """Look at a picture of the camera's low-resolution stream."""
+        """Evaluate a picture of the camera's low-resolution stream."""
         before, self._lens_state = self._lens_state, self._lens.look(picture, at_ns)
         return [] if before is None or before == self._lens_state else [self._lens_state]
 
     def tick(self, now_ns: int) -> list[Fact]:
-        """Say what time it is."""
+        """Let time pass."""
         window = self._window
         return self._answer() if window is not None and now_ns >= window.to_ns + LATE_NS else []
 
     def give_up(self) -> list[Fact]:
-        """Answer what is open without looking: something went wrong here."""
+        """Answer an open window without evaluation, after an internal error."""
         window, self._window = self._window, None
         return [] if window is None else [WindowMeasured(window.from_ns, window.to_ns, NOTHING)]
 

@@ -1,7 +1,7 @@
-"""The thread that measures beside the recording, and can neither hold it up nor end it.
+"""The thread that measures beside the recording, and can neither delay nor end it.
 
-Whoever delivers packets only puts them into a short queue. What does not fit is dropped and counted: a gap in what is
-measured, none in what is recorded.
+Sources only put packets into a short queue. What does not fit is dropped and counted: a gap in the measurement, not in
+the recording.
 """
 
 import threading
@@ -16,7 +16,7 @@ from agent.monitoring.measurements import Fact, Measurements
 CAPACITY = 512
 """Packets of sound and key pictures: 5 to 10 s."""
 TICK_S = 0.5
-"""How often the thread looks at what came. It is not woken for each of some 50 packets a second."""
+"""How often the thread evaluates. It is not woken for each of some 50 packets a second."""
 
 _Task = Callable[[Measurements], list[Fact]]
 
@@ -25,9 +25,9 @@ class Measurer:
     """Runs `Measurements` on a thread of its own. All methods may be called from any thread, and none raises.
 
     Args:
-        report: Told each fact, on the measuring thread.
-        monotonic: The recorder's clock; answers a window whose sound does not come.
-        decode_pictures: False where the camera's low-resolution stream comes through `look`.
+        report: Takes each fact, on the measuring thread.
+        monotonic: The recorder's clock; answers a window without sound.
+        decode_pictures: False if the camera's low-resolution stream comes through `look`.
         capacity: Packets and pictures that may wait.
     """
 
@@ -55,33 +55,33 @@ class Measurer:
 
     @property
     def dropped(self) -> int:
-        """Packets and pictures that were not looked at because measuring fell behind."""
+        """How many packets and pictures were not evaluated because measuring fell behind."""
         with self._bell:
             return self._dropped
 
     @property
     def undecodable(self) -> int:
-        """Looks at sound and pictures that failed because they could not be decoded."""
+        """How many evaluations of sound and pictures failed because these could not be decoded."""
         return self._measurements.undecodable
 
     @property
     def failed(self) -> int:
-        """Times that something here failed as nothing should: what was open was answered, and measuring began anew."""
+        """How many internal errors there were; after each an open window was answered, and measuring restarted."""
         with self._bell:
             return self._failed
 
     @property
     def failure(self) -> str:
-        """What the newest of them said; empty for none."""
+        """The newest internal error; empty for none."""
         with self._bell:
             return self._failure
 
     def start(self) -> None:
-        """Begin to measure. Once."""
+        """Start the thread. Once."""
         self._thread.start()
 
     def close(self, timeout_s: float = 0.0) -> bool:
-        """End after what is being looked at, without what waits. Waits for that; True if it has ended in time."""
+        """End after the present evaluation, without what is queued; True if the thread has ended in time."""
         with self._bell:
             self._closed.set()
             self._bell.notify()
@@ -91,12 +91,12 @@ class Measurer:
         return not self._thread.is_alive()
 
     def put(self, packet: Packet) -> None:
-        """Take a packet that the recorder takes too. Pictures that depend on others are passed over."""
+        """Enqueue a packet that the recorder keeps too. Pictures that depend on others are skipped."""
         if packet.kind is Kind.AUDIO or (self._decode_pictures and packet.key):
             self._wait_in_line(lambda measurements: measurements.take(packet))
 
     def look(self, luma: bytes | memoryview, width: int, height: int, at_ns: int, *, stride: int = 0) -> None:
-        """Take a picture of the low-resolution stream; arguments as of `lens.sampled`, and `luma` may be reused."""
+        """Enqueue a picture of the low-resolution stream; arguments as of `lens.sampled`. `luma` may be reused."""
         try:
             picture = sampled(luma, width, height, stride=stride)
         except SourceError as error:
@@ -109,7 +109,7 @@ class Measurer:
         self._ask(lambda measurements: measurements.listen(from_ns, to_ns))
 
     def forget(self) -> None:
-        """Drop all sound that is held for measuring: the wearer was granted silence. Never dropped."""
+        """Drop all sound that is buffered for measuring: a mute was granted. Never dropped."""
         self._ask(lambda measurements: measurements.forget())
 
     def _ask(self, task: _Task) -> None:
@@ -146,14 +146,14 @@ class Measurer:
     def _do(self, task: _Task) -> None:
         try:
             facts = task(self._measurements)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the recorder goes on, and is told that it happened
+        except Exception as error:  # noqa: BLE001 - the recorder continues, and the error is counted
             self._note(error)
             facts = self._measurements.give_up()
             self._measurements = Measurements()
         for fact in facts:
             try:
                 self._report(fact)
-            except Exception as error:  # noqa: BLE001 - the receiver's failure ends no measuring
+            except Exception as error:  # noqa: BLE001 - an error in `report` must not end the thread
                 self._note(error)
 
     def _note(self, error: Exception) -> None:

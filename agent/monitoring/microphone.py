@@ -1,17 +1,17 @@
-"""Whether the microphone hears anything at all: muted, unplugged, or at work.
+"""Detects a microphone that is muted or unplugged.
 
-A microphone that is connected and switched on always gives noise, its own if no other: in a dead-quiet room a small
-one has some steps of a 16-bit sample, and so have its samples after AAC or Opus at 16 kbit/s. One that is muted or
-whose line is broken gives the same sample over and over, and a codec makes at most small waves of that.
+A microphone that is connected and switched on always delivers noise, at least its own: in a dead-quiet room a small one
+has some steps of a 16-bit sample, also after AAC or Opus at 16 kbit/s. A muted one, or one with a broken line, delivers
+the same sample over and over, of which a codec makes at most small waves.
 
 Rules:
-1. Every `LOOK_NS` the sound of `LOOK_PACKETS` packets that follow each other is decoded; the first only prepares the
-   decoder. Within each channel the samples' range counts, not their level: a constant is silence too.
-2. Muted: every look for `MUTED_AFTER_NS` found a range of at most `QUIET_RANGE`. It was muted since the first of them.
-3. Live again: `LIVE_LOOKS` looks in a row found more.
+1. Every `LOOK_NS` the sound of `LOOK_PACKETS` consecutive packets is decoded; the first only prepares the decoder. The
+   range of the samples of each channel counts, not their level: a constant is silence too.
+2. Muted: every check for `MUTED_AFTER_NS` found a range of at most `QUIET_RANGE`. It was muted since the first of them.
+3. Live again: `LIVE_LOOKS` checks in a row found more.
 
-It can't tell a microphone that somebody wrapped or blocked, nor one that gives hum instead of sound. That no packets
-come at all is for the recorder to see: a source that falls silent.
+Limits: it can't detect a microphone that is wrapped or blocked, nor one that delivers hum. A source without any packets
+is detected by the recorder.
 """
 
 from dataclasses import dataclass
@@ -35,10 +35,10 @@ of a second: zeros and a constant of 100 steps have at most 2.6, noise of one st
 
 @dataclass(frozen=True, slots=True)
 class MicrophoneState:
-    """What the microphone does.
+    """The state of the microphone.
 
     Attributes:
-        muted: It gives digital silence.
+        muted: It delivers digital silence.
         since_ns: Since when, on the recorder's monotonic clock.
     """
 
@@ -51,7 +51,7 @@ class MicrophoneWatch:
 
     def __init__(self) -> None:
         self.undecodable = 0
-        """Looks that failed because the sound could not be decoded."""
+        """How many checks failed because the sound could not be decoded."""
         self._decoder: SoundDecoder | None = None
         self._stream: Stream | None = None
         self._state: MicrophoneState | None = None
@@ -64,45 +64,45 @@ class MicrophoneWatch:
         self._live_looks = 0
 
     def feed(self, packet: Packet) -> MicrophoneState:
-        """Take the next packet of sound. The state after it; sound that can't be decoded changes nothing."""
+        """Take the next packet; returns the state after it. Sound that can't be decoded changes nothing."""
         if self._state is None:
             self._state = MicrophoneState(muted=False, since_ns=packet.time_ns)
         if packet.stream != self._stream:
             self._stream, self._decoder = packet.stream, None
-            self._begin_anew(packet.time_ns)
+            self._restart(packet.time_ns)
         elif packet.time_ns > self._end_ns + LOOK_NS:
-            self._begin_anew(packet.time_ns)
+            self._restart(packet.time_ns)
         self._end_ns = packet.stream.time_ns(packet.ticks + packet.duration)
         if packet.time_ns >= self._look_at_ns and self._look(packet):
             began_ns = self._look_at_ns
             self._look_at_ns, self._looked = began_ns + LOOK_NS, 0
-            self._state = self._judged(self._state, began_ns)
+            self._state = self._evaluated(self._state, began_ns)
         return self._state
 
-    def _begin_anew(self, at_ns: int) -> None:
-        """What comes does not follow on what came: nothing is known of the time between."""
+    def _restart(self, at_ns: int) -> None:
+        """Restart after a gap: nothing is known of the time between."""
         self._look_at_ns, self._looked, self._quiet_since_ns, self._live_looks = at_ns, 0, None, 0
 
     def _look(self, packet: Packet) -> bool:
-        """Decode one packet of a look; True after the last."""
+        """Decode one packet of a check; True after the last."""
         try:
             if self._decoder is None:
                 self._decoder = SoundDecoder(packet.stream.parameters)
             if not self._looked:
-                self._decoder.begin_anew()
+                self._decoder.reset()
                 self._range = 0.0
             frames = self._decoder.frames(packet)
             if self._looked:
                 self._range = max([self._range, *(range_of(frame) for frame in frames)])
         except SourceError:
             self.undecodable += 1
-            self._begin_anew(packet.time_ns + LOOK_NS)
+            self._restart(packet.time_ns + LOOK_NS)
             return False
         self._looked += 1
         return self._looked == LOOK_PACKETS
 
-    def _judged(self, state: MicrophoneState, began_ns: int) -> MicrophoneState:
-        """The state after a look that began then and has just ended."""
+    def _evaluated(self, state: MicrophoneState, began_ns: int) -> MicrophoneState:
+        """The state after a check that began then and has just ended."""
         if self._range > QUIET_RANGE:
             self._quiet_since_ns = None
             self._live_since_ns = self._live_since_ns if self._live_looks else began_ns

@@ -1,4 +1,4 @@
-"""Small pictures out of encoded ones, where a camera gives no low-resolution stream of its own: a replayed file."""
+"""Makes small pictures of encoded ones, for cameras without a low-resolution stream, such as a replayed file."""
 
 import av
 from av.video.codeccontext import VideoCodecContext
@@ -13,7 +13,7 @@ EVERY_NS = NS // 2
 
 _PLANAR = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray"})
 """Formats whose first plane is brightness in 8 bits."""
-# Without the loop filter and exact rounding: nobody looks at these pictures, and nothing is predicted from them.
+# Without the loop filter and exact rounding: these pictures are only measured, and no others are predicted from them.
 _OPTIONS = {"skip_loop_filter": "all", "flags2": "+fast"}
 
 

@@ -1,4 +1,4 @@
-"""Encoded sound into samples, for measurements only: what is recorded is never decoded."""
+"""Decodes sound for measurements only: recorded packets are never changed."""
 
 import struct
 from fractions import Fraction
@@ -48,7 +48,7 @@ def _opus_head(dops: bytes) -> bytes:
 
 
 class SoundDecoder:
-    """Decodes packets that follow each other.
+    """Decodes consecutive packets.
 
     Args:
         parameters: Of the packets' stream.
@@ -60,12 +60,12 @@ class SoundDecoder:
     def __init__(self, parameters: StreamParameters) -> None:
         self._decoder = _open_decoder(parameters)
 
-    def begin_anew(self) -> None:
-        """Forget the packets before: what comes next does not follow on them."""
+    def reset(self) -> None:
+        """Forget the earlier packets: the next one does not follow them."""
         self._decoder.flush_buffers()
 
     def frames(self, packet: Packet) -> list[AudioFrame]:
-        """What a packet holds, as the codec gives it.
+        """The frames of a packet, as the codec delivers them.
 
         Raises:
             SourceError: FFmpeg can't decode it.
@@ -77,7 +77,7 @@ class SoundDecoder:
 
 
 class VoiceBandDecoder:
-    """Decodes packets that follow each other to `VOICE_RATE`; arguments and errors as of `SoundDecoder`."""
+    """Decodes consecutive packets to `VOICE_RATE`; arguments and errors as of `SoundDecoder`."""
 
     def __init__(self, parameters: StreamParameters) -> None:
         self._decoder = SoundDecoder(parameters)

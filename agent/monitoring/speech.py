@@ -1,12 +1,12 @@
-"""Whether somebody spoke: what stands behind the policy's `reason_spoken`.
+"""Detects speech: the measurement behind the policy's `reason_spoken`.
 
 Rules:
-1. The packets of the last `KEEP_NS` are kept as they came, encoded. Nothing is decoded before a window is asked for.
-2. A window that is asked for again while it fills goes on where it stopped: each packet is decoded once.
-3. Sound is decoded from `WARM_UP_NS` before the window on, so that decoder and model know what came before it. Where
-   packets are missing, or one can't be decoded, both begin anew, and what is missing is not covered.
+1. The packets of the last `KEEP_NS` are kept encoded. Nothing is decoded before a window is requested.
+2. A window that is requested again while it fills continues where it stopped: each packet is decoded once.
+3. Sound is decoded from `WARM_UP_NS` before the window on, so that decoder and model have a context. If packets are
+   missing, or one can't be decoded, both restart, and the missing sound is not covered.
 4. Speech was heard if `NEEDED_CHUNKS` chunks of the window, 0.64 s in all, are speech with `THRESHOLD` or more.
-   The confidence is that of the least of them, so that speech was heard exactly if it reaches `THRESHOLD`.
+   The confidence is the lowest of theirs, so that speech was heard exactly if it reaches `THRESHOLD`.
 """
 
 import math
@@ -24,12 +24,12 @@ from agent.monitoring.vad import CHUNK_SAMPLES, VoiceDetector
 KEEP_NS = 30 * NS
 WARM_UP_NS = NS
 GAP_NS = NS // 5
-"""A packet that is off by more than this from where the last one ended does not follow on it."""
+"""A packet further than this from the end of the last one does not follow it."""
 
 THRESHOLD = 0.8
 """Each of 32 recordings of speech in quiet, from 1.1 s on, held 0.73 s or more of it; of 163 recordings of traffic,
 machines, animals, music and signals without a voice none held 0.45 s. A false refusal is the lesser evil: the wearer
-says it again, and the camera goes on recording."""
+repeats the reason, and the camera continues to record."""
 NEEDED_CHUNKS = 20
 
 CHUNK_NS = CHUNK_SAMPLES * NS // VOICE_RATE
@@ -39,7 +39,7 @@ _CONFIDENCE_STEPS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What was heard in a window.
+    """The result for a window.
 
     Attributes:
         heard: Somebody spoke.
@@ -63,7 +63,7 @@ class _Chunk:
     probability: float
 
     def within_ns(self, from_ns: int, to_ns: int) -> int:
-        """How much of it lies between two times."""
+        """How much of it is between two times."""
         return max(0, min(to_ns, self.start_ns + CHUNK_NS) - max(from_ns, self.start_ns))
 
 
@@ -77,7 +77,7 @@ class SpeechMeter:
         self._detector: VoiceDetector | None = None
 
     def feed(self, packet: Packet) -> None:
-        """Take a packet of sound. Costs next to nothing."""
+        """Take a packet of sound; it is not decoded yet."""
         self._held.append(packet)
         self._fed += 1
         oldest_ns = packet.time_ns - KEEP_NS
@@ -85,7 +85,7 @@ class SpeechMeter:
             self._held.popleft()
 
     def forget(self) -> None:
-        """Drop all sound that is held: the wearer was granted silence."""
+        """Drop all buffered sound: a mute was granted."""
         self._held.clear()
         self._listening = None
 
@@ -97,13 +97,13 @@ class SpeechMeter:
         if from_ns >= to_ns or not self._held:
             return NOTHING
         listening = self._listening
-        if listening is None or not listening.leads_to(from_ns):
+        if listening is None or not listening.can_continue_to(from_ns):
             begin_ns = from_ns - WARM_UP_NS
             first = self._fed - len(self._held) + sum(1 for packet in self._held if packet.time_ns < begin_ns)
             if self._detector is None:
                 self._detector = VoiceDetector()
             listening = self._listening = _Listening(begin_ns, first, self._detector)
-        listening.go_on(self._packets_from(listening.number, to_ns))
+        listening.continue_with(self._packets_from(listening.number, to_ns))
         return _measured([chunk for chunk in listening.chunks if chunk.within_ns(from_ns, to_ns)], from_ns, to_ns)
 
     def _packets_from(self, number: int, to_ns: int) -> Iterator[tuple[int, Packet]]:
@@ -142,17 +142,17 @@ class _Listening:
         self._samples = bytearray()
         self._samples_ns = 0
 
-    def leads_to(self, from_ns: int) -> bool:
-        """True if a window from then on is measured by going on, and not sooner by beginning anew."""
+    def can_continue_to(self, from_ns: int) -> bool:
+        """True if a window from `from_ns` on is measured by continuing, and not faster by restarting."""
         return self._begin_ns <= from_ns - WARM_UP_NS <= self._reached_ns
 
-    def go_on(self, packets: Iterator[tuple[int, Packet]]) -> None:
-        """Listen to more packets."""
+    def continue_with(self, packets: Iterator[tuple[int, Packet]]) -> None:
+        """Decode and evaluate more packets."""
         for number, packet in packets:
             self.number = number + 1
             self._reached_ns = packet.time_ns
             if self._decoder is None or not self._follows(packet):
-                self._begin_anew(packet)
+                self._restart(packet)
             self._hear(packet)
         while self.chunks and self.chunks[0].start_ns < self._reached_ns - KEEP_NS:
             self.chunks.popleft()
@@ -161,7 +161,7 @@ class _Listening:
         heard_ns = self._samples_ns + len(self._samples) // BYTES_A_SAMPLE * NS // VOICE_RATE
         return packet.stream == self._stream and abs(packet.time_ns - heard_ns) <= GAP_NS
 
-    def _begin_anew(self, packet: Packet) -> None:
+    def _restart(self, packet: Packet) -> None:
         self._stream = packet.stream
         self._samples.clear()
         self._samples_ns = packet.time_ns
@@ -177,7 +177,7 @@ class _Listening:
         try:
             self._samples += self._decoder.samples(packet)
         except SourceError:
-            self._decoder = None  # this packet is not covered, and the next one begins anew
+            self._decoder = None  # this packet is not covered, and the next one restarts
             return
         while len(self._samples) >= _CHUNK_BYTES:
             chunk = bytes(self._samples[:_CHUNK_BYTES])

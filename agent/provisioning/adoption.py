@@ -2,12 +2,12 @@
 
     /etc/bwc/device.pem              the identity key: root's alone; the service manager hands it to the recorder
     /etc/bwc/device.jws, trust.jws   its certificate, and the agency's trust document
-    /etc/bwc/recorder.toml           the folder's config.toml, with the places of a device
+    /etc/bwc/recorder.parse_toml           the folder's config.toml, with the places of a device
     /etc/bwc/dock.toml, dock.*       the dock service's, if the folder has them
     /var/lib/bwc/evidence/policy     the signed policy
     /var/lib/bwc-state               what the recorder must not forget: empty, and its owner's alone
 
-recorder.toml is written last: its being there is what the unit waits for. Nothing is ever overwritten.
+recorder.parse_toml is written last: its being there is what the unit waits for. Nothing is ever overwritten.
 """
 
 import json

@@ -1,22 +1,21 @@
-"""What a recorder is configured with: its file, and where that can't be used, the last good one or a built-in one.
+"""The recorder's configuration: its file, or if that can't be used, the last good one or a built-in one.
 
 A typo must not leave a camera that records nothing. The rules, in order:
 
-1. The file counts wherever it can be used. What takes its place is said: on the terminal, in the journal, to the
-   wearer, in the status, and by `doctor`.
+1. The file is used whenever possible. A replacement is reported on the terminal, in the journal, to the wearer, in the
+   status, and by `doctor`.
 2. A file that can't be read or is wrong, or with which no recorder can be built, is replaced by the last good one: the
-   text with which this device last stood by, storage read and camera delivering, signed by its identity key.
-3. Without that one, each table of the file counts that is right by itself, and built-in values for the others: the
-   package's places, a camera of picamera2, no pins. Where nothing is known that could start a recording, the recorder
-   starts one by itself.
-4. Neither of them permits everything, whatever they say of `unsafe_permit_everything`.
-5. A file with which no camera delivers, or no storage can be read, for `PATIENCE_NS`, while the last good one names
-   another camera or storage: the recorder ends in order and begins anew with the last good one. A recording that runs
-   is kept in memory instead for as long as all of it fits; when the recorder begins anew after that, it starts one.
-6. Where no identity can be read from the places that are known, nothing can be signed or sealed, and nothing records.
+   text with which this device was last ready, storage read and camera delivering, signed by its identity key.
+3. Without that one, each valid table of the file is used, and built-in values for the others: the package's paths, a
+   camera of picamera2, no pins. If nothing is configured that could start a recording, the recorder starts one itself.
+4. Neither replacement permits everything, whatever it says of `unsafe_permit_everything`.
+5. If no camera delivers or no storage can be read for `TRIAL_NS` with the file, and the last good one names another
+   camera or storage, the recorder ends in order and restarts with the last good one. But a running recording is kept in
+   memory for as long as all of it fits; if the recorder restarts after that, it starts a recording.
+6. If no identity can be read from the known paths, nothing can be signed or sealed, and nothing is recorded.
 
-An older configuration may be weaker than the present one. That is why rule 1 says so much, and why the file is tried
-anew at every start.
+An older configuration may be weaker than the present one. That is why replacements are reported in so many places, and
+why the file is tried again at every start.
 """
 
 import contextlib
@@ -37,16 +36,15 @@ from agent.config.recorder import Config, Device, PolicySection, Run, SourceSect
 from agent.device_state.configuration import FILE, LIMIT, LastConfiguration
 from agent.encoding.strict_json import sha256_hex
 from agent.errors import BwcError, ConfigError, EvidenceError, KeyFileError
-from agent.recorder.boot import DeviceIdentity
-from agent.recorder.identity import load_identity
+from agent.recorder.identity import DeviceIdentity, load_identity
 from agent.storage.disk import WholeFile
 
-PATIENCE_NS = 15 * NS
-"""So long a new file's camera and storage have, before the last good one is gone back to."""
+TRIAL_NS = 15 * NS
+"""How long a new file's camera and storage are tried before the last good one is used again."""
 GIVEN_UP = "BWC_CONFIGURATION_GIVEN_UP"
-"""Environment of a recorder that begins anew: SHA-256 of the file that did not serve, a blank, and why."""
-GOES_ON = "BWC_RECORDING_GOES_ON"
-"""Environment of a recorder that begins anew while a recording runs that no storage has: it starts one by itself."""
+"""Environment variable of a restarted recorder: SHA-256 of the file that did not work, a blank, and why."""
+WAS_RECORDING = "BWC_RECORDING_GOES_ON"
+"""Environment variable of a recorder that restarts while an unstored recording runs: it starts one by itself."""
 _HEADER = re.compile(r"^[ \t]*\[\[?[ \t]*([A-Za-z0-9_-]+).*$", re.MULTILINE)
 _ENCODER = Path("/dev/video11")
 
@@ -60,10 +58,10 @@ class Origin(StrEnum):
 
 
 class LastGood(Protocol):
-    """Keeps the text of the last good configuration."""
+    """Stores the text of the last good configuration."""
 
     def load(self) -> str | None:
-        """The text; None if none was ever kept.
+        """The text; None if none was ever saved.
 
         Raises:
             StorageError: It can't be read.
@@ -71,23 +69,23 @@ class LastGood(Protocol):
         """
 
     def save(self, text: str) -> None:
-        """Keep a text.
+        """Save a text.
 
         Raises:
-            StorageError: It may or may not have been kept.
+            StorageError: It may or may not have been saved.
             EvidenceError: It is too long.
         """
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """A configuration that a recorder may work with.
+class LoadedConfiguration:
+    """A configuration with its text and origin.
 
     Attributes:
         file: The configuration file; relative paths start there, whatever the origin.
         text: What was read; empty for the built-in one.
-        problem: Why it is not the file that counts; empty if it is.
-        goes_on: A recording ran when the recorder began anew.
+        problem: Why the file is not used; empty if it is.
+        was_recording: A recording ran when the recorder restarted.
     """
 
     config: Config
@@ -95,7 +93,7 @@ class Chosen:
     text: str = ""
     origin: Origin = Origin.FILE
     problem: str = ""
-    goes_on: bool = False
+    was_recording: bool = False
 
     @property
     def digest(self) -> str:
@@ -103,46 +101,46 @@ class Chosen:
         return sha256_hex(self.text.encode()) if self.text else ""
 
     @property
-    def starts_by_itself(self) -> bool:
-        """A recording is to go on, or nothing is known that could start one."""
+    def starts_recording(self) -> bool:
+        """The recorder is to start a recording: one ran before, or nothing is configured that could start one."""
         controls = self.config.controls
-        return self.goes_on or (self.origin is Origin.BUILT_IN and not (controls.buttons or controls.triggers))
+        return self.was_recording or (self.origin is Origin.BUILT_IN and not (controls.buttons or controls.triggers))
 
 
-def from_file(file: Path, given_up: str = "") -> Chosen:
-    """The file's own.
+def from_file(file: Path, given_up: str = "") -> LoadedConfiguration:
+    """The configuration in the file.
 
     Args:
         file: The configuration file.
         given_up: See `GIVEN_UP`.
 
     Raises:
-        ConfigError: It can't be read or is wrong; or it is the one that was given up.
+        ConfigError: It can't be read or is wrong; or it was given up.
     """
     text = configuration.read(file)
-    chosen = Chosen(configuration.parse(text, file), file, text)
+    chosen = LoadedConfiguration(configuration.parse(text, file), file, text)
     digest, _, why = given_up.partition(" ")
     if digest and digest == chosen.digest:
         raise ConfigError(f"{file}: {why}")
     return chosen
 
 
-def last_good(file: Path) -> Chosen | None:
-    """The last good configuration of the device whose configuration file this is; None if none was kept.
+def last_good(file: Path) -> LoadedConfiguration | None:
+    """The last good configuration of this device; None if none was saved.
 
     Raises:
-        KeyFileError, EvidenceError: The identity can't be read, or what was kept is not this device's.
-        StorageError: What was kept can't be read.
-        ConfigError: It is none that this version understands.
+        KeyFileError, EvidenceError: The identity can't be read, or the saved configuration is not this device's.
+        StorageError: The saved configuration can't be read.
+        ConfigError: This version does not understand it.
     """
     text = store(file).load()
     if text is None:
         return None
-    return Chosen(_guarded(configuration.parse(text, file)), file, text, Origin.LAST_GOOD)
+    return LoadedConfiguration(_without_unsafe_policy(configuration.parse(text, file)), file, text, Origin.LAST_GOOD)
 
 
-def replacement(file: Path) -> Chosen | None:
-    """What a recorder would start with instead of a file that is wrong; None if there is nothing."""
+def replacement(file: Path) -> LoadedConfiguration | None:
+    """What a recorder would use instead of a file that is wrong; None if there is nothing."""
     for make in (last_good, built_in):
         with contextlib.suppress(BwcError, OSError):
             found = make(file)
@@ -152,26 +150,26 @@ def replacement(file: Path) -> Chosen | None:
 
 
 def store(file: Path) -> LastGood:
-    """Where the last good configuration is kept.
+    """The store of the last good configuration.
 
     Raises:
         KeyFileError, EvidenceError: The identity can't be read.
     """
-    device, owner = _identity(file, _tables(file))
-    return kept_in(configuration.resolve(file, device.state), owner)
+    device, identity = _identity(file, _tables(file))
+    return last_good_store(configuration.resolve(file, device.state), identity)
 
 
-def kept_in(folder: Path, owner: DeviceIdentity) -> LastGood:
-    """The same, in a state folder that is known."""
-    return LastConfiguration(WholeFile(folder / FILE, LIMIT), owner.signer, owner.agency, owner.device)
+def last_good_store(folder: Path, identity: DeviceIdentity) -> LastGood:
+    """The same, for a known state folder."""
+    return LastConfiguration(WholeFile(folder / FILE, LIMIT), identity.signer, identity.agency, identity.device)
 
 
-def built_in(file: Path) -> Chosen:
-    """The tables of the file that are right by themselves, and built-in values for the others.
+def built_in(file: Path) -> LoadedConfiguration:
+    """The valid tables of the file, and built-in values for the others.
 
     Raises:
         KeyFileError, EvidenceError: The identity can't be read.
-        ConfigError: The tables do not fit together.
+        ConfigError: The tables contradict each other.
     """
     tables = _tables(file)
     adopted = is_adopted(file)
@@ -186,19 +184,19 @@ def built_in(file: Path) -> Chosen:
     try:
         config = Config(**values)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{file}: what is right in it does not fit together: {error}") from error
-    return Chosen(_guarded(config), file, origin=Origin.BUILT_IN)
+        raise ConfigError(f"{file}: its valid tables contradict each other: {error}") from error
+    return LoadedConfiguration(_without_unsafe_policy(config), file, origin=Origin.BUILT_IN)
 
 
-def _guarded(config: Config) -> Config:
+def _without_unsafe_policy(config: Config) -> Config:
     return msgspec.structs.replace(config, policy=PolicySection())
 
 
-# -- what can be had of a file that is wrong --------------------------------------------------------------------------
+# -- the valid parts of a file that is wrong --------------------------------------------------------------------------
 
 
 def _identity(file: Path, tables: Mapping[str, Any]) -> tuple[Device, DeviceIdentity]:
-    """The first table [device] with which the identity can be read: the file's, or that of the known places.
+    """The first table [device] with which the identity can be read: the file's, or that of the known paths.
 
     Raises:
         KeyFileError, EvidenceError: There is none.
@@ -220,8 +218,8 @@ def _device(file: Path, root: str) -> Device:
 
     Args:
         file: The configuration file.
-        root: The agency's root key fingerprint; empty where nothing names it. Then the trust document beside the key
-            counts as it is, which only root can write on an adopted device.
+        root: The agency's root key fingerprint; empty if the file does not name it. Then the trust document beside the
+            key is trusted as it is; on an adopted device only root can write it.
     """
     if is_adopted(file):
         places = {name: value for (table, name), value in RECORDER.items() if table == "device"}
@@ -230,7 +228,7 @@ def _device(file: Path, root: str) -> Device:
 
 
 def _tables(file: Path) -> dict[str, Any]:
-    """The tables of a file that are right by themselves, converted, by name; whatever is wrong is left out."""
+    """The valid tables of a file, converted, by name."""
     try:
         parts = _parts(configuration.read(file))
     except ConfigError:
@@ -246,9 +244,9 @@ def _tables(file: Path) -> dict[str, Any]:
 
 
 def _parts(text: str) -> Mapping[str, Any]:
-    """The top-level tables of a text; of one that is no TOML, those whose own lines are."""
+    """The top-level tables of a text; if it is no TOML, those tables whose own lines are."""
     try:
-        return configuration.toml(text)
+        return configuration.parse_toml(text)
     except (ValueError, RecursionError):
         pass
     headers = list(_HEADER.finditer(text))
@@ -259,13 +257,13 @@ def _parts(text: str) -> Mapping[str, Any]:
     parts: dict[str, Any] = {}
     for name, part in lines.items():
         try:
-            parts |= {name: configuration.toml(part)[name]}
+            parts |= {name: configuration.parse_toml(part)[name]}
         except (ValueError, RecursionError, KeyError):
             continue
     return parts
 
 
 def run_directory(file: Path) -> Path:
-    """Where the recorder of a configuration file meets other processes, also while the file is wrong."""
+    """The run directory that a configuration file names, also if the file is wrong elsewhere."""
     run = _tables(file).get("run") or Run(directory=RUN if is_adopted(file) else "run")
     return configuration.resolve(file, run.directory)

@@ -1,7 +1,7 @@
-"""The control thread: takes what threads enqueue, lets the core decide, and has the commands carried out.
+"""The control thread: takes queued events, passes them to the core, and carries the commands out.
 
-It never waits for storage, a source or the journal: all it calls are short hand-overs. An exception in here, whatever
-its origin, is journalled and the loop turns on.
+It never waits for storage, a source or the journal: everything it calls only enqueues. An exception, whatever its
+origin, is journalled, and the loop continues.
 """
 
 import queue
@@ -37,26 +37,26 @@ SUPERVISOR_KEY = "supervisor_key"
 DOCK_CONTACT = "dock_contact"
 """Switches of these names are facts of the device, whatever the layout says."""
 SETTLE_NS = 50_000_000
-"""Edges bear the kernel's time, and reach the control loop at most so much later. Time passes for the inputs only as
-far as all edges are known: else, on a busy machine, the pause within a double press would seem over."""
+"""Edges carry the kernel's time, and reach the control loop at most this much later. Time passes for the inputs only as
+far as all edges are known: otherwise, on a busy machine, the pause within a double press would seem to be over."""
 TURN_S = 0.25
-"""The loop turns at least this often, so that a watchdog can tell that it lives."""
+"""The loop runs at least this often, so that the watchdog sees that it is alive."""
 
 
 class Effects(Protocol):
-    """What commands do to the world. Each call returns at once."""
+    """Carries out commands. Each call returns at once."""
 
     def carry_out(self, command: commands.Command, durable: Callable[[], None]) -> events.Event | None:
-        """Do it; what the core is to know of it at once, if anything.
+        """Carry out a command; returns the event that answers it at once, if any.
 
         `durable` is to be called, from any thread, once a journal line that has a token is on storage.
         """
 
-    def turned(self, state: State, now_ns: int) -> float:
-        """The loop has turned: seconds until it should turn again at the latest."""
+    def update_outputs(self, state: State, now_ns: int) -> float:
+        """Show the state to the wearer; returns the seconds until the next call at the latest."""
 
     def report_internal_error(self, problem: str) -> None:
-        """An exception was caught."""
+        """Report a caught exception."""
 
 
 Item = events.Event | Edge | Callable[[], None]
@@ -69,7 +69,7 @@ class Control:
         clocks: Both clocks.
         state: What the core knows at first.
         inputs: Makes gestures of edges.
-        layout: What gestures ask for.
+        layout: Maps gestures to requests.
         effects: Carries commands out.
     """
 
@@ -91,7 +91,7 @@ class Control:
     def use(self, layout: Layout) -> None:
         """Let gestures mean this from now on; to be called in the control thread (`put` a function that does)."""
         # Inputs first: a layout for buttons that this device lacks is refused there, and the old one stays whole.
-        self._gestures(self._inputs.relayout(layout.patterns, self._clocks.monotonic_ns()))
+        self._handle_inputs(self._inputs.relayout(layout.patterns, self._clocks.monotonic_ns()))
         self._layout = layout
 
     def put(self, item: Item) -> None:
@@ -141,12 +141,12 @@ class Control:
         if self._items.empty():
             # Time may pass for the inputs only once all edges of before are read: else, after a stall, the pause
             # within a double press would seem over and a start would become a mark.
-            self._try(lambda: self._gestures(self._inputs.tick(now - SETTLE_NS)))
+            self._try(lambda: self._handle_inputs(self._inputs.tick(now - SETTLE_NS)))
         due_ns = machine.next_deadline_ns(self._state)
         if due_ns is not None and now >= due_ns:
             self._try(lambda: self.handle(events.Tick(now)))
         try:
-            wait = self._effects.turned(self._state, now)
+            wait = self._effects.update_outputs(self._state, now)
         except Exception as error:  # noqa: BLE001 - as in `_try`
             self._effects.report_internal_error(f"{type(error).__name__}: {error}")
             return TURN_S
@@ -159,15 +159,15 @@ class Control:
         return wait
 
     def _try(self, work: Callable[[], None]) -> None:
-        """Each thing by itself: a mistake in one must neither end the thread nor keep time from passing for another."""
+        """Run one task; an error in it must neither end the thread nor delay another task."""
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - the control thread outlives every mistake, ours too
+        except Exception as error:  # noqa: BLE001 - the control thread survives every error
             self._effects.report_internal_error(f"{type(error).__name__}: {error}")
 
     def _take(self, item: Item) -> None:
         if isinstance(item, Edge):
-            self._gestures(self._inputs.edge(item))
+            self._handle_inputs(self._inputs.edge(item))
         elif callable(item):
             item()
         else:
@@ -193,12 +193,12 @@ class Control:
         token = command.token if isinstance(command, commands.AppendEntry) else 0
         return lambda: self.put(events.Durable(self._clocks.monotonic_ns(), token))
 
-    def _gestures(self, told: list[InputEvent]) -> None:
-        for event in told:
-            for asked in self._asked(event):
-                self.handle(asked)
+    def _handle_inputs(self, inputs: list[InputEvent]) -> None:
+        for event in inputs:
+            for core_event in self._core_events(event):
+                self.handle(core_event)
 
-    def _asked(self, event: InputEvent) -> list[events.Event]:
+    def _core_events(self, event: InputEvent) -> list[events.Event]:
         match event:
             case TriggerRaised():
                 return [events.TriggerActivated(event.at_ns, event.line), *self._level(event, raised=True)]

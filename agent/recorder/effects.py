@@ -1,6 +1,6 @@
-"""What the core's commands do to the world: ring, writer, journal, signals, policy.
+"""Carries out the core's commands on ring, writer, journal, signals and policy.
 
-All of it in the control thread; only `stumbled` may be called from any.
+All of it runs in the control thread; only `report_internal_error` may be called from any.
 """
 
 from collections import deque
@@ -9,28 +9,27 @@ from typing import Any
 
 import msgspec
 
-from agent.clock import MS, Clocks
+from agent.clock import MS
 from agent.core.recording import commands, events
 from agent.core.recording.state import State, background
-from agent.decisions.interface import Policy
 from agent.evidence.details import Details
 from agent.evidence.manifest import PreEventLength
 from agent.journal.entries import Decided, DockContact, Entry, Refused, SelfTested, Tampered, Withheld
 from agent.media.packet import Kind
 from agent.recorder.boot import CurrentBoot
-from agent.recorder.classifications import Classifications
 from agent.recorder.feed import Feed
-from agent.recorder.interface import Options, Signals
+from agent.recorder.interface import Environment
 from agent.recorder.ipc.status import SelfTestStatus
-from agent.recorder.writing.job import Job
+from agent.recorder.recipients import Classifications
 from agent.recorder.writing.journal_writer import JournalWriter
 from agent.recorder.writing.recovery import Recovery
+from agent.recorder.writing.task import RecordingTask
 from agent.recorder.writing.writer import Writer
 
-MOST_STUMBLES = 64
-"""Kinds of mistakes that are journalled: some texts hold a number, and are new each time."""
+MAX_ERROR_KINDS = 64
+"""Internal errors that are journalled: some texts hold a number, and are new each time."""
 
-MOST_RECENT = 64
+MAX_RECENT = 64
 
 
 class RecentEntries:
@@ -40,7 +39,7 @@ class RecentEntries:
     """
 
     def __init__(self) -> None:
-        self._entries: deque[dict[str, Any]] = deque(maxlen=MOST_RECENT)
+        self._entries: deque[dict[str, Any]] = deque(maxlen=MAX_RECENT)
         self._count = 0
 
     def add(self, entry: Entry, details: Details) -> None:
@@ -57,26 +56,20 @@ class RecorderEffects:
     """Carries out what the core commands; `agent.recorder.control.Effects`.
 
     Args:
-        clocks: Both clocks.
-        options: How this recorder works.
+        environment: Clocks, options, policy, signals and speech measurement of this recorder.
         feed: Gives recordings their place in the ring.
         writer: Writes recordings.
-        keeper: Keeps the journal.
-        boot: Knows what the boot before left behind.
-        recovery: Lets a recording go on that was interrupted.
-        classifications: What recordings are sealed as.
-        policy: Decides requests.
-        signals: Shows signals.
-        moved: Told when the dock's contact moves.
-        listen: Has speech measured; answers with `events.SpeechMeasured`.
-        ended: Called once when the process is to end.
+        journal: Writes the journal.
+        boot: Knows what earlier boots left unfinished.
+        recovery: Continues an interrupted recording.
+        classifications: The classification of each recording.
+        contact_moved: Called when the dock's contact moves.
 
     Attributes:
-        job: The recording that runs; None in standby.
-        refused: So many requests were refused, and `missing` is what the newest one lacked.
-        declared_only: So many were granted on the wearer's word alone. `pauses`, `mutes`: so often pictures and sound,
-            and sound alone, were suppressed.
-        tampered: So many times somebody was at this device.
+        task: The recording that runs; None in standby.
+        refused: How many requests were refused; `missing` is what the newest one lacked.
+        declared_only: How many were granted on the wearer's declaration alone. `pauses`, `mutes`: how many there were.
+        tampered: How many tamper events there were.
         self_test: Outcome of the newest self-test; None before there was one.
         power_off: The machine is to be powered off once the process has ended.
         recent: What the core has journalled lately, with its details in clear: on a bench with simulated pins only.
@@ -84,36 +77,29 @@ class RecorderEffects:
 
     def __init__(
         self,
+        environment: Environment,
         *,
-        clocks: Clocks,
-        options: Options,
         feed: Feed,
         writer: Writer,
-        keeper: JournalWriter,
+        journal: JournalWriter,
         boot: CurrentBoot,
         recovery: Recovery,
         classifications: Classifications,
-        policy: Policy,
-        signals: Signals,
-        moved: Callable[[], None],
-        listen: Callable[[commands.MeasureSpeech], None],
-        ended: Callable[[], None],
+        contact_moved: Callable[[], None],
     ) -> None:
-        self._clocks = clocks
-        self._options = options
+        self._environment = environment
+        self._clocks = environment.clocks
+        self._policy = environment.policy
+        self._signals = environment.signals
         self._feed = feed
         self._writer = writer
-        self._keeper = keeper
+        self._journal = journal
         self._boot = boot
         self._recovery = recovery
         self._classifications = classifications
-        self._policy = policy
-        self._signals = signals
-        self._moved = moved
-        self._listen = listen
-        self._ended = ended
-        self._stumbles: set[str] = set()
-        self.job: Job | None = None
+        self._contact_moved = contact_moved
+        self._errors: set[str] = set()
+        self.task: RecordingTask | None = None
         self.refused = 0
         self.declared_only = self.pauses = self.mutes = 0
         self.missing: tuple[str, ...] = ()
@@ -130,17 +116,17 @@ class RecorderEffects:
                 return self._open(command)
             case commands.MoveRecording():
                 self._classifications.classify(command.by, self._classifications.of(command.recording))
-                self._writer.move(command.recording, command.by)
+                self._writer.continue_as(command.recording, command.by)
             case commands.CloseRecording():
-                self.job = None
-                self._feed.ends(command.end_ns)
+                self.task = None
+                self._feed.end_at(command.end_ns)
                 self._writer.end(command.recording, command.end_ns, command.details)
             case commands.Suppress():
-                self._feed.withhold(command.kinds)
-                self._writer.withhold(command.recording, command.kinds, command.request, command.at_ns)
+                self._feed.suppress(command.kinds)
+                self._writer.suppress(command.recording, command.kinds, command.request, command.at_ns)
             case commands.EndSuppression():
-                self._feed.withhold(frozenset())
-                self._writer.release(command.recording, command.request, command.at_ns)
+                self._feed.suppress(frozenset())
+                self._writer.end_suppression(command.recording, command.request, command.at_ns)
             case commands.Decide():
                 decided = self._policy.decide(command)
                 if not decided.allowed:
@@ -149,32 +135,32 @@ class RecorderEffects:
                 return decided
             case commands.AppendEntry():
                 self._count(command.entry)
-                if self._options.simulated_pins:
+                if self._environment.options.simulated_pins:
                     self.recent.add(command.entry, command.details)
-                self._keeper.post(command.entry, command.details, synced=self._synced(command, durable))
+                self._journal.post(command.entry, command.details, synced=self._synced(command, durable))
             case commands.ShowSignal():
                 self._signals.show(command.signal, now)
             case commands.SetStealth():
                 self._signals.stealth(now, on=command.on)
             case commands.MeasureSpeech():
-                self._listen(command)
+                self._environment.listen(command)
             case commands.Reclassify():
                 self._classifications.classify(command.recording, command.classification)
                 self._writer.roll(command.recording)
             case commands.ShutDown():
                 self.power_off = command.power_off
-                self._ended()
+                self._environment.end()
         return None
 
     @staticmethod
     def _synced(command: commands.AppendEntry, durable: Callable[[], None]) -> Callable[[], None] | None:
-        """Who is told once the line is durable. A dock's contact is signed at once: a station asks for the newest."""
+        """What to call once the line is durable. A dock's contact is signed at once: a station asks for the newest."""
         if command.token:
             return durable
         return (lambda: None) if isinstance(command.entry, DockContact) else None
 
     def _count(self, entry: Entry) -> None:
-        """What status tells of the journal."""
+        """Count what the status reports."""
         match entry:
             case Tampered():
                 self.tampered += 1
@@ -185,7 +171,7 @@ class RecorderEffects:
                 self.pauses += pause
                 self.mutes += not pause
             case DockContact():
-                self._moved()
+                self._contact_moved()
             case SelfTested():
                 self.self_test = SelfTestStatus(entry.passed, entry.failed)
 
@@ -200,27 +186,27 @@ class RecorderEffects:
             excess_ms=found.excess_ns // MS,
             gap_ms=gap_ms,
             short=found.short,
-            silent=not self._options.pre_event_audio,
+            silent=not self._environment.options.pre_event_audio,
         )
-        job = Job(command.recording, cursor, command.at_ns, length)
+        task = RecordingTask(command.recording, cursor, command.at_ns, length)
         if command.cause is events.Cause.RECOVERY:
-            progress = self._boot.ready().left.running
+            progress = self._boot.ready().recovery_state.running
             assert progress is not None
             self._classifications.classify(command.recording, self._classifications.found(progress))
-            self._recovery.resume(progress, job)
-        self.job = job
-        self._writer.begin(job)
+            self._recovery.resume(progress, task)
+        self.task = task
+        self._writer.begin(task)
         return events.RecordingOpened(
             command.at_ns, command.recording, command.cause, asked_ms, kept_ms, gap_ms, found.short
         )
 
-    def turned(self, state: State, now_ns: int) -> float:
-        """Bring the outputs up to date."""
+    def update_outputs(self, state: State, now_ns: int) -> float:
+        """Show the state to the wearer; returns the seconds until the next call at the latest."""
         self._signals.background(background(state), now_ns)
         return self._signals.turn(now_ns)
 
     def report_internal_error(self, problem: str) -> None:
-        """Journal an exception, each kind once: a mistake that repeats must not fill the storage."""
-        if problem not in self._stumbles and len(self._stumbles) < MOST_STUMBLES:
-            self._stumbles.add(problem)
-            self._keeper.post(Refused("control", problem[:300]))
+        """Journal an exception, each kind once: an error that repeats must not fill the storage."""
+        if problem not in self._errors and len(self._errors) < MAX_ERROR_KINDS:
+            self._errors.add(problem)
+            self._journal.post(Refused("control", problem[:300]))

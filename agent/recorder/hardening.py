@@ -1,7 +1,7 @@
-"""Keeps pictures and keys out of core dumps and swap, and memory small: what the process can do about itself.
+"""Keeps pictures and keys out of core dumps and swap, and limits memory.
 
 Each measure is tried by itself and reported; none that fails keeps the recorder from recording. `bwc-agent doctor`
-names those that failed, with the mend.
+names those that failed, with the remedy.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 @dataclass(frozen=True, slots=True)
 class Hardening:
-    """What took hold.
+    """Which measures succeeded.
 
     Attributes:
         not_dumpable: No core dump, no ptrace by other processes of the user (prctl(2), PR_SET_DUMPABLE).
@@ -34,7 +34,7 @@ class Hardening:
 
 
 def harden() -> Hardening:
-    """Turn core dumps off and lock memory, as far as the system lets this process."""
+    """Turn core dumps off and lock memory, as far as this process is permitted to."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -43,7 +43,7 @@ def harden() -> Hardening:
     else:
         no_core = True
     not_dumpable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
-    # Under a finite limit locking may succeed now and every allocation fail later: then rather not.
+    # Under a finite limit locking may succeed now and allocations fail later: then memory is not locked.
     unlimited = os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
     locked = unlimited and libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) == 0
     os.umask(0o077)
@@ -51,11 +51,11 @@ def harden() -> Hardening:
 
 
 def share_one_heap() -> None:
-    """Let all threads allocate from one heap (mallopt(3), M_ARENA_MAX), where the C library knows how.
+    """Let all threads allocate from one heap (mallopt(3), M_ARENA_MAX), if the C library supports it.
 
-    glibc gives each thread one of its own, and each keeps what it once had: locked memory that nobody uses. The
-    recorder's threads are rarely outside Python's own lock, so that they hardly wait for each other here. What is large
-    (a decoded picture) lies outside of the heap and goes back at once.
+    glibc gives each thread a heap of its own, and each keeps freed memory, which is locked and unused. The recorder's
+    threads rarely run without Python's own lock, so that they hardly wait for each other here. Large blocks (a decoded
+    picture) are outside of the heap and are returned at once.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -75,9 +75,9 @@ def swap_devices(proc_swaps: str) -> list[str]:
 
 
 def swap_is_encrypted(device: str, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> bool:
-    """True if a swap area lies on dm-crypt or in compressed memory (zram), where nothing reaches a card in clear.
+    """True if a swap area is on dm-crypt or in compressed memory (zram), where nothing reaches a card in clear.
 
-    A file is not looked through, whatever its name: nobody can tell from it where its blocks come to lie.
+    False for a file, whatever its name: on which device its blocks are is unknown.
     """
     path = Path(device).resolve()
     block = sys / "block" / path.name
@@ -95,7 +95,7 @@ def swap_is_encrypted(device: str, sys: Path = Path("/sys"), dev: Path = Path("/
 
 
 def kernel_boot_id() -> str:
-    """The kernel's name for its boot (random(4)); empty where there is none."""
+    """The kernel's id of its boot (random(4)); empty if there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -1,17 +1,35 @@
-"""Who this device is, read from its key and its certificates."""
+"""Who this device is: its key, its certificate and the agency's trust document."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config.recorder import Config, Device, resolve
 from agent.errors import KeyFileError
 from agent.keys import files
-from agent.recorder.boot import DeviceIdentity
+from agent.keys.signer import Signer
 from agent.trust.certificates import verify_device
-from agent.trust.document import read_unpinned, verify_trust
+from agent.trust.document import TrustDocument, read_unpinned, verify_trust
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIdentity:
+    """Who this device is, and whose signatures it trusts.
+
+    Attributes:
+        signer: The identity key.
+        certificate: The device certificate, a JWS; it names `agency` and `device`.
+        trust: The agency's trust document.
+    """
+
+    agency: str
+    device: str
+    signer: Signer
+    certificate: bytes
+    trust: TrustDocument
 
 
 def load_device_identity(config: Config, config_file: Path) -> DeviceIdentity:
-    """Who this device is, from its key and certificates.
+    """The identity, read from the files that a configuration names.
 
     Raises:
         KeyFileError: A file is missing or malformed, or they do not belong together.
@@ -21,10 +39,10 @@ def load_device_identity(config: Config, config_file: Path) -> DeviceIdentity:
 
 
 def load_identity(device: Device, config_file: Path) -> DeviceIdentity:
-    """The same, from the places that one table of a configuration names; an empty `root` is not compared.
+    """The same, from the table [device] alone; an empty `root` is not compared.
 
     Raises:
-        KeyFileError, EvidenceError: As above.
+        KeyFileError, EvidenceError: As `load_device_identity`.
     """
     trust_token = files.read_token(resolve(config_file, device.trust))
     trust = read_unpinned(trust_token)
@@ -35,8 +53,8 @@ def load_identity(device: Device, config_file: Path) -> DeviceIdentity:
         )
     trust = verify_trust(trust_token, trust.root)
     certificate = files.read_token(resolve(config_file, device.certificate))
-    # Not by the clock: a certificate that ran out, or a clock that was set forward, must not keep a camera from
-    # recording. Auditors judge the time; what was revoked is refused.
+    # The validity period is not checked: an expired certificate, or a clock that was set forward, must not keep a
+    # camera from recording. Auditors check the period; a revoked certificate is refused.
     verified = verify_device(certificate, trust, None)
     scheme, _, place = device.key.partition(":")
     uri = f"file:{resolve(config_file, place)}" if scheme == "file" else device.key

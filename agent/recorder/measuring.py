@@ -1,4 +1,4 @@
-"""What is measured beside the recording, as the core is told it."""
+"""Converts what is measured of pictures and sound into the core's events."""
 
 from agent.core.recording.events import Event, SpeechMeasured, Tampered
 from agent.monitoring.lens import LensState, View
@@ -9,13 +9,13 @@ _VIEWS = {View.COVERED: "lens_covered", View.FROZEN: "picture_frozen"}
 
 
 class MeasurementReporter:
-    """Turns facts of the measurer into events. An end names what has ended."""
+    """Turns facts of the measurer into events. The event of an end names what has ended."""
 
     def __init__(self) -> None:
         self._view = View.CLEAR
 
     def events(self, fact: Fact, now_ns: int) -> list[Event]:
-        """What the core is to know of a fact, which happened before `now_ns`."""
+        """The events for a fact, which was observed before `now_ns`."""
         match fact:
             case WindowMeasured():
                 return [SpeechMeasured(now_ns, fact.from_ns, fact.speech.heard, fact.speech.confidence)]
@@ -23,12 +23,12 @@ class MeasurementReporter:
                 return [Tampered(now_ns, "microphone_muted", _since(fact.since_ns, now_ns), ended=not fact.muted)]
             case LensState():
                 before, self._view = self._view, fact.view
-                told: list[Event] = []
+                found: list[Event] = []
                 if before is not View.CLEAR:
-                    told.append(Tampered(now_ns, _VIEWS[before], ended=True))
+                    found.append(Tampered(now_ns, _VIEWS[before], ended=True))
                 if fact.view is not View.CLEAR:
-                    told.append(Tampered(now_ns, _VIEWS[fact.view], _since(fact.since_ns, now_ns)))
-                return told
+                    found.append(Tampered(now_ns, _VIEWS[fact.view], _since(fact.since_ns, now_ns)))
+                return found
 
 
 def _since(since_ns: int, now_ns: int) -> str:

@@ -1,4 +1,4 @@
-"""The policy in force: changed by signed bundles, told to the core, and held against how this device is configured."""
+"""The policy in force: changed by signed bundles, reported to the core, and compared with the configuration."""
 
 import threading
 from functools import partial
@@ -16,14 +16,14 @@ WEAKER = "configuration_weaker"
 
 
 class PolicyInForce:
-    """Keeps the recorder to its policy.
+    """Applies the policy to the recorder.
 
     Args:
         policy: Decides requests.
-        options: How this recorder is configured.
+        options: The recorder's configuration.
         clocks: Both clocks.
-        control: Told what changes.
-        feed: Told how long a pre-event buffer the policy demands.
+        control: Takes the changes.
+        feed: Keeps a pre-event buffer of the length that the policy demands.
     """
 
     def __init__(self, policy: Policy, options: Options, clocks: Clocks, control: Control, feed: Feed) -> None:
@@ -40,8 +40,8 @@ class PolicyInForce:
 
         Args:
             seen_version: Of the newest bundle that was ever in force; 0 for none.
-            seen_digest: Its digest; empty if it is not known.
-            passed_ns: A time that has surely passed.
+            seen_digest: Its digest; empty if unknown.
+            passed_ns: A time that has certainly passed.
 
         Raises:
             StorageError: Storage can't be read.
@@ -49,33 +49,33 @@ class PolicyInForce:
         self._changed(self._policy.load(seen_version, seen_digest, passed_ns))
 
     def offer(self, token: str) -> PolicyEvent:
-        """Take a signed bundle, or say why not; from any thread but the control thread, for it waits for storage."""
+        """Accept or refuse a signed bundle; from any thread but the control thread, for it waits for storage."""
         with self._offering:
             event = self._policy.offer(token)
             self._changed([event])
         return event
 
     def check(self) -> None:
-        """Notice that the bundle in force has expired; to be called now and then."""
+        """Detect that the bundle in force has expired; to be called about once a second."""
         event = self._policy.check()
         if event is not None:
             self._changed([event])
 
     @property
-    def takes_presses(self) -> bool:
-        """False if the policy in force forbids to simulate buttons."""
+    def allows_simulated_presses(self) -> bool:
+        """False if the policy in force forbids simulated buttons."""
         return self._policy.terms.simulated_pins is not False
 
     @property
     def classification(self) -> str:
-        """Of recordings that nobody classified."""
+        """The classification of recordings that nobody classified."""
         return self._policy.terms.classification or self._options.classification
 
-    def _changed(self, happened: list[PolicyEvent]) -> None:
+    def _changed(self, changes: list[PolicyEvent]) -> None:
         layout = self._policy.layout
         if layout is not None:
             self._control.put(partial(self._control.use, layout))
-        for event in happened:
+        for event in changes:
             change = events.PolicyChanged(
                 self._clocks.monotonic_ns(),
                 event.kind,
@@ -85,12 +85,12 @@ class PolicyInForce:
                 event.detail,
             )
             self._control.put(change)
-        self.hold_to_terms()
+        self.apply_terms()
 
-    def hold_to_terms(self) -> None:
-        """Do what the policy in force demands of the device, and say where its configuration falls short of that."""
+    def apply_terms(self) -> None:
+        """Apply what the policy in force demands, and report where the configuration falls short of it."""
         terms = self._policy.terms
-        self._feed.keep(max(self._options.pre_event_ns, terms.pre_event_s * NS))
+        self._feed.set_pre_event(max(self._options.pre_event_ns, terms.pre_event_s * NS))
         weaker = "; ".join(deviations(self._options.configured, terms, self._policy.triggers))
         if weaker != self._weaker:
             self._weaker = weaker

@@ -1,4 +1,4 @@
-"""A recorder's process: built from a configuration, it runs the threads, and tells systemd how it is.
+"""The recorder's process: built from a configuration, it runs the threads and reports to the service manager.
 
 Keys are read first, since without them nothing can be signed; sources are opened in threads of their own, while storage
 is read.
@@ -38,23 +38,21 @@ from agent.monitoring.measurements import Fact
 from agent.monitoring.measurer import Measurer
 from agent.policy.store import BundleFiles, PolicyEventKind, PolicyStore
 from agent.power.monitor import PowerMonitor
-from agent.recorder.boot import DeviceIdentity
-from agent.recorder.configuration import Chosen, Origin, kept_in
-from agent.recorder.configuration_in_force import ConfigurationInForce, Seen
+from agent.recorder.configuration import LoadedConfiguration, Origin, last_good_store
+from agent.recorder.configuration_in_force import ConfigurationInForce, Observations
 from agent.recorder.hardening import harden, kernel_boot_id, share_one_heap
-from agent.recorder.heartbeat import Heartbeat
-from agent.recorder.identity import load_device_identity
-from agent.recorder.interface import Options
+from agent.recorder.health import Heartbeat, self_test
+from agent.recorder.identity import DeviceIdentity, load_device_identity
+from agent.recorder.interface import Environment, Options
 from agent.recorder.ipc import inbox
 from agent.recorder.ipc.flag import RecordingFlag
 from agent.recorder.ipc.local_socket import LocalServer
 from agent.recorder.ipc.status import write_snapshot
 from agent.recorder.measuring import MeasurementReporter
 from agent.recorder.recorder import Recorder
-from agent.recorder.self_test import self_test
 from agent.recorder.sources import INTERLEAVE_NS, sources
 from agent.recorder.supervisor import Supervisor
-from agent.recorder.writing.job import Settings
+from agent.recorder.writing.task import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.disk import DiskStorage, WholeFile, make_folders
 
@@ -62,19 +60,21 @@ HOUSEKEEPING_S = 0.1
 INBOX_S = 0.5
 SIGNALS_S = 0.25
 SNAPSHOT_EVERY = 10
+"""Rounds of the report thread between two snapshots."""
 ANSWER_S = 2.0
+"""How long a request waits for the control thread."""
 
 
-def state_store(config: Config, config_file: Path, owner: DeviceIdentity) -> SignedStateStore:
-    """Where a device keeps what it must not forget.
+def state_store(config: Config, config_file: Path, identity: DeviceIdentity) -> SignedStateStore:
+    """The store of the device state that a configuration names.
 
     Raises:
-        ConfigError: The anchor is none that there is.
+        ConfigError: There is no such kind of anchor.
     """
     folder = resolve(config_file, config.device.state)
     file = WholeFile(folder / store.FILE, store.LIMIT)
-    anchor = make_anchor(config.device.anchor, owner.signer)
-    return SignedStateStore(file, owner.signer, owner.agency, owner.device, anchor)
+    anchor = make_anchor(config.device.anchor, identity.signer)
+    return SignedStateStore(file, identity.signer, identity.agency, identity.device, anchor)
 
 
 class Service:
@@ -82,29 +82,34 @@ class Service:
 
     Args:
         config: What to run.
-        config_file: Where it came from; relative paths start there.
+        config_file: The file that it comes from; relative paths start there.
         clocks: Both clocks.
-        chosen: The same configuration, with its text and where it comes from.
+        loaded: The same configuration, with its text and origin.
 
     Attributes:
-        begin_anew: Why the recorder ended: its configuration does not serve. Empty if that is not why.
-        recording_goes_on: A recording ran then.
+        restart_reason: Digest of the configuration and why it is given up, if that is why the recorder ended; or empty.
+        was_recording: A recording ran then.
     """
 
     def __init__(
-        self, config: Config, config_file: Path, clocks: Clocks | None = None, *, chosen: Chosen | None = None
+        self,
+        config: Config,
+        config_file: Path,
+        clocks: Clocks | None = None,
+        *,
+        loaded: LoadedConfiguration | None = None,
     ) -> None:
         self._clocks = clocks or SystemClocks()
-        chosen = chosen or Chosen(config, config_file)
-        self.begin_anew = ""
-        self.recording_goes_on = False
-        self._starts_by_itself = chosen.starts_by_itself
+        loaded = loaded or LoadedConfiguration(config, config_file)
+        self.restart_reason = ""
+        self.was_recording = False
+        self._starts_recording = loaded.starts_recording
         self._claimed = False
         self._run_directory = resolve(config_file, config.run.directory)
-        self._bringers, self._nobody = _users(config.run.dock_user)
+        self._allowed_senders, self._unknown_user = _users(config.run.dock_user)
         self._unsafe_refused = ""
         self._ending = threading.Event()
-        self._heart = Heartbeat(self._clocks.monotonic_ns())
+        self._heartbeat = Heartbeat(self._clocks.monotonic_ns())
         self._reporter = MeasurementReporter()
         self._microphone = config.source.microphone is not None
         small_pictures = config.source.camera == "picamera2"
@@ -112,14 +117,14 @@ class Service:
         share_one_heap()
         hardening = harden()
         storage_path = resolve(config_file, config.storage.path)
-        with contextlib.suppress(OSError):  # a card that is not there yet is reported by the first attempt to use it
+        with contextlib.suppress(OSError):  # a missing card is reported by the first attempt to use it
             make_folders(storage_path)
-        owner = load_device_identity(config, config_file)
+        identity = load_device_identity(config, config_file)
         storage = self._disk = DiskStorage(storage_path, group_reads=config.storage.readers == "group")
-        policy = self._policy(config, owner, storage)
+        policy = self._policy(config, identity, storage)
         named = sources(config, config_file, self._clocks.monotonic_ns, self._look)
-        # Last of what may be refused: pins that were taken would have to be given back.
-        self.hands = HardwareControls(config.controls, self._clocks)
+        # Last of everything that may fail: pins that were claimed would have to be released.
+        self.hardware = HardwareControls(config.controls, self._clocks)
         self._options = Options(
             pre_event_ns=round(config.buffer.pre_event_s * NS),
             pre_event_audio=config.buffer.pre_event_audio,
@@ -131,24 +136,26 @@ class Service:
             interleave_ns=INTERLEAVE_NS if len(named) > 1 else 0,
             simulated_pins=bool(config.controls.inputs) and config.controls.pin_factory == "mock",
             triggers=tuple(trigger.name for trigger in config.controls.triggers),
-            configuration=chosen.digest,
+            configuration=loaded.digest,
         )
-        self.recorder = Recorder(
-            owner=owner,
+        environment = Environment(
+            device=identity,
             storage=storage,
             clocks=self._clocks,
             random_bytes=os.urandom,
             frame_length=frame_length_for,
             options=self._options,
             policy=policy,
-            signals=self.hands,
-            inputs=Inputs(self.hands.lines, self.hands.layout.patterns),
-            layout=self.hands.layout,
+            signals=self.hardware,
+            inputs=Inputs(self.hardware.lines, self.hardware.layout.patterns),
+            layout=self.hardware.layout,
             kernel_boot_id=kernel_boot_id(),
-            ended=self._ending.set,
+            end=self._ending.set,
             listen=lambda prompt: self._measurer.listen(prompt.prompt_ns, prompt.prompt_ns + prompt.window_ns),
-            state=state_store(config, config_file, owner),
+            state=state_store(config, config_file, identity),
+            log=output.warn,
         )
+        self.recorder = Recorder(environment)
         self.recorder.locked_memory = hardening.locked
         for one in named:
             supervisor = Supervisor(
@@ -164,31 +171,33 @@ class Service:
             config.power,
             self._clocks,
             self.recorder.control.put,
-            self.recorder.keeper.post,
+            self.recorder.journal.post,
             self.recorder.set_bit_rate,
         )
         self.recorder.power = lambda: self._power.status
         self._notifier = sdnotify.SystemdNotifier()
         if self._notifier.socket is not None:
-            self._notifier.socket.settimeout(0)  # a service manager that does not listen must hold nothing up
-        kept = kept_in(resolve(config_file, config.device.state), owner)
-        self._configuration = ConfigurationInForce(chosen, kept, self._clocks, self.recorder.keeper.post, self._use)
+            self._notifier.socket.settimeout(0)  # a service manager that does not read must delay nothing
+        last_good = last_good_store(resolve(config_file, config.device.state), identity)
+        self._configuration = ConfigurationInForce(
+            loaded, last_good, self._clocks, self.recorder.journal.post, self._apply
+        )
         self.recorder.configuration = lambda: self._configuration.status
         self.recorder.protection = partial(
             protection_of, storage_path, resolve(config_file, config.device.state), config.device.anchor
         )
-        self._server = LocalServer(self._run_directory, self._answer, self._turned_away)
+        self._server = LocalServer(self._run_directory, self._answer, self._connection_rejected)
         self._flag = RecordingFlag(self._run_directory)
         self._power_key: PowerKey | None = None
         if config.controls.power_key:
             key = Path(config.controls.power_key)
             self._power_key = PowerKey(key, self._clocks.monotonic_ns, self.recorder.control.put)
 
-    def _policy(self, config: Config, owner: DeviceIdentity, storage: DiskStorage) -> Policy:
-        keys = owner.trust.keys_of("policy")
+    def _policy(self, config: Config, identity: DeviceIdentity, storage: DiskStorage) -> Policy:
+        keys = identity.trust.keys_of("policy")
 
         def make(seen_version: int) -> PolicyStore:
-            return PolicyStore(BundleFiles(storage, layout.POLICY), keys, owner.agency, seen_version)
+            return PolicyStore(BundleFiles(storage, layout.POLICY), keys, identity.agency, seen_version)
 
         buffer = config.buffer
         signed = SignedPolicy(
@@ -204,30 +213,32 @@ class Service:
         return UnsafeUntilSigned(signed, self._signed_ever, self._report_unsafe_refused)
 
     def _signed_ever(self) -> bool:
-        """True if a signed bundle was in force on this device at some time, or if its state can't tell."""
+        """True if a signed bundle was ever in force on this device, or if its state can't tell."""
         loaded = self.recorder.state.load()
         known = loaded.found in {Found.GOOD, Found.MISSING}
         return not known or (loaded.state is not None and loaded.state.signed_bundle_ever)
 
     def _report_unsafe_refused(self, why: str) -> None:
-        """Say to the core and to who started this that the signed policy decides all the same."""
+        """Report to the core and in the log that the signed policy decides all the same."""
         output.warn(f"bwc-agent: WARNING: {why}")
         self.recorder.control.put(events.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, why))
 
-    def _use(self, config: Config) -> None:
-        """Have what may change while recording take effect."""
+    def _apply(self, config: Config) -> None:
+        """Apply the values that may change while recording."""
         settings = self._options.settings
         settings.segment_ns = round(config.recording.segment_s * NS)
         settings.reserve_bytes = config.storage.reserve_mb << 20
         self._options.classification = config.recording.classification
         self._power.use(config.power)
-        self._bringers, nobody = _users(config.run.dock_user)
-        self.recorder.policy.hold_to_terms()
-        if nobody:
-            self.recorder.control.put(events.MessageRejected(self._clocks.monotonic_ns(), "configuration", nobody))
+        self._allowed_senders, unknown_user = _users(config.run.dock_user)
+        self.recorder.policy.apply_terms()
+        if unknown_user:
+            self.recorder.control.put(
+                events.MessageRejected(self._clocks.monotonic_ns(), "configuration", unknown_user)
+            )
 
     def claim(self) -> None:
-        """Take the run directory and the evidence folder for this process; before that nothing was begun.
+        """Claim the run directory and the evidence folder for this process, before anything else is begun.
 
         Raises:
             ControlError: Another recorder has them, or the run directory can't be used.
@@ -238,8 +249,8 @@ class Service:
             self._claimed = True
 
     def discard(self) -> None:
-        """Give back what a recorder took that is not to run."""
-        self.hands.close()
+        """Release what a recorder that is not to run has claimed."""
+        self.hardware.close()
         self._server.close()
         if self._notifier.socket is not None:
             self._notifier.socket.close()
@@ -248,7 +259,7 @@ class Service:
         """Run until SIGTERM, SIGINT or a granted power-off; returns once everything is stored.
 
         Returns:
-            True if the machine is to be powered off: that was asked for, and granted.
+            True if the machine is to be powered off, because such a request was granted.
 
         Raises:
             ControlError: Another recorder runs in this directory, or writes this evidence.
@@ -258,23 +269,25 @@ class Service:
         self._configuration.announce()
         if self._unsafe_refused:
             recorder.control.put(events.Tampered(self._clocks.monotonic_ns(), UNSAFE_REFUSED, self._unsafe_refused))
-        if self._nobody:
-            recorder.control.put(events.MessageRejected(self._clocks.monotonic_ns(), "configuration", self._nobody))
+        if self._unknown_user:
+            recorder.control.put(
+                events.MessageRejected(self._clocks.monotonic_ns(), "configuration", self._unknown_user)
+            )
         threads = [
-            threading.Thread(target=self._keep_house, name="housekeeping", daemon=True),
+            threading.Thread(target=self._housekeeping, name="housekeeping", daemon=True),
             threading.Thread(target=self._report, name="report", daemon=True),
-            threading.Thread(target=self._look_into_inbox, name="inbox", daemon=True),
+            threading.Thread(target=self._read_inbox, name="inbox", daemon=True),
             threading.Thread(target=recorder.control.run, name="control", daemon=True),
         ]
         self._measurer.start()
         self._power.start()
         recorder.state.start()
-        recorder.keeper.start()
+        recorder.journal.start()
         recorder.writer.start()
         recorder.recovery.start()
         for thread in threads:
             thread.start()
-        self.hands.open(recorder.control.put)
+        self.hardware.open(recorder.control.put)
         if self._power_key is not None:
             self._power_key.start()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -284,23 +297,23 @@ class Service:
             )
         # SIGHUP must not end a recording when a terminal goes away.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # Python handles signals in this thread, and only once it runs: one that the kernel gives to another thread does
-        # not wake it.
+        # Python handles signals in this thread, and only while it runs: a signal that the kernel delivers to another
+        # thread does not wake it.
         while not self._ending.wait(SIGNALS_S):
             continue
-        if not self.begin_anew:  # else the service manager would wait for an end that does not come
+        if not self.restart_reason:  # otherwise the service manager would wait for an end that does not come
             self._notifier.notify("STOPPING=1")
         self._measurer.close()
         self._power.close()
         recorder.close()
         recorder.control.stop()
-        self.hands.close()
+        self.hardware.close()
         self._server.close()
         self._try(self._show_recording)
         return recorder.effects.power_off
 
     def _claim_evidence(self) -> None:
-        """Two recorders that write one journal would make evidence that contradicts itself."""
+        """Lock the evidence folder: two recorders that write one journal would contradict each other."""
         try:
             self._disk.claim()
         except StorageError as error:
@@ -310,22 +323,22 @@ class Service:
                     errno.EWOULDBLOCK,
                     f"another recorder writes to {self._disk.root}; end it, or name another folder in [storage] path",
                 ) from error
-            # Else it is not there yet, or knows no such locks: that keeps no camera from recording.
+            # Otherwise it does not exist yet, or its file system has no locks: that keeps no camera from recording.
 
-    def _look_into_inbox(self) -> None:
-        """Check what the dock service brought; in a thread of its own, for a bundle waits for storage."""
+    def _read_inbox(self) -> None:
+        """Check what the dock service delivered; in a thread of its own, for a bundle waits for storage."""
         folder: Path | None = None
         stuck: set[str] = set()
         while not self._ending.wait(INBOX_S):
             try:
-                folder = folder or inbox.make(self._run_directory)
+                folder = folder or inbox.make_folder(self._run_directory)
             except OSError:
-                continue  # nobody can bring anything; there is nothing to refuse
-            for message in inbox.take(folder, self._bringers, stuck):
+                continue  # there is no inbox, and so no message
+            for message in inbox.take(folder, self._allowed_senders, stuck):
                 self._try(partial(self.recorder.deliveries.deliver, message))
 
-    def _keep_house(self) -> None:
-        """What must go on whatever storage does: nothing here waits for it, or a dead card would look like a hang."""
+    def _housekeeping(self) -> None:
+        """What must run whatever storage does: nothing here waits for it, or a dead card would look like a hang."""
         recorder = self.recorder
         while not self._ending.wait(HOUSEKEEPING_S):
             for supervisor in recorder.supervisors:
@@ -337,16 +350,16 @@ class Service:
 
     def _beat(self) -> None:
         recorder, now = self.recorder, self._clocks.monotonic_ns()
-        for told in self._heart.beat(now, turns=recorder.control.turns, standing_by=recorder.standing_by):
-            self._notifier.notify(told)
+        for message in self._heartbeat.beat(now, turns=recorder.control.turns, standing_by=recorder.standing_by):
+            self._notifier.notify(message)
 
     def _show_recording(self) -> None:
         recording = bool(self.recorder.control.state.recording)
-        if recording or self.recorder.storage_read:  # before that nobody knows whether one is to be gone on with
+        if recording or self.recorder.storage_read:  # before that it is unknown whether one is to be continued
             self._flag.show(up=recording)
 
     def _report(self) -> None:
-        """What asks storage how it is, and may be kept waiting by it."""
+        """What queries storage, and may have to wait for it."""
         recorder = self.recorder
         dock = (False, False)
         tested, count = False, 0
@@ -359,68 +372,70 @@ class Service:
             if count % SNAPSHOT_EVERY == 0:
                 self._try(recorder.policy.check)
                 self._try(recorder.warn)
-                self._try(self._judge_configuration)
-                if self._heart.ready and not tested:
+                self._try(self._evaluate_configuration)
+                if self._heartbeat.ready and not tested:
                     tested = True
-                    self._try(self._test_itself)
-                    self._try(self._say_ready)
-            if moved or count % SNAPSHOT_EVERY == 0:  # at once when the dock's contact moves: the session is to end
+                    self._try(self._run_self_test)
+                    self._try(self._log_ready)
+            if moved or count % SNAPSHOT_EVERY == 0:  # at once when the dock's contact moves: the session must end
                 self._try(self._snapshot)
 
     def _try(self, work: Callable[[], object]) -> None:
-        """A mistake in one of them must not end the thread that reopens cameras and answers the watchdog."""
+        """An error in one task must not end the thread that reopens cameras and answers the watchdog."""
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - journalled, once each
+        except Exception as error:  # noqa: BLE001 - journalled, each kind once
             self.recorder.effects.report_internal_error(f"{type(error).__name__}: {error}")
 
-    def _judge_configuration(self) -> None:
-        """Keep a configuration that has proved good; end in order, to begin anew, if another one would serve better."""
+    def _evaluate_configuration(self) -> None:
+        """Save a configuration that works; end in order, to restart, if another one would work better."""
         recorder = self.recorder
         recording = bool(recorder.control.state.recording)
-        if self._starts_by_itself and (recorder.storage_read or self._heart.ready):
-            self._starts_by_itself = False
+        if self._starts_recording and (recorder.storage_read or self._heartbeat.ready):
+            self._starts_recording = False
             recorder.control.put(events.StartRequested(self._clocks.monotonic_ns(), events.Cause.CONFIGURATION))
-        why = self._configuration.judge(
-            Seen(recorder.standing_by, recorder.feed.packets > 0, recorder.storage_read, recording, recorder.has_lost)
+        why = self._configuration.evaluate(
+            Observations(
+                recorder.standing_by, recorder.feed.packets > 0, recorder.storage_read, recording, recorder.has_lost
+            )
         )
         if why and not self._ending.is_set():
-            self.recording_goes_on = recording
-            self.begin_anew = f"{self._configuration.status.digest} {why}"
+            self.was_recording = recording
+            self.restart_reason = f"{self._configuration.status.digest} {why}"
             recorder.control.put(events.TerminationRequested(self._clocks.monotonic_ns()))
 
-    def _test_itself(self) -> None:
+    def _run_self_test(self) -> None:
         status = self.recorder.status()
         now = self._clocks.monotonic_ns()
         self.recorder.control.put(self_test(status, now, microphone=self._microphone or "audio" in status.tracks))
 
-    def _say_ready(self) -> None:
-        """One line for who started it: on a terminal, or in the service manager's journal."""
+    def _log_ready(self) -> None:
+        """Log that the recorder is ready, with its camera and evidence folder."""
         status = self.recorder.status()
         camera = f"{status.source} {'delivers' if status.source_delivering else 'DELIVERS NOTHING'}"
         camera += "; UNSAFE POLICY: everything is permitted" if status.policy_unsafe else ""
-        said = f"bwc-agent: ready in {status.mode}, boot {status.boot}; {camera}; evidence in {self._disk.root}"
+        line = f"bwc-agent: ready in {status.mode}, boot {status.boot}; {camera}; evidence in {self._disk.root}"
         if status.configuration.origin != Origin.FILE:
-            said += f"; configuration: {status.configuration.origin}"
-        output.warn(said)
+            line += f"; configuration: {status.configuration.origin}"
+        output.warn(line)
 
     def _snapshot(self) -> None:
-        with contextlib.suppress(OSError):  # a snapshot that can't be written is a stale one, and shows its age
+        with contextlib.suppress(OSError):  # the old snapshot stays, and shows its age
             write_snapshot(self._run_directory, self.recorder.status())
 
     def _look(self, luma: memoryview, width: int, height: int, at_ns: int, stride: int) -> None:
-        """A small picture of the camera; not looked at while no picture may be kept.
+        """Measure a small picture of the camera, unless pictures are suppressed.
 
-        In the camera's thread: what goes wrong in measuring must not have the camera opened anew.
+        In the camera's thread: an error in measuring must not make the camera be reopened.
         """
-        if self.recorder.feed.lets_in(Kind.VIDEO):
+        if self.recorder.feed.accepts(Kind.VIDEO):
             self._try(partial(self._measurer.look, luma, width, height, at_ns, stride=stride))
 
     def _measured(self, fact: Fact) -> None:
         for event in self._reporter.events(fact, self._clocks.monotonic_ns()):
             self.recorder.control.put(event)
 
-    def _turned_away(self, why: str) -> None:
+    def _connection_rejected(self, why: str) -> None:
         self.recorder.control.put(events.MessageRejected(self._clocks.monotonic_ns(), "socket", why))
 
     def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -448,16 +463,16 @@ class Service:
             case {"ask": "policy", "token": str(token)}:
                 event = self.recorder.policy.offer(token)
                 if event.kind is PolicyEventKind.REFUSED:
-                    raise ControlError(1, f"refused: {event.detail}")
+                    raise ControlError(errno.EPERM, f"refused: {event.detail}")
                 return {"version": event.version, "policy": self.recorder.status().policy}
             case {"ask": "recent", "after": int(after)}:
-                if not self.recorder.policy.takes_presses:
+                if not self.recorder.policy.allows_simulated_presses:
                     raise ControlError(errno.EPERM, "only a recorder with simulated buttons tells what it journals")
                 return control.call(lambda: self.recorder.effects.recent.after(after)).result(ANSWER_S)
             case {"ask": "press", "name": str(name), "hold_s": (int() | float()) as hold_s, "times": int(times)}:
-                if not self.recorder.policy.takes_presses:
-                    raise ControlError(errno.EPERM, "the signed policy forbids to simulate buttons on this device")
-                return {"presses": self.hands.press(name, float(hold_s), times)}
+                if not self.recorder.policy.allows_simulated_presses:
+                    raise ControlError(errno.EPERM, "the signed policy forbids simulated buttons on this device")
+                return {"presses": self.hardware.press(name, float(hold_s), times)}
             case _:
                 raise ControlError(
                     errno.EINVAL,
@@ -467,14 +482,14 @@ class Service:
 
 
 def _users(dock_user: str) -> tuple[frozenset[int], str]:
-    """Whose messages in the inbox are looked at, and what is wrong with the user that was named, in words."""
+    """The users whose messages in the inbox are read, and what is wrong with the configured one; empty for nothing."""
     own = {0, os.geteuid()}
     if not dock_user:
         return frozenset(own), ""
     try:
         return frozenset({*own, pwd.getpwnam(dock_user).pw_uid}), ""
     except KeyError:
-        # No reason to record nothing: what such a user would bring is withheld, as it may be at any time.
+        # No reason not to record: messages of the dock service may be missing at any time.
         return frozenset(
             own
-        ), f"expected a user of this machine as [run] dock_user, got {dock_user!r}: nobody's is taken"
+        ), f"expected a user of this machine as [run] dock_user, got {dock_user!r}: no user's messages are read"

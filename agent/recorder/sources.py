@@ -10,15 +10,15 @@ from agent.clock import NS, Monotonic
 from agent.config.recorder import Config, resolve
 
 INTERLEAVE_NS = 3 * NS // 20
-"""How long pictures wait for older sound, and sound for older pictures. Sound is some 65 ms old when it comes
-(measured: its block of 1024 samples, AAC's look-ahead, the input's own block); encoders of pictures hold a few back."""
+"""How long pictures wait for older sound, and sound for older pictures. Sound arrives some 65 ms late (measured: a
+block of 1024 samples, AAC's look-ahead, the input's own block); video encoders hold a few pictures back."""
 
 Look = Callable[[memoryview, int, int, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class NamedSource:
-    """A source and what it is to deliver: `video`, `audio` or `both`."""
+    """A source and what it delivers: `video`, `audio` or `both`."""
 
     source: Source
     track: str
@@ -27,17 +27,17 @@ class NamedSource:
 def sources(
     config: Config, config_file: Path, monotonic: Monotonic, look: Look, *, live: bool = True
 ) -> list[NamedSource]:
-    """What the configuration names, the camera first. Nothing is opened.
+    """The configured sources, the camera first. Nothing is opened.
 
     Args:
         config: The configuration.
         config_file: Relative paths start at its folder.
         monotonic: The recorder's clock.
-        look: Takes the small pictures of a camera that gives them (see `picamera2`).
-        live: False to have a stand-in deliver as fast as it is read.
+        look: Takes the small pictures of a camera that delivers them (see `picamera2`).
+        live: False to let a substitute deliver as fast as it is read.
 
     Raises:
-        ConfigError: The camera is none that there is.
+        ConfigError: There is no such camera.
     """
     section = config.source
     named: list[NamedSource] = []

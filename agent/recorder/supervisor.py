@@ -1,7 +1,7 @@
-"""Keeps a source delivering: opens it, hands its packets over, opens it again when it fails, ends or falls silent.
+"""Keeps a source delivering: opens it, passes its packets on, reopens it when it fails, ends or falls silent.
 
-A source is opened, read and closed in threads of its own, which can't be killed if the library in them hangs; then it
-is left behind, and another one opened. What a left-behind thread still delivers is not taken.
+A source is opened, read and closed in threads of its own, which can't be killed if the library in them hangs; then the
+thread is abandoned, and the source opened again. Packets of an abandoned thread are ignored.
 """
 
 import threading
@@ -17,19 +17,19 @@ from agent.media.packet import Kind, Packet, Stream
 from agent.recorder.feed import Feed
 
 SILENCE_NS = 1 * NS
-"""Pictures or sound that stay away for longer than this have failed."""
+"""A track without packets for longer than this has failed."""
 BACKOFF_NS = (NS // 10, NS // 4, NS // 2, NS)
-"""How long to wait before the first, second, … opening in a row that brings no packet; the last one for all further."""
+"""How long to wait before the first, second, … opening in a row without a packet; the last value for all further."""
 STEADY_NS = 2 * NS
-"""A source that delivers for so long is well again; one that fails sooner is opened again ever more slowly."""
+"""A source that delivers for this long has recovered; one that fails sooner is reopened at growing intervals."""
 HANGING_NS = 10 * NS
-"""An opening that takes longer hangs."""
-MOST_HANGING = 3
-"""So many openings may hang at once; then nothing more is tried until one of them ends."""
+"""An opening that takes longer is taken to hang."""
+MAX_HANGING = 3
+"""Openings that may hang at once; then no other is tried until one of them ends."""
 CLOSING_S = 1.0
 """How long the end of the process waits for a source to be closed."""
 JUMP_NS = 2 * NS
-"""A packet's time further than this from the moment it comes in is a jump of the source's clock."""
+"""A packet's time that is further than this from its arrival is a jump of the source's clock."""
 
 
 @dataclass(slots=True)
@@ -58,12 +58,12 @@ class Supervisor:
 
     Args:
         source: What to open.
-        feed: Where packets go.
+        feed: Takes the packets.
         monotonic: The recorder's clock.
-        tell: Takes events for the core; called from several threads, must only enqueue.
-        tap: Gets each packet that may be kept, to measure it; must only enqueue.
-        track: What it is to deliver: `video`, `audio` or `both`. Said where a source can't even be opened.
-        live: False for a source that comes as fast as it is read: its packets' times are not compared with the clock.
+        put: Takes events for the core; called from several threads, must only enqueue.
+        tap: Takes each packet that may be kept, to measure it; must only enqueue.
+        track: What the source delivers: `video`, `audio` or `both`; reported if it can't be opened.
+        live: False for a source that delivers as fast as it is read: packet times are not compared with the clock.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Supervisor:
         source: Source,
         feed: Feed,
         monotonic: Monotonic,
-        tell: Callable[[Event], None],
+        put: Callable[[Event], None],
         *,
         live: bool = True,
         tap: Callable[[Packet], None] | None = None,
@@ -80,7 +80,7 @@ class Supervisor:
         self._source = source
         self._feed = feed
         self._monotonic = monotonic
-        self._tell = tell
+        self._put = put
         self._live = live
         self._tap = tap
         self._track = track
@@ -89,8 +89,8 @@ class Supervisor:
         self._attempts = 0
         self._next_ns = 0
         self._down_ns: dict[Kind, int] = {}
-        self._failed_told = False
-        self._silence_told: set[Kind] = set()
+        self._failure_reported = False
+        self._silence_reported: set[Kind] = set()
         self._closed = False
         self._hanging: set[int] = set()
         self._bit_rate = 0
@@ -110,23 +110,23 @@ class Supervisor:
 
     @property
     def generation(self) -> int:
-        """Openings so far."""
+        """How often it was opened."""
         return self._generation
 
     def set_bit_rate(self, bits_per_second: int) -> bool:
-        """Ask the source for a bit rate, 0 for its own, in this opening and in those to come; False if it can't."""
+        """Set the bit rate, 0 for the configured one, in this and later openings; False if the source can't do that."""
         self._bit_rate = bits_per_second
         run = self._run
         return run is not None and run.source is not None and _adjust(run.source, bits_per_second)
 
     def watch(self) -> None:
-        """Look after the source: to be called a few times a second by one thread."""
+        """Check the source and reopen it if necessary; to be called a few times a second by one thread."""
         now = self._monotonic()
         run = self._run
         if self._closed:
             return
         if run is None:
-            if now >= self._next_ns and len(self._hanging) < MOST_HANGING:
+            if now >= self._next_ns and len(self._hanging) < MAX_HANGING:
                 self._open(now)
             return
         if run.ended:
@@ -136,14 +136,14 @@ class Supervisor:
             if now - run.opened_ns > HANGING_NS:
                 self._fail(self._track, f"opening it hangs for {HANGING_NS // NS} s", now)
             return
-        tracks = dict(run.tracks)  # the source's own thread may add one
+        tracks = dict(run.tracks)  # a copy: the source's own thread may add one
         for kind, track in tracks.items():
             if not track.silent and now - track.last_ns > SILENCE_NS:
                 track.silent = True
                 self._down_ns.setdefault(kind, track.until_ns)
-                if kind not in self._silence_told:  # also if it is opened again and again, and stays silent
-                    self._silence_told.add(kind)
-                    self._tell(SourceFailed(now, kind, f"silent for {SILENCE_NS // 10**9} s"))
+                if kind not in self._silence_reported:  # once, even if it is reopened repeatedly and stays silent
+                    self._silence_reported.add(kind)
+                    self._put(SourceFailed(now, kind, f"silent for {SILENCE_NS // 10**9} s"))
         if all(track.silent for track in tracks.values()) or (Kind.VIDEO in tracks and tracks[Kind.VIDEO].silent):
             self._reopen(now)
 
@@ -161,7 +161,7 @@ class Supervisor:
             finally:
                 self._hanging.discard(generation)
             if run is not self._run:
-                _close(source)  # it hung for so long that it was left behind
+                _close(source)  # it hung for so long that it was abandoned
                 return
             now = self._monotonic()
             run.tracks = {stream.parameters.kind: _Track(stream, now, now) for stream in source.streams}
@@ -176,7 +176,7 @@ class Supervisor:
             run.ended = run.ended or "ended"
         except SourceError as error:
             run.ended = str(error) or "failed"
-        except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the recorder goes on
+        except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the recorder continues
             run.ended = f"{type(error).__name__}: {error}"
 
     def _take(self, run: _Run, packet: Packet) -> None:
@@ -195,24 +195,24 @@ class Supervisor:
         track.until_ns = packet.time_ns + packet.duration * NS // packet.stream.parameters.timescale
         if self._feed.put(packet) and self._tap is not None:
             self._tap(packet)
-        self._silence_told.discard(kind)
+        self._silence_reported.discard(kind)
         down_ns = self._down_ns.pop(kind, None)
         if down_ns is not None or track.silent:
             track.silent = False
-            self._tell(SourceRecovered(packet.time_ns, kind, down_ns if down_ns is not None else packet.time_ns))
+            self._put(SourceRecovered(packet.time_ns, kind, down_ns if down_ns is not None else packet.time_ns))
         if kind is Kind.VIDEO or Kind.VIDEO not in run.tracks:
-            self._failed_told = False
+            self._failure_reported = False
             if now - run.opened_ns >= STEADY_NS:
                 self._attempts = 0
 
     def _fail(self, track: str, problem: str, now: int) -> None:
-        if not self._failed_told:
-            self._failed_told = True
-            self._tell(SourceFailed(now, track, problem))
+        if not self._failure_reported:
+            self._failure_reported = True
+            self._put(SourceFailed(now, track, problem))
             if self._run is None or not self._run.tracks:
                 for kind in Kind:
                     if track in {kind, "both"}:
-                        self._down_ns.setdefault(kind, now)  # it has never been there: missing from now on
+                        self._down_ns.setdefault(kind, now)  # it never delivered: missing from now on
         self._reopen(now)
 
     def _reopen(self, now: int) -> None:
@@ -233,7 +233,7 @@ class Supervisor:
         return thread
 
     def close(self) -> None:
-        """Close the source for good. A library that hangs in it is left behind: what is in memory waits for storage."""
+        """Close the source for good. A library that hangs in it is abandoned: packets in memory must be stored."""
         self._closed = True
         run, self._run = self._run, None
         closing = self._close(run) if run is not None else None
@@ -244,7 +244,7 @@ class Supervisor:
 def _adjust(source: OpenSource, bits_per_second: int) -> bool:
     try:
         return isinstance(source, Adjustable) and source.set_bit_rate(bits_per_second)
-    except Exception as error:  # noqa: BLE001 - as below; it goes on at the rate that it has
+    except Exception as error:  # noqa: BLE001 - as in `_deliver`; the rate stays as it is
         output.warn(f"bwc-agent: setting a bit rate failed: {type(error).__name__}: {error}")
         return False
 
@@ -252,5 +252,5 @@ def _adjust(source: OpenSource, bits_per_second: int) -> bool:
 def _close(source: OpenSource) -> None:
     try:
         source.close()
-    except Exception as error:  # noqa: BLE001 - as above; whether it closes or not, it is not read any more
+    except Exception as error:  # noqa: BLE001 - as in `_deliver`; it is not read any more either way
         output.warn(f"bwc-agent: closing a source failed: {type(error).__name__}: {error}")

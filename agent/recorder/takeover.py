@@ -1,4 +1,4 @@
-"""What a boot takes over from card and device state, once the two were compared."""
+"""What a boot takes over from card and device state, after the two were compared."""
 
 from dataclasses import dataclass, replace
 
@@ -14,53 +14,55 @@ from agent.storage.interface import Storage
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """What the comparison adds to what the card tells.
+    """What the comparison adds to what the card says.
 
     Attributes:
-        resume_after: The interrupted recording goes on after this segment; 0 where the card's newest one counts.
-        events: How card and state differed.
+        resume_after: The interrupted recording continues after this segment; 0 where the card's newest one counts.
+        events: How card and state differ.
     """
 
     resume_after: int = 0
     events: tuple[TamperEvent, ...] = ()
 
 
-def take_over(storage: Storage, left: RecoveryState, comparison: Comparison) -> tuple[Takeover, RecoveryState]:
-    """What was left behind, by both.
+def take_over(
+    storage: Storage, recovery_state: RecoveryState, comparison: Comparison
+) -> tuple[Takeover, RecoveryState]:
+    """What earlier boots left unfinished, by card and device state.
 
     Raises:
         StorageError: Storage can't be read.
     """
-    left = replace(left, carried=comparison.carried)
+    recovery_state = replace(recovery_state, carried=comparison.carried)
     running = comparison.running
     if running is None:
-        return Takeover(events=comparison.events), left
-    on_card = left.running
+        return Takeover(events=comparison.events), recovery_state
+    on_card = recovery_state.running
     if on_card is not None and on_card.recording == running.recording:
         progress = on_card
         if on_card.segment == running.segment:
             progress = replace(on_card, attested_bytes=max(on_card.attested_bytes, running.attested_bytes))
     else:
-        # One that only the card calls interrupted is not gone on with; what it left open is closed all the same.
+        # A recording that only the card calls interrupted is not continued; its open segments are closed all the same.
         progress = Progress(running.recording)
     after = _free_after(storage, running.recording, max(running.segment, progress.segment))
-    unfinished = tuple(_attested(segment, running) for segment in left.unfinished)
-    return Takeover(after, comparison.events), replace(left, running=progress, unfinished=unfinished)
+    unfinished = tuple(_attested(segment, running) for segment in recovery_state.unfinished)
+    return Takeover(after, comparison.events), replace(recovery_state, running=progress, unfinished=unfinished)
 
 
 def _attested(segment: Unfinished, running: Running) -> Unfinished:
-    """A segment that is to be closed, with as much attested as either the card or the device knows of it."""
+    """A segment that is to be closed, with the larger of the attested lengths that card and device state know."""
     if (segment.recording, segment.segment) != (running.recording, running.segment):
         return segment
     return replace(segment, attested_bytes=max(segment.attested_bytes or 0, running.attested_bytes))
 
 
 def _free_after(storage: Storage, recording: str, segment: int) -> int:
-    """The segment after which nothing lies in the next one's place: what is there is never overwritten."""
+    """The first segment from `segment` on whose successor does not exist yet: nothing is overwritten."""
     try:
         names = storage.names(layout.recording(recording))
     except StorageError:
-        return segment  # no folder: the writer says so, and signals it
+        return segment  # no folder: the writer reports that
     taken = {part[0] for name in names if (part := layout.segment_part(name)) is not None}
     while segment + 1 in taken:
         segment += 1
@@ -68,11 +70,17 @@ def _free_after(storage: Storage, recording: str, segment: int) -> int:
 
 
 def state_of(
-    before: DeviceState, comparison: Comparison, left: RecoveryState, takeover: Takeover, *, boot: int, card: str
+    before: DeviceState,
+    comparison: Comparison,
+    recovery_state: RecoveryState,
+    takeover: Takeover,
+    *,
+    boot: int,
+    card: str,
 ) -> DeviceState:
-    """What the device has to remember from this boot's first line on."""
-    known = comparison.goes_on_from is None or card == before.card
-    progress = left.running
+    """The device state from this boot's first line on."""
+    known = comparison.continues_from is None or card == before.card
+    progress = recovery_state.running
     running = None
     if progress is not None:
         segment = max(progress.segment, takeover.resume_after)

@@ -1,4 +1,4 @@
-"""Where evidence is kept: one interface, and the only code that writes evidence.
+"""Storage of evidence and device state: one interface, and the only code that writes them.
 
-Nothing here knows what the bytes mean. Callers pass paths relative to the evidence folder, with `/` between parts.
+Nothing here interprets the bytes. Paths are relative to the evidence folder, with `/` between parts.
 """

@@ -1,8 +1,8 @@
-"""Storage on a file system: the only way that files are written here.
+"""Storage on a file system: the only code that writes evidence and device state.
 
-Why each step: a file's data is synced before its name is (else a name may lead to nothing after a power cut), and a
-new name is durable only once its folder is synced too (fsync(2), NOTES). Evidence is never overwritten or deleted;
-`WholeFile` is for what a device has to remember and may forget again.
+The reason of each step: a file's data is synced before its name is (otherwise a name may lead to nothing after a power
+cut), and a new name is durable only once its folder is synced too (fsync(2), NOTES). Evidence is never overwritten or
+deleted; `WholeFile` is for device state, which is replaced.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from agent.errors import StorageError
-from agent.storage.interface import MOST_NAMES
+from agent.storage.interface import MAX_NAMES
 
 OWNER_FOLDER, OWNER_FILE = 0o700, 0o600
 GROUP_FOLDER, GROUP_FILE = 0o750, 0o640
-"""Modes where the group may read: what is sealed is not secret, and whoever uploads it is another user."""
+"""Modes where the group may read: sealed evidence is not secret, and the dock service that reads it is another user."""
 
 
 @contextmanager
@@ -49,17 +49,17 @@ def sync_folder(path: Path) -> None:
 
 
 def rename_durably(source: Path, target: Path) -> None:
-    """Give a file or folder another name in the same folder, for good; whatever a file replaces is gone.
+    """Rename a file or folder within its folder, durably; an existing file is replaced.
 
     Raises:
-        OSError: As rename(2); or, with the new name in place but perhaps not for good, as fsync(2).
+        OSError: As rename(2); or, with the new name in place but perhaps not durable, as fsync(2).
     """
     source.rename(target)
     sync_folder(target.parent)
 
 
 def make_folders(folder: Path, mode: int = OWNER_FOLDER) -> None:
-    """A folder, and those on the way to it, their names durable on return; for the owner alone, or of exactly `mode`.
+    """Make a folder and its missing parents, their names durable on return; for the owner alone, or of exactly `mode`.
 
     Raises:
         OSError: As mkdir(2) and fsync(2).
@@ -99,7 +99,7 @@ class DiskFile:
             os.fdatasync(self._handle)
 
     def close(self) -> None:
-        """Release the handle; what was synced is safe, so an error here says nothing new."""
+        """Release the handle; synced data is safe, so an error here is ignored."""
         if self._handle >= 0:
             handle, self._handle = self._handle, -1
             try:
@@ -123,10 +123,10 @@ def _create(target: Path, mode: int) -> int:
 
 
 def _write_whole(target: Path, data: bytes, *, folder: int = OWNER_FOLDER, mode: int = OWNER_FILE) -> None:
-    """What is at `target` is now `data`, durably; before that it is what it was, and never anything between.
+    """Replace the content of `target` by `data`, durably and atomically. A failed attempt leaves no file behind.
 
-    A rest of an earlier, cut attempt is removed first: opened as it is, it could lead elsewhere, or be a pipe that
-    blocks. Something in its place that can't be removed, as a folder, is left, and another name taken.
+    What a cut attempt left is removed first: it could be a link that leads elsewhere, or a pipe that blocks. If that
+    can't be removed, as a folder, another temporary name is used.
     """
     make_folders(target.parent, folder)
     unfinished = target.with_name(f".{target.name}.unfinished")
@@ -140,13 +140,17 @@ def _write_whole(target: Path, data: bytes, *, folder: int = OWNER_FOLDER, mode:
     try:
         file.write_at(0, data)
         file.sync()
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
     finally:
         file.close()
     rename_durably(unfinished, target)
 
 
 class _Reading(io.FileIO):
-    """Reads that fail as all else here does: a card may be pulled out in the middle of a file."""
+    """Reads that raise `StorageError`: a card may be pulled out in the middle of a file."""
 
     def readinto(self, buffer: Any) -> int | None:
         """As read(2)."""
@@ -160,7 +164,7 @@ class _Reading(io.FileIO):
 
 
 def _regular(target: Path, flags: int) -> int:
-    """A handle on a regular file; links, pipes and devices are refused, so that nobody can be led astray or kept."""
+    """A handle on a regular file; links, pipes and devices are refused, as they could redirect or block the caller."""
     handle = os.open(target, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -173,11 +177,11 @@ def _open_regular(target: Path) -> BinaryIO:
 
 
 class WholeFile:
-    """One small file that is replaced as a whole, mode 0600. No evidence: what it held before is gone.
+    """One small file that is replaced as a whole, mode 0600. Not for evidence.
 
     Args:
-        path: Where; folders on the way are made.
-        limit: The most bytes that are read.
+        path: The file; missing folders are made.
+        limit: The largest size in bytes that is read.
     """
 
     def __init__(self, path: Path, limit: int = 1 << 20) -> None:
@@ -185,7 +189,7 @@ class WholeFile:
         self._limit = limit
 
     def load(self) -> bytes | None:
-        """What was saved last; None if there is no file.
+        """The content; None if there is no file.
 
         Raises:
             StorageError: It can't be read, is larger than `limit`, or is not a regular file.
@@ -202,7 +206,7 @@ class WholeFile:
         return data
 
     def save(self, data: bytes) -> None:
-        """Replaces it; durable on return.
+        """Replace the content, durably.
 
         Raises:
             StorageError: It may or may not have been replaced, but is whole either way.
@@ -247,7 +251,7 @@ class DiskStorage:
             folder /= part
             if folder.is_symlink():
                 raise StorageError(
-                    errno.ELOOP, f"expected a folder at {folder}, got a link; evidence lies in one place"
+                    errno.ELOOP, f"expected a folder at {folder}, got a link; evidence is kept in one place"
                 )
         return folder
 
@@ -261,19 +265,19 @@ class DiskStorage:
                 sync_folder(target.parent)
             except OSError:
                 os.close(handle)
-                with contextlib.suppress(OSError):  # empty, and never given out: the next attempt is to find its place
+                with contextlib.suppress(OSError):  # empty and unused: the next attempt must find the name free
                     target.unlink()
                 raise
             return DiskFile(target, handle)
 
     def reopen(self, path: str) -> DiskFile:
-        """A file that was created before, to go on writing."""
+        """A file that was created before, to continue writing."""
         target = self._path(path)
         with _refusals(target):
             return DiskFile(target, _regular(target, os.O_WRONLY))
 
     def publish(self, path: str, data: bytes) -> None:
-        """A new small file, whole or not there at all; a rest of an earlier, cut attempt is no hindrance."""
+        """A new small file, whole or not there at all, whatever a cut attempt left behind."""
         target = self._path(path)
         with _refusals(target):
             if not os.path.lexists(target):
@@ -285,7 +289,7 @@ class DiskStorage:
 
     @staticmethod
     def _holds(target: Path, data: bytes) -> bool:
-        """True if an attempt whose end nobody knows had come as far as the name: a sync of the folder failed."""
+        """True if the file holds `data`: an earlier attempt has renamed it, and then its sync of the folder failed."""
         try:
             with _open_regular(target) as stream:
                 return stream.read(len(data) + 1) == data
@@ -307,12 +311,12 @@ class DiskStorage:
             return _open_regular(target)
 
     def names(self, path: str) -> list[str]:
-        """The sorted names in a folder, unfinished ones left out, up to `MOST_NAMES`; empty if there is no folder."""
+        """The sorted names in a folder, unfinished ones left out, up to `MAX_NAMES`; empty if there is no folder."""
         target = self._folder(_parts(path) if path else [])
         try:
             with _refusals(target), os.scandir(target) as entries:
                 found = (entry.name for entry in entries if not entry.name.endswith(".unfinished"))
-                return sorted(islice(found, MOST_NAMES))
+                return sorted(islice(found, MAX_NAMES))
         except StorageError as error:
             if error.errno == errno.ENOENT:
                 return []
@@ -330,7 +334,7 @@ class DiskStorage:
             raise
 
     def claim(self) -> None:
-        """Keep all others that claim this folder off it until this process ends, however it ends (flock(2)).
+        """Lock this folder against other processes that claim it, until this process ends (flock(2)).
 
         Raises:
             StorageError: Another process has claimed it (EWOULDBLOCK), or storage refuses.

@@ -1,4 +1,4 @@
-"""The storage interface: few operations, each with a stated durability, so that a fake can lose what was not promised.
+"""The storage interface: few operations with a stated durability, so that a fake can lose what was not durable.
 
 Every operation raises `StorageError` (an `OSError`, with `errno` set) and nothing else.
 """
@@ -8,9 +8,9 @@ from typing import BinaryIO, Protocol
 
 from agent.errors import StorageError
 
-MOST_NAMES = 16_384
-"""So many names of a folder are listed at the most: anybody can lay any number of files there. Which ones, where there
-are more, is the file system's choice."""
+MAX_NAMES = 16_384
+"""How many names of a folder are listed at most: anybody can put any number of files there. Which ones, if there are
+more, is the file system's choice."""
 
 
 class GrowingFile(Protocol):
@@ -31,21 +31,21 @@ class GrowingFile(Protocol):
         """
 
     def close(self) -> None:
-        """Release the handle. Never raises: what was synced is safe, what was not was never promised."""
+        """Release the handle. Never raises: only what was synced is durable anyway."""
 
 
 class Storage(Protocol):
     """A folder of evidence."""
 
     def create(self, path: str) -> GrowingFile:
-        """A new file, its name durable on return; folders on the way are made.
+        """A new file, its name durable on return; missing folders are made.
 
         Raises:
             StorageError: It exists already (EEXIST), or storage refuses; then it was not made.
         """
 
     def reopen(self, path: str) -> GrowingFile:
-        """A file that was created before, to go on writing after storage was gone.
+        """A file that was created before, to continue writing after storage was gone.
 
         Raises:
             StorageError: It is missing or not a regular file.
@@ -54,7 +54,7 @@ class Storage(Protocol):
     def publish(self, path: str, data: bytes) -> None:
         """A new small file, whole or not there at all, durable on return (write, sync, rename, sync the folder).
 
-        The same bytes may be published again: after an error nobody knows how far it came.
+        The same bytes may be published again, as after an error it is unknown whether the file exists.
 
         Raises:
             StorageError: Another one exists already (EEXIST), or storage refuses.
@@ -75,7 +75,7 @@ class Storage(Protocol):
         """
 
     def names(self, path: str) -> list[str]:
-        """The sorted names in a folder, at most `MOST_NAMES` of them; empty if there is no such folder.
+        """The sorted names in a folder, at most `MAX_NAMES` of them; empty if there is no such folder.
 
         Raises:
             StorageError: Storage refuses.
@@ -100,14 +100,14 @@ class ReplacedFile(Protocol):
     """One small file that is replaced as a whole and never read half: `agent.storage.disk.WholeFile`."""
 
     def load(self) -> bytes | None:
-        """What was saved last; None if nothing ever was, or it is gone.
+        """The content; None if there is no file.
 
         Raises:
             StorageError: It can't be read.
         """
 
     def save(self, data: bytes) -> None:
-        """Replaces it as a whole, durable on return.
+        """Replace the content as a whole, durably.
 
         Raises:
             StorageError: It may or may not have been replaced.
@@ -118,7 +118,7 @@ def read_chunks(stream: BinaryIO, limit: int | None = None, size: int = 1 << 20)
     """The bytes of a stream in chunks of at most `size`, up to `limit` in all.
 
     Raises:
-        StorageError: The stream can't be read on.
+        StorageError: Reading failed.
     """
     left = limit
     while left is None or left > 0:

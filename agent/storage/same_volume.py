@@ -1,7 +1,7 @@
-"""Storage that must be the same as before: the one in which a certain file lies.
+"""Storage that creates files only while it is the volume that holds a certain file.
 
-A mount point whose card is gone is an ordinary folder. What were made there would vanish below the card as soon as it
-is back, and another card would get recordings without their journal.
+The mount point of a card that was pulled is an ordinary folder: files made there would be hidden below the card as soon
+as it is back, and another card would get recordings without their journal.
 """
 
 import errno
@@ -13,21 +13,21 @@ from agent.storage.interface import GrowingFile, Storage
 
 
 class SameVolumeStorage:
-    """Makes new files only beside its anchor; all else is as the storage below has it.
+    """Creates new files only if `marker` exists; everything else is passed on.
 
     Args:
-        storage: The storage below.
-        anchor: Path of the file that has to be there; empty while there is none.
+        storage: The underlying storage.
+        marker: Returns the path of the file that has to exist; empty while there is none.
     """
 
-    def __init__(self, storage: Storage, anchor: Callable[[], str]) -> None:
+    def __init__(self, storage: Storage, marker: Callable[[], str]) -> None:
         self._storage = storage
-        self._anchor = anchor
+        self._marker = marker
 
     def _check(self) -> None:
-        anchor = self._anchor()
-        if anchor and self._storage.size(anchor) is None:
-            raise StorageError(errno.ENODEV, f"expected the storage with {anchor}; this is another one, or none")
+        marker = self._marker()
+        if marker and self._storage.size(marker) is None:
+            raise StorageError(errno.ENODEV, f"expected the storage with {marker}; this is another one, or none")
 
     def create(self, path: str) -> GrowingFile:
         """As `Storage.create`; ENODEV if this is not the same storage."""

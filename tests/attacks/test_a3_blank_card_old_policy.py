@@ -46,7 +46,7 @@ def tampered(device: Device, boot: int = 2) -> list[str]:
 
 
 @pytest.mark.parametrize("version", [1, 7, 9])
-def test_old_and_expired_bundles_on_a_blank_card_come_into_no_force_and_nothing_is_forgotten(version: int) -> None:
+def test_old_and_expired_bundles_on_a_blank_card_do_not_come_into_force_and_nothing_is_forgotten(version: int) -> None:
     clocks, storage = FakeClocks(), MemoryStorage()
     publish_bundle(storage, clocks, "us-il", 7)
     device = Device(clocks=clocks, storage=storage, policy=signed_policy(storage, clocks))
@@ -91,7 +91,7 @@ def test_bundle_that_was_in_force_stays_so_after_it_expired_and_after_a_boot() -
     assert tampered(device) == []
 
 
-def test_other_bundle_of_the_same_version_comes_into_no_force() -> None:
+def test_other_bundle_of_the_same_version_does_not_come_into_force() -> None:
     clocks, storage = FakeClocks(), MemoryStorage()
     publish_bundle(storage, clocks, "us-il", 7)
     device = Device(clocks=clocks, storage=storage, policy=signed_policy(storage, clocks))

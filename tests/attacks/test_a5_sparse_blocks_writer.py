@@ -93,7 +93,7 @@ def test_sparse_journal_is_read_as_far_as_somebody_signed_it(tmp_path: Path) -> 
     assert (storage.root / layout.segment(running, 2)).exists()
 
 
-def test_lines_that_nobody_signed_are_read_up_to_a_bound(tmp_path: Path) -> None:
+def test_unsigned_lines_are_read_up_to_a_bound(tmp_path: Path) -> None:
     device = interrupted()
     running = device.recording
     size = len(memory(device).files[layout.journal(1)].data)
@@ -118,7 +118,7 @@ def test_signed_journal_is_read_to_its_end_however_long_it_is() -> None:
     running = device.recording
     for _ in range(40):
         for _ in range(120):
-            device.recorder.keeper.post(Marked(running, 1), {"x": "y" * 900})
+            device.recorder.journal.post(Marked(running, 1), {"x": "y" * 900})
         device.run(1)
     assert len(memory(device).files[layout.journal(1)].data) > 4 * TAIL
     device.press("record", hold_s=3.2)

@@ -9,7 +9,7 @@ from agent.clock import NS
 from agent.core.indicator.signals import Background, Signal
 from agent.journal.entries import PacketsLost, StorageFailed
 from agent.recorder.storage_watch import HANG_NS
-from agent.recorder.writing.writer import Rest, Writer
+from agent.recorder.writing.writer import Wait, Writer
 from tests.attacks.test_card_attacks import memory
 from tests.support.device import Device
 
@@ -24,7 +24,7 @@ def test_writer_that_hangs_is_shown_and_journalled_and_its_losses_are_counted(
     device.run(4)
     memory(device).cut_power()
     with monkeypatch.context() as patch:
-        patch.setattr(Writer, "step", lambda _self: Rest(None, 0))  # stands for a write that does not come back
+        patch.setattr(Writer, "step", lambda _self: Wait(None, 0))  # stands for a write that does not come back
         device.boot()
         device.run(HANG_NS / NS + 1)
         assert device.signals.lights is Background.FAULT
@@ -32,9 +32,9 @@ def test_writer_that_hangs_is_shown_and_journalled_and_its_losses_are_counted(
         assert device.recorder.status().storage_failing
         device.run(60)
         status = device.recorder.status()
-        job = device.recorder.effects.job
+        job = device.recorder.effects.task
         assert job is not None
-        rest = sum(gone.packets for gone in device.recorder.feed.lost(job.cursor))
+        rest = sum(gone.packets for gone in device.recorder.feed.take_lost(job.cursor))
         held, came = len(device.recorder.feed._ring), device.recorder.feed.packets
     assert status.backlog_ms > 1000
     (failed,) = device.entries(StorageFailed, 2)

@@ -16,7 +16,7 @@ def test_boot_that_recorded_nothing_and_does_not_say_why_is_not_intact(monkeypat
         patch.setattr(Writer, "step", lambda _writer: None)  # as if it read a file of 4 TiB
         device.boot()
         # Nor does it journal anything: a recorder that notices says so, and then the line explains it.
-        patch.setattr(device.recorder.keeper, "post", lambda *_said, **_more: None)
+        patch.setattr(device.recorder.journal, "post", lambda *_said, **_more: None)
         device.run(130)
         memory(device).cut_power()
     device.boot()

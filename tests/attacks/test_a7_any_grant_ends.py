@@ -52,7 +52,7 @@ def test_grant_for_something_else_ends_no_recording_and_verify_calls_it_altered(
 def test_even_signed_the_end_of_a_recording_must_name_a_grant_that_ends_it(what: str) -> None:
     device = with_a_grant_for(what)
     running = device.recording
-    device.recorder.keeper.post(RecordingEnded(running, newest_grant(device), device.clocks.now_ns // 1000))
+    device.recorder.journal.post(RecordingEnded(running, newest_grant(device), device.clocks.now_ns // 1000))
     device.settle()
     memory(device).cut_power()
     device.boot()
@@ -75,8 +75,8 @@ def test_request_of_one_recording_ends_no_other() -> None:
     device.run(2)
     running = device.recording
     stops = [e.request for e in device.entries(Requested) if isinstance(e, Requested) and e.action == "StopRecording"]
-    device.recorder.keeper.post(PowerFailing("1 %", 1))
-    device.recorder.keeper.post(RecordingEnded(running, stops[-1], device.clocks.now_ns // 1000))
+    device.recorder.journal.post(PowerFailing("1 %", 1))
+    device.recorder.journal.post(RecordingEnded(running, stops[-1], device.clocks.now_ns // 1000))
     device.settle()
     memory(device).cut_power()
     device.boot()

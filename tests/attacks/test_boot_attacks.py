@@ -101,8 +101,8 @@ def test_statement_is_tried_with_the_key_that_it_names_and_no_other(monkeypatch:
 def test_journals_laid_where_the_search_for_a_free_number_goes_use_up_no_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(history, "MOST_NAMES", 8)
-    monkeypatch.setattr(boot_module, "MOST_NAMES", 8)
+    monkeypatch.setattr(history, "MAX_NAMES", 8)
+    monkeypatch.setattr(boot_module, "MAX_NAMES", 8)
     device = interrupted()
     running = device.recording
     boot = step = 1
@@ -162,7 +162,7 @@ def cut_out_and_explained(folder: Path, *, torn: bool) -> None:
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_boot_line_that_nobody_signed_explains_no_missing_boots(tmp_path: Path, torn: bool) -> None:
+def test_unsigned_boot_line_explains_no_missing_boots(tmp_path: Path, torn: bool) -> None:
     device = Device(storage=DiskStorage(tmp_path))
     for _ in range(2):
         device.run(2)
@@ -199,7 +199,7 @@ def test_first_write_on_another_card_that_the_power_tore_is_explained_by_the_nex
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_internal_disk_that_fails_for_some_reads_at_boot_makes_nobody_forget_the_latch(times: int) -> None:
+def test_internal_disk_that_fails_for_some_reads_at_boot_makes_no_boot_forget_the_latch(times: int) -> None:
     device = Device(policy=UnsafePermitEverything(PolicySettings()))
     device.run(3)
     device.recorder.control.put(events.TriggerActivated(device.clocks.now_ns, "critical_incident"))
@@ -225,7 +225,7 @@ def test_internal_disk_that_fails_for_some_reads_at_boot_makes_nobody_forget_the
     assert device.recorder.control.state.latched
 
 
-def test_card_put_back_while_the_clocks_battery_was_out_is_not_silent() -> None:
+def test_card_rolled_back_while_the_clocks_battery_was_out_is_not_silent() -> None:
     device = Device(ram=MemoryRam())
     device.run(3)
     device.clocks.now_ns += 10**9
@@ -264,7 +264,7 @@ def test_manifests_planted_in_the_next_segments_places_leave_no_segment_open() -
     assert memory(device).read(layout.manifest(running, 2)) == b"planted"
 
 
-def test_invented_triggers_on_a_card_that_was_put_back_displace_no_real_one() -> None:
+def test_invented_triggers_on_a_rolled_back_card_displace_no_real_one() -> None:
     device = Device()
     device.run(3)
     device.press("record", times=2)

@@ -152,7 +152,7 @@ def test_final_manifest_that_the_wearer_lays_beside_the_segment_ends_no_recordin
     assert device.recording == running
 
 
-def test_recording_of_a_boot_whose_journal_never_reached_storage_goes_on() -> None:
+def test_recording_of_a_boot_whose_journal_never_reached_storage_continues() -> None:
     storage = MemoryStorage()
     storage.fault = failing({"sync", "write"}, errno.EIO, only="journal")
     device = Device(storage=storage)
@@ -202,7 +202,7 @@ def test_planted_journal_with_the_highest_number_moves_no_boot_out_of_reach() ->
     assert device.recorder.status().boot == 3
 
 
-def test_journal_planted_in_the_next_boots_place_is_passed_over() -> None:
+def test_journal_planted_in_the_next_boots_place_is_skipped() -> None:
     device = interrupted()
     running = device.recording
     plant(device, layout.journal(2), bytes(memory(device).files[layout.journal(1)].data))
@@ -233,10 +233,10 @@ def lines_of(*said: AnyEntry, utc_ns: int) -> bytes:
     return made
 
 
-def test_forged_journal_in_the_next_boots_place_makes_nobody_forget_what_the_real_one_tells() -> None:
+def test_forged_journal_in_the_next_boots_place_makes_no_boot_forget_what_the_real_one_tells() -> None:
     device = interrupted()
     running = device.recording
-    device.recorder.keeper.post(TriggerRaised("critical_incident", device.clocks.now_ns // 1000))
+    device.recorder.journal.post(TriggerRaised("critical_incident", device.clocks.now_ns // 1000))
     device.run(2)
     real = next(entry for entry in device.entries(Boot, 1) if isinstance(entry, Boot))
     forged = msgspec.structs.replace(real, boot=2, interrupted="", carried=PersistedState(), tag="ab" * 6)
@@ -250,7 +250,7 @@ def test_forged_journal_in_the_next_boots_place_makes_nobody_forget_what_the_rea
     assert boot.carried.latched
 
 
-def test_very_many_empty_journals_in_the_next_boots_places_make_nobody_forget_the_real_one() -> None:
+def test_very_many_empty_journals_in_the_next_boots_places_make_no_boot_forget_the_real_one() -> None:
     device = interrupted()
     running = device.recording
     for boot in range(2, 80):
@@ -288,7 +288,7 @@ def test_what_is_no_file_or_folder_where_one_is_looked_for_keeps_no_journal_from
     assert running.recording == device.recording
 
 
-def test_planted_names_that_the_recorder_may_not_read_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_names_that_the_recorder_may_not_read_delay_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     device = interrupted()
     running = device.recording
     other = f"{running.split('-')[0]}-9999"
@@ -313,7 +313,7 @@ def test_planted_names_that_the_recorder_may_not_read_hold_nothing_up(monkeypatc
 
 
 @pytest.mark.parametrize("problem", [errno.EIO, errno.ENODEV])
-def test_card_that_can_not_be_read_for_a_moment_does_not_have_the_journal_written_twice(problem: int) -> None:
+def test_card_that_cannot_be_read_for_a_moment_does_not_have_the_journal_written_twice(problem: int) -> None:
     device = interrupted()
     device.boot()
     device.run(3)
@@ -345,7 +345,7 @@ def test_planted_segment_with_the_highest_number_moves_no_segment_out_of_reach()
     assert memory(device).size(layout.segment(running, 1_000_000)) is None
 
 
-def test_very_many_segments_planted_in_the_next_ones_places_are_passed_over_at_once() -> None:
+def test_very_many_segments_planted_in_the_next_ones_places_are_skipped_at_once() -> None:
     device = interrupted()
     running = device.recording
     for number in range(2, 60):
@@ -353,11 +353,11 @@ def test_very_many_segments_planted_in_the_next_ones_places_are_passed_over_at_o
     device.recorder.writer.roll(running)
     device.run(6)
     assert memory(device).size(layout.opening(running, 60)) is not None
-    assert device.recorder.feed.backlog_ns(device.recorder.effects.job.cursor) < 2 * 10**9  # type: ignore[union-attr]
+    assert device.recorder.feed.backlog_ns(device.recorder.effects.task.cursor) < 2 * 10**9  # type: ignore[union-attr]
     assert bytes(memory(device).files[layout.segment(running, 2)].data) == b"x"
 
 
-def test_planted_folder_that_is_named_like_a_recording_is_not_gone_on_with() -> None:
+def test_planted_folder_that_is_named_like_a_recording_is_not_continued() -> None:
     device = interrupted()
     running = device.recording
     tag = running.split("-")[0]
@@ -389,7 +389,7 @@ def ended_and_interrupted() -> tuple[Device, str, str]:
     return device, ended, device.recording
 
 
-def test_ended_recording_with_a_planted_certificate_is_not_gone_on_with_instead_of_the_interrupted_one() -> None:
+def test_ended_recording_with_a_planted_certificate_is_not_continued_instead_of_the_interrupted_one() -> None:
     device, ended, running = ended_and_interrupted()
     plant(device, layout.journal(2), b"")
     plant(device, layout.boot_certificate(ended, 2), memory(device).read(layout.boot_certificate(ended, 1)))
@@ -418,7 +418,7 @@ def test_damaged_journal_of_an_older_boot_puts_none_of_its_recordings_in_place_o
     assert device.recording == running
 
 
-def test_certificates_taken_out_of_a_recording_do_not_keep_it_from_being_closed_and_gone_on_with() -> None:
+def test_certificates_taken_out_of_a_recording_do_not_keep_it_from_being_closed_and_continued() -> None:
     device = interrupted()
     running = device.recording
     memory(device).cut_power()

@@ -58,7 +58,7 @@ def ran_ahead(device: Device) -> None:
     device.press("mark")
 
 
-def test_wrong_reading_that_nobody_vouched_for_is_taken_back_and_said() -> None:
+def test_wrong_reading_of_an_unsynchronised_clock_is_taken_back_and_reported() -> None:
     device = recording()
     ran_ahead(device)
     said = [entry for entry in device.entries(ClockTakenBack) if isinstance(entry, ClockTakenBack)]
@@ -92,7 +92,7 @@ def test_wrong_reading_of_an_earlier_boot_is_taken_back_too() -> None:
     assert device.recorder.authorize(leave(device)) == "StopRecording"
 
 
-def test_clock_set_forward_and_back_does_not_revive_a_leave_that_expired() -> None:
+def test_clock_set_forward_and_back_does_not_revive_an_expired_authorisation() -> None:
     device = recording()
     token = leave(device, valid_s=60)
     device.run(70)
@@ -107,7 +107,7 @@ def test_clock_set_forward_and_back_does_not_revive_a_leave_that_expired() -> No
         device.recorder.authorize(token)
 
 
-def test_clock_set_back_a_little_again_and_again_does_not_stretch_a_leave() -> None:
+def test_clock_set_back_a_little_again_and_again_does_not_extend_an_authorisation() -> None:
     device = recording()
     token = leave(device, valid_s=60)
     for _ in range(8):
@@ -118,7 +118,7 @@ def test_clock_set_back_a_little_again_and_again_does_not_stretch_a_leave() -> N
         device.recorder.authorize(token)
 
 
-def test_clock_set_back_while_the_camera_is_off_does_not_revive_a_leave_either() -> None:
+def test_clock_set_back_while_the_camera_is_off_does_not_revive_an_authorisation_either() -> None:
     device = recording()
     token = leave(device, valid_s=60)
     device.run(70)
@@ -133,7 +133,7 @@ def test_clock_set_back_while_the_camera_is_off_does_not_revive_a_leave_either()
         device.recorder.authorize(token)
 
 
-def test_leave_is_refused_while_nobody_vouches_for_the_clock_wherever_it_is_set() -> None:
+def test_authorisation_is_refused_while_the_clock_is_unsynchronised_wherever_it_is_set() -> None:
     device = recording()
     token = leave(device)
     vouch(device, by=False)

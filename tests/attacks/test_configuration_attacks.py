@@ -10,7 +10,7 @@ from agent.errors import ConfigError
 from agent.recorder.configuration import Origin, built_in, from_file, last_good, store
 from tests.support.running import provision
 
-FILLS = configuration.MOST_BYTES - 100
+FILLS = configuration.MAX_BYTES - 100
 MOST_S = 20
 """Seconds for all that reads the file; quadratic readers took minutes."""
 HOSTILE = {
@@ -50,4 +50,4 @@ def test_hostile_configuration_is_replaced_in_bounded_time(tmp_path: Path, attac
 
 def test_names_of_a_configuration_may_still_be_dotted_and_values_hold_dots() -> None:
     text = '# 1.2.3.4.5.6.7.8.9\na.b."c.d".e = "/dev/i2c.1"\n'
-    assert configuration.toml(text) == {"a": {"b": {"c.d": {"e": "/dev/i2c.1"}}}}
+    assert configuration.parse_toml(text) == {"a": {"b": {"c.d": {"e": "/dev/i2c.1"}}}}

@@ -74,7 +74,7 @@ def test_signed_checkpoint_with_extreme_values_ends_nothing(
     assert set(rig.alarms())
 
 
-def test_unsigned_fields_with_extreme_values_are_refused_counted_and_said(
+def test_unsigned_fields_with_extreme_values_are_refused_counted_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(tmp_path, monkeypatch)

@@ -91,7 +91,7 @@ def test_event_that_is_kept_already_is_acknowledged_beyond_the_quota_of_what_is_
     assert rig.acknowledged() == [kept[0]] == [f"{0:064x}"]
 
 
-def test_flood_of_rubbish_states_and_statuses_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flood_of_malformed_states_and_statuses_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(tmp_path, monkeypatch, Quota())
     for number in range(3000):
         rig.hand("status", status(uptime_s=number))

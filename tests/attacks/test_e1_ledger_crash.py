@@ -100,7 +100,7 @@ def test_entries_of_every_kind_with_extreme_numbers_add_no_time(tmp_path: Path, 
     assert "Traceback" not in ran.stderr
 
 
-def test_line_that_claims_years_within_a_boot_is_not_counted_and_is_told(tmp_path: Path) -> None:
+def test_line_that_claims_years_within_a_boot_is_not_counted_and_is_reported(tmp_path: Path) -> None:
     device = interrupted()
     honest = read_ledger(find(write(files_of(memory(device)), tmp_path / "honest")).tree, "")
     chain_on(device, entries.Tampered("lens_covered", 2**53 - 1))
@@ -120,7 +120,7 @@ def test_line_that_claims_years_within_a_boot_is_not_counted_and_is_told(tmp_pat
 
 
 @pytest.mark.parametrize("dark_ms", [-1, -(2**63), 2**63 - 1, MOST_OFF_US // 1000 + 1])
-def test_dark_time_that_no_device_can_mean_is_unknown(dark_ms: int) -> None:
+def test_downtime_that_no_device_can_mean_is_unknown(dark_ms: int) -> None:
     from agent.audit.timekeeping import Timekeeper
     from agent.clock import WallReading
     from agent.journal.format import Line

@@ -85,7 +85,7 @@ def test_bound_of_what_is_filled_in_is_above_that_of_one_gap() -> None:
     assert MOST_HELD_NS <= MOST_FILLED_NS <= 48 * 3600 * NS
 
 
-def test_text_ends_after_its_bound_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_ends_after_its_bound_and_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from agent.clock import WallReading
 
     monkeypatch.setattr(text_track, "MOST_CUES", 50)

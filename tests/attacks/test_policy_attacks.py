@@ -79,7 +79,7 @@ def test_thousands_of_planted_bundles_cost_few_reads_and_hide_no_policy() -> Non
     assert after.digest == before.digest
 
 
-def test_planted_name_of_the_next_version_keeps_the_policy_in_force_and_is_said() -> None:
+def test_planted_name_of_the_next_version_keeps_the_policy_in_force_and_is_reported() -> None:
     """What lies where the next bundle belongs keeps it out: it is named, at the offer and at each boot."""
     clocks, storage = FakeClocks(), MemoryStorage()
     signer = files.load_signer(f"file:{agency().policy}")

@@ -15,7 +15,7 @@ from agent.evidence import layout
 from agent.evidence.manifest import OPENING_TYPE, opening
 from agent.journal import entries
 from agent.keys import jws
-from agent.recorder.writing.job import Job
+from agent.recorder.writing.task import RecordingTask
 from tests.support.device import Device, GrantsAll, trust
 from tests.support.packets import scene
 from tests.support.rig import Rig
@@ -40,7 +40,7 @@ def in_pause(device: Device) -> None:
     assert device.recorder.control.state.mode is Mode.PRIVACY
 
 
-def test_broken_light_never_leaves_the_picture_withheld_after_the_pause() -> None:
+def test_broken_light_never_leaves_the_picture_suppressed_after_the_pause() -> None:
     device = Device(policy=GrantsAll(PolicySettings(Limits(post_roll_s=5, pause_s=60))))
     in_pause(device)
 
@@ -125,7 +125,7 @@ def test_next_recording_never_widens_who_may_open_the_restricted_one_before() ->
 class _Racing(str):  # noqa: SLOT000 - str takes no slots of its own
     """A recording's name; while one compares it, the writer's thread is done with the first job."""
 
-    jobs: deque[Job]
+    jobs: deque[RecordingTask]
 
     def __eq__(self, other: object) -> bool:
         if len(self.jobs) > 1:
@@ -141,11 +141,11 @@ def test_stop_that_races_with_the_end_of_the_recording_before_is_not_lost() -> N
     rig.declare(packets)
     rig.play([p for p in packets if p.time_ns < 6 * NS])
     name = _Racing("r1")
-    name.jobs = rig.writer._jobs
+    name.jobs = rig.writer._tasks
     for recording in (name, "r2"):
-        rig.writer._jobs.append(Job(recording, rig.feed.start(6 * NS), 6 * NS, None))
+        rig.writer._tasks.append(RecordingTask(recording, rig.feed.start(6 * NS), 6 * NS, None))
     rig.writer.end("r2", 8 * NS, None)
-    assert [(job.recording, job.end_ns) for job in rig.writer._jobs] == [("r2", 8 * NS)]
+    assert [(job.recording, job.end_ns) for job in rig.writer._tasks] == [("r2", 8 * NS)]
 
 
 def test_slow_card_at_shutdown_makes_no_contradiction_of_what_it_takes_afterwards() -> None:
@@ -166,7 +166,7 @@ def test_slow_card_at_shutdown_makes_no_contradiction_of_what_it_takes_afterward
     card.set()
 
 
-def test_mistakes_whose_texts_differ_each_time_fill_no_journal() -> None:
+def test_errors_whose_texts_differ_each_time_fill_no_journal() -> None:
     device = Device()
     for number in range(1000):
         device.recorder.effects.report_internal_error(f"RuntimeError: {number}")

@@ -36,7 +36,7 @@ def served(folder: Path) -> Iterator[LocalServer]:
 
 
 @pytest.mark.parametrize("request_", [{"ask": "mistake"}, {"hold_s": 10**400}])
-def test_request_that_trips_a_mistake_does_not_end_the_socket(tmp_path: Path, request_: dict[str, Any]) -> None:
+def test_request_that_triggers_an_error_does_not_end_the_socket(tmp_path: Path, request_: dict[str, Any]) -> None:
     with served(tmp_path):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(5)
@@ -62,7 +62,7 @@ def test_moment_without_file_handles_does_not_end_the_socket(tmp_path: Path, mon
         assert ask(tmp_path, {"ask": "status"}) == {"well": True}
 
 
-def test_caller_that_sends_a_byte_at_a_time_holds_nobody_up_for_ever(
+def test_caller_that_sends_a_byte_at_a_time_delays_nobody_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_socket, "TIMEOUT_S", 0.3)

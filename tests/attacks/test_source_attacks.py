@@ -10,7 +10,7 @@ from agent.errors import SourceError
 from agent.media.packet import Kind, Packet, Stream
 from agent.media.ring import Ring
 from agent.recorder.feed import Feed
-from agent.recorder.supervisor import HANGING_NS, MOST_HANGING, Supervisor
+from agent.recorder.supervisor import HANGING_NS, MAX_HANGING, Supervisor
 from tests.support.clocks import FakeClocks
 from tests.support.packets import video, video_stream
 
@@ -101,7 +101,7 @@ def in_time(work: threading.Thread) -> bool:
     return not work.is_alive()
 
 
-def test_camera_library_that_hangs_while_opening_holds_nobody_up_and_is_reported() -> None:
+def test_camera_library_that_hangs_while_opening_delays_nobody_and_is_reported() -> None:
     watched = Watched(Camera(hang=True))
     assert in_time(threading.Thread(target=watched.supervisor.watch, daemon=True))
     watched.clocks.now_ns = HANGING_NS + 1
@@ -116,7 +116,7 @@ def test_camera_library_that_always_hangs_is_not_given_ever_more_threads() -> No
     for _ in range(100):
         watched.supervisor.watch()
         watched.clocks.now_ns += HANGING_NS // 2
-    assert watched.supervisor.generation <= MOST_HANGING
+    assert watched.supervisor.generation <= MAX_HANGING
     watched.camera.go.set()
 
 
@@ -140,7 +140,7 @@ def test_track_that_appears_while_silence_is_looked_for_ends_no_thread() -> None
     def appears(_event: Event) -> None:
         run.tracks.setdefault(Kind.AUDIO, sound)
 
-    watched.supervisor._tell = appears
+    watched.supervisor._put = appears
     watched.clocks.now_ns = 5 * NS
     watched.supervisor.watch()
     opened.break_()

@@ -65,7 +65,7 @@ WAYS: tuple[Way, ...] = (unsigned, after_damage, by_another_key, with_a_copied_c
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("state", STATES)
-def test_no_line_that_nobody_signed_makes_the_next_boot_more_permissive(state: str, way: Way) -> None:
+def test_no_unsigned_line_makes_the_next_boot_more_permissive(state: str, way: Way) -> None:
     of = card(state)
     path, vocabulary = journal_of(of), Vocabulary(of)
     journal = of.files[path]

@@ -11,7 +11,7 @@ from agent.capture import parse_spec, unpaced
 from agent.clock import NS, SystemClocks
 from agent.evidence.segment import FRAGMENT_NS
 from agent.media.packet import Packet, Stream
-from agent.recorder.writing.job import Settings
+from agent.recorder.writing.task import Settings
 from agent.seal.recipients import HpkeRecipientKey
 from tests.bench.path import MediaClocks, Recording
 from tests.bench.stream import opened

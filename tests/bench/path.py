@@ -28,8 +28,15 @@ from agent.keys.signer import KeySigner
 from agent.media.packet import Kind, Packet
 from agent.media.ring import Cursor, LostPackets, Ring
 from agent.recorder.feed import Feed
-from agent.recorder.writing.job import FirstStored, Job, RecordingClosed, Settings, WriterEvent
 from agent.recorder.writing.journal_writer import JournalWriter
+from agent.recorder.writing.task import (
+    FirstStored,
+    RecordingClosed,
+    RecordingTask,
+    Settings,
+    WriterContext,
+    WriterEvent,
+)
 from agent.recorder.writing.writer import Writer
 from agent.seal.framing import frame_length_for
 from agent.seal.recipients import HpkeRecipientKey
@@ -137,8 +144,8 @@ class WatchedFeed(Feed):
         self.faults.append(fault)
         self._reached.set()
 
-    def written(self, cursor: Cursor, number: int) -> list[LostPackets]:
-        lost = super().written(cursor, number)
+    def mark_written(self, cursor: Cursor, number: int) -> list[LostPackets]:
+        lost = super().mark_written(cursor, number)
         if number >= self._awaited:
             self._reached.set()
         return lost
@@ -191,20 +198,22 @@ class Recording:
         identity = Identity("bench", "cam-1", 1, "00" * 32, signer, details, recipients, "set-1", "00" * 32)
         journal = Journal(device="cam-1", boot=1, signer=signer, details=details, clocks=clocks, head="00" * 32)
         journal_file = self.storage.create(layout.journal(1))
-        self._keeper = JournalWriter(lambda: (journal, journal_file, b""), clocks, failed=self.feed.fail)
+        self._journal = JournalWriter(lambda: (journal, journal_file, b""), clocks, report=self.feed.fail)
         self._writer = Writer(
-            feed=self.feed,
-            storage=self.storage,
-            ledger=self._keeper,
-            identity=lambda _recording: identity,
-            certify=lambda recording: certify(self.storage, recording, 1, (b"device", b"boot")),
-            clocks=clocks,
-            random_bytes=os.urandom,
-            frame_length=frame_length_for,
-            notify=self._notified,
-            settings=settings,
+            WriterContext(
+                feed=self.feed,
+                storage=self.storage,
+                journal=self._journal,
+                identity=lambda _recording: identity,
+                certify=lambda recording: certify(self.storage, recording, 1, (b"device", b"boot")),
+                clocks=clocks,
+                random_bytes=os.urandom,
+                frame_length=frame_length_for,
+                notify=self._notified,
+                settings=settings or Settings(),
+            )
         )
-        self._keeper.start()
+        self._journal.start()
         self._writer.start()
 
     def _notified(self, event: WriterEvent) -> None:
@@ -216,7 +225,7 @@ class Recording:
             case _:
                 self.feed.fail(event)
 
-    def start(self, at_ns: int) -> Job:
+    def start(self, at_ns: int) -> RecordingTask:
         """Ask for the recording."""
         cursor = self.feed.start(at_ns)
         found = cursor.pre_event
@@ -224,7 +233,7 @@ class Recording:
             ns // 10**6 for ns in (found.asked_ns, found.kept_ns, found.excess_ns, found.gap_ns)
         )
         length = PreEventLength(asked, kept, excess, gap, found.short, silent=False)
-        job = Job(RECORDING, cursor, at_ns, length)
+        job = RecordingTask(RECORDING, cursor, at_ns, length)
         self._writer.begin(job)
         return job
 
@@ -237,7 +246,7 @@ class Recording:
         self._writer.end(RECORDING, end_ns, None)
         closed = self._closed.wait(PATIENCE_S)
         self._writer.close()
-        self._keeper.close()
+        self._journal.close()
         if self.feed.faults or not closed:
             raise RuntimeError(f"expected a recording without faults, closed in time; {closed=}, {self.feed.faults}")
 

@@ -52,7 +52,7 @@ def test_key_pictures_are_those_that_are_whatever_the_encoder_flags() -> None:
         assert packet.key is key
 
 
-def test_buffer_without_a_picture_is_passed_over() -> None:
+def test_buffer_without_a_picture_is_skipped() -> None:
     assert stream().packet(picture(SPS, PPS)) is None
     assert stream().packet(picture(SEI)) is None
 

@@ -40,7 +40,7 @@ def test_list_source_stamps_generations_and_ends_with_an_error() -> None:
         source.open(3)
 
 
-def test_one_kind_stops_and_the_other_goes_on() -> None:
+def test_one_kind_stops_and_the_other_continues() -> None:
     dead = played(faults.microphone_dies(healthy(), 1))
     assert max(seconds(dead, Kind.AUDIO)) < 1
     assert seconds(dead, Kind.VIDEO) == seconds(SCENE, Kind.VIDEO)

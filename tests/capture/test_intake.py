@@ -60,7 +60,7 @@ def test_clock_that_fails_does_not_raise_in_the_librarys_thread() -> None:
         queue.take(SOON_NS)
 
 
-def test_full_queue_neither_blocks_nor_grows_and_is_said_after_what_it_holds() -> None:
+def test_full_queue_neither_blocks_nor_grows_and_is_reported_after_what_it_holds() -> None:
     queue = intake(capacity=3)
     for number in range(100):
         queue.put(b"x", number)

@@ -134,7 +134,7 @@ def test_input_that_ends_before_its_clock_is_known_is_a_source_error(tmp_path: P
         source(CountingClock(), device=f"s16le:{raw}").open(1)
 
 
-def test_closing_ends_an_iteration_in_another_thread_and_lets_the_input_go_once() -> None:
+def test_closing_ends_an_iteration_in_another_thread_and_closes_the_input_once() -> None:
     opened = source(CountingClock()).open(1)
     got: list[Packet] = []
     begun = threading.Event()

@@ -124,7 +124,7 @@ def iterated(opened: OpenPicamera2) -> tuple[threading.Thread, list[Packet | str
     return thread, got
 
 
-def test_bit_rate_is_the_encoders_and_a_refusal_is_said_not_raised() -> None:
+def test_bit_rate_is_the_encoders_and_a_refusal_is_reported_not_raised() -> None:
     rig = Rig()
     opened = rig.open()
     assert opened.set_bit_rate(500_000)
@@ -144,7 +144,7 @@ def test_closing_wakes_who_waits_for_a_picture() -> None:
     assert got[-1] == "ended"
 
 
-def test_camera_that_stalls_is_said_to() -> None:
+def test_camera_that_stalls_is_reported_as_stalled() -> None:
     opened = Rig(stall_ns=NS // 1000).open()
     thread, got = iterated(opened)
     thread.join(PATIENCE_S)
@@ -161,7 +161,7 @@ def refuse(name: str) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("fails", ["stop_preview", "stop_encoder", "none"])
-def test_camera_is_taken_down_in_order_though_a_step_fails_and_can_be_opened_again(fails: str) -> None:
+def test_camera_is_taken_down_in_order_though_a_step_fails_and_can_be_reopened(fails: str) -> None:
     rig = Rig()
     for generation in range(1, 11):
         opened = rig.open(generation)
@@ -189,7 +189,7 @@ def test_close_that_fails_once_is_tried_again() -> None:
 
 
 def test_camera_whose_library_hangs_in_close_is_not_opened_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picamera2, "LET_GO_S", 0.01)
+    monkeypatch.setattr(picamera2, "RELEASE_S", 0.01)
     rig = Rig()
     opened = rig.open()
     hanging, go = threading.Event(), threading.Event()
@@ -226,7 +226,7 @@ def test_whatever_the_library_raises_while_opening_is_a_source_error_and_the_cam
     rig.open(2).close()
 
 
-def test_camera_in_use_elsewhere_is_said_with_its_reason() -> None:
+def test_camera_in_use_elsewhere_is_reported_with_its_reason() -> None:
     rig = Rig()
     rig.bench.taken = True
     with pytest.raises(SourceError, match="in use"):

@@ -12,7 +12,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from agent.capture.pattern import PatternSettings, PatternSource
-from agent.capture.replay import ReplaySource
+from agent.capture.replay import ReplaySource, check_replayable
 from agent.clock import NS
 from agent.errors import SourceError
 from agent.media.packet import Kind, Packet
@@ -73,7 +73,7 @@ def steps(packets: Sequence[Packet]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_looping_goes_on_without_a_step_in_time_and_without_drift(name: str) -> None:
+def test_looping_continues_without_a_step_in_time_and_without_drift(name: str) -> None:
     once = played(clip(name))
     rounds = 4
     packets = played(clip(name), rounds * len(once), loop=True)
@@ -182,10 +182,17 @@ def test_priming_that_the_edit_list_hides_is_not_delivered(tmp_path: Path) -> No
     assert min(steps(looped)) == 1024
 
 
-def test_b_frames_are_refused_on_opening(tmp_path: Path) -> None:
+def test_b_frames_are_refused_on_opening_with_the_command_that_removes_them(tmp_path: Path) -> None:
+    path = encode(tmp_path / "b.mp4", options={"bf": "2", "b-adapt": "0"})
+    with pytest.raises(SourceError, match=r"B frames.*ffmpeg -i b\.mp4 -c:v libx264 -bf 0"):
+        ReplaySource(path, virtual_pacing()).open(1)
+
+
+def test_film_is_checked_to_its_end_before_it_is_used(tmp_path: Path) -> None:
+    check_replayable(clip(STREET))
     path = encode(tmp_path / "b.mp4", options={"bf": "2", "b-adapt": "0"})
     with pytest.raises(SourceError, match="B frames"):
-        ReplaySource(path, virtual_pacing()).open(1)
+        check_replayable(path)
 
 
 def test_other_video_is_refused(tmp_path: Path) -> None:

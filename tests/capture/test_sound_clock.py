@@ -51,7 +51,7 @@ def play(clock: SoundClock, card: Card, seconds: float, stalls: random.Random | 
     for _ in range(round(seconds * RATE / BLOCK)):
         stalled = stalls is not None and stalls.random() < 0.01
         card.block(stalls.uniform(0.3, 3.0) if stalls is not None and stalled else 0.0)
-        clock.came(BLOCK, card.came_ns)
+        clock.add_block(BLOCK, card.came_ns)
         if clock.settled:
             off.append(clock.time_ns(card.samples) - card.heard_ns)
     return off
@@ -95,7 +95,7 @@ def test_times_never_go_back_and_never_run_away_from_sample_to_sample() -> None:
     times = []
     for number in range(6000):
         card.block(0.4 if number % 50 == 7 else 0.0)
-        clock.came(BLOCK, card.came_ns)
+        clock.add_block(BLOCK, card.came_ns)
         if clock.settled:
             times.append(clock.time_ns(card.samples))
     steps = [after - before for before, after in pairwise(times)]
@@ -103,7 +103,7 @@ def test_times_never_go_back_and_never_run_away_from_sample_to_sample() -> None:
     assert all(abs(step - nominal) < nominal / 100 for step in steps)
 
 
-def test_lost_sound_is_a_jump_to_where_it_goes_on() -> None:
+def test_lost_sound_is_a_jump_to_where_it_continues() -> None:
     clock, card = SoundClock(RATE), Card(50)
     play(clock, card, 60)
     card.lose(0.3)
@@ -125,7 +125,7 @@ def test_a_machine_that_is_late_with_everything_for_a_second_is_no_lost_sound() 
     play(clock, card, 10)
     for _ in range(10):
         card.block()
-        clock.came(BLOCK, card.came_ns + NS // 10)
+        clock.add_block(BLOCK, card.came_ns + NS // 10)
     off = play(clock, card, 20)
     assert clock.jumps == 0
     assert max(map(abs, off)) < BOUND_NS
@@ -135,7 +135,7 @@ def test_a_stalled_machine_is_no_lost_sound() -> None:
     clock, card = SoundClock(RATE), Card(0)
     play(clock, card, 10)
     card.block(3.0)
-    clock.came(BLOCK, card.came_ns)
+    clock.add_block(BLOCK, card.came_ns)
     off = play(clock, card, 20)
     assert clock.jumps == 0
     assert max(map(abs, off)) < JUMP_NS / 5

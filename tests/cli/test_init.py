@@ -1,3 +1,4 @@
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from agent.cli import main
 from agent.config import recorder as configuration
 from agent.keys.files import load_signer, needs_passphrase
 from agent.recorder.identity import load_device_identity
+from tests.support.clips import B_FRAMES, STREET, clip
 from tests.support.commands import bwc_agent
 
 
@@ -109,7 +111,7 @@ def test_passphrase_protects_the_agencys_keys_and_not_the_devices(
 
 def test_camera_is_written_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film = tmp_path / 'a "b".mp4'
-    film.touch()
+    shutil.copy(clip(STREET), film)
     pilot = tmp_path / "pilot"
     assert run(monkeypatch, str(pilot), "--camera", f"replay:{film}") == 0
     assert configuration.load(pilot / "device" / "config.toml").source.camera == f"replay:{film}"
@@ -129,6 +131,13 @@ def test_camera_that_does_not_exist_is_refused_and_nothing_is_made(tmp_path: Pat
     said = bwc_agent("init", tmp_path / "pilot", "--camera", camera).refusal
     assert "expected" in said
     assert camera.rpartition(":")[2] in said
+    assert not (tmp_path / "pilot").exists()
+
+
+def test_film_with_b_frames_is_refused_with_the_command_that_removes_them(tmp_path: Path) -> None:
+    said = bwc_agent("init", tmp_path / "pilot", "--camera", f"replay:{clip(B_FRAMES)}").refusal
+    assert "has B frames, which no camera delivers" in said
+    assert f"ffmpeg -i {clip(B_FRAMES).name} -c:v libx264 -bf 0 -c:a copy camera.mp4" in said
     assert not (tmp_path / "pilot").exists()
 
 

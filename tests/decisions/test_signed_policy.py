@@ -415,6 +415,6 @@ def test_classification_of_an_edited_configuration_does_not_choose_who_may_open(
 def test_presses_on_simulated_pins_are_refused_where_the_policy_forbids_them() -> None:
     bench = Bench()
     device = device_with(bench)
-    assert device.recorder.policy.takes_presses
+    assert device.recorder.policy.allows_simulated_presses
     device.recorder.policy.offer(made(1, device=Terms(simulated_pins=False)))
-    assert not device.recorder.policy.takes_presses
+    assert not device.recorder.policy.allows_simulated_presses

@@ -133,5 +133,5 @@ def running(out: Path) -> list[str]:
 def test_film_that_is_not_there_is_named_before_anything_is_made(tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = bwc_agent("demo", "--out", out, "--camera", f"replay:{tmp_path}/nowhere.mp4", "--broker", "auto").refusal
-    assert f"a film to replay as the camera at {tmp_path}/nowhere.mp4, there is none" in said
+    assert f"a film to replay as the camera at {tmp_path}/nowhere.mp4, found none" in said
     assert not out.exists()

@@ -121,13 +121,13 @@ def test_orderly_restarts_say_nothing_and_the_next_boot_is_told_from_the_state()
 # -- put back ----------------------------------------------------------------------------------------------------------
 
 
-def test_card_that_was_put_back_is_named_with_what_is_missing() -> None:
+def test_rolled_back_card_is_named_with_what_is_missing() -> None:
     device = recording()
     old = copy_of(device)
     device.run(70)
     device.press("record", hold_s=3.2)
     device.run(2)
-    seen = device.recorder.keeper.durable[0]
+    seen = device.recorder.journal.durable[0]
     insert(device, old)
     assert told(device)[0] == "card_rolled_back"
     line = boot_line(device)
@@ -191,7 +191,7 @@ def parse_line_n(raw: bytes) -> int:
         return 0
 
 
-def test_interrupted_recording_goes_on_where_the_state_knows_it_to_be_on_a_card_from_before_it() -> None:
+def test_interrupted_recording_continues_where_the_state_knows_it_to_be_on_a_card_from_before_it() -> None:
     device = Device()
     device.run(6)
     old = copy_of(device)
@@ -246,7 +246,7 @@ def test_recording_that_was_taken_off_the_card_is_missing_by_id_and_once() -> No
 def test_blank_card_ends_no_recording_and_releases_nothing() -> None:
     device = latched()
     running = device.recording
-    seen = device.recorder.keeper.durable[0]
+    seen = device.recorder.journal.durable[0]
     insert(device)
     assert told(device) == ["card_replaced", "recording_missing"]
     assert device.recording == running
@@ -296,7 +296,7 @@ def test_more_cards_than_are_remembered_are_no_hindrance() -> None:
     assert len(jws.unverified_payload((device.state.data or b"").decode(), "bwc-state+jws")["cards"]) == 8
 
 
-def test_card_whose_id_was_taken_away_is_named_though_its_journal_is_whole() -> None:
+def test_card_whose_id_was_removed_is_named_though_its_journal_is_whole() -> None:
     device = Device()
     device.run(3)
     files = {path: data for path, data in copy_of(device).items() if path != layout.CARD_ID}
@@ -392,7 +392,7 @@ def test_anchor_that_remembers_a_state_makes_an_empty_device_no_new_one() -> Non
     assert told(device) == ["state_lost"]
 
 
-def test_failing_anchor_is_said_stops_nothing_and_its_end_is_said_too() -> None:
+def test_failing_anchor_is_reported_stops_nothing_and_its_end_is_reported_too() -> None:
     ram = MemoryRam()
     device = Device(ram=ram)
     device.run(3)
@@ -410,7 +410,7 @@ def test_failing_anchor_is_said_stops_nothing_and_its_end_is_said_too() -> None:
 
 
 @pytest.mark.parametrize("refusing", ["before", "after"])
-def test_state_that_can_not_be_kept_is_said_once_and_stops_nothing(refusing: str) -> None:
+def test_state_that_cannot_be_kept_is_reported_once_and_stops_nothing(refusing: str) -> None:
     device = Device()
     device.run(3)
     device.state.refusing = refusing
@@ -427,7 +427,7 @@ def test_state_that_can_not_be_kept_is_said_once_and_stops_nothing(refusing: str
     assert device.recorder.status().device_state.problem == ""
 
 
-def test_state_that_can_not_be_read_is_said_and_not_written_over_and_counts_once_it_can_be() -> None:
+def test_state_that_cannot_be_read_is_reported_and_not_written_over_and_counts_once_it_can_be() -> None:
     device = latched()
     memory(device).cut_power()
     before = device.state.data
@@ -497,13 +497,13 @@ def test_state_is_saved_at_most_once_a_second_and_within_one() -> None:
     assert min(gaps) >= NS
 
 
-def test_mistake_in_the_state_costs_no_line_of_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_the_state_costs_no_line_of_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     device = recording()
 
     def broken(_line: bytes) -> None:
         raise ValueError("a mistake")
 
-    monkeypatch.setattr(device.recorder.state, "made", broken)
+    monkeypatch.setattr(device.recorder.state, "lines_appended", broken)
     device.run(5)
     device.press("record", hold_s=3.2)
     device.run(2)

@@ -77,7 +77,7 @@ class Hand:
 
 
 def newest(device: Device) -> SeenJournal:
-    checkpoint = jws.unverified_payload(device.recorder.keeper.durable[1].jws, CHECKPOINT_TYPE)
+    checkpoint = jws.unverified_payload(device.recorder.journal.durable[1].jws, CHECKPOINT_TYPE)
     return SeenJournal(checkpoint["n"], checkpoint["head"], checkpoint["boot"])
 
 
@@ -91,7 +91,7 @@ def in_hand(build: Build) -> Hand:
     device.recorder.control.put(events.TriggerActivated(device.clocks.now_ns, "critical_incident"))
     device.settle()
     device.run(3)
-    device.recorder.keeper.attest(None)
+    device.recorder.journal.attest(None)
     device.settle()
     assert device.recorder.control.state.latched
     hand = Hand(build, device, device.recording, early, newest(device), agency().device_key.read_bytes())
@@ -175,7 +175,7 @@ def outcome(hand: Hand, attack: Callable[[Hand], None]) -> tuple[str, list[str]]
     if told:
         return ON_DEVICE, told
     device.run(70)  # its journal grows, as it does until the next dock
-    device.recorder.keeper.attest(None)
+    device.recorder.journal.attest(None)
     device.settle()
     confirmed = {hand.seen.line: JournalReader(device.storage).line_hash(hand.seen.line)}
     if compare(hand.seen, newest(device), confirmed).alarming:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from agent.device_state.anchor import SIZE, NoAnchor, NvmemRam, RamAnchor, make_anchor
-from agent.device_state.configuration import MOST_CHARACTERS, LastConfiguration
+from agent.device_state.configuration import MAX_CHARACTERS, LastConfiguration
 from agent.device_state.record import DeviceState, HighWaterMark, Running, with_carried
 from agent.device_state.store import LIMIT, TYP, Found, SignedStateStore
 from agent.errors import ConfigError, EvidenceError, StorageError
@@ -166,7 +166,7 @@ def test_older_state_that_was_put_back_is_rolled_back() -> None:
     loaded = anchored(store, ram).load()
     assert loaded.found is Found.ROLLED_BACK
     assert same(loaded.state), "nothing better is known: it counts all the same"
-    assert "save 1, the anchor remembers 2" in loaded.detail
+    assert "save 1, the anchor recorded save 2" in loaded.detail
 
 
 def test_other_state_of_the_same_counter_is_rolled_back() -> None:
@@ -215,19 +215,19 @@ def test_state_that_is_gone_while_the_anchor_remembers_one_is_no_fresh_device() 
     assert (loaded.found, loaded.anchored) == (Found.MISSING, True)
 
 
-def test_anchor_that_was_emptied_is_said_and_the_state_counts() -> None:
+def test_anchor_that_was_emptied_is_reported_and_the_state_counts() -> None:
     store, ram = MemoryStore(), MemoryRam()
     anchored(store, ram).save(STATE)
     ram.data[:] = bytes(SIZE)
     loaded = anchored(store, ram).load()
-    assert (loaded.found, "was emptied" in loaded.anchor) == (Found.GOOD, True)
+    assert (loaded.found, "was cleared" in loaded.anchor) == (Found.GOOD, True)
 
 
-def test_anchor_that_was_configured_away_is_said() -> None:
+def test_anchor_that_was_configured_away_is_reported() -> None:
     store, ram = MemoryStore(), MemoryRam()
     anchored(store, ram).save(STATE)
     loaded = state_store(store, DEVICE).load()
-    assert (loaded.found, "was guarded by nvmem:/ram" in loaded.anchor) == (Found.GOOD, True)
+    assert (loaded.found, "was anchored in nvmem:/ram" in loaded.anchor) == (Found.GOOD, True)
 
 
 def test_counter_that_nobody_with_the_key_wrote_counts_as_none() -> None:
@@ -237,7 +237,7 @@ def test_counter_that_nobody_with_the_key_wrote_counts_as_none() -> None:
         RamAnchor(ram, DEVICE, "nvmem:/ram").read()
 
 
-def test_anchor_that_fails_is_said_and_keeps_no_state_from_being_saved() -> None:
+def test_anchor_that_fails_is_reported_and_keeps_no_state_from_being_saved() -> None:
     store, ram = MemoryStore(), MemoryRam()
     kept = anchored(store, ram)
     ram.failing = True
@@ -262,7 +262,7 @@ def test_nvmem_device_keeps_what_is_written_and_the_rest_of_it_is_left_alone(tmp
     anchor.write(7, "ab" * 32)
     remembered = make_anchor(f"nvmem:{tmp_path / 'nvmem'}", DEVICE).read()
     assert remembered is not None
-    assert (remembered.counter, anchor.fits(remembered, "ab" * 32), anchor.fits(remembered, "cd" * 32)) == (
+    assert (remembered.counter, anchor.matches(remembered, "ab" * 32), anchor.matches(remembered, "cd" * 32)) == (
         7,
         True,
         False,
@@ -324,4 +324,4 @@ def test_configuration_of_another_hand_or_device_is_refused_and_replaced_by_a_go
 
 def test_configuration_beyond_the_bound_is_refused() -> None:
     with pytest.raises(EvidenceError, match="at most"):
-        configuration(MemoryStore()).save("x" * (MOST_CHARACTERS + 1))
+        configuration(MemoryStore()).save("x" * (MAX_CHARACTERS + 1))

@@ -23,7 +23,7 @@ from agent.journal import entries
 from agent.keys import files, jws
 from agent.keys.signer import KeySigner
 from agent.recorder.ipc import inbox
-from agent.recorder.ipc.deliveries import MOST_REFUSALS
+from agent.recorder.ipc.deliveries import MAX_REFUSALS
 from agent.recorder.ipc.local_socket import ask
 from agent.recorder.ipc.status import write_snapshot
 from agent.storage.disk import DiskStorage
@@ -100,7 +100,7 @@ def test_whatever_lies_in_the_inbox_the_recorder_records_and_permits_nothing_mor
     device, twin = Device(storage=DiskStorage(tmp_path / "evidence")), Device()
     old = [attest(station, agency="city", device="cam-1", nonce=device.recorder.status().dock_nonce).encode()]
     old += [attest(station, agency="city", device="cam-2", nonce=device.recorder.status().dock_nonce).encode()]
-    folder = inbox.make(tmp_path)
+    folder = inbox.make_folder(tmp_path)
     for one in (device, twin):
         one.run(6)
         one.press("record", times=2)
@@ -109,7 +109,7 @@ def test_whatever_lies_in_the_inbox_the_recorder_records_and_permits_nothing_mor
     recording, policy = device.recording, device.recorder.status().policy_digest
     number, laid, stuck, met = 0, set[str](), set[str](), 0
     for _ in range(40):
-        for _ in range(inbox.MOST_FILES):
+        for _ in range(inbox.MAX_FILES):
             number += 1
             laid.add(anything(folder, dice, device.recorder.status().dock_nonce, old, number))
         for message in inbox.take(folder, stuck=stuck):
@@ -125,7 +125,7 @@ def test_whatever_lies_in_the_inbox_the_recorder_records_and_permits_nothing_mor
     assert not status.docked
     assert status.policy_digest == policy
     told = [e for e in device.entries(entries.Refused) if isinstance(e, entries.Refused) and e.what == "delivery"]
-    assert 0 < len(told) <= MOST_REFUSALS * 2
+    assert 0 < len(told) <= MAX_REFUSALS * 2
     assert not device.entries(entries.PacketsLost)
     # And the honest word gets through what still lies there.
     word = attest(station, agency="city", device="cam-1", nonce=device.recorder.status().dock_nonce)
@@ -258,7 +258,7 @@ def test_running_recorder_is_not_held_up_by_a_dock_that_writes_all_day(tmp_path:
         assert (outside / "message").read_bytes() == b"not yours"
         assert recorder.terminate() == 0
         told = [e for e in recorder.entries() if isinstance(e, entries.Refused) and e.what == "delivery"]
-        assert 0 < len(told) <= MOST_REFUSALS
+        assert 0 < len(told) <= MAX_REFUSALS
         assert not [e for e in recorder.entries() if isinstance(e, (entries.PacketsLost, entries.Docked))]
         code, report = recorder.verify()
         assert code == 0, report

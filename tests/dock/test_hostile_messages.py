@@ -38,7 +38,7 @@ class Rig:
         monkeypatch.setattr(StandIn, "name", "cam-1", raising=False)
         monkeypatch.setattr(dock_service, "Connection", StandIn)
         (folder / "run").mkdir()
-        self.inbox = inbox.make(folder / "run")
+        self.inbox = inbox.make_folder(folder / "run")
         (folder / "evidence").mkdir()
         section = DockSection(agency="city", device="cam-1", run="run", evidence="evidence", state="state")
         broker = BrokerSection(host="h", ca="c", certificate="c", key="k")

@@ -79,7 +79,7 @@ def in_time(docked: Docked, reached: Callable[[], bool]) -> None:
 
 def shown(docked: Docked, line: int) -> None:
     """The station sees a checkpoint over that line, or a later one."""
-    docked.device.recorder.keeper.attest(None)
+    docked.device.recorder.journal.attest(None)
     docked.device.settle()
     in_time(docked, lambda: seen_line(docked) >= line)
 
@@ -111,7 +111,7 @@ def test_card_copied_at_one_docking_and_put_back_before_the_next_is_noticed(
     copy.put_back()
     restart(docked)
     happen(docked, 7, lines)
-    docked.device.recorder.keeper.attest(None)
+    docked.device.recorder.journal.attest(None)
     docked.device.settle()
     dock(docked)
     in_time(docked, lambda: HISTORY & set(docked.alarms()) != set())
@@ -128,7 +128,7 @@ def test_card_that_was_put_back_beside_the_devices_own_memory_is_told_by_the_dev
     copy.put_back(state=False)
     restart(docked)
     assert docked.device.recording == running
-    docked.device.recorder.keeper.attest(None)
+    docked.device.recorder.journal.attest(None)
     docked.device.settle()
     dock(docked)
     in_time(docked, lambda: {"card_rolled_back", "history_different"} <= set(docked.alarms()))
@@ -140,7 +140,7 @@ def test_use_without_any_rollback_is_no_alarm(seen: tuple[Docked, Card]) -> None
     for number in range(2):
         restart(docked)
         happen(docked, number, 20)
-        docked.device.recorder.keeper.attest(None)
+        docked.device.recorder.journal.attest(None)
         dock(docked)
         before = seen_line(docked)
         happen(docked, 10 + number, 5)
@@ -185,7 +185,7 @@ def test_truncated_forked_and_replaced_histories_are_noticed(
     docked.device.state.data = None  # else the recorder itself would say so
     restart(docked)
     happen(docked, 7, lines)
-    docked.device.recorder.keeper.attest(None)
+    docked.device.recorder.journal.attest(None)
     docked.device.settle()
     docked.contact(closed=True)
     in_time(docked, lambda: HISTORY & set(docked.alarms()) != set())
@@ -217,7 +217,7 @@ def test_device_that_does_not_confirm_what_was_seen_is_an_alarm(
 
     monkeypatch.setattr(docked.dock._status, "_confirms", nothing)
     happen(docked, 7, 200)
-    docked.device.recorder.keeper.attest(None)
+    docked.device.recorder.journal.attest(None)
     docked.device.settle()
     docked.contact(closed=True)
 
@@ -248,7 +248,7 @@ def test_card_that_is_exchanged_while_the_service_runs_is_asked_anew(seen: tuple
     copy.put_back()
     docked.device.boot()  # the recorder starts again; the dock service does not
     happen(docked, 7, 200)
-    docked.device.recorder.keeper.attest(None)
+    docked.device.recorder.journal.attest(None)
     docked.device.settle()
     docked.contact(closed=True)
 

@@ -71,7 +71,7 @@ class Bodycam:
             self.device.clocks.advance(0.02)
             with self.traced():
                 self.recorder.control.drain()
-            self.recorder.keeper.step()  # the journal's thread, which has a section of its own
+            self.recorder.journal.step()  # the journal's thread, which has a section of its own
             self.shown.add(self.controls._indicator.playing(self.device.clocks.now_ns))
 
     def press(self, button: ButtonConfig, *, hold_s: float = 0.1, times: int = 1) -> None:

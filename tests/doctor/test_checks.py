@@ -404,7 +404,7 @@ def test_state_that_lies_on_the_card(bench: Bench) -> None:
 
 def test_state_that_somebody_altered(bench: Bench) -> None:
     (bench.device / STATE / "state.jws").write_bytes(b"a.b.c")
-    assert "who was at the internal storage" in bench.bad()["device state"].remedy
+    assert "who had access to the internal storage" in bench.bad()["device state"].remedy
 
 
 @pytest.mark.parametrize("size", [0, 55, 56])

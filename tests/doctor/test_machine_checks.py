@@ -99,7 +99,7 @@ def test_usb_keyboard_that_has_a_driver_is_found(machine: Path) -> None:
     keyboard(machine, "1-3:1.0", kind="08")
     assert bad(machine) == {}
     keyboard(machine)
-    assert bad(machine) == {"usb input": "USB input devices have a driver: 1-1:1.0"}
+    assert bad(machine) == {"usb input": "USB input devices are active: 1-1:1.0"}
 
 
 def test_reader_that_a_rule_lets_in_is_named_and_no_fault(machine: Path) -> None:
@@ -107,7 +107,7 @@ def test_reader_that_a_rule_lets_in_is_named_and_no_fault(machine: Path) -> None
     (machine / "run/udev/data/+usb:1-1:1.0").write_text("I:1\nE:BWC_USB_INPUT=allow\n")
     assert bad(machine) == {}
     said = {check.name: check.finding().said for check in machine_checks(machine, Path(CARD))}
-    assert "1-1:1.0, let in by a rule" in said["usb input"]
+    assert "1-1:1.0, which a udev rule allows" in said["usb input"]
 
 
 def test_rules_that_are_masked_are_found(machine: Path) -> None:

@@ -11,7 +11,7 @@ from agent.evidence.manifest import Track
 from agent.export.joining import MOST_HELD_NS, Filling, Gap, Join, JoinedTrack, TimeLine
 from agent.export.placing import Placement
 from agent.media.fmp4_reader import Sample
-from agent.media.mp4 import MOST_TICKS
+from agent.media.mp4 import MAX_TICKS
 from agent.media.packet import Kind, StreamParameters
 from agent.media.silence import silence
 from tests.support.packets import AUDIO, VIDEO
@@ -161,8 +161,8 @@ def test_time_that_goes_back_moves_what_follows_and_is_counted() -> None:
 def test_gap_that_no_file_can_hold_is_refused() -> None:
     track, _ = joined(replace(VIDEO, timescale=1_000_000))
     track.add(picture(0))
-    assert track.add(picture(MOST_TICKS))
-    assert not track.add(picture(2 * MOST_TICKS + 1))
+    assert track.add(picture(MAX_TICKS))
+    assert not track.add(picture(2 * MAX_TICKS + 1))
 
 
 def test_dark_time_longer_than_a_shift_is_refused_but_not_of_one_track_alone() -> None:
@@ -183,7 +183,7 @@ def test_last_picture_is_held_to_the_end_but_not_beyond_what_players_read() -> N
     assert track.finish(10 * NS) == 10_000_000
     track, _ = joined(replace(VIDEO, timescale=1_000_000))
     track.add(picture(0, duration=33_333))
-    assert track.finish(10_000 * NS) == MOST_TICKS
+    assert track.finish(10_000 * NS) == MAX_TICKS
 
 
 def test_end_that_is_less_than_half_a_second_away_adds_nothing() -> None:

@@ -8,7 +8,7 @@ import pytest
 from agent.clock import NS
 from agent.export.opened import gap_sentence
 from agent.media.packet import Kind, Packet
-from agent.recorder.writing.job import Settings
+from agent.recorder.writing.task import Settings
 from tests.support.containers import decoded_times
 from tests.support.films import CLIPS, camera, found, open_rig, packets_of, record, shown, texts, zero_of
 from tests.support.packets import scene

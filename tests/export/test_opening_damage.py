@@ -16,7 +16,7 @@ from agent.export.recorded import recordings
 from agent.export.recording import open_recording
 from agent.keys import jws
 from agent.media.packet import Kind
-from agent.recorder.writing.job import Settings
+from agent.recorder.writing.task import Settings
 from agent.verify.tree import find
 from tests.support.evidence import Files, files_of, storage_of
 from tests.support.films import found, record

@@ -12,7 +12,7 @@ from agent.evidence import layout
 from agent.export.opened import OpenedSegment
 from agent.export.recording import open_recording
 from agent.media.packet import Kind, Packet
-from agent.recorder.writing.job import Settings
+from agent.recorder.writing.task import Settings
 from agent.seal.recipients import HpkeRecipientKey
 from tests.support.containers import decoded_times
 from tests.support.films import CLIPS, camera, found, only_place, open_rig, packets_of, record, shown, texts

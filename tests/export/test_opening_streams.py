@@ -11,7 +11,7 @@ from av.audio.frame import AudioFrame
 
 from agent.clock import NS
 from agent.media.packet import Kind, Packet, Stream, StreamParameters
-from agent.recorder.writing.job import Settings
+from agent.recorder.writing.task import Settings
 from tests.support.containers import decoded_times
 from tests.support.films import CLIPS, camera, found, open_rig, packets_of, record, shown, texts, zero_of
 from tests.support.packets import scene

@@ -32,7 +32,7 @@ def cursor(docked: Docked) -> int:
 
 def test_dock_service_of_a_device_takes_at_most_60_mb(docked: Docked) -> None:
     for number in range(EVENTS):
-        docked.device.recorder.keeper.post(entries.Tampered(f"test-{number}", 0))
+        docked.device.recorder.journal.post(entries.Tampered(f"test-{number}", 0))
         if number % 100 == 0:
             docked.device.settle()
     docked.device.settle()

@@ -26,7 +26,7 @@ def test_boot_that_lost_power_before_it_recovered_anything_hides_nothing() -> No
 
 def test_what_has_to_be_carried_over_is_known_over_a_boot_without_a_line() -> None:
     device = recorder()
-    device.recorder.keeper.post(PolicyChanged("policy_in_force", 7, "00" * 32))
+    device.recorder.journal.post(PolicyChanged("policy_in_force", 7, "00" * 32))
     device.recorder.close()
     files = files_of(memory(device))
     before, after = storage_of(files), storage_of(files | {JOURNAL[1]: b""})

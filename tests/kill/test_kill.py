@@ -118,7 +118,7 @@ def read_back(bench: Bench, recording: str, segment: int) -> Found:
     return Found(newest_ns, len(samples), played)
 
 
-def test_killed_recorder_loses_at_most_half_a_second_says_so_and_records_on(bench: Bench) -> None:
+def test_killed_recorder_loses_at_most_half_a_second_reports_it_and_records_on(bench: Bench) -> None:
     chance = random.Random(SEED)
     worst_s = 0.0
     recording = ""

@@ -101,7 +101,7 @@ def test_cut_says_what_it_ended_in() -> None:
     assert where(b"") == "the initialisation segment"
 
 
-def test_asking_for_the_ending_before_it_came_is_a_mistake() -> None:
+def test_asking_for_the_ending_before_it_came_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="read to their end"):
         _ = Reader([WHOLE]).ending
 

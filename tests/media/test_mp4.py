@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.clock import NS
 from agent.errors import EvidenceError
-from agent.media.mp4 import MOST_TICKS, Mp4Writer, index_bytes
+from agent.media.mp4 import MAX_TICKS, Mp4Writer, index_bytes
 from agent.media.packet import Kind, StreamParameters
 from tests.support.containers import open_input, stream_of
 from tests.support.packets import AUDIO, VIDEO
@@ -191,8 +191,8 @@ def test_time_of_recording_is_stated_where_it_is_known() -> None:
         assert "creation_time" not in container.metadata
 
 
-@pytest.mark.parametrize("step", [-1, MOST_TICKS + 1])
-def test_times_that_the_format_can_not_hold_are_refused(step: int) -> None:
+@pytest.mark.parametrize("step", [-1, MAX_TICKS + 1])
+def test_times_that_the_format_cannot_hold_are_refused(step: int) -> None:
     writer = Mp4Writer(io.BytesIO(), [VIDEO], reserve=1000)
     add = writer.adder(Kind.VIDEO)
     add(5000, b"a", True)

@@ -31,12 +31,12 @@ def test_longer_pre_event_is_kept_from_then_on_and_a_shorter_one_again() -> None
     ring = Ring(2 * NS, BIG, late_ns=NS)
     packets = scene(30, gop_s=1)
     fill(ring, [packet for packet in packets if packet.time_ns < 10 * NS])
-    ring.keep(8 * NS)
+    ring.set_pre_event(8 * NS)
     fill(ring, [packet for packet in packets if 10 * NS <= packet.time_ns < 20 * NS])
     assert content(ring)[-1].time_ns - content(ring)[0].time_ns >= 9 * NS
     assert ring.start(19 * NS).pre_event.kept_ns >= 8 * NS
     ring = Ring(8 * NS, BIG)
-    ring.keep(2 * NS)
+    ring.set_pre_event(2 * NS)
     fill(ring, packets)
     assert content(ring)[-1].time_ns - content(ring)[0].time_ns < 4 * NS
 
@@ -104,7 +104,7 @@ def test_cursor_keeps_unwritten_groups_beyond_the_pre_event_length() -> None:
     fill(ring, scene(20, start_s=2))
     first = ring.read(cursor.written, 1)[0]
     assert first.time_ns <= 1 * NS
-    ring.written(cursor, ring.end)
+    ring.mark_written(cursor, ring.end)
     assert content(ring)[0].time_ns >= 20 * NS
     assert ring.take_lost(cursor) == []
 
@@ -114,7 +114,7 @@ def test_group_of_the_first_unwritten_packet_stays_for_a_new_segment() -> None:
     cursor = ring.start(0)
     fill(ring, scene(3, gop_s=2))
     middle = next(n for n, p in enumerate(content(ring)) if p.time_ns > 2.5 * NS)
-    ring.written(cursor, middle)
+    ring.mark_written(cursor, middle)
     start = ring.group_start(middle)
     assert ring.read(start, 1)[0].time_ns == 2 * NS
 
@@ -148,7 +148,7 @@ def test_dead_camera_does_not_stop_the_trimming_of_sound() -> None:
     assert kept[-1].time_ns - kept[0].time_ns <= 2.1 * NS
 
 
-def test_camera_that_only_stalled_goes_on_in_its_group() -> None:
+def test_camera_that_only_stalled_continues_in_its_group() -> None:
     ring = Ring(30 * NS, BIG)
     ring.append(video(0, key=True))
     fill(ring, [audio(n * 0.02) for n in range(200)])
@@ -171,10 +171,10 @@ def test_silent_buffer_lets_no_sound_in_and_counts_it() -> None:
     ring.set_gate(Kind.AUDIO, open_=False)
     fill(ring, scene(10))
     assert all(packet.kind is Kind.VIDEO for packet in content(ring))
-    assert ring.withheld(Kind.AUDIO) > 400
+    assert ring.suppressed(Kind.AUDIO) > 400
 
 
-def test_withheld_picture_resumes_at_an_idr_picture() -> None:
+def test_suppressed_picture_resumes_at_an_idr_picture() -> None:
     ring = Ring(60 * NS, BIG)
     ring.append(video(0, key=True))
     ring.set_gate(Kind.VIDEO, open_=False)
@@ -229,7 +229,7 @@ def test_ring_never_exceeds_its_bounds_and_never_loses_a_packet_within_them(
             assert not gone or before + size > max_bytes or not taken
             batch = ring.read(cursor.written, next(plan, 0))
             written += batch
-            ring.written(cursor, cursor.written + len(batch))
+            ring.mark_written(cursor, cursor.written + len(batch))
     if cursor is not None:
         left = ring.read(cursor.written, BIG)
         assert len(written) + len(left) + lost == len(admitted) + refused

@@ -27,7 +27,7 @@ def taken(measurements: Measurements, packets: list[Packet]) -> list[Fact]:
     return [fact for packet in packets for fact in measurements.take(packet)]
 
 
-def test_a_spoken_reason_is_said_once_and_as_soon_as_it_was_heard(said: list[Packet]) -> None:
+def test_a_spoken_reason_is_reported_once_and_as_soon_as_it_was_heard(said: list[Packet]) -> None:
     measurements = Measurements()
     assert measurements.listen(at(0.5), at(10.5)) == []
 
@@ -132,7 +132,7 @@ def test_sound_that_was_forgotten_is_not_measured(said: list[Packet]) -> None:
     assert measurements.tick(at(9)) == [WindowMeasured(at(0), at(7), NOTHING)]
 
 
-def test_a_microphone_that_is_muted_and_live_again_is_said_twice() -> None:
+def test_a_microphone_that_is_muted_and_live_again_is_reported_twice() -> None:
     packets = sounds.encoded([*sounds.noise(2, loud=0.01), *sounds.silence(8), *sounds.noise(3, loud=0.01)])
 
     facts = taken(Measurements(), packets)
@@ -141,7 +141,7 @@ def test_a_microphone_that_is_muted_and_live_again_is_said_twice() -> None:
     assert len(facts) == 2
 
 
-def test_a_lens_that_is_covered_and_uncovered_is_said_twice() -> None:
+def test_a_lens_that_is_covered_and_uncovered_is_reported_twice() -> None:
     bright = [views.street(moved=3 * n) for n in range(2 * FPS)]
     packets = views.encoded([*bright, *[views.black(16)] * 4 * FPS, *bright], gop=FPS // 2)
 

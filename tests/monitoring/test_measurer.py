@@ -70,7 +70,7 @@ def test_a_covered_low_resolution_stream_is_reported_though_its_memory_is_reused
         assert facts.get(timeout=WAIT_S) == LensState(View.COVERED, at(2))
 
 
-def test_a_measurer_that_falls_behind_drops_and_counts_and_holds_nobody_up(said: list[Packet]) -> None:
+def test_a_measurer_that_falls_behind_drops_and_counts_and_delays_nobody(said: list[Packet]) -> None:
     busy, go_on = threading.Event(), threading.Event()
     facts: queue.Queue[Fact] = queue.Queue()
 
@@ -137,7 +137,7 @@ def test_a_receiver_that_fails_ends_no_measuring() -> None:
     assert measurer.failure == "OSError: the recorder's queue is gone"
 
 
-def test_a_measurement_that_fails_answers_what_is_open_and_begins_anew(
+def test_a_measurement_that_fails_answers_what_is_open_and_restarts(
     said: list[Packet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts: queue.Queue[Fact] = queue.Queue()

@@ -115,7 +115,7 @@ def test_silence_of_two_openings_of_the_source_is_not_added_up() -> None:
     assert changes(first + second) == []
 
 
-def test_a_muted_microphone_stays_muted_when_the_source_is_opened_again() -> None:
+def test_a_muted_microphone_stays_muted_when_the_source_is_reopened() -> None:
     first = sounds.encoded(sounds.silence(7))
     second = sounds.encoded(sounds.silence(7), codec="opus", start_s=8.0, generation=2)
 

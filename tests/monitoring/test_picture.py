@@ -108,7 +108,7 @@ def test_a_dim_moving_picture_is_neither_covered_nor_frozen() -> None:
     assert changes(views.encoded(moving(8 * SECOND, light=0.15))) == []
 
 
-def test_a_camera_that_is_opened_again_with_other_parameters_is_decoded_on() -> None:
+def test_a_camera_that_is_reopened_with_other_parameters_is_decoded_on() -> None:
     sampler = PictureSampler()
     first, second = views.encoded(moving(1)), views.encoded(moving(1), quantiser=None, bit_rate=200_000)
     stream = replace(second[0].stream, generation=2, epoch_ns=NS)
@@ -129,7 +129,7 @@ def test_pictures_of_an_unknown_kind_are_counted() -> None:
 
 @given(data=st.binary(max_size=300), cut=st.integers(0, 2000))
 @settings(max_examples=40, deadline=None)
-def test_damaged_key_pictures_are_passed_over_and_the_next_is_decoded(data: bytes, cut: int) -> None:
+def test_damaged_key_pictures_are_skipped_and_the_next_is_decoded(data: bytes, cut: int) -> None:
     sampler = PictureSampler()
     for number, damaged in enumerate([data, WHOLE.data[:cut], WHOLE.data[:cut] + data]):
         sampler.feed(replace(WHOLE, data=damaged, time_ns=number * NS))

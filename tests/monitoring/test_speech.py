@@ -154,7 +154,7 @@ def test_single_lost_packets_neither_move_sound_in_time_nor_deafen(said: list[Pa
     assert 4700 < speech.covered_ms < 5400
 
 
-def test_a_microphone_that_was_opened_again_is_heard_on(said: list[Packet]) -> None:
+def test_a_microphone_that_was_reopened_is_measured_on(said: list[Packet]) -> None:
     first = [packet for packet in said if packet.time_ns < 3 * S]
     again = [packet for packet in sounds.encoded(sounds.speech(), codec="opus", generation=2) if packet.time_ns > 3 * S]
 

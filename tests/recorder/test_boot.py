@@ -14,7 +14,9 @@ from agent.evidence import layout
 from agent.journal import entries
 from agent.journal.format import HELD, Line, parse_line
 from agent.keys.signer import KeySigner
-from agent.recorder.boot import DeviceIdentity, PreparedBoot, prepare, recipients_of
+from agent.recorder.boot import BootContext, PreparedBoot, prepare
+from agent.recorder.identity import DeviceIdentity
+from agent.recorder.recipients import recipients_of
 from agent.seal.reader import open_message
 from agent.storage.interface import Storage
 from agent.trust.certificates import issue_device, verify_boot, verify_device
@@ -34,8 +36,27 @@ def booted(
 ) -> PreparedBoot:
     clocks = clocks or FakeClocks()
     updater = StateUpdater(state_store(state or MemoryStore(), owner().signer), clocks)
-    tag = os.urandom(6).hex()
-    return prepare(storage, owner(), clocks, os.urandom, kernel_boot_id=kernel, tag=tag, state=updater)
+    return prepare(context(storage, owner(), clocks, kernel=kernel, tag=os.urandom(6).hex(), state=updater))
+
+
+def context(
+    storage: Storage,
+    device: DeviceIdentity,
+    clocks: FakeClocks,
+    *,
+    kernel: str = "k",
+    tag: str = "t",
+    state: StateUpdater | None = None,
+) -> BootContext:
+    return BootContext(
+        device=device,
+        storage=storage,
+        clocks=clocks,
+        random_bytes=os.urandom,
+        state=state or nothing(),
+        tag=tag,
+        kernel_boot_id=kernel,
+    )
 
 
 def nothing() -> StateUpdater:
@@ -80,7 +101,7 @@ def test_boots_key_is_certified_by_the_device_and_its_details_open_for_the_agenc
         valid_until_ns=NOW + DAY,
     )
     mine = DeviceIdentity(AGENCY.name, "cam-1", identity, certificate.encode(), trust)
-    prepared = prepare(MemoryStorage(), mine, clocks, os.urandom, kernel_boot_id="k", tag="t", state=nothing())
+    prepared = prepare(context(MemoryStorage(), mine, clocks))
     boot = verify_boot(prepared.certificate.decode(), verify_device(certificate, trust, None))
     assert boot.boot == 1
     assert boot.key.public_numbers() == prepared.identity("default", "p").signer.public_key.public_numbers()
@@ -155,22 +176,22 @@ def test_recipients_are_those_of_the_classification() -> None:
     assert kids(AGENCY.trust(), "restricted", clocks) == ("restricted", 2)
 
 
-def test_unknown_classification_goes_to_the_fewest_not_to_everybody() -> None:
+def test_unknown_classification_goes_to_the_fewest_recipients() -> None:
     assert kids(AGENCY.trust(), "juvenile", FakeClocks()) == ("restricted", 2)
 
 
-def test_recipients_that_ran_out_over_night_are_better_than_no_evidence() -> None:
+def test_recipients_that_expired_over_night_are_better_than_no_evidence() -> None:
     clocks = FakeClocks(utc_ns=NOW + 3 * 365 * DAY)
     assert kids(AGENCY.trust(), "default", clocks) == ("default", 3)
 
 
-def test_clock_that_nobody_vouches_for_makes_no_recipient_invalid() -> None:
+def test_unsynchronised_clock_makes_no_recipient_invalid() -> None:
     clocks = FakeClocks(utc_ns=0)
     clocks.source, clocks.uncertainty_s = "unsynchronised", None
     assert kids(AGENCY.trust(), "default", clocks) == ("default", 3)
 
 
-def test_recorder_that_may_seal_to_nobody_says_so() -> None:
+def test_recorder_that_may_seal_to_nobody_reports_it() -> None:
     revoked = [
         TrustedRecipient(
             label,
@@ -218,7 +239,7 @@ def reboot(device: Device, *, utc_step_s: float, kernel: str = "kernel-2") -> en
     return entry
 
 
-def test_dark_time_is_told_by_a_trusted_clock_with_its_bound() -> None:
+def test_downtime_is_stated_by_a_trusted_clock_with_its_bound() -> None:
     device = Device()
     device.run(3)
     entry = reboot(device, utc_step_s=0)
@@ -228,7 +249,7 @@ def test_dark_time_is_told_by_a_trusted_clock_with_its_bound() -> None:
     assert entry.dark_uncertainty_ms == 21
 
 
-def test_clock_set_back_between_boots_takes_no_line_below_the_last_and_dark_time_is_not_negative() -> None:
+def test_clock_set_back_between_boots_takes_no_line_below_the_last_and_downtime_is_not_negative() -> None:
     device = Device()
     device.run(3)
     entry = reboot(device, utc_step_s=-3600)
@@ -247,7 +268,7 @@ def test_clock_set_forward_between_boots_is_on_record_in_the_first_line() -> Non
     assert device.lines(2)[0].wall.source == "ntp"
 
 
-def test_clock_set_between_two_runs_of_one_kernel_does_not_change_the_dark_time() -> None:
+def test_clock_set_between_two_runs_of_one_kernel_does_not_change_the_downtime() -> None:
     device = Device()
     device.run(3)
     device.recorder.close()
@@ -275,7 +296,7 @@ def test_button_held_at_boot_is_a_fault_and_no_request() -> None:
     assert Signal.FAULT in device.signals.shown
 
 
-def test_interrupted_recording_goes_on_though_storage_comes_late() -> None:
+def test_interrupted_recording_continues_though_storage_comes_late() -> None:
     device = Device()
     device.run(6)
     device.press("record", times=2)
@@ -293,12 +314,12 @@ def test_interrupted_recording_goes_on_though_storage_comes_late() -> None:
     assert device.recording == running
 
 
-def test_device_of_another_certificate_goes_on_with_the_chain_it_finds() -> None:
+def test_device_of_another_certificate_continues_with_the_chain_it_finds() -> None:
     """The journal is the storage's; whose boots are in it is said by their certificates, and `verify` judges."""
     storage = MemoryStorage()
     first = booted(storage)
     durable(first)
     other = replace(owner(), certificate=b"other")
-    second = prepare(storage, other, FakeClocks(), os.urandom, kernel_boot_id="k", tag="t", state=nothing())
+    second = prepare(context(storage, other, FakeClocks()))
     assert second.boot == 2
     assert storage.read(layout.DEVICE) == owner().certificate

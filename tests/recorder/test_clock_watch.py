@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from agent.clock import NS, WallReading
 from agent.journal.entries import ClockChanged
 from agent.journal.format import HELD
-from agent.recorder.clock_watch import HELD_UP_NS, PAUSE_NS, STEP_NS, ClockWatch
+from agent.recorder.clock_watch import MAX_DELAY_NS, PAUSE_NS, STEP_NS, ClockWatch
 from tests.support.clocks import FakeClocks
 from tests.support.device import Device
 
@@ -22,26 +22,26 @@ def looks(watch: ClockWatch, clocks: FakeClocks, seconds: float) -> list[ClockCh
     return told
 
 
-def test_clock_that_is_left_alone_is_never_told_of() -> None:
+def test_clock_that_is_left_alone_is_never_reported() -> None:
     clocks = FakeClocks()
     assert looks(ClockWatch(clocks), clocks, 3600) == []
 
 
-def test_clock_set_forward_is_told_once_with_its_step() -> None:
+def test_clock_set_forward_is_reported_once_with_its_step() -> None:
     clocks = FakeClocks()
     watch = ClockWatch(clocks)
     clocks.utc_offset_ns += 3600 * NS
     assert looks(watch, clocks, 60) == [ClockChanged(3_600_000, "ntp", 11)]
 
 
-def test_clock_set_back_is_told_once_with_its_step() -> None:
+def test_clock_set_back_is_reported_once_with_its_step() -> None:
     clocks = FakeClocks()
     watch = ClockWatch(clocks)
     clocks.utc_offset_ns -= 86_400 * NS
     assert looks(watch, clocks, 60) == [ClockChanged(-86_400_000, "ntp", 11)]
 
 
-def test_small_steps_are_told_of_when_their_sum_is_a_large_one() -> None:
+def test_small_steps_are_reported_when_their_sum_is_a_large_one() -> None:
     clocks = FakeClocks()
     watch = ClockWatch(clocks)
     told = []
@@ -52,7 +52,7 @@ def test_small_steps_are_told_of_when_their_sum_is_a_large_one() -> None:
     assert all(change.step_ms > STEP_NS // 1_000_000 for change in told)
 
 
-def test_clock_that_becomes_trusted_is_told_of_with_the_step_that_made_it_so() -> None:
+def test_clock_that_becomes_trusted_is_reported_with_the_step_that_made_it_so() -> None:
     clocks = FakeClocks()
     clocks.source, clocks.uncertainty_s = "unsynchronised", None
     watch = ClockWatch(clocks)
@@ -62,7 +62,7 @@ def test_clock_that_becomes_trusted_is_told_of_with_the_step_that_made_it_so() -
     assert looks(watch, clocks, 5) == [ClockChanged(90_000, "ntp", 21)]
 
 
-def test_clock_that_ceases_to_be_trusted_is_told_of_though_it_was_not_set() -> None:
+def test_clock_that_ceases_to_be_trusted_is_reported_though_it_was_not_set() -> None:
     clocks = FakeClocks()
     watch = ClockWatch(clocks)
     clocks.source, clocks.uncertainty_s = "unsynchronised", None
@@ -76,7 +76,7 @@ def test_bound_that_grows_is_no_change() -> None:
     assert looks(watch, clocks, 5) == []
 
 
-def test_clock_that_is_set_over_and_over_fills_no_journal_and_the_sum_is_still_told() -> None:
+def test_clock_that_is_set_over_and_over_fills_no_journal_and_the_sum_is_still_reported() -> None:
     clocks = FakeClocks()
     watch = ClockWatch(clocks)
     told = []
@@ -104,12 +104,12 @@ class HeldUp(FakeClocks):
 def test_process_that_is_held_up_between_two_readings_takes_that_for_no_step() -> None:
     clocks = HeldUp()
     watch = ClockWatch(clocks)
-    clocks.pauses = iter([5.0, HELD_UP_NS / NS + 0.01, 0.0])
+    clocks.pauses = iter([5.0, MAX_DELAY_NS / NS + 0.01, 0.0])
     assert looks(watch, clocks, 10) == []
 
 
 @given(st.lists(st.integers(-(10**7), 10**7), max_size=30))
-def test_steps_that_were_told_are_what_was_set_but_for_less_than_the_threshold(steps_ms: list[int]) -> None:
+def test_steps_that_were_reported_are_what_was_set_but_for_less_than_the_threshold(steps_ms: list[int]) -> None:
     clocks = FakeClocks()
     watch = ClockWatch(clocks)
     told = []

@@ -19,8 +19,8 @@ from agent.journal.entries import ConfigurationUsed
 from agent.recorder import configuration as chosen_from
 from agent.recorder import service
 from agent.recorder.configuration import (
-    PATIENCE_NS,
-    Chosen,
+    TRIAL_NS,
+    LoadedConfiguration,
     Origin,
     built_in,
     from_file,
@@ -28,15 +28,15 @@ from agent.recorder.configuration import (
     run_directory,
     store,
 )
-from agent.recorder.configuration_in_force import LIVE, ConfigurationInForce, Seen, differences
+from agent.recorder.configuration_in_force import LIVE, ConfigurationInForce, Observations, differences
 from agent.recorder.hardening import Hardening
 from agent.recorder.launch import UnusableError, build
 from agent.recorder.service import Service
 from tests.support.clocks import FakeClocks
 from tests.support.running import ServiceManager, change, provision
 
-UP = Seen(standing_by=True, pictured=True, storage_read=True, recording=False)
-BLIND = replace(UP, standing_by=False, pictured=False)
+UP = Observations(standing_by=True, delivered=True, storage_read=True, recording=False)
+BLIND = replace(UP, standing_by=False, delivered=False)
 STORELESS = replace(UP, standing_by=False, storage_read=False)
 
 
@@ -99,7 +99,7 @@ BREAKS: dict[str, Callable[[Path], object]] = {
     "empty": lambda file: file.write_text(""),
     "one word": lambda file: file.write_text("x"),
     "prose": lambda file: file.write_text("See the wiki for how\nthis camera is set up.\n"),
-    "too long": lambda file: file.write_text(file.read_text() + "#" * configuration.MOST_BYTES),
+    "too long": lambda file: file.write_text(file.read_text() + "#" * configuration.MAX_BYTES),
     "missing": lambda file: file.unlink(),
     "a pipe": _pipe,
     "a folder": _folder,
@@ -123,7 +123,7 @@ def test_wrong_file_is_replaced_by_the_last_good_one(built: Build, file: Path, b
 
 
 @pytest.mark.parametrize("broken", ["syntax", "unknown key", "wrong type", "out of range", "unknown table"])
-def test_without_a_last_good_one_what_is_right_in_the_file_counts(file: Path, broken: str) -> None:
+def test_without_a_last_good_one_what_is_valid_in_the_file_counts(file: Path, broken: str) -> None:
     whole = configuration.load(file)
     BREAKS[broken](file)
     found = built_in(file).config
@@ -132,7 +132,7 @@ def test_without_a_last_good_one_what_is_right_in_the_file_counts(file: Path, br
         assert getattr(found, table) == getattr(whole, table), table
     if broken not in {"syntax", "unknown table"}:
         assert getattr(found, spoilt) == type(getattr(whole, spoilt))()
-    assert not built_in(file).starts_by_itself
+    assert not built_in(file).starts_recording
 
 
 @pytest.mark.parametrize("broken", ["empty", "missing", "not UTF-8", "one word", "prose"])
@@ -144,7 +144,7 @@ def test_with_nothing_known_a_real_camera_is_recorded_from_the_start(file: Path,
     assert found.config.storage.path == "evidence"
     assert msgspec.structs.replace(found.config.device, root=whole.device.root) == whole.device
     assert found.config.controls.inputs == ()
-    assert found.starts_by_itself
+    assert found.starts_recording
 
 
 def test_places_of_the_package_are_taken_on_an_adopted_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_without_an_identity_nothing_is_built_and_each_reason_is_named_once(buil
     assert str(why.value).count("device.pem") <= 2
 
 
-def test_run_directory_that_can_not_be_used_is_a_configuration_that_does_not_serve(built: Build, file: Path) -> None:
+def test_run_directory_that_cannot_be_used_is_a_configuration_that_does_not_work(built: Build, file: Path) -> None:
     keep(file)
     change(file, 'directory = "run"', 'directory = "/proc/nowhere"')
     made = built(file)
@@ -242,7 +242,7 @@ class Memory:
 class InForce:
     """A configuration in force, with what it journals and applies."""
 
-    def __init__(self, file: Path, kept: str | None = None, chosen: Chosen | None = None) -> None:
+    def __init__(self, file: Path, kept: str | None = None, chosen: LoadedConfiguration | None = None) -> None:
         self.clocks = FakeClocks()
         self.memory: Memory = Memory(kept)
         self.lines: list[ConfigurationUsed] = []
@@ -252,20 +252,20 @@ class InForce:
         )
 
 
-def test_file_is_kept_once_the_recorder_stood_by_with_it_and_not_before(file: Path) -> None:
+def test_file_is_saved_once_the_recorder_was_ready_with_it_and_not_before(file: Path) -> None:
     one = InForce(file)
-    assert one.tested.judge(BLIND) == ""
+    assert one.tested.evaluate(BLIND) == ""
     assert not one.memory.saved
-    assert one.tested.judge(UP) == ""
+    assert one.tested.evaluate(UP) == ""
     assert one.memory.text == file.read_text()
     one.memory.text = "untouched"
-    one.tested.judge(UP)
+    one.tested.evaluate(UP)
     assert one.memory.text == "untouched", "it is kept once"
 
 
-def test_replacement_is_never_kept_as_good(file: Path) -> None:
+def test_replacement_is_never_saved_as_good(file: Path) -> None:
     one = InForce(file, chosen=replace(from_file(file), origin=Origin.BUILT_IN, problem="wrong"))
-    one.tested.judge(UP)
+    one.tested.evaluate(UP)
     assert one.memory.saved == 0
     one.tested.announce()
     assert [(line.what, line.why) for line in one.lines] == [("built_in", "wrong")]
@@ -275,34 +275,34 @@ def test_new_camera_that_delivers_nothing_is_given_up_for_the_last_good_one(file
     kept = file.read_text()
     change(file, 'camera = "pattern', 'camera = "replay:/nowhere.mp4" # "pattern')
     one = InForce(file, kept)
-    one.clocks.advance((PATIENCE_NS - 1) / NS)
-    assert one.tested.judge(BLIND) == ""
+    one.clocks.advance((TRIAL_NS - 1) / NS)
+    assert one.tested.evaluate(BLIND) == ""
     one.clocks.advance(1)
-    assert "'replay:/nowhere.mp4' has delivered nothing for 15 s" in one.tested.judge(BLIND)
+    assert "'replay:/nowhere.mp4' has delivered nothing for 15 s" in one.tested.evaluate(BLIND)
     assert one.memory.text == kept
 
 
-def test_camera_that_fails_with_the_file_that_was_good_is_a_fault_and_no_reason_to_begin_anew(file: Path) -> None:
+def test_camera_that_fails_with_the_file_that_was_good_is_a_fault_and_no_reason_to_restart(file: Path) -> None:
     one = InForce(file, file.read_text())
     one.clocks.advance(3600)
-    assert one.tested.judge(BLIND) == ""
+    assert one.tested.evaluate(BLIND) == ""
 
 
-def test_new_storage_that_can_not_be_read_is_given_up_unless_a_recording_is_in_memory(file: Path) -> None:
+def test_new_storage_that_cannot_be_read_is_given_up_unless_a_recording_is_in_memory(file: Path) -> None:
     kept = file.read_text()
     change(file, 'path = "evidence"', 'path = "/nowhere/evidence"')
     held = InForce(file, kept)
     held.clocks.advance(16)
-    assert held.tested.judge(replace(STORELESS, recording=True)) == ""
+    assert held.tested.evaluate(replace(STORELESS, recording=True)) == ""
     held.clocks.advance(600)
-    assert held.tested.judge(replace(STORELESS, recording=True)) == "", "all of it is in memory"
-    assert "could not be read" in held.tested.judge(replace(STORELESS, recording=True, lost=True))
+    assert held.tested.evaluate(replace(STORELESS, recording=True)) == "", "all of it is in memory"
+    assert "could not be read" in held.tested.evaluate(replace(STORELESS, recording=True, lost=True))
     free = InForce(file, kept)
     free.clocks.advance(16)
-    assert "could not be read" in free.tested.judge(STORELESS)
+    assert "could not be read" in free.tested.evaluate(STORELESS)
 
 
-def test_file_that_was_given_up_is_not_taken_again_by_the_recorder_that_begins_anew(file: Path) -> None:
+def test_file_that_was_given_up_is_not_taken_again_by_the_recorder_that_restarts(file: Path) -> None:
     given_up = f"{from_file(file).digest} its camera has delivered nothing"
     with pytest.raises(ConfigError, match="has delivered nothing"):
         from_file(file, given_up)
@@ -327,7 +327,7 @@ def test_reload_applies_what_can_change_and_names_the_rest(file: Path) -> None:
     [applied] = one.applied
     assert (applied.recording.segment_s, applied.storage.reserve_mb, applied.buffer.max_mb) == (30.0, 16, 96)
     assert one.tested.status.pending == said["needs_restart"]
-    one.tested.judge(UP)
+    one.tested.evaluate(UP)
     assert one.memory.saved == 0, "half of it was never tried"
 
 
@@ -350,7 +350,7 @@ def test_reload_that_would_end_or_keep_out_a_recording_applies_nothing(
     assert one.applied == [before]
 
 
-def test_typo_in_the_reserve_can_not_keep_recordings_off_the_card(file: Path) -> None:
+def test_typo_in_the_reserve_cannot_keep_recordings_off_the_card(file: Path) -> None:
     change(file, "reserve_mb = 16", "reserve_mb = 65536")
     with pytest.raises(ConfigError, match="reserve_mb"):
         from_file(file)
@@ -382,17 +382,17 @@ def test_reload_of_a_wrong_file_changes_nothing(file: Path, broken: str) -> None
     assert len(one.lines[0].why) <= 300
 
 
-def test_file_that_is_right_again_takes_over_by_a_reload_if_nothing_waits(file: Path) -> None:
+def test_file_that_is_valid_again_takes_over_by_a_reload_if_nothing_waits(file: Path) -> None:
     good = from_file(file)
     one = InForce(file, good.text, replace(good, origin=Origin.LAST_GOOD, problem="line 3: wrong"))
     change(file, "segment_s = 60.0", "segment_s = 30.0")
     one.tested.reload()
     assert (one.tested.status.origin, one.tested.status.problem) == ("file", "")
-    one.tested.judge(UP)
+    one.tested.evaluate(UP)
     assert one.memory.text == file.read_text()
 
 
-def test_file_that_is_right_again_waits_for_a_restart_where_something_else_runs(file: Path) -> None:
+def test_file_that_is_valid_again_waits_for_a_restart_where_something_else_runs(file: Path) -> None:
     good = from_file(file)
     one = InForce(file, good.text, replace(good, origin=Origin.LAST_GOOD, problem="line 3: wrong"))
     change(file, "max_mb = 96", "max_mb = 64")
@@ -401,7 +401,7 @@ def test_file_that_is_right_again_waits_for_a_restart_where_something_else_runs(
     assert "a restart puts buffer.max_mb in force" in one.tested.status.problem
 
 
-def test_permission_for_everything_can_not_be_reloaded(file: Path) -> None:
+def test_permission_for_everything_cannot_be_reloaded(file: Path) -> None:
     one = InForce(file)
     change(file, "unsafe_permit_everything = false", "unsafe_permit_everything = true")
     assert one.tested.reload()["needs_restart"] == ["policy.unsafe_permit_everything"]
@@ -422,7 +422,7 @@ def test_every_key_that_can_change_while_recording_is_one_of_the_file(file: Path
 
 @given(st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_befalls_a_file_it_is_a_configuration_or_a_clear_error(file: Path, data: st.DataObject) -> None:
+def test_whatever_happens_to_a_file_it_is_a_configuration_or_a_clear_error(file: Path, data: st.DataObject) -> None:
     whole = file.parent / "whole.toml"
     if not whole.exists():
         whole.write_bytes(file.read_bytes())

@@ -43,7 +43,7 @@ def used(recorder: Running, boot: int) -> list[entries.ConfigurationUsed]:
 @pytest.mark.parametrize(
     ("old", "new"), [("[buffer]", "[buffer"), ("max_mb = 96", "max_mbytes = 96"), ("fps = 30", "fps = 0")]
 )
-def test_recorder_with_a_typo_records_with_the_last_good_configuration_and_says_so(
+def test_recorder_with_a_typo_records_with_the_last_good_configuration_and_reports_it(
     pilot: Path, old: str, new: str
 ) -> None:
     recorder = Running(pilot)
@@ -73,7 +73,7 @@ def test_recorder_with_a_typo_records_with_the_last_good_configuration_and_says_
     assert code == 0, report
 
 
-def test_first_start_with_a_typo_records_with_what_is_right_in_the_file(pilot: Path) -> None:
+def test_first_start_with_a_typo_records_with_what_is_valid_in_the_file(pilot: Path) -> None:
     recorder = Running(pilot)
     change(pilot, "segment_s = 60.0", "segment_s = sixty")
     with recorder:
@@ -147,7 +147,7 @@ def test_new_camera_that_is_not_there_gives_way_to_the_last_good_one(pilot: Path
     assert [entry.what for entry in used(recorder, 3)] == ["last_good"]
 
 
-def test_recording_that_began_on_a_storage_that_is_not_there_goes_on_on_the_last_good_one(pilot: Path) -> None:
+def test_recording_that_began_on_a_storage_that_is_not_there_continues_on_the_last_good_one(pilot: Path) -> None:
     """A start within the patience for a new storage kept the recorder on it for good, and nothing was ever stored."""
     change(pilot, "max_mb = 96", "max_mb = 1")
     change(pilot, 'camera = "pattern:160x120@30"', 'camera = "pattern:640x360@30"')

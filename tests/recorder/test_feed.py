@@ -6,7 +6,7 @@ from agent.clock import NS
 from agent.media.packet import Kind, Packet
 from agent.media.ring import Ring
 from agent.recorder.feed import Feed
-from agent.recorder.writing.writer import Rest
+from agent.recorder.writing.writer import Wait
 from tests.support.packets import audio, scene, video
 from tests.support.rig import Rig
 
@@ -31,7 +31,7 @@ class Sleeper:
 
     def __init__(self) -> None:
         self.feed = Feed(Ring(5 * NS, 1 << 20))
-        self.bell = self.feed._bell = Bell(self.feed._lock)
+        self.bell = self.feed._wake = Bell(self.feed._lock)
         self._woken = threading.Event()
 
     def sleep(self, until_ns: int) -> None:
@@ -46,7 +46,7 @@ class Sleeper:
     def called(self) -> bool:
         """True if nothing more is needed for the thread to wake."""
         with self.feed._lock:
-            return self.feed._rung or self._woken.is_set()
+            return self.feed._woken or self._woken.is_set()
 
     def wakes(self) -> bool:
         return self._woken.wait(PATIENCE_S)
@@ -61,7 +61,7 @@ def test_only_a_packet_of_the_time_waited_for_wakes_the_writer() -> None:
     assert sleeper.wakes()
 
 
-def test_bell_wakes_the_writer_whatever_it_waits_for() -> None:
+def test_wake_up_wakes_the_writer_whatever_it_waits_for() -> None:
     sleeper = Sleeper()
     sleeper.sleep(until_ns=NEVER_NS)
     sleeper.feed.wake_writer()
@@ -87,7 +87,7 @@ class SleepyWriter:
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
-        self.rest = Rest(None, NEVER_NS)
+        self.rest = Wait(None, NEVER_NS)
         self.slept_ns = 0
         self.steps = 0
 
@@ -187,11 +187,11 @@ def test_what_waits_for_its_order_when_a_mute_begins_was_taken_before_and_what_c
     feed.put(audio(0.0))
     feed.put(audio(0.02))
     assert [packet.kind for packet in ring.read(0, 10)].count(Kind.AUDIO) == 1
-    feed.withhold(frozenset({Kind.AUDIO}))
+    feed.suppress(frozenset({Kind.AUDIO}))
     assert [packet.kind for packet in ring.read(0, 10)].count(Kind.AUDIO) == 2
-    assert not feed.lets_in(Kind.AUDIO)
+    assert not feed.accepts(Kind.AUDIO)
     assert not feed.put(audio(0.04))
-    feed.withhold(frozenset())
+    feed.suppress(frozenset())
     for picture in (video(0.1), video(0.4), video(0.5)):
         feed.put(picture)
     feed.flush()

@@ -42,7 +42,7 @@ def test_silent_buffer_holds_pictures_and_no_sound() -> None:
     assert silent.newest_ns(Kind.AUDIO) is not None  # the microphone is seen to live all the same
 
 
-def test_sound_is_let_in_from_the_start_on() -> None:
+def test_sound_is_accepted_from_the_start_on() -> None:
     silent = feed(silent=True)
     play(silent, 0, 5)
     silent.start(5 * NS)
@@ -56,10 +56,10 @@ def test_sound_after_the_end_of_a_recording_enters_no_silent_buffer_also_while_s
     silent = feed(silent=True)
     cursor = silent.start(0)
     play(silent, 0, 3)
-    silent.ends(2 * NS)
+    silent.end_at(2 * NS)
     play(silent, 3, 10)  # the writer has not finished: its cursor still holds the ring
     assert held(silent, Kind.AUDIO)[-1].time_ns < 3 * NS
-    silent.end(cursor)
+    silent.remove_cursor(cursor)
     play(silent, 10, 12)
     assert held(silent, Kind.AUDIO)[-1].time_ns < 3 * NS
     silent.start(12 * NS)
@@ -71,7 +71,7 @@ def test_sound_from_before_the_end_that_comes_after_it_was_decided_is_kept() -> 
     silent = feed(silent=True)
     silent.start(0)
     play(silent, 0, 2)
-    silent.ends(round(2.5 * NS))
+    silent.end_at(round(2.5 * NS))
     play(silent, 2, 4)
     _, last = times(held(silent, Kind.AUDIO))
     assert 2.45 < last < 2.5
@@ -81,9 +81,9 @@ def test_recording_that_follows_at_once_has_its_sound() -> None:
     silent = feed(silent=True)
     first = silent.start(0)
     play(silent, 0, 2)
-    silent.ends(2 * NS)
+    silent.end_at(2 * NS)
     silent.start(round(2.1 * NS))
-    silent.end(first)
+    silent.remove_cursor(first)
     play(silent, 2, 4)
     assert held(silent, Kind.AUDIO)[-1].time_ns > 3.9 * NS
 
@@ -91,20 +91,20 @@ def test_recording_that_follows_at_once_has_its_sound() -> None:
 def test_end_of_a_recording_changes_nothing_where_the_buffer_has_sound() -> None:
     loud = feed()
     loud.start(0)
-    loud.ends(NS)
+    loud.end_at(NS)
     play(loud, 0, 3)
     assert held(loud, Kind.AUDIO)[-1].time_ns > 2.9 * NS
 
 
-def test_nothing_that_is_withheld_enters_memory_and_pictures_come_back_with_an_idr_picture() -> None:
+def test_nothing_that_is_suppressed_enters_memory_and_pictures_come_back_with_an_idr_picture() -> None:
     gate = feed()
     gate.start(0)
     play(gate, 0, 2)
-    gate.withhold(BOTH)
+    gate.suppress(BOTH)
     play(gate, 2, 4.5)
     assert times(held(gate, Kind.VIDEO))[1] < 2
     assert times(held(gate, Kind.AUDIO))[1] < 2
-    gate.withhold(frozenset())
+    gate.suppress(frozenset())
     play(gate, 4.5, 7)
     back = [packet for packet in held(gate, Kind.VIDEO) if packet.time_ns > 3 * NS]
     assert back[0].key
@@ -112,33 +112,33 @@ def test_nothing_that_is_withheld_enters_memory_and_pictures_come_back_with_an_i
     assert min(p.time_ns for p in held(gate, Kind.AUDIO) if p.time_ns > 3 * NS) < 4.6 * NS
 
 
-def test_mute_lets_pictures_through_and_another_withholding_takes_its_place() -> None:
+def test_mute_lets_pictures_through_and_another_suppression_replaces_it() -> None:
     gate = feed()
     gate.start(0)
-    gate.withhold(frozenset({Kind.AUDIO}))
+    gate.suppress(frozenset({Kind.AUDIO}))
     play(gate, 0, 1)
     assert held(gate, Kind.VIDEO)
     assert not held(gate, Kind.AUDIO)
-    gate.withhold(frozenset({Kind.VIDEO}))
+    gate.suppress(frozenset({Kind.VIDEO}))
     play(gate, 1, 2)
     assert held(gate, Kind.AUDIO)
     assert times(held(gate, Kind.VIDEO))[1] < 1
 
 
-def test_release_of_what_was_withheld_opens_no_silent_buffer() -> None:
+def test_end_of_a_suppression_opens_no_silent_buffer() -> None:
     silent = feed(silent=True)
     silent.start(0)
-    silent.withhold(BOTH)
-    silent.ends(0)
+    silent.suppress(BOTH)
+    silent.end_at(0)
     play(silent, 0, 1)
-    silent.withhold(frozenset())
+    silent.suppress(frozenset())
     play(silent, 1, 2)
     assert not held(silent, Kind.AUDIO)
 
 
-def test_start_while_sound_is_withheld_opens_no_microphone() -> None:
+def test_start_while_sound_is_suppressed_opens_no_microphone() -> None:
     gate = feed(silent=True)
-    gate.withhold(frozenset({Kind.AUDIO}))
+    gate.suppress(frozenset({Kind.AUDIO}))
     gate.start(0)
     play(gate, 0, 1)
     assert not held(gate, Kind.AUDIO)

@@ -4,7 +4,7 @@ import errno
 import threading
 
 from agent.errors import StorageError
-from agent.recorder.free_space import FreeSpace
+from agent.recorder.storage_watch import FreeSpace
 from tests.support.running import wait_for
 
 
@@ -27,7 +27,7 @@ def test_storage_that_hangs_is_asked_by_one_thread_and_keeps_nobody_waiting() ->
         assert release.wait(60)
         return 7
 
-    space = FreeSpace(hang, patience_s=0.01)
+    space = FreeSpace(hang, timeout_s=0.01)
     assert [space.bytes() for _ in range(5)] == [None] * 5
     assert len(asked) == 1
     release.set()

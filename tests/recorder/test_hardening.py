@@ -211,7 +211,7 @@ def test_swap_that_the_system_tells_nothing_of_counts_as_in_clear(tmp_path: Path
     assert not machine.encrypted(device)
 
 
-def test_kernel_names_its_boot() -> None:
+def test_kernel_boot_has_an_id() -> None:
     assert kernel_boot_id() == kernel_boot_id()
     assert len(kernel_boot_id()) in {0, 36}
 

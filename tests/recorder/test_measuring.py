@@ -6,7 +6,7 @@ from agent.monitoring.speech import Speech
 from agent.recorder.measuring import MeasurementReporter
 
 
-def test_speech_is_told_with_the_prompt_that_it_answers() -> None:
+def test_speech_is_reported_with_the_prompt_that_it_answers() -> None:
     fact = WindowMeasured(7, 9, Speech(heard=True, confidence=0.9, voiced_ms=800, covered_ms=1000))
     assert MeasurementReporter().events(fact, 11) == [SpeechMeasured(11, 7, detected=True, confidence=0.9)]
 

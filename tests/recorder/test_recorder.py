@@ -30,7 +30,7 @@ from agent.journal import entries
 from agent.keys import files, jws
 from agent.media.packet import Kind
 from agent.policy.request import Authorization
-from agent.recorder.self_test import self_test
+from agent.recorder.health import self_test
 from agent.trust.authorization import issue
 from agent.verify.findings import Verdict
 from agent.verify.verifier import verify
@@ -114,7 +114,7 @@ def test_recording_begun_before_storage_could_be_read_is_written_when_it_can() -
     assert device.entries(entries.RecordingStarted)
 
 
-def test_recording_goes_on_after_a_power_cut_in_the_same_recording() -> None:
+def test_recording_continues_after_a_power_cut_in_the_same_recording() -> None:
     device = Device()
     device.run(6)
     device.press("record", times=2)
@@ -143,7 +143,7 @@ def test_recording_goes_on_after_a_power_cut_in_the_same_recording() -> None:
     assert "boot-00000002.jws" in names
 
 
-def test_dark_time_without_a_trusted_clock_is_said_to_be_unknown() -> None:
+def test_downtime_without_a_trusted_clock_is_reported_to_be_unknown() -> None:
     device = Device()
     device.clocks.source, device.clocks.uncertainty_s = "unsynchronised", None
     device.run(2)
@@ -166,7 +166,7 @@ def test_clock_set_back_never_takes_the_journal_below_its_last_time() -> None:
     assert device.lines()[-1].wall.source == "held"
 
 
-def test_sigterm_while_recording_saves_says_so_and_comes_back_recording() -> None:
+def test_sigterm_while_recording_saves_reports_it_and_comes_back_recording() -> None:
     device = Device()
     device.run(6)
     device.press("record", times=2)
@@ -182,7 +182,7 @@ def test_sigterm_while_recording_saves_says_so_and_comes_back_recording() -> Non
     assert device.recording == running
 
 
-def test_critical_battery_closes_the_recording_in_order_and_it_goes_on_once_power_is_back() -> None:
+def test_critical_battery_closes_the_recording_in_order_and_it_continues_once_power_is_back() -> None:
     device = Device()
     device.run(6)
     device.press("record", times=2)
@@ -277,7 +277,7 @@ def test_start_while_recording_changes_nothing() -> None:
     assert len(device.entries(entries.RecordingStarted)) == 1
 
 
-def test_mistake_in_an_effect_is_journalled_and_the_loop_turns_on() -> None:
+def test_error_in_an_effect_is_journalled_and_the_loop_continues() -> None:
     device = Device()
 
     def broken(_signal: Signal, _now_ns: int) -> None:
@@ -312,7 +312,7 @@ def opening_of(device: Device, recording: str, segment: int) -> Opening:
     return opening(jws.unverified_payload(token, OPENING_TYPE))
 
 
-def test_restricted_recording_is_sealed_to_fewer_people_from_the_next_picture_on_and_after_a_power_cut() -> None:
+def test_restricted_recording_is_sealed_to_fewer_recipients_from_the_next_picture_on_and_after_a_power_cut() -> None:
     device = Device()
     device.run(6)
     device.press("record", times=2)
@@ -341,7 +341,7 @@ def test_declared_minor_restricts_the_recording() -> None:
     assert opening_of(device, device.recording, 2).recipients == trust().set_id("restricted")
 
 
-def test_withheld_picture_is_not_in_evidence_and_its_span_is_in_the_manifest() -> None:
+def test_suppressed_picture_is_not_in_evidence_and_its_span_is_in_the_manifest() -> None:
     device = Device(policy=GrantsAll(PolicySettings(Limits(post_roll_s=0, pause_s=4))))
     device.run(6)
     device.press("record", times=2)
@@ -428,7 +428,7 @@ def leave(device: Device, *, recording: str = "", action: str = "StopRecording")
     )
 
 
-def test_supervisors_leave_is_used_once_counts_for_its_action_and_names_nobody_in_clear() -> None:
+def test_supervisors_authorisation_is_used_once_counts_for_its_action_and_names_nobody_in_clear() -> None:
     device = Device()
     device.run(6)
     device.press("record", times=2)
@@ -448,7 +448,7 @@ def test_supervisors_leave_is_used_once_counts_for_its_action_and_names_nobody_i
     assert b"Example" not in device.storage.read(layout.journal(1), limit=1 << 24)
 
 
-def test_replayed_leave_is_refused_after_a_restart_too() -> None:
+def test_replayed_authorisation_is_refused_after_a_restart_too() -> None:
     device = Device()
     device.run(6)
     device.press("record", times=2)
@@ -462,7 +462,7 @@ def test_replayed_leave_is_refused_after_a_restart_too() -> None:
         device.recorder.authorize(token)
 
 
-def test_leave_for_another_recording_or_by_a_clock_nobody_vouches_for_is_refused() -> None:
+def test_authorisation_for_another_recording_or_by_an_unsynchronised_clock_is_refused() -> None:
     device = Device()
     device.run(6)
     device.press("record", times=2)
@@ -488,7 +488,7 @@ def test_wearer_is_warned_once_for_each_step_when_storage_runs_out() -> None:
     assert Signal.STORAGE_LOW in device.signals.shown
 
 
-def test_self_test_names_what_is_not_well() -> None:
+def test_self_test_names_what_failed() -> None:
     device = Device()
     device.run(3)
     good = self_test(replace(device.recorder.status(), locked_memory=True), 1, microphone=True)

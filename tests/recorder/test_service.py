@@ -104,7 +104,7 @@ def test_recorder_serves_from_init_to_sigterm_and_says_what_it_did(tmp_path: Pat
     assert "Traceback" not in recorder.said()
 
 
-def test_kill_leaves_a_socket_that_the_next_start_replaces_and_the_recording_goes_on(pilot: Path) -> None:
+def test_kill_leaves_a_socket_that_the_next_start_replaces_and_the_recording_continues(pilot: Path) -> None:
     with Running(pilot) as recorder:
         recording = recorder.record(0.5)
         recorder.kill()
@@ -156,7 +156,7 @@ def test_second_recorder_with_another_run_directory_is_kept_off_the_same_evidenc
         assert [path.name for path in (recorder.evidence / "journal").iterdir()] == ["00000001.jsonl"]
 
 
-def test_service_manager_that_does_not_listen_holds_nothing_up(pilot: Path, manager: ServiceManager) -> None:
+def test_service_manager_that_does_not_listen_delays_nothing(pilot: Path, manager: ServiceManager) -> None:
     manager.fill()
     with Running(pilot, environment={"NOTIFY_SOCKET": str(manager.path)}) as recorder:
         recorder.record(0.3)
@@ -281,7 +281,7 @@ def off(config: Path) -> None:
     subprocess.run(["umount", "-l", str(config.parent / "evidence")], check=False, capture_output=True)
 
 
-def test_recording_goes_on_in_memory_while_the_card_is_full_and_is_caught_up(pilot: Path, card: Path) -> None:
+def test_recording_continues_in_memory_while_the_card_is_full_and_is_caught_up(pilot: Path, card: Path) -> None:
     onto(card, pilot)
     try:
         with Running(pilot) as recorder:
@@ -306,7 +306,7 @@ def test_recording_goes_on_in_memory_while_the_card_is_full_and_is_caught_up(pil
         off(pilot)
 
 
-def test_card_that_is_pulled_out_and_put_back_gets_all_that_came_meanwhile(pilot: Path, card: Path) -> None:
+def test_card_that_is_pulled_out_and_inserted_again_gets_all_that_came_meanwhile(pilot: Path, card: Path) -> None:
     onto(card, pilot)
     try:
         with Running(pilot) as recorder:
@@ -326,7 +326,7 @@ def test_card_that_is_pulled_out_and_put_back_gets_all_that_came_meanwhile(pilot
 
 
 @NEEDS_ROOT
-def test_folder_whose_permissions_were_taken_away_is_storage_that_refuses(pilot: Path) -> None:
+def test_folder_whose_permissions_were_removed_is_storage_that_refuses(pilot: Path) -> None:
     powerless = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
     if not permitted(*powerless):
         skip("only root may give up permissions")
@@ -463,7 +463,7 @@ def test_storage_that_answers_nothing_does_not_starve_the_watchdog(
     for name in ("status", "warn"):
         monkeypatch.setattr(service.recorder, name, hang)
     monkeypatch.setattr(service.recorder.policy, "check", hang)
-    threads = [threading.Thread(target=kept, daemon=True) for kept in (service._keep_house, service._report)]
+    threads = [threading.Thread(target=kept, daemon=True) for kept in (service._housekeeping, service._report)]
     for thread in threads:
         thread.start()
     service.recorder.control.put(lambda: None)
@@ -497,7 +497,7 @@ def test_machine_is_kept_up_while_it_records_whether_or_not_the_camera_delivers(
     assert not (tmp_path / "recording").exists()
 
 
-def test_mistake_in_measuring_a_small_picture_does_not_reach_the_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_measuring_a_small_picture_does_not_reach_the_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     device = Device()
     service = Service.__new__(Service)
     service.recorder = device.recorder

@@ -22,7 +22,7 @@ def with_microphone(folder: Path, camera: str) -> Path:
     return config
 
 
-def test_stand_in_brings_both_and_a_camera_of_picamera2_pictures_alone(tmp_path: Path) -> None:
+def test_substitute_brings_both_and_a_camera_of_picamera2_pictures_alone(tmp_path: Path) -> None:
     assert named(provision(tmp_path / "a", camera="pattern")) == [("pattern", "both")]
     assert named(provision(tmp_path / "b", camera="picamera2")) == [("picamera2:0", "video")]
 

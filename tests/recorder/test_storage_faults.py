@@ -165,7 +165,7 @@ def test_refusal_at_each_step_of_a_segment_stops_no_recording(operation: str, pa
     assert not device.entries(entries.PacketsLost)
 
 
-def test_strange_file_in_a_segments_place_is_left_alone_and_the_recording_goes_on_after_it() -> None:
+def test_strange_file_in_a_segments_place_is_left_alone_and_the_recording_continues_after_it() -> None:
     device = Device(segment_s=4)
     running = recording(device)
     storage = memory(device)
@@ -190,7 +190,7 @@ def cut(device: Device) -> MemoryStorage:
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_old_segment_that_can_not_be_read_keeps_no_new_one_from_being_written(ended: bool) -> None:
+def test_old_segment_that_cannot_be_read_keeps_no_new_one_from_being_written(ended: bool) -> None:
     """A bad block in what a power cut left behind: it can't be closed, but it must not end all recording either."""
     device = Device()
     running = recording(device)
@@ -236,7 +236,7 @@ def test_outage_of_everything_gives_up_no_recovery() -> None:
 # -- storage that is gone ---------------------------------------------------------------------------------------------
 
 
-def test_card_that_was_pulled_out_and_put_back_misses_nothing() -> None:
+def test_card_that_was_pulled_out_and_inserted_again_misses_nothing() -> None:
     device = Device()
     running = recording(device)
     device.run(3)
@@ -290,4 +290,4 @@ def test_start_is_taken_while_storage_is_gone_and_stored_when_it_is_back() -> No
     assert isinstance(entry, entries.RecordingStarted)
     assert entry.at_us * 1000 == started_ns // 1000 * 1000
     assert storage.size(layout.segment(device.recording, 1))
-    assert device.recorder.feed.backlog_ns(device.recorder.effects.job.cursor) < NS  # type: ignore[union-attr]
+    assert device.recorder.feed.backlog_ns(device.recorder.effects.task.cursor) < NS  # type: ignore[union-attr]

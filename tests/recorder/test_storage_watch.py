@@ -13,8 +13,8 @@ from agent.media.packet import Packet
 from agent.media.ring import LostPackets, Ring
 from agent.recorder.feed import Feed
 from agent.recorder.storage_watch import BEHIND_NS, HANG_NS, JOURNAL_NS, StorageWatch, merged
-from agent.recorder.writing.job import Job
 from agent.recorder.writing.journal_writer import JournalWriter
+from agent.recorder.writing.task import RecordingTask
 from agent.storage.interface import GrowingFile
 from tests.support.clocks import FakeClocks
 from tests.support.packets import scene
@@ -35,20 +35,20 @@ class Watched:
         self.said: list[tuple[str, bool]] = []
         self.posted: list[Entry] = []
         self.feed = Feed(Ring(NS, self.max_bytes))
-        self.keeper = JournalWriter(never, self.clocks, failed=lambda _error: None)
+        self.keeper = JournalWriter(never, self.clocks, report=lambda _error: None)
         self.keeper.post = lambda entry, _details=None, **_more: self.posted.append(entry)  # type: ignore[method-assign]
         self.start_ns = self.clocks.now_ns
         self.packets = iter(scene(200))
-        self.jobs: list[Job] = []
+        self.jobs: list[RecordingTask] = []
         self.watch = StorageWatch(
-            feed=self.feed, keeper=self.keeper, jobs=lambda: self.jobs, clocks=self.clocks, said=self._say
+            feed=self.feed, journal=self.keeper, tasks=lambda: self.jobs, clocks=self.clocks, report=self._say
         )
 
     def _say(self, part: str, error: StorageError | None) -> None:
         self.said.append((part, error is not None))
 
-    def begin(self) -> Job:
-        job = Job("r-0001", self.feed.start(self.clocks.now_ns), self.clocks.now_ns, None)
+    def begin(self) -> RecordingTask:
+        job = RecordingTask("r-0001", self.feed.start(self.clocks.now_ns), self.clocks.now_ns, None)
         self.jobs.append(job)
         return job
 
@@ -65,7 +65,7 @@ class Watched:
                 number = cursor.written + min(int(count), held)
                 if number > cursor.written:
                     count -= number - cursor.written
-                    self.feed.written(cursor, number)
+                    self.feed.mark_written(cursor, number)
             self.watch.look()
             if self.clocks.now_ns >= end:
                 return
@@ -75,7 +75,7 @@ class Watched:
         self.feed.put(packet)
 
 
-def test_nothing_is_said_while_storage_keeps_up() -> None:
+def test_nothing_is_reported_while_storage_keeps_up() -> None:
     watched = Watched()
     watched.run(5)
     watched.begin()
@@ -111,14 +111,14 @@ def test_storage_that_is_too_slow_is_noticed_although_it_takes_something_all_the
 
 def test_long_pre_event_buffer_that_is_drained_is_no_fault() -> None:
     watched = Watched()
-    watched.feed.keep(30 * NS)
+    watched.feed.set_pre_event(30 * NS)
     watched.run(40)
     watched.begin()
     watched.run(30, stored=2.0)
     assert watched.said == []
 
 
-def test_what_falls_out_of_memory_is_counted_while_the_writer_hangs() -> None:
+def test_what_is_dropped_from_memory_is_counted_while_the_writer_hangs() -> None:
     watched = Watched(max_bytes=1 << 15)
     watched.run(5)
     job = watched.begin()
@@ -126,11 +126,11 @@ def test_what_falls_out_of_memory_is_counted_while_the_writer_hangs() -> None:
     assert watched.said == [("progress", True)]
     lost = [entry for entry in watched.posted if isinstance(entry, PacketsLost)]
     assert 5 <= len(lost) <= 8, "one entry every ten seconds"
-    assert sum(entry.packets for entry in lost) == job.unstated > 1000
-    rest = sum(gone.packets for gone in watched.feed.lost(job.cursor))
-    assert job.unstated == rest + sum(entry.packets for entry in lost)
-    job.state_lost(job.unstated)
-    assert job.unstated == 0
+    assert sum(entry.packets for entry in lost) == job.unreported_lost > 1000
+    rest = sum(gone.packets for gone in watched.feed.take_lost(job.cursor))
+    assert job.unreported_lost == rest + sum(entry.packets for entry in lost)
+    job.report_lost(job.unreported_lost)
+    assert job.unreported_lost == 0
 
 
 def test_end_of_the_recording_ends_the_outage() -> None:
@@ -169,7 +169,7 @@ def test_journal_line_that_waits_is_noticed() -> None:
 
 def test_line_that_was_posted_waits_until_it_is_on_storage() -> None:
     clocks = FakeClocks()
-    refusing = JournalWriter(never, clocks, failed=lambda _error: None)
+    refusing = JournalWriter(never, clocks, report=lambda _error: None)
     assert refusing.waiting_ns(clocks.now_ns) == 0
     refusing.post(StandbyEntered(1))
     refusing.step()

@@ -218,7 +218,7 @@ ENDS: list[BaseException | None] = [
 
 
 @pytest.mark.parametrize("how", ENDS, ids=repr)
-def test_source_that_ends_or_raises_whatever_it_likes_is_opened_again_and_the_gap_is_told_once(
+def test_source_that_ends_or_raises_whatever_it_likes_is_reopened_and_the_gap_is_reported_once(
     how: BaseException | None,
 ) -> None:
     bench = Bench()
@@ -240,7 +240,7 @@ def test_source_that_ends_or_raises_whatever_it_likes_is_opened_again_and_the_ga
         assert gap.from_ns < gap.at_ns <= gap.from_ns + NS
 
 
-def test_healthy_source_is_opened_once_and_nothing_is_told() -> None:
+def test_healthy_source_is_opened_once_and_nothing_is_reported() -> None:
     bench = Bench()
     given = bench.deliver(bench.open(), 10)
     assert bench.told == []
@@ -249,7 +249,7 @@ def test_healthy_source_is_opened_once_and_nothing_is_told() -> None:
     assert bench.feed.read(0, 1 << 20)[1] == given
 
 
-def test_source_that_hangs_in_the_middle_is_left_behind_and_what_it_still_delivers_is_not_taken() -> None:
+def test_source_that_hangs_in_the_middle_is_abandoned_and_its_packets_are_ignored() -> None:
     bench = Bench()
     first = bench.open()
     bench.deliver(first, 2)
@@ -269,7 +269,7 @@ def test_source_that_hangs_in_the_middle_is_left_behind_and_what_it_still_delive
 
 
 @pytest.mark.parametrize("by_s", [-5.0, 5.0, 3600.0, -3600.0])
-def test_source_whose_time_jumps_is_opened_again_and_the_packet_is_not_taken(by_s: float) -> None:
+def test_source_whose_time_jumps_is_reopened_and_the_packet_is_not_taken(by_s: float) -> None:
     bench = Bench()
     first = bench.open()
     bench.deliver(first, 3)
@@ -315,7 +315,7 @@ def test_changed_parameters_are_declared_and_restart_nothing() -> None:
     assert bench.supervisor.generation == 1
 
 
-def test_silent_camera_is_opened_again_though_sound_goes_on() -> None:
+def test_silent_camera_is_reopened_though_sound_continues() -> None:
     bench = Bench()
     first = bench.open()
     bench.deliver(first, 2)
@@ -341,7 +341,7 @@ def test_dead_microphone_never_restarts_the_camera() -> None:
     assert bench.gaps()[0].at_ns - bench.gaps()[0].from_ns > 59 * NS
 
 
-def test_microphone_alone_is_looked_after_too() -> None:
+def test_microphone_alone_is_supervised_too() -> None:
     bench = Bench(kinds=(Kind.AUDIO,))
     first = bench.open()
     bench.deliver(first, 1, pictures=False)
@@ -351,7 +351,7 @@ def test_microphone_alone_is_looked_after_too() -> None:
     assert bench.open() is not first
 
 
-def test_camera_that_can_not_be_opened_is_told_once_and_tried_at_least_once_a_second_for_ever() -> None:
+def test_camera_that_cannot_be_opened_is_reported_once_and_tried_at_least_once_a_second_for_ever() -> None:
     bench = Bench()
     bench.camera.refuse = SourceError("expected a camera, it was unplugged")
     for _ in range(20 * 60):
@@ -383,7 +383,7 @@ def test_camera_library_that_raises_anything_while_opening_ends_nothing(error: B
     assert bench.supervisor.delivering
 
 
-def test_camera_that_opens_and_delivers_nothing_is_told_once_however_long_it_lasts() -> None:
+def test_camera_that_opens_and_delivers_nothing_is_reported_once_however_long_it_lasts() -> None:
     bench = Bench()
     for _ in range(20 * 120):
         bench.watch()
@@ -397,7 +397,7 @@ def test_camera_that_opens_and_delivers_nothing_is_told_once_however_long_it_las
     assert all(gap.from_ns == began for gap in bench.gaps())
 
 
-def test_camera_that_fails_after_each_picture_is_tried_ever_more_slowly() -> None:
+def test_camera_that_fails_after_each_picture_is_tried_at_growing_intervals() -> None:
     bench = Bench()
     for _ in range(20):
         opening = bench.open()
@@ -413,7 +413,7 @@ def test_camera_that_fails_after_each_picture_is_tried_ever_more_slowly() -> Non
     assert bench.clocks.now_ns - before < NS // 4
 
 
-def test_camera_that_can_not_be_closed_is_opened_again_all_the_same() -> None:
+def test_camera_that_cannot_be_closed_is_reopened_all_the_same() -> None:
     bench = Bench()
     first = bench.open()
     bench.deliver(first, 1)
@@ -449,7 +449,7 @@ def test_closed_supervisor_opens_nothing_more() -> None:
 # -- what it means for the recording ----------------------------------------------------------------------------------
 
 
-def test_source_that_is_opened_again_at_once_loses_no_packet_of_either_opening() -> None:
+def test_source_that_is_reopened_at_once_loses_no_packet_of_either_opening() -> None:
     """Two openings within one fragment's length: their times count from different moments."""
     rig = Rig()
     bench = Bench(feed=rig.feed)
@@ -513,7 +513,7 @@ def test_bit_rate_is_asked_of_the_open_source_and_of_those_to_come() -> None:
     assert third.rates == []
 
 
-def test_source_that_takes_no_bit_rate_goes_on_as_it_is() -> None:
+def test_source_that_takes_no_bit_rate_continues_as_it_is() -> None:
     bench = Bench()
     opening = bench.open()
     assert not bench.supervisor.set_bit_rate(1_000_000)

@@ -38,7 +38,7 @@ def test_first_history_is_taken_as_it_is() -> None:
 
 
 def shown(device: Device) -> Checkpoint:
-    device.recorder.keeper.attest(None)
+    device.recorder.journal.attest(None)
     device.settle()
     status = device.recorder.status()
     certificate = device.entries()[0]

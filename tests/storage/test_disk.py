@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import StorageError
 from agent.storage.disk import DiskFile, DiskStorage, WholeFile, make_folders
-from agent.storage.interface import MOST_NAMES, Storage, read_chunks
+from agent.storage.interface import MAX_NAMES, Storage, read_chunks
 
 SEGMENT = "recordings/r1/0001.seg"
 MANIFEST = "recordings/r1/0001.manifest.jws"
@@ -72,7 +72,7 @@ def test_a_folder_that_is_made_is_its_owners_alone_and_every_name_on_the_way_is_
 # -- publish: whole or not there, never over something else -----------------------------------------------------------
 
 
-def test_published_file_is_whole_its_owners_alone_and_no_rest_is_left(storage: DiskStorage) -> None:
+def test_published_file_is_whole_its_owners_alone_and_nothing_else_is_left(storage: DiskStorage) -> None:
     before = os.umask(0)
     try:
         storage.publish(MANIFEST, b"manifest")
@@ -271,7 +271,7 @@ def test_same_bytes_may_be_written_again_at_the_same_place(storage: DiskStorage)
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
-def test_file_that_storage_refuses_says_so_with_the_systems_error(
+def test_file_that_storage_refuses_reports_it_with_the_systems_error(
     storage: DiskStorage, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     file = storage.create(SEGMENT)
@@ -282,7 +282,7 @@ def test_file_that_storage_refuses_says_so_with_the_systems_error(
     assert refused.value.errno == errno.ENOSPC
 
 
-def test_write_that_takes_no_byte_ends_instead_of_turning_for_ever(
+def test_write_that_takes_no_byte_ends_instead_of_looping_for_ever(
     storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = storage.create(SEGMENT)
@@ -307,7 +307,7 @@ def test_closed_file_takes_nothing_and_can_be_closed_again(
         other.close()  # the kernel has let go of it all the same; what was synced is safe
 
 
-def test_file_is_opened_again_where_it_was_left(storage: DiskStorage) -> None:
+def test_file_is_reopened_where_it_was_left(storage: DiskStorage) -> None:
     file = storage.create(SEGMENT)
     file.write_at(0, b"sealed")
     file.sync()
@@ -468,7 +468,7 @@ def test_size_of_what_is_not_there_is_none(storage: DiskStorage) -> None:
     assert storage.size("recordings/r1/none") is None
 
 
-def test_free_bytes_are_those_of_an_unprivileged_writer_and_gone_storage_says_so(storage: DiskStorage) -> None:
+def test_free_bytes_are_those_of_an_unprivileged_writer_and_gone_storage_reports_it(storage: DiskStorage) -> None:
     with pytest.raises(StorageError) as refused:
         storage.free_bytes()
     assert refused.value.errno == errno.ENOENT
@@ -548,8 +548,8 @@ def test_modes_are_what_was_asked_for_whatever_the_umask(
 def test_folder_with_any_number_of_files_is_listed_up_to_a_bound(tmp_path: Path) -> None:
     folder = tmp_path / "recordings"
     folder.mkdir()
-    for number in range(MOST_NAMES + 50):
+    for number in range(MAX_NAMES + 50):
         (folder / f"{number:06d}").touch()
     names = DiskStorage(tmp_path).names("recordings")
-    assert len(names) == MOST_NAMES
+    assert len(names) == MAX_NAMES
     assert names == sorted(names)

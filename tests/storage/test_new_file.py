@@ -119,6 +119,6 @@ def test_storage_without_unnamed_files_gets_a_temporary_name(monkeypatch: pytest
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
-def test_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="does not take a new file"):
         NewFile(tmp_path / "nowhere")

@@ -31,7 +31,9 @@ def test_file_and_folder_are_their_owners_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["pwrite", "fdatasync"])
-def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_leaves_what_was_there_and_nothing_else(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -42,7 +44,8 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path, step: str, monk
         with pytest.raises(StorageError, match="No space left"):
             file.save(b"another one")
     assert file.load() == b"one"
-    file.save(b"two")  # the rest of the cut attempt is written over
+    assert [path.name for path in tmp_path.iterdir()] == ["used.jws"]
+    file.save(b"two")
     assert file.load() == b"two"
 
 

@@ -19,7 +19,7 @@ from agent.clock import NS, utc_text
 from agent.core.recording import events
 from agent.decisions.unsafe import UnsafePermitEverything
 from agent.device_state.anchor import NoAnchor
-from agent.device_state.card import view_of
+from agent.device_state.card import view_card
 from agent.device_state.compare import compare
 from agent.device_state.record import DeviceState
 from agent.device_state.store import Loaded, SignedStateStore
@@ -34,7 +34,7 @@ from agent.journal.format import CHECKPOINT_TYPE, MAX_LINE, Line, parse_line, sp
 from agent.keys import jws
 from agent.keys.signer import KeySigner
 from agent.policy.request import Authorization
-from agent.recorder.boot import DeviceIdentity
+from agent.recorder.identity import DeviceIdentity
 from agent.recorder.takeover import take_over
 from agent.storage.interface import Storage
 from tests.support.device import Device, owner
@@ -196,7 +196,7 @@ def seen(storage: Storage, state: Loaded | None = None) -> Seen:
     found = {"planted_files"} if tail.strange else set()
     if state is not None:
         known: DeviceState | None = state.state
-        comparison = compare(view_of(storage, tail, left, known), state)
+        comparison = compare(view_card(storage, tail, left, known), state)
         found |= {event.kind for event in comparison.events}
         _, left = take_over(storage, left, comparison)
     running = left.running

@@ -26,10 +26,10 @@ from agent.keys import files
 from agent.media.packet import Packet
 from agent.policy.store import PolicyEvent, PolicyEventKind
 from agent.provisioning.agency import Provisioned, provision
-from agent.recorder.boot import DeviceIdentity
-from agent.recorder.interface import Options
+from agent.recorder.identity import DeviceIdentity
+from agent.recorder.interface import Environment, Options
 from agent.recorder.recorder import Recorder
-from agent.recorder.writing.job import Settings
+from agent.recorder.writing.task import Settings
 from agent.seal.framing import frame_length_for
 from agent.storage.interface import Storage
 from agent.trust.certificates import verify_device
@@ -127,11 +127,12 @@ class Device:
         """Start a recorder, as after power on: nothing but storage, state and clocks is left of the one before."""
         self.signals = Watched()
         self.prompts: list[MeasureSpeech] = []
+        self.log: list[str] = []
         self.ended = False
         self.at_ns = self.clocks.now_ns
         lines: list[InputLine] = [ButtonLine("record"), ButtonLine("mark"), TriggerLine("siren")]
-        self.recorder = Recorder(
-            owner=owner(),
+        environment = Environment(
+            device=owner(),
             storage=self.storage,
             clocks=self.clocks,
             random_bytes=os.urandom,
@@ -148,10 +149,12 @@ class Device:
             inputs=Inputs(lines, TWO_BUTTONS.patterns),
             layout=TWO_BUTTONS,
             kernel_boot_id=self.kernel_boot_id,
-            ended=self._end,
+            end=self._end,
             listen=self.prompts.append,
             state=SignedStateStore(self.state, owner().signer, owner().agency, owner().device, self.anchor),
+            log=self.log.append,
         )
+        self.recorder = Recorder(environment)
         self.recorder.feed.declare(video_stream(), audio_stream())
         self.settle()
 
@@ -161,7 +164,7 @@ class Device:
     def settle(self) -> None:
         """Let every thread's work be done, as often as one gives work to another."""
         for _ in range(6):
-            self.recorder.keeper.step()
+            self.recorder.journal.step()
             self.recorder.control.drain()
             self.recorder.writer.step()
             self.recorder.recovery.step()

@@ -57,7 +57,7 @@ class Docked:
         self.client = client or self.broker.client(DEVICE, host=self.host)
         self.run = folder / "run"
         self.run.mkdir()
-        self.inbox = inbox.make(self.run)
+        self.inbox = inbox.make_folder(self.run)
         clocks = FakeClocks()
         clocks.utc_offset_ns = time.time_ns()
         self.device = Device(clocks=clocks, storage=DiskStorage(folder / "evidence"), policy=policy or GrantsAll())

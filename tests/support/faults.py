@@ -9,7 +9,7 @@ from tests.support.docking import Docked
 def happen(docked: Docked, number: int, count: int) -> None:
     """Something that a station should know of, `count` times."""
     for one in range(count):
-        docked.device.recorder.keeper.post(entries.Tampered(f"test-{number}-{one}", 0))
+        docked.device.recorder.journal.post(entries.Tampered(f"test-{number}-{one}", 0))
     docked.device.settle()
 
 

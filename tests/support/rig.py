@@ -18,8 +18,8 @@ from agent.media.fmp4_reader import Reader
 from agent.media.packet import Kind, Packet, Stream
 from agent.media.ring import Ring
 from agent.recorder.feed import Feed
-from agent.recorder.writing.job import Job, Settings, WriterEvent
 from agent.recorder.writing.journal_writer import JournalWriter
+from agent.recorder.writing.task import RecordingTask, Settings, WriterContext, WriterEvent
 from agent.recorder.writing.writer import Writer
 from agent.seal.reader import open_message
 from agent.seal.recipients import HpkeRecipientKey
@@ -62,19 +62,21 @@ class Rig:
             device="cam-1", boot=1, signer=self.signer, details=self.details, clocks=self.clocks, head="00" * 32
         )
         file = self.storage.create(layout.journal(1))
-        self.keeper = JournalWriter(lambda: (journal, file, b""), self.clocks, failed=self.journal_faults.append)
+        self.journal = JournalWriter(lambda: (journal, file, b""), self.clocks, report=self.journal_faults.append)
         self.feed = Feed(Ring(round(self.pre_event_s * NS), self.max_bytes), silent_pre_event=self.silent)
         self.writer = Writer(
-            feed=self.feed,
-            storage=self.storage,
-            ledger=self.keeper,
-            identity=lambda _recording: self.identity,
-            certify=lambda recording: certify(self.storage, recording, 1, (b"device", b"boot")),
-            clocks=self.clocks,
-            random_bytes=os.urandom,
-            frame_length=lambda _bit_rate: self.frame_length,
-            notify=self.events.append,
-            settings=self.settings,
+            WriterContext(
+                feed=self.feed,
+                storage=self.storage,
+                journal=self.journal,
+                identity=lambda _recording: self.identity,
+                certify=lambda recording: certify(self.storage, recording, 1, (b"device", b"boot")),
+                clocks=self.clocks,
+                random_bytes=os.urandom,
+                frame_length=lambda _bit_rate: self.frame_length,
+                notify=self.events.append,
+                settings=self.settings,
+            )
         )
 
     def declare(self, packets: Iterable[Packet]) -> None:
@@ -91,7 +93,7 @@ class Rig:
             if step:
                 self.writer.step()
 
-    def start(self, at_s: float, recording: str = "r1") -> Job:
+    def start(self, at_s: float, recording: str = "r1") -> RecordingTask:
         at_ns = round(at_s * NS)
         self.clocks.now_ns = max(self.clocks.now_ns, at_ns)
         cursor = self.feed.start(at_ns)
@@ -104,10 +106,10 @@ class Rig:
             found.short,
             self.silent,
         )
-        job = Job(recording, cursor, at_ns, length)
-        self.writer.begin(job)
+        task = RecordingTask(recording, cursor, at_ns, length)
+        self.writer.begin(task)
         self.writer.step()
-        return job
+        return task
 
     def stop(self, at_s: float, recording: str = "r1") -> None:
         self.writer.end(recording, round(at_s * NS), {"by": "wearer"})
@@ -118,7 +120,7 @@ class Rig:
         for _ in range(round(seconds * 10)):
             self.clocks.advance(0.1)
             self.writer.step()
-            self.keeper.step()
+            self.journal.step()
 
     def opening(self, segment: int, recording: str = "r1") -> Opening:
         token = self.storage.read(layout.opening(recording, segment)).decode()

@@ -61,12 +61,14 @@ class Running:
         prefix: A command to start it with, such as `unshare -n`.
         agent: How to call `bwc-agent`.
         environment: More variables.
+        stderr: Where its standard error goes instead of `log`.
     """
 
     config: Path
     prefix: Sequence[str] = ()
     agent: Sequence[str] = (sys.executable, "-m", "agent")
     environment: Mapping[str, str] = field(default_factory=dict)
+    stderr: Path | None = None
 
     def __post_init__(self) -> None:
         self.run_directory = Path(tempfile.mkdtemp(prefix="bwc-run-"))
@@ -77,12 +79,12 @@ class Running:
 
     def start(self) -> Self:
         """Start it; returns once it answers, has read its storage and sees its camera."""
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, (self.stderr or self.log).open("ab") as error:
             self.process = subprocess.Popen(
                 [*self.prefix, *self.agent, "run", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=error,
                 cwd=ROOT,
                 env={**os.environ, **self.environment},
                 start_new_session=True,

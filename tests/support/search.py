@@ -1,9 +1,9 @@
-"""Exhaustive breadth-first search over the pure core, watched by the judge of `tests.support.oracle`.
+"""Exhaustive breadth-first search over the pure core, watched by the oracle of `tests.support.oracle`.
 
-Two states are one if they can't be told apart from now on: times count from now and only as far as anything still hangs
-on them, requests by their order, recordings by whether they are the one that runs. What the core and the judge know
-goes into it whole, except what only appears in lines and signals (how often something was asked, when the wearer was
-last reminded, how long a recording has lasted).
+Two states are equivalent if nothing can distinguish them from now on: times count relative to now and only as far as
+anything depends on them, requests by their order, recordings by whether they are running. All that the core and the
+oracle know is compared, except what only occurs in entries and signals (how often something was requested, when the
+wearer was last reminded, how long a recording has lasted).
 """
 
 import gc
@@ -17,12 +17,12 @@ from agent.core.recording import requests as machine_requests
 from agent.core.recording.requests import SPOKEN_FOR_NS
 from agent.core.recording.state import State
 from agent.policy.request import Authorization, Fact
-from tests.support.oracle import Judge
+from tests.support.oracle import Oracle
 
-Moves = Callable[[State, Judge], Iterable[events.Event]]
-"""What may come next."""
+Moves = Callable[[State, Oracle], Iterable[events.Event]]
+"""The events that may come next."""
 Answer = Callable[[commands.Decide], events.Decided] | None
-"""The policy, asked at once; None if its answers are moves like any other."""
+"""The policy, if it decides at once; None if its decisions are moves like any other."""
 
 
 @dataclass
@@ -45,25 +45,25 @@ class Found:
 
 
 class StepBrokenError(AssertionError):
-    """A promise was broken, or the core raised; says after which events."""
+    """A guarantee was violated, or the core raised; names the events before."""
 
 
-def search(state: State, judge: Judge, moves: Moves, depth: int, answer: Answer = None) -> Found:
+def search(state: State, oracle: Oracle, moves: Moves, depth: int, answer: Answer = None) -> Found:
     """Every sequence of at most `depth` moves, each different situation once."""
     found = Found([1])
     gc.disable()  # nothing here is ever garbage in a cycle, and looking for it takes a third of the time
     try:
-        _widen(found, [(state, judge, ())], moves, depth, answer)
+        _widen(found, [(state, oracle, ())], moves, depth, answer)
     finally:
         gc.enable()
     return found
 
 
-_Place = tuple[State, Judge, tuple[events.Event, ...]]
+_Place = tuple[State, Oracle, tuple[events.Event, ...]]
 
 
 def _widen(found: Found, frontier: list[_Place], moves: Moves, depth: int, answer: Answer) -> None:
-    seen = {canonical(state, judge) for state, judge, _ in frontier}
+    seen = {canonical(state, oracle) for state, oracle, _ in frontier}
     for _ in range(depth):
         new = []
         for before in frontier:
@@ -79,22 +79,22 @@ def _widen(found: Found, frontier: list[_Place], moves: Moves, depth: int, answe
 
 
 def _run(before: _Place, event: events.Event, answer: Answer, found: Found) -> _Place:
-    """One event, and the policy's answers to what the core asks because of it, as the control loop gives them."""
-    state, judge, path = before
+    """One event, and the policy's answers to what the core requests because of it, as the control loop gives them."""
+    state, oracle, path = before
     waiting = [event]
     while waiting:
         current = waiting.pop(0)
         try:
             state, issued = machine.step(state, current)
-            judge = judge.saw(current, issued)
+            oracle = oracle.observe(current, issued)
         except Exception as error:
-            told = "\n  ".join(map(repr, (*path, event)))
-            raise StepBrokenError(f"{type(error).__name__}: {error}\nafter\n  {told}") from error
+            events_before = "\n  ".join(map(repr, (*path, event)))
+            raise StepBrokenError(f"{type(error).__name__}: {error}\nafter\n  {events_before}") from error
         for command in issued:
             found.kinds.add(_kind(command))
             if answer is not None and isinstance(command, commands.Decide):
                 waiting.append(answer(command))
-    return state, judge, (*path, event)
+    return state, oracle, (*path, event)
 
 
 def _kind(command: commands.Command) -> str:
@@ -104,19 +104,19 @@ def _kind(command: commands.Command) -> str:
 # -- when two situations are one --------------------------------------------------------------------------------------
 
 
-def canonical(state: State, judge: Judge) -> Hashable:
+def canonical(state: State, oracle: Oracle) -> Hashable:
     """A key that two situations share only if nothing that can happen tells them apart."""
     now = state.now_ns
     numbers = sorted(
         {
             *state.pending,
-            *judge.asks,
+            *oracle.requests,
             *([state.post_roll.request] if state.post_roll else []),
             *([state.suppression.request, state.suppression.rechecking] if state.suppression else []),
         }
     )
     order = {number: place for place, number in enumerate(numbers)}
-    return (_core(state, now, order), _judged(judge, state, now, order))
+    return (_core(state, now, order), _judged(oracle, state, now, order))
 
 
 def _core(state: State, now: int, order: Mapping[int, int]) -> Hashable:
@@ -171,38 +171,38 @@ def _lasting(facts: Mapping[str, Fact]) -> Hashable:
     return ("reason_spoken" in facts and facts["reason_spoken"].value, signed and (signed.type, signed.rank))
 
 
-def _judged(judge: Judge, state: State, now: int, order: Mapping[int, int]) -> Hashable:
+def _judged(oracle: Oracle, state: State, now: int, order: Mapping[int, int]) -> Hashable:
     given_up = machine_requests.GRANT_VALID_NS
     return (
-        judge.running == state.recording,
+        oracle.running == state.recording,
         frozenset(
             (
                 order[number],
-                ask.action,
-                ask.recording == judge.running,
-                min(given_up, now - ask.asked_ns),
-                ask.fresh,
-                ask.allowed,
-                ask.line_out,
-                ask.barred,
-                None if ask.durable_ns is None else min(given_up, now - ask.durable_ns),
+                pending.action,
+                pending.recording == oracle.running,
+                min(given_up, now - pending.requested_ns),
+                pending.current,
+                pending.allowed,
+                pending.journalled,
+                pending.forbidden,
+                None if pending.durable_ns is None else min(given_up, now - pending.durable_ns),
             )
-            for number, ask in judge.asks.items()
+            for number, pending in oracle.requests.items()
         ),
-        judge.dark
+        oracle.suppression
         and (
-            judge.dark.request == (state.suppression.request if state.suppression else 0),
-            judge.dark.rechecking == (state.suppression.rechecking if state.suppression else 0),
-            judge.dark.since_ns - now,
-            judge.dark.until_ns - now,
+            oracle.suppression.request == (state.suppression.request if state.suppression else 0),
+            oracle.suppression.rechecking == (state.suppression.rechecking if state.suppression else 0),
+            oracle.suppression.since_ns - now,
+            oracle.suppression.until_ns - now,
         ),
-        _items(judge.used_ns),
-        judge.rolling and (order[judge.rolling[0]], judge.rolling[1] - now),
-        _items(judge.said),
-        _items(judge.measured),
-        judge.raised_ns is not None and max(0, state.settings.trigger_hold_ns - (now - judge.raised_ns)),
-        judge.latched,
-        (judge.key, judge.contact, max(0, judge.attested_ns - now), judge.ending, judge.may_power_off),
+        _items(oracle.used_ns),
+        oracle.post_roll and (order[oracle.post_roll[0]], oracle.post_roll[1] - now),
+        _items(oracle.declared),
+        _items(oracle.measured),
+        oracle.raised_ns is not None and max(0, state.settings.trigger_hold_ns - (now - oracle.raised_ns)),
+        oracle.latched,
+        (oracle.key, oracle.contact, max(0, oracle.attested_ns - now), oracle.ending, oracle.may_power_off),
     )
 
 
@@ -213,16 +213,18 @@ def _items(mapping: Mapping[Any, Any]) -> frozenset[tuple[Any, Any]]:
 # -- moves ------------------------------------------------------------------------------------------------------------
 
 
-def answers(judge: Judge) -> Iterator[tuple[int, bool]]:
+def answers(oracle: Oracle) -> Iterator[tuple[int, bool]]:
     """What waits for the policy, oldest and newest, and what is asked anew: each granted and refused."""
-    waiting = sorted(number for number, ask in judge.asks.items() if ask.allowed is None)
-    anew = [judge.dark.rechecking] if judge.dark is not None and judge.dark.rechecking else []
+    waiting = sorted(number for number, pending in oracle.requests.items() if pending.allowed is None)
+    anew = [oracle.suppression.rechecking] if oracle.suppression is not None and oracle.suppression.rechecking else []
     for number in sorted({*waiting[:1], *waiting[-1:], *anew}):
         yield number, True
         yield number, False
 
 
-def writable(judge: Judge) -> list[int]:
+def writable(oracle: Oracle) -> list[int]:
     """Requests whose line may become durable, the oldest and the newest."""
-    waiting = sorted(number for number, ask in judge.asks.items() if ask.line_out and ask.durable_ns is None)
+    waiting = sorted(
+        number for number, pending in oracle.requests.items() if pending.journalled and pending.durable_ns is None
+    )
     return sorted({*waiting[:1], *waiting[-1:]})

@@ -4,8 +4,7 @@ import errno
 
 from agent.device_state.anchor import SIZE, NoAnchor
 from agent.device_state.store import SignedStateStore
-from agent.device_state.updater import StateUpdater
-from agent.device_state.used import UsedTokensInState
+from agent.device_state.updater import StateUpdater, UsedTokensInState
 from agent.errors import StorageError
 from agent.keys.signer import Signer
 from tests.support.clocks import FakeClocks

@@ -203,7 +203,7 @@ def test_boot_line_in_the_middle_of_a_journal_is_named() -> None:
 def test_recording_that_ends_without_a_grant_is_named() -> None:
     device = recorder()
     device.run(1)
-    device.recorder.keeper.post(RecordingEnded("r1", 7, 0))
+    device.recorder.journal.post(RecordingEnded("r1", 7, 0))
     device.recorder.close()
     report = check(files_of(memory(device)))
     assert codes(report) == {Code.ENDED_WITHOUT_GRANT}
@@ -213,7 +213,7 @@ def test_recording_that_ends_without_a_grant_is_named() -> None:
 def test_time_that_goes_back_is_named() -> None:
     device = recorder()
     device.run(1)
-    keeper = device.recorder.keeper
+    keeper = device.recorder.journal
     keeper.step()
     assert keeper._journal is not None
     keeper._journal._floor = 0

@@ -29,7 +29,7 @@ def made() -> Files:
     device = recorder()
     kept = {path: policy(version) for version, path in enumerate(PATHS[:2], 1)}
     device.run(0.5)
-    device.recorder.keeper.post(PolicyChanged("policy_in_force", 2, sha256_hex(kept[PATHS[1]])))
+    device.recorder.journal.post(PolicyChanged("policy_in_force", 2, sha256_hex(kept[PATHS[1]])))
     device.recorder.close()
     return files_of(memory(device)) | kept
 

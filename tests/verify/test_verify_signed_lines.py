@@ -28,7 +28,7 @@ def test_even_signed_no_recording_is_continued_by_itself() -> None:
     device.boot()
     device.run(2)
     running = device.recording
-    device.recorder.keeper.post(Continued(running, running))
+    device.recorder.journal.post(Continued(running, running))
     device.run(1)
     memory(device).cut_power()
     assert ended_in_order(device) == {Code.JOURNAL_CONTRADICTS}

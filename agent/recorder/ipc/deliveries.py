@@ -1,16 +1,16 @@
-"""What the dock service brings: attestations and policy bundles, signed by others, and nothing else is looked at.
+"""What the dock service delivers: attestations and policy bundles, signed by others; everything else is refused.
 
 The rules, in order:
 1. A message is a compact JWS whose `typ` is that of an attestation or of a policy bundle. Anything else is a refusal.
-2. An attestation must be over a nonce of this recorder (`agent.trust.attestation`), made since the dock contact last
-   moved: nobody can undock, bridge the contact and use the word of the station that was left. The core compares the
-   contact once more when it applies one: it may have moved while the attestation waited in the queue.
-3. A bundle goes the way of every bundle (`agent.policy.store`).
-4. The same attestation again is nothing; a renewal tells the core how long it holds.
-5. Each refusal is journalled, but no more than `MOST_REFUSALS` in `REFUSALS_NS`; what is beyond is counted, and the
-   count is journalled when there is room again. A dock service that writes all day must not fill the storage.
+2. An attestation must be over a nonce that this recorder made since the dock contact last moved
+   (`agent.trust.attestation`): nobody can undock, bridge the contact and use the attestation of the station that was
+   left. The core checks the contact again when it applies one: it may have moved while the attestation was queued.
+3. A bundle is handled as every bundle (`agent.policy.store`).
+4. An attestation that does not extend the present one is ignored; a renewal is passed to the core with its end.
+5. Each refusal is journalled, but at most `MAX_REFUSALS` in `REFUSALS_NS`; further ones are counted, and the count is
+   journalled with the next refusal. A dock service that writes all day must not fill the storage.
 
-It runs in a thread of its own: a bundle waits for storage, and neither control nor housekeeping may.
+It runs in a thread of its own: a bundle waits for storage, and neither control nor housekeeping may wait.
 """
 
 import threading
@@ -22,44 +22,39 @@ from agent.core.recording import events
 from agent.errors import EvidenceError
 from agent.keys import jws
 from agent.policy import bundle
+from agent.recorder.identity import DeviceIdentity
 from agent.seal.writer import RandomBytes
 from agent.trust import attestation
 from agent.trust.attestation import Nonces
-from agent.trust.document import TrustDocument
 
-MOST_REFUSALS = 6
+MAX_REFUSALS = 6
 REFUSALS_NS = 60 * NS
 _WHY = 200
 
 
 class Deliveries:
-    """Checks what was brought.
+    """Checks what the dock service delivers.
 
     Args:
-        agency, device: Who this is.
-        trust: Whose signatures count.
+        identity: Who this device is, and whose signatures count.
         clocks: Both clocks.
         random_bytes: Source of nonces.
-        put: Tells the core.
+        put: Takes events for the core.
         offer_policy: Takes a signed bundle, or journals why not.
-        in_force: Digest of the policy in force: brought again, it is nothing new.
+        in_force: Returns the digest of the policy in force; the same bundle again is ignored.
     """
 
     def __init__(
         self,
         *,
-        agency: str,
-        device: str,
-        trust: TrustDocument,
+        identity: DeviceIdentity,
         clocks: Clocks,
         random_bytes: RandomBytes,
         put: Callable[[events.Event], None],
         offer_policy: Callable[[str], object],
         in_force: Callable[[], str],
     ) -> None:
-        self._agency = agency
-        self._device = device
-        self._trust = trust
+        self._identity = identity
         self._clocks = clocks
         self._random_bytes = random_bytes
         self._put = put
@@ -69,21 +64,21 @@ class Deliveries:
         self._nonces = Nonces(random_bytes)
         self._until_ns = 0
         self._refusals: deque[int] = deque()
-        self._unsaid = 0
+        self._unreported = 0
 
-    def moved(self) -> None:
-        """The dock's contact has opened or closed: all nonces that were shown before are void. From any thread."""
+    def contact_moved(self) -> None:
+        """The dock's contact has opened or closed: all earlier nonces are void. From any thread."""
         with self._lock:
             self._until_ns = 0
             self._nonces = Nonces(self._random_bytes)
 
     def nonce(self) -> str:
-        """The nonce to show now; from any thread."""
+        """The nonce for the next attestation; from any thread."""
         with self._lock:
             return self._nonces.current(self._clocks.monotonic_ns())
 
     def deliver(self, message: bytes | None) -> None:
-        """Look at one message; None stands for something in the inbox that was none. Never raises."""
+        """Check one message; None stands for something in the inbox that is no message. Never raises."""
         try:
             token = _text(message)
             match jws.unverified_typ(token):
@@ -99,39 +94,39 @@ class Deliveries:
     def _attest(self, token: str) -> None:
         now = self._clocks.monotonic_ns()
         with self._lock:
-            given = self._nonces.check(
+            accepted = self._nonces.check(
                 token,
-                trust=self._trust,
-                agency=self._agency,
-                device=self._device,
+                trust=self._identity.trust,
+                agency=self._identity.agency,
+                device=self._identity.device,
                 wall=self._clocks.wall(),
                 now_ns=now,
             )
-            if given.until_ns <= self._until_ns:
+            if accepted.until_ns <= self._until_ns:
                 return
-            self._until_ns = given.until_ns
-            self._put(events.Attested(now, given.until_ns, given.station, given.nonce_ns))
+            self._until_ns = accepted.until_ns
+            self._put(events.Attested(now, accepted.until_ns, accepted.station, accepted.nonce_ns))
 
     def _policy(self, token: str) -> None:
         if bundle.digest_of(token) == self._in_force():
-            return  # retained by the broker, it comes at each docking
+            return  # retained by the broker, it is delivered at each docking
         if not self._room(self._clocks.monotonic_ns()):
-            return  # it is retained: it comes again; a flood of bundles costs neither storage nor a journal line each
+            return  # the retained bundle comes again; a flood of bundles must cost no storage and no journal lines
         self._offer_policy(token)
 
     def _refuse(self, why: str) -> None:
         now = self._clocks.monotonic_ns()
         if not self._room(now):
             return
-        unsaid, self._unsaid = self._unsaid, 0
-        more = f" ({unsaid} more were refused before and are not listed)" if unsaid else ""
+        unreported, self._unreported = self._unreported, 0
+        more = f" ({unreported} more were refused before and are not listed)" if unreported else ""
         self._put(events.MessageRejected(now, "delivery", why[:_WHY] + more))
 
     def _room(self, now: int) -> bool:
         while self._refusals and now - self._refusals[0] >= REFUSALS_NS:
             self._refusals.popleft()
-        if len(self._refusals) >= MOST_REFUSALS:
-            self._unsaid += 1
+        if len(self._refusals) >= MAX_REFUSALS:
+            self._unreported += 1
             return False
         self._refusals.append(now)
         return True

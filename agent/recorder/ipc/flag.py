@@ -1,6 +1,6 @@
-"""Says by a file in the run directory that a recording is under way: what keeps the machine up looks for it.
+"""A file in the run directory that exists while a recording runs: `bwc-inhibit` keeps the machine up while it does.
 
-It outlives a recorder that is killed, for the next one goes on with the recording.
+It outlives a recorder that is killed, because the next one continues the recording.
 """
 
 import os
@@ -10,7 +10,7 @@ NAME = "recording"
 
 
 class RecordingFlag:
-    """The file; it holds nothing.
+    """The empty file.
 
     Args:
         directory: The run directory.
@@ -21,10 +21,10 @@ class RecordingFlag:
         self._up: bool | None = None
 
     def show(self, *, up: bool) -> None:
-        """Make it, or take it away; nothing if it is so already.
+        """Create or remove it, if that is necessary.
 
         Raises:
-            OSError: The run directory refuses; it is tried again the next time.
+            OSError: The run directory refuses; the next call tries again.
         """
         if up == self._up:
             return

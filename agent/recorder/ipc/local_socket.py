@@ -1,7 +1,7 @@
 """The recorder's local socket: one request and one answer a connection, JSON, from the same user or root only.
 
-What comes over it can start a recording, mark a moment and ask how things are. It can't stop anything: there is no
-request for it, so that no mistake in a rule could grant one.
+A request can start a recording, mark a moment and read the status. It can't stop anything: no such request exists, so
+that no error in a rule could grant one.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ NAME = "recorder.sock"
 MAX_REQUEST = 1 << 16
 MAX_ANSWER = 1 << 20
 TIMEOUT_S = 5.0
-MOST_AT_ONCE = 16
-"""So many connections are listened to at once: one that says nothing takes a place, and holds nobody up."""
-LONGEST_PATH = 107
+MAX_CONNECTIONS = 16
+"""Connections that are served at once: a silent one takes one of these places, and delays nobody."""
+MAX_PATH = 107
 """Bytes of a socket's path (unix(7), sun_path)."""
-AGAIN_S = 0.2
+RETRY_S = 0.2
 """How long to wait after a connection could not be accepted."""
 _CREDENTIALS = struct.Struct("3i")
 
@@ -44,9 +44,9 @@ class LocalServer:
     """Listens in a run directory.
 
     Args:
-        directory: Of the socket; only its owner can reach it.
+        directory: Holds the socket; only its owner can reach it.
         handler: Answers a request; runs in a thread of the connection, so several may run at once.
-        refused: Told about connections that were turned away, and why.
+        refused: Takes the reason why a connection was rejected.
     """
 
     def __init__(self, directory: Path, handler: Handler, refused: Callable[[str], None]) -> None:
@@ -55,18 +55,18 @@ class LocalServer:
         self._refused = refused
         self._listener: socket.socket | None = None
         self._closed = threading.Event()
-        self._places = threading.BoundedSemaphore(MOST_AT_ONCE)
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
 
     def start(self) -> None:
         """Bind and serve in a thread of its own.
 
         Raises:
-            ControlError: Another recorder is there, or the directory is not ours.
+            ControlError: Another recorder has the socket, or the directory belongs to another user.
         """
-        if len(os.fsencode(self._path)) > LONGEST_PATH:
+        if len(os.fsencode(self._path)) > MAX_PATH:
             raise ControlError(
                 errno.ENAMETOOLONG,
-                f"expected a socket's path of at most {LONGEST_PATH} bytes, got {self._path}; "
+                f"expected a socket's path of at most {MAX_PATH} bytes, got {self._path}; "
                 "name a shorter [run] directory",
             )
         try:
@@ -77,7 +77,7 @@ class LocalServer:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             listener.bind(str(self._path))
             self._path.chmod(0o600)
-            listener.listen(4 * MOST_AT_ONCE)
+            listener.listen(4 * MAX_CONNECTIONS)
         except OSError as error:
             raise ControlError(
                 error.errno, f"can't listen on {self._path}: {error.strerror}; name a [run] directory of your own"
@@ -86,7 +86,7 @@ class LocalServer:
         threading.Thread(target=self._serve, args=(listener,), name="socket", daemon=True).start()
 
     def _check_directory(self) -> None:
-        """Who may write in it could put a socket of their own in place of ours, or a link in place of the snapshot."""
+        """Whoever may write in it could replace our socket by theirs, or the snapshot by a link."""
         facts = self._path.parent.stat()
         others = stat.S_IWOTH | (0 if facts.st_gid == os.getegid() else stat.S_IWGRP)
         if facts.st_uid not in {0, os.geteuid()} or facts.st_mode & others:
@@ -98,29 +98,31 @@ class LocalServer:
 
     def _clear_stale(self) -> None:
         if not stat.S_ISSOCK(self._path.lstat().st_mode):
-            raise ControlError(17, f"expected a socket or nothing at {self._path}, found another file; remove it")
+            raise ControlError(
+                errno.EEXIST, f"expected a socket or nothing at {self._path}, found another file; remove it"
+            )
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(TIMEOUT_S)
             try:
                 probe.connect(str(self._path))
             except ConnectionRefusedError:
-                self._path.unlink()  # its process is gone
-            except (TimeoutError, BlockingIOError):  # somebody listens, and has no time
-                raise ControlError(98, f"a recorder is running already: {self._path} is taken") from None
+                self._path.unlink()  # its process has ended
+            except (TimeoutError, BlockingIOError):  # its process is busy
+                raise ControlError(errno.EADDRINUSE, f"a recorder is running already: {self._path} is taken") from None
             else:
-                raise ControlError(98, f"a recorder is running already: {self._path} answers")
+                raise ControlError(errno.EADDRINUSE, f"a recorder is running already: {self._path} answers")
 
     def _serve(self, listener: socket.socket) -> None:
         while True:
             try:
                 connection, _ = listener.accept()
             except OSError:
-                if self._closed.wait(AGAIN_S):  # else it is only for now, such as that no file handle is left
+                if self._closed.wait(RETRY_S):  # otherwise it is temporary, such as a lack of file descriptors
                     return
                 continue
             if not self._places.acquire(blocking=False):
                 with connection, contextlib.suppress(OSError):
-                    connection.settimeout(AGAIN_S)
+                    connection.settimeout(RETRY_S)
                     _send(connection, {"error": "too many connections at once; try again"})
                 continue
             try:
@@ -130,7 +132,7 @@ class LocalServer:
                 connection.close()
 
     def _converse(self, connection: socket.socket) -> None:
-        # The caller may go away; what it asked for was done or was not, and stands in the journal.
+        # The caller may disconnect; the journal says whether the request was carried out.
         try:
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(TIMEOUT_S)
@@ -154,8 +156,8 @@ class LocalServer:
         except (EvidenceError, ControlError) as error:
             answer = {"error": str(error)}
         except TimeoutError:
-            answer = {"error": "the recorder is busy and did not answer in time; what was asked may still be done"}
-        except Exception as error:  # noqa: BLE001 - no request may end anything
+            answer = {"error": "the recorder is busy and did not answer in time; the request may still be carried out"}
+        except Exception as error:  # noqa: BLE001 - no request may end the recorder
             self._refused(f"a request failed: {type(error).__name__}")
             answer = {"error": f"this request could not be handled: {type(error).__name__}"}
         _send(connection, answer)
@@ -172,7 +174,7 @@ class LocalServer:
 
 
 def _receive(connection: socket.socket, limit: int) -> bytes:
-    """A message, which comes within `TIMEOUT_S` as a whole."""
+    """A whole message, received within `TIMEOUT_S`."""
     data = bytearray()
     until = time.monotonic() + TIMEOUT_S
     while not data.endswith(b"\n"):
@@ -182,7 +184,7 @@ def _receive(connection: socket.socket, limit: int) -> bytes:
             break
         data += chunk
         if len(data) > limit:
-            raise ControlError(90, f"expected a message of at most {limit} bytes")
+            raise ControlError(errno.EMSGSIZE, f"expected a message of at most {limit} bytes")
     return bytes(data).rstrip(b"\n")
 
 
@@ -194,14 +196,14 @@ def ask(directory: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     """Send a request to the recorder and return its answer.
 
     Raises:
-        ControlError: There is no recorder, it is not for us, it refused, or did not answer in time.
+        ControlError: There is no recorder, it is another user's, it refused, or did not answer in time.
     """
     path = directory / NAME
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(TIMEOUT_S)
         try:
             connection.connect(str(path))
-            with contextlib.suppress(BrokenPipeError):  # turned away before it was heard: the answer says why
+            with contextlib.suppress(BrokenPipeError):  # rejected before the request was read: the answer says why
                 _send(connection, request)
             data = _receive(connection, MAX_ANSWER)
         except PermissionError as error:
@@ -215,7 +217,7 @@ def ask(directory: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         answer = strict_json(data)
     except EvidenceError as error:
-        raise ControlError(71, f"the recorder's answer is no JSON object: {error}") from error
+        raise ControlError(errno.EPROTO, f"the recorder's answer is no JSON object: {error}") from error
     if "error" in answer:
-        raise ControlError(1, str(answer["error"]))
+        raise ControlError(errno.EPERM, str(answer["error"]))
     return answer

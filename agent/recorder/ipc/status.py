@@ -6,13 +6,28 @@ from pathlib import Path
 import msgspec
 
 from agent.power.status import PowerStatus
-from agent.recorder.writing.sync_times import SyncLatency
 
 NAME = "status.json"
 
 
+class SyncLatency(msgspec.Struct, frozen=True):
+    """Durations of the newest syncs of segments, in milliseconds (`agent.recorder.writing.segments.SyncTimes`).
+
+    Attributes:
+        count: How many there were; all else is 0 if none.
+        p50, p95, p99: Percentiles.
+        max: The longest.
+    """
+
+    count: int = 0
+    p50: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+
+
 class TrackStatus(msgspec.Struct, frozen=True):
-    """A track as it comes in: milliseconds since its newest packet, null before the first."""
+    """A track: its codec, and milliseconds since its newest packet, null before the first."""
 
     codec: str
     age_ms: int | None
@@ -42,16 +57,16 @@ class ConfigurationStatus(msgspec.Struct, frozen=True):
 
 
 class DeviceStateStatus(msgspec.Struct, frozen=True):
-    """How what must not be forgotten is kept.
+    """The device state and how well it is kept.
 
     Attributes:
         protection: The row of SECURITY.md's table that this build is in: `one_card`, `separate_card` or `clock_ram`.
-        found: How the state was found at this boot: `good`, `missing`, `altered`, `unreadable` or `rolled_back`.
-        events: What differed between card and state at this boot, such as `card_rolled_back`.
-        anchor: What guards the state against roll-back; `none` for nothing.
-        anchor_problem: What is wrong with that; empty if nothing.
-        problem: Why the state is not kept now; empty if it is.
-        counter: Of the newest save; `saves` of this boot, `slowest_save_ms` the longest of them.
+        found: Its condition at this boot: `good`, `missing`, `altered`, `unreadable` or `rolled_back`.
+        events: How card and state differed at this boot, such as `card_rolled_back`.
+        anchor: The memory that detects a roll-back of the state; `none` for none.
+        anchor_problem: What is wrong with the anchor; empty if nothing.
+        problem: Why the state can't be saved now; empty if it can.
+        counter: Of the newest save; `saves` is their number in this boot, `slowest_save_ms` the longest of them.
     """
 
     protection: str = ""
@@ -77,29 +92,29 @@ class Status(msgspec.Struct, frozen=True):
         policy: Name of the policy in force.
         source_delivering: False while the camera is down; `openings` counts how often it was opened.
         memory_bytes: Encoded data in the ring; `backlog_ms` is how much of it waits for storage.
-        storage_free_bytes: Null while storage can't be asked.
-        time_left_s: How long recording can go on at the present bit rate; null if unknown.
-        storage_failing: Storage refuses; recording goes on in memory.
+        storage_free_bytes: Null while storage does not answer.
+        time_left_s: How long recording can continue at the present bit rate; null if unknown.
+        storage_failing: Storage refuses; recording continues in memory.
         slowest_sync_ms: Of this boot.
-        sync_ms: What is usual among the newest syncs of segments.
+        sync_ms: Percentiles of the newest syncs of segments.
         journal_line: Number of the newest journal line.
-        clock: Source of the wall clock; `clock_within_ms` bounds its error, null if nobody can.
+        clock: Source of the wall clock; `clock_within_ms` bounds its error, null if unsynchronised.
         faulty_lines: Input lines that are not trusted.
         requests, refused: Requests of this boot, and how many were refused.
-        declared_only, pauses, mutes: Grants of this boot on the wearer's word alone, and what was paused and muted.
-        missing: What procedure would have made the newest refused one allowed, such as `speak`.
-        locked_memory: Nothing of this process can reach swap.
-        policy_unsafe: Whatever is asked for is permitted: the development policy of a bench is in force.
+        declared_only, pauses, mutes: Grants of this boot on the wearer's declaration alone; pauses and mutes.
+        missing: The procedure that would have made the newest refused one allowed, such as `speak`.
+        locked_memory: No memory of this process can reach swap.
+        policy_unsafe: Every request is permitted: the development policy of a bench is in force.
         policy_digest, policy_version: SHA-256 of the policy in force and the bundle's version; 0 for the built-in pack.
-        dock_contact: The contact of the dock is closed; `docked`: and a station attests it; `station` names that one.
-        dock_nonce: What a station has to sign now to attest this device.
+        dock_contact: The contact of the dock is closed; `docked`: and a station attests it; `station` is its name.
+        dock_nonce: The nonce that a station has to sign to attest this device.
         durable_line: Number of the newest journal line on storage.
         checkpoint: The newest signed checkpoint on storage, a JWS; `checkpoint_line` is the line up to which it signs.
         tampered: Tamper events of this boot.
-        self_test: What the test at the start of the shift found; null before it.
+        self_test: Result of the test at the start of the shift; null before it.
         power: Battery, charger and board.
-        configuration: What the recorder works with.
-        device_state: How what must not be forgotten is kept.
+        configuration: The configuration in force.
+        device_state: The device state and how well it is kept.
     """
 
     version: str
@@ -152,13 +167,13 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def write_snapshot(directory: Path, status: Status) -> None:
-    """Replace the snapshot file, whole at every moment. It lies in memory and needs no sync.
+    """Replace the snapshot file atomically. It is on a memory file system and needs no sync.
 
-    Mode 0640: the dock service reads it, as a member of the run directory's group. A rest of an earlier attempt is
-    removed first: opened as it is, it could lead elsewhere, or be a pipe that blocks the recorder's housekeeping.
+    Mode 0640: the dock service reads it, as a member of the run directory's group. What an earlier attempt left is
+    removed first: it could be a link that leads elsewhere, or a pipe that blocks the recorder's housekeeping.
 
     Raises:
-        OSError: The run directory does not take it.
+        OSError: The run directory refuses.
     """
     temporary = directory / f".{NAME}"
     temporary.unlink(missing_ok=True)

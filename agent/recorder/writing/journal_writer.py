@@ -1,14 +1,14 @@
-"""The journal's keeper: the only thread that writes journal lines.
+"""The journal's writer: the only thread that writes journal lines.
 
 The rules, in order:
-1. Lines are made in the order in which they were posted, written and synced. Who waits for a line before a permissive
-   act is told once it and a signed checkpoint over it are on storage, never sooner.
+1. Lines are appended in the order in which their entries were posted, written and synced. A caller that waits for a
+   line before a permissive act is called back once it and a signed checkpoint over it are on storage, never sooner.
 2. A line that permits something is followed at once by the checkpoint that signs it, and both are stored in one write,
-   the boot line too: the next boot believes no such line that is not signed (see `agent.journal.line_trust`).
-3. While storage refuses, lines pile up in memory and nobody is told; nothing is dropped. What piled up is signed when
-   it is stored. The file is opened anew, for a card that was gone and came back has no use for the old handle.
-4. An entry that can't be written, or anything else that goes wrong in reading what was left, costs that entry or
-   another attempt, never the journal.
+   the boot line too: the next boot does not believe such a line without a signature (see `agent.journal.line_trust`).
+3. While storage refuses, lines wait in memory and nobody is called back; nothing is dropped. They are signed when they
+   are stored. The file is reopened for that: after a card was pulled and put back the old handle is useless.
+4. An entry that can't be written costs that entry, and an error in reading the old journal costs another attempt; the
+   journal goes on.
 """
 
 import queue
@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent import output
 from agent.clock import NS, Clocks
 from agent.errors import StorageError
 from agent.evidence.details import Details
@@ -42,16 +41,17 @@ class _Post:
 
 
 class JournalWriter:
-    """Keeps one boot's journal.
+    """Writes one boot's journal.
 
     Args:
-        prepare: Gives the journal and the file its lines go to, and the lines that were made already; called again,
-            every `RETRY_S`, while it raises `StorageError`.
+        prepare: Returns the journal, its file, and the lines that were made already; called again every `RETRY_S` while
+            it raises `StorageError`.
         clocks: For the time of checkpoints.
-        failed: Told once when storage refuses, with the error, and once when it takes lines again, with None.
-        reopen: Gives another handle on the file, which holds at least so many bytes; or raises `StorageError`.
-        made: Told of each line that was made, its line feed included, in their order.
-        stored: Told after a sync that all lines that were made are on storage.
+        report: Takes the error once when storage refuses, and None once when it takes lines again.
+        reopen: Returns another handle on the file, which must hold this many bytes; or raises `StorageError`.
+        appended: Takes each line, its line feed included, when it is made.
+        stored: Called after a sync, when all appended lines are on storage.
+        posted: Takes each entry when it is posted, in the caller's thread; must not block or raise.
     """
 
     def __init__(
@@ -59,20 +59,22 @@ class JournalWriter:
         prepare: Callable[[], tuple[Journal, GrowingFile, bytes]],
         clocks: Clocks,
         *,
-        failed: Callable[[StorageError | None], None],
+        report: Callable[[StorageError | None], None],
         reopen: Callable[[int], GrowingFile] | None = None,
-        made: Callable[[bytes], None] = lambda _line: None,
+        appended: Callable[[bytes], None] = lambda _line: None,
         stored: Callable[[], None] = lambda: None,
+        posted: Callable[[Entry, Details | None], None] = lambda _entry, _details: None,
     ) -> None:
         self._prepare = prepare
         self._journal: Journal | None = None
         self._file: GrowingFile | None = None
         self._offset = 0
         self._clocks = clocks
-        self._failed = failed
+        self._report = report
         self._reopen = reopen
-        self._made = made
+        self._appended = appended
         self._stored = stored
+        self._posted = posted
         self._posts: queue.SimpleQueue[_Post] = queue.SimpleQueue()
         self._early: deque[_Post] = deque()
         self._unsynced = bytearray()
@@ -90,17 +92,17 @@ class JournalWriter:
 
     @property
     def head(self) -> str:
-        """Hash of the newest line that was made; empty before the first."""
+        """Hash of the newest line, on storage or not; empty before the first."""
         return self._journal.head if self._journal else ""
 
     @property
     def number(self) -> int:
-        """Number of the newest line that was made; 0 before the first."""
+        """Number of the newest line, on storage or not; 0 before the first."""
         return self._journal.number if self._journal else 0
 
     @property
     def durable(self) -> tuple[int, Signed]:
-        """Number of the newest line on storage, and the newest checkpoint there: what others may be shown."""
+        """Number of the newest line on storage, and the newest checkpoint there: what may be shown to others."""
         return self._durable
 
     @property
@@ -109,15 +111,16 @@ class JournalWriter:
         return self._failing
 
     def waiting_ns(self, now_ns: int) -> int:
-        """For how long the oldest line that is not on storage has waited; 0 if all are. From any thread."""
+        """How long the oldest line that is not on storage has waited; 0 if all are. From any thread."""
         posted_ns = self._posted_ns
         return 0 if posted_ns is None else max(0, now_ns - posted_ns)
 
     def post(self, entry: Entry, details: Details | None = None, *, synced: Callable[[], None] | None = None) -> None:
-        """Journal an entry; `synced` is called in the keeper's thread once it and a checkpoint over it are durable."""
+        """Journal an entry; `synced` is called in the journal's thread once it and a checkpoint over it are durable."""
         if self._posted_ns is None:
             self._posted_ns = self._clocks.monotonic_ns()
         self._posts.put(_Post(entry, details, checkpoint=synced is not None, synced=synced))
+        self._posted(entry, details)
 
     def attest(self, segment: OpenSegment | None) -> None:
         """Sign a checkpoint over the chain and the open segment's synced bytes; None once it was closed."""
@@ -156,65 +159,64 @@ class JournalWriter:
         return self._checkpoint_ns + CHECKPOINT_NS - self._clocks.monotonic_ns()
 
     def step(self, first: _Post | None = None) -> None:
-        """Make lines of all that was posted, write and sync them, and tell those who wait."""
+        """Append a line for each posted entry, write and sync them, and call back those who wait."""
         if first is not None:
             self._early.append(first)
         try:
             journal = self._ready()
         except StorageError as error:
-            self._refused(error)
+            self._storage_failed(error)
             return
         except Exception as error:  # noqa: BLE001 - rule 4
-            self._refused(StorageError(0, f"{type(error).__name__}: {error}"))
+            self._storage_failed(StorageError(0, f"{type(error).__name__}: {error}"))
             return
         while self._early:
-            self._take(journal, self._early.popleft())
+            self._append(journal, self._early.popleft())
         while not self._posts.empty():
-            self._take(journal, self._posts.get())
+            self._append(journal, self._posts.get())
         if self._next_checkpoint_ns() <= 0 or (self._due and not self._failing and not self._is_signed(journal)):
             self._checkpoint(journal)
         self._due &= self._failing
         if not self._store(journal):
             return
-        if self._due:  # came while storage refused
+        if self._due:  # became due while storage refused
             self._checkpoint(journal)
             if not self._store(journal):
                 return
         if self._failing:
             self._failing = False
-            self._failed(None)
+            self._report(None)
         if self._posts.empty():
             self._posted_ns = None
         waiting, self._waiting = self._waiting, []
-        for tell in waiting:
-            tell()
+        for synced in waiting:
+            synced()
 
     def _ready(self) -> Journal:
         if self._journal is None:
             journal, self._file, lines = self._prepare()
             self._journal = journal
-            self._add(lines)
+            self._add_lines(lines)
             self._checkpoint(journal)
         return self._journal
 
-    def _add(self, lines: bytes) -> None:
+    def _add_lines(self, lines: bytes) -> None:
         self._unsynced += lines
-        self._made(lines)
+        self._appended(lines)
 
-    def _refused(self, error: StorageError) -> None:
+    def _storage_failed(self, error: StorageError) -> None:
         if not self._failing:
             self._failing = True
-            output.warn(f"bwc-agent: the journal can't be stored: {error.strerror}")
-            self._failed(error)
+            self._report(error)
 
-    def _take(self, journal: Journal, post: _Post) -> None:
+    def _append(self, journal: Journal, post: _Post) -> None:
         if post.entry is not None:
             try:
-                self._add(journal.line(post.entry, post.details))
+                self._add_lines(journal.line(post.entry, post.details))
             except Exception as error:  # noqa: BLE001 - rule 4
                 why = f"{type(post.entry).__name__}: {type(error).__name__}: {error}"[:300]
-                self._add(journal.line(Refused("journal", ascii(why))))
-                return  # who waits for it waits on: it never was on storage
+                self._add_lines(journal.line(Refused("journal", ascii(why))))
+                return  # its `synced` is never called: it is not on storage
             if needs_signature(post.entry):
                 self._checkpoint(journal)
         if post.attests:
@@ -225,27 +227,27 @@ class JournalWriter:
         self._ended |= post.last
 
     def _checkpoint(self, journal: Journal) -> None:
-        self._add(journal.checkpoint(self._segment))
+        self._add_lines(journal.checkpoint(self._segment))
         self._signed = (journal.number, self._segment)
         self._checkpoint_ns = self._clocks.monotonic_ns()
         self._due = False
 
     def _is_signed(self, journal: Journal) -> bool:
-        """True if there is nothing that the newest line, a checkpoint, does not sign already."""
+        """True if the newest line is a checkpoint that signs everything."""
         return self._signed == (journal.number, self._segment)
 
     def _store(self, journal: Journal) -> bool:
-        """Write and sync the lines that were made; False if storage refuses."""
+        """Write and sync the appended lines; False if storage refuses."""
         if not self._unsynced:
             return True
         assert self._file is not None
         try:
             if self._failing:
-                self._file = self._opened_anew(self._file)
+                self._file = self._reopened(self._file)
             self._file.write_at(self._offset, self._unsynced)
             self._file.sync()
         except StorageError as error:
-            self._refused(error)
+            self._storage_failed(error)
             return False
         self._offset += len(self._unsynced)
         self._unsynced = bytearray()
@@ -253,7 +255,7 @@ class JournalWriter:
         self._stored()
         return True
 
-    def _opened_anew(self, file: GrowingFile) -> GrowingFile:
+    def _reopened(self, file: GrowingFile) -> GrowingFile:
         if self._reopen is None:
             return file
         try:

@@ -1,110 +1,85 @@
-"""How a segment begins: whom it is sealed to, which streams it holds, and its place on storage."""
+"""How a segment begins: its recipients, its streams, its number, and its files on storage."""
 
 import errno
-from collections.abc import Callable
 
-from agent.clock import NS, Clocks
+from agent.clock import NS
 from agent.errors import StorageError
 from agent.evidence import layout
 from agent.evidence.manifest import moment_at
 from agent.evidence.segment import FRAGMENT_NS, Identity, Place, SegmentBuilder, Streams
 from agent.media.packet import Kind, Packet
-from agent.recorder.feed import Feed
-from agent.recorder.writing.job import Job, JournalSink
-from agent.seal.writer import RandomBytes
-from agent.storage.interface import GrowingFile, Storage
+from agent.recorder.writing.task import RecordingTask, WriterContext
+from agent.storage.interface import GrowingFile
 
-MOST_SEGMENTS = 999_999
-"""As many as a file name has room for."""
+MAX_SEGMENTS = 999_999
+"""The largest number that fits a file name."""
 
 
-class SegmentMaker:
-    """Begins segments.
+class SegmentFactory:
+    """Begins segments."""
 
-    Args:
-        feed: Where packets come from: what its sources have declared counts for streams of which there is none yet.
-        storage: Where segments go.
-        ledger: The journal, whose newest line a segment names.
-        identity: Whose evidence a recording is; asked anew for each segment.
-        certify: Puts copies of device and boot certificate beside a recording.
-        clocks: Both clocks.
-        random_bytes: Source of data keys.
-        frame_length: The frame length of a sealed message for a bit rate in bits a second.
-    """
-
-    def __init__(
-        self,
-        *,
-        feed: Feed,
-        storage: Storage,
-        ledger: JournalSink,
-        identity: Callable[[str], Identity],
-        certify: Callable[[str], None],
-        clocks: Clocks,
-        random_bytes: RandomBytes,
-        frame_length: Callable[[int], int],
-    ) -> None:
-        self._feed = feed
-        self._storage = storage
-        self._ledger = ledger
-        self._identity = identity
-        self._certify = certify
-        self._clocks = clocks
-        self._random_bytes = random_bytes
-        self._frame_length = frame_length
+    def __init__(self, context: WriterContext) -> None:
+        self._feed = context.feed
+        self._storage = context.storage
+        self._journal = context.journal
+        self._identity = context.identity
+        self._certify = context.certify
+        self._clocks = context.clocks
+        self._random_bytes = context.random_bytes
+        self._frame_length = context.frame_length
         self._begun: tuple[object, SegmentBuilder] | None = None
 
-    def make(self, job: Job, packets: list[Packet], *, overlap: bool) -> tuple[SegmentBuilder, GrowingFile]:
-        """The next segment of a recording, with its place on storage; its number is the job's from now on.
+    def make(self, task: RecordingTask, packets: list[Packet], *, overlap: bool) -> tuple[SegmentBuilder, GrowingFile]:
+        """The next segment of a recording, with its files created; `task.segment` becomes its number.
 
         Args:
-            job: The recording.
-            packets: The first packets that it is to hold, one at least.
+            task: The recording.
+            packets: The first packets that it is to hold, at least one.
             overlap: Older segments hold some of them already.
 
         Raises:
-            StorageError: Storage refuses; to be asked again with the same packets.
+            StorageError: Storage refuses; to be tried again with the same packets.
         """
-        job.roll = False  # before it is asked whom to seal to, so that nothing that is said meanwhile is passed over
-        identity = self._identity(job.recording)
-        builder = self._begin(job, packets, identity, overlap=overlap)
+        task.roll = False  # before the recipients are read: a change after that asks for another segment
+        identity = self._identity(task.recording)
+        builder = self._begin(task, packets, identity, overlap=overlap)
         number = builder.place.segment
-        self._certify(job.recording)
+        self._certify(task.recording)
         try:
-            self._check_closable(job.recording, number)
-            self._storage.publish(layout.opening(job.recording, number), builder.opening)
-            file = self._storage.create(layout.segment(job.recording, number))
+            self._check_closable(task.recording, number)
+            self._storage.publish(layout.opening(task.recording, number), builder.opening)
+            file = self._storage.create(layout.segment(task.recording, number))
         except StorageError as error:
             if error.errno == errno.EEXIST:
-                self._pass_over_taken(job, number)
+                self._skip_taken(task, number)
             raise
         self._begun = None
-        job.segment = number
+        task.segment = number
         return builder, file
 
     def forget(self) -> None:
-        """The recording has ended: a segment that could not be begun is begun no more."""
+        """The recording has ended: a segment that could not be begun is dropped."""
         self._begun = None
 
-    def _pass_over_taken(self, job: Job, number: int) -> None:
-        """Something else lies in a segment's place: it stays, and the next number is taken that nothing bears.
+    def _skip_taken(self, task: RecordingTask, number: int) -> None:
+        """A segment's file name is taken: what is there stays, and the next free number is used.
 
-        All at once, for somebody may have laid files there in great number, and each attempt takes its time.
+        It is found at once, because somebody may have put many files there, and each failed attempt takes time.
         """
-        parts = map(layout.segment_part, self._storage.names(layout.recording(job.recording)))
+        parts = map(layout.segment_part, self._storage.names(layout.recording(task.recording)))
         listed = {part[0] for part in parts if part is not None}
         while number + 1 in listed:
             number += 1
         step = 1  # beyond what is listed, where there are more names than that
-        while self._is_taken(job.recording, number + step):
+        while self._is_taken(task.recording, number + step):
             number += step
             step *= 2
-        if number >= MOST_SEGMENTS:
-            raise StorageError(errno.EMLINK, f"expected a free segment number up to {MOST_SEGMENTS}: all are taken")
-        job.segment = number
+        if number >= MAX_SEGMENTS:
+            raise StorageError(errno.EMLINK, f"expected a free segment number up to {MAX_SEGMENTS}: all are taken")
+        task.segment = number
 
     def _check_closable(self, recording: str, number: int) -> None:
-        """A segment in whose manifest's place something lies already could never be closed."""
+        """Refuse a number whose manifest exists already: the segment could never be closed."""
         if self._storage.size(layout.manifest(recording, number)) is not None:
             raise StorageError(errno.EEXIST, f"expected no manifest of segment {number} yet: it could not be closed")
 
@@ -112,10 +87,12 @@ class SegmentMaker:
         places = (layout.opening, layout.segment, layout.manifest)
         return any(self._storage.size(place(recording, number)) is not None for place in places)
 
-    def _begin(self, job: Job, packets: list[Packet], identity: Identity, *, overlap: bool) -> SegmentBuilder:
+    def _begin(
+        self, task: RecordingTask, packets: list[Packet], identity: Identity, *, overlap: bool
+    ) -> SegmentBuilder:
         """A new segment, or the one whose opening statement storage may already hold from an attempt that failed."""
-        place = Place(job.recording, job.segment + 1, job.previous, job.interrupted)
-        streams = self._streams_of(job, packets)
+        place = Place(task.recording, task.segment + 1, task.previous, task.interrupted)
+        streams = self._streams_of(task, packets)
         first_ns = min(packet.time_ns for packet in packets[:8])
         what = (place, first_ns, streams.parameters, identity.recipient_set, identity.policy)
         if self._begun is not None and self._begun[0] == what:
@@ -127,23 +104,23 @@ class SegmentMaker:
             streams,
             first_ns=first_ns,
             start=moment_at(self._clocks.wall(), now, first_ns),
-            journal_head=self._ledger.head,
+            journal_head=self._journal.head,
             frame_length=self._frame_length(_bit_rate(packets)),
             random_bytes=self._random_bytes,
-            pre_event=job.pre_event if place.segment == 1 else None,
+            pre_event=task.pre_event if place.segment == 1 else None,
             overlap=overlap,
         )
         self._begun = (what, builder)
         return builder
 
-    def _streams_of(self, job: Job, packets: list[Packet]) -> Streams:
+    def _streams_of(self, task: RecordingTask, packets: list[Packet]) -> Streams:
         """The streams of a new segment: of its first picture, and of its first sound that no older segment holds.
 
         Where the packets at hand have none of a kind, what the sources have declared counts.
         """
         declared = self._feed.streams
         pictures = (p.stream for p in packets if p.stream.parameters.kind is Kind.VIDEO)
-        new = packets[max(0, job.cursor.written - job.position) :]
+        new = packets[max(0, task.cursor.written - task.position) :]
         sounds = (p.stream for p in new if p.stream.parameters.kind is Kind.AUDIO)
         return Streams(next(pictures, declared.video), next(sounds, declared.audio))
 

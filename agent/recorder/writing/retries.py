@@ -1,85 +1,79 @@
-"""A storage that refuses: when it is asked again, since when it refuses, and what is given up instead."""
+"""When the writer tries storage again after a failure, and what it gives up after repeated failures."""
 
 import errno
 from collections.abc import Callable
 
-from agent.clock import Clocks
 from agent.errors import StorageError
-from agent.recorder.writing.job import JournalSink, Notify, Settings, StorageFailed, StorageRecovered, WriterFault
+from agent.recorder.writing.task import StorageFailed, StorageRecovered, WriterContext, WriterFault
 
-MOST_TRIES = 6
-"""So often storage is asked for what no new packet needs, while it takes all else; then that is given up, and said."""
-MOST_DOUBLINGS = 6
-"""Of the time between two attempts that each begin a new file in vain: 32 s at the most."""
+MAX_TRIES = 6
+"""Attempts at work that no new packet needs, while storage takes everything else; after these it is given up."""
+MAX_DOUBLINGS = 6
+"""Of the time between two attempts that each create another file: 32 s at most."""
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""What is wrong with storage as a whole, and never with one file."""
+"""Errors of storage as a whole, never of one file."""
 
 
-class Retries:
-    """When the writer asks storage again; for its thread alone, but `failing` may be asked from any.
-
-    Args:
-        clocks: Both clocks.
-        ledger: The journal: where storage refuses that too, nothing is given up.
-        notify: Told of outages, and of what is given up.
-        settings: How long to wait.
+class StorageRetries:
+    """Back-off of the writer; for its thread alone, but `failing` may be read from any.
 
     Attributes:
-        due_ns: Nothing is tried before the monotonic clock shows that.
+        next_attempt_ns: Nothing is tried before this monotonic time.
     """
 
-    def __init__(self, clocks: Clocks, ledger: JournalSink, notify: Notify, settings: Settings) -> None:
-        self._clocks = clocks
-        self._ledger = ledger
-        self._notify = notify
-        self._settings = settings
+    def __init__(self, context: WriterContext) -> None:
+        self._clocks = context.clocks
+        self._journal = context.journal
+        self._notify = context.notify
+        self._settings = context.settings
         self._tries = 0
-        self._in_vain = 0
+        self._doublings = 0
         self._failed_ns: int | None = None
-        self.due_ns = 0
+        self.next_attempt_ns = 0
 
     @property
     def failing(self) -> bool:
         """True while storage refuses."""
         return self._failed_ns is not None
 
-    def put_off(self) -> None:
-        """Wait as usual before the next attempt."""
-        self.due_ns = self._clocks.monotonic_ns() + self._settings.retry_ns
+    def postpone(self) -> None:
+        """Wait the usual time before the next attempt."""
+        self.next_attempt_ns = self._clocks.monotonic_ns() + self._settings.retry_ns
 
-    def refused(self, error: StorageError, *, in_vain: bool) -> None:
-        """Storage refused: try again later; much later where each attempt begins another file `in_vain`."""
+    def failed(self, error: StorageError, *, file_abandoned: bool) -> None:
+        """Storage refused. Where each attempt abandons a file, the attempts move further and further apart."""
         now = self._clocks.monotonic_ns()
-        self.due_ns = now + self._settings.retry_ns
-        if in_vain:
-            # Where files can be made and not written, each attempt leaves one: further and further apart.
-            self.due_ns = now + (self._settings.retry_ns << self._in_vain)
-            self._in_vain = min(self._in_vain + 1, MOST_DOUBLINGS)
+        self.next_attempt_ns = now + self._settings.retry_ns
+        if file_abandoned:
+            self.next_attempt_ns = now + (self._settings.retry_ns << self._doublings)
+            self._doublings = min(self._doublings + 1, MAX_DOUBLINGS)
         if self._failed_ns is None:
             self._failed_ns = now
             self._notify(StorageFailed(error))
 
-    def wrote(self) -> None:
-        """A segment's bytes are durable: the next file, if one must be begun, is not begun in vain so far."""
-        self._in_vain = 0
-        self.takes()
-
-    def takes(self) -> None:
-        """Storage took something: an outage, if there was one, is over."""
+    def segment_written(self) -> None:
+        """A segment's bytes are durable: an outage is over, and so is the longer back-off."""
+        self._doublings = 0
         if self._failed_ns is not None:
             outage = self._clocks.monotonic_ns() - self._failed_ns
             self._failed_ns = None
             self._notify(StorageRecovered(outage))
 
     def retry_limited(self, what: str, work: Callable[[], object]) -> None:
-        """Do what bears on the past alone: a bad block in an old file must not keep new ones from being written."""
+        """Do work that concerns the past alone; after `MAX_TRIES` failures of this alone, report it and continue.
+
+        A bad block in an old file must not keep new ones from being written.
+
+        Raises:
+            StorageError: It is to be tried again.
+        """
         try:
             work()
         except StorageError as error:
-            if self._ledger.failing or error.errno in NO_ROOM:
-                raise  # it is storage as a whole
+            if self._journal.failing or error.errno in NO_ROOM:
+                raise  # storage as a whole refuses
             self._tries += 1
-            if self._tries < MOST_TRIES:
+            if self._tries < MAX_TRIES:
                 raise
             problem: Exception | None = error
         except Exception as error:  # noqa: BLE001 - as in `Writer.step`

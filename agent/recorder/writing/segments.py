@@ -1,62 +1,88 @@
-"""The segment under writing: sealed, stored, closed; and the one before it, if its file was beyond help.
+"""Segments are begun, sealed, stored and closed here, and closed as recovery would where a file can't be written on.
 
-Losses are counted here, where they are noticed: packets that fell out of memory before they were taken, and such as no
-fragment can be made of.
+Lost packets are counted here: those that fell out of memory before they were sealed, and those of which no fragment can
+be made. How long syncs take is measured here too.
 """
 
 import errno
-from collections.abc import Callable
+from collections import deque
 from dataclasses import dataclass, field
 
-from agent.clock import NS, Clocks
+from agent.clock import NS
 from agent.encoding.strict_json import sha256_hex
 from agent.errors import SourceError, StorageError
 from agent.evidence import layout
 from agent.evidence.closing import close_unfinished
 from agent.evidence.manifest import Ended, Moment, Span, moment_at
-from agent.evidence.segment import Identity, SegmentBuilder
+from agent.evidence.segment import SegmentBuilder
 from agent.journal.entries import PacketsLost, SegmentClosed, SegmentOpened, SlowSync
 from agent.journal.format import OpenSegment
 from agent.media.packet import Packet
 from agent.media.ring import LostPackets
-from agent.recorder.feed import Feed
-from agent.recorder.writing.job import (
+from agent.recorder.ipc.status import SyncLatency
+from agent.recorder.writing.new_segment import SegmentFactory
+from agent.recorder.writing.retries import StorageRetries
+from agent.recorder.writing.task import (
     FirstStored,
-    Job,
-    JournalSink,
-    Notify,
     RecordingBlocked,
     RecordingClosed,
-    Settings,
+    RecordingTask,
+    WriterContext,
     WriterFault,
 )
-from agent.recorder.writing.new_segment import SegmentMaker
-from agent.recorder.writing.retries import Retries
-from agent.recorder.writing.sync_times import SyncTimes
-from agent.storage.interface import GrowingFile, Storage
+from agent.storage.interface import GrowingFile
 
 BLOCKED = frozenset(
     {errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMLINK}
 )
-"""What is wrong with a recording's folder, and not with storage: a file or a link in its place, or no number left."""
-MOST_MOVES = 8
-"""So often a recording goes on as another one: where all folders are refused, that helps nothing."""
-MOST_UNSYNCED = 1 << 20
-"""Bytes that may be put under one sync while a backlog is caught up."""
+"""Errors of a recording's folder, not of storage: a file or a link in its place, or no segment number left."""
+MAX_MOVES = 8
+"""How often a recording may continue as another one: where all folders are refused, that does not help."""
+MAX_UNSYNCED = 1 << 20
+"""Bytes that may be written under one sync while a backlog is caught up."""
+NEWEST_SYNCS = 1500
+"""Syncs that the statistics cover: some five minutes of a recording, which is synced five times a second."""
+
+
+class SyncTimes:
+    """How long the newest syncs took. One thread notes them, any may read.
+
+    Args:
+        newest: How many are remembered.
+    """
+
+    def __init__(self, newest: int = NEWEST_SYNCS) -> None:
+        self._times: deque[int] = deque(maxlen=newest)
+
+    def note(self, took_ns: int) -> None:
+        """Remember the duration of a sync."""
+        self._times.append(took_ns)
+
+    def latency(self) -> SyncLatency:
+        """Percentiles (nearest rank) of those that are remembered."""
+        times = sorted(self._times)  # copied at once: it may grow meanwhile
+        if not times:
+            return SyncLatency()
+        p50, p95, p99 = (_ms(times[max(0, -(-len(times) * part // 100) - 1)]) for part in (50, 95, 99))
+        return SyncLatency(len(times), p50, p95, p99, _ms(times[-1]))
+
+
+def _ms(ns: int) -> float:
+    return round(ns / 1e6, 2)
 
 
 @dataclass(slots=True)
-class Open:
-    """The segment under writing.
+class CurrentSegment:
+    """The segment that is being written.
 
     Attributes:
         first_new: Number of the first packet that no earlier segment holds.
         offset: Bytes that are durable.
-        unsynced: Sealed bytes that are to follow, in pieces as they were made; they hold the packets before number
+        unsynced: Sealed bytes that follow, in pieces as they were made; they hold the packets before number
             `unsynced_to`.
-        refused: True after storage refused this file once for another reason than room.
-        manifest: Why it ended, what was made to close it, and how many lost packets that states; kept for another
-            attempt, which must not say otherwise.
+        failed: True after storage refused this file once for another reason than room.
+        manifest: Why it ended, its manifest, and how many lost packets that states; kept for another attempt, which
+            must not state anything else.
     """
 
     builder: SegmentBuilder
@@ -66,133 +92,114 @@ class Open:
     offset: int = 0
     unsynced: list[bytes | bytearray] = field(default_factory=list)
     attested_ns: int = 0
-    refused: bool = False
+    failed: bool = False
     manifest: tuple[Ended, bytes, int] | None = None
 
 
-class Segments:
+class SegmentWriter:
     """Writes one segment after the other; for the writer's thread alone.
 
     Args:
-        maker: Begins them.
-        feed: Where packets come from, and is told how far they are durable.
-        storage: Where segments go.
-        ledger: The journal.
-        identity: Whose evidence a recording is, for a file that is closed as recovery would.
-        clocks: Both clocks.
-        retries: Told when storage takes bytes.
-        notify: Told what happens.
-        settings: How the writer works.
+        context: The writer's dependencies.
+        retries: Is notified when storage takes bytes.
 
     Attributes:
-        open: The segment under writing; None between two.
+        current: The segment that is being written; None between two.
         overlap: The next segment holds packets again that an older one holds.
         slowest_sync_ns: The longest sync so far.
         sync_times: How long the newest ones took.
     """
 
-    def __init__(
-        self,
-        *,
-        maker: SegmentMaker,
-        feed: Feed,
-        storage: Storage,
-        ledger: JournalSink,
-        identity: Callable[[str], Identity],
-        clocks: Clocks,
-        retries: Retries,
-        notify: Notify,
-        settings: Settings,
-    ) -> None:
-        self._maker = maker
-        self._feed = feed
-        self._storage = storage
-        self._ledger = ledger
-        self._identity = identity
-        self._clocks = clocks
+    def __init__(self, context: WriterContext, retries: StorageRetries) -> None:
+        self._segments = SegmentFactory(context)
+        self._feed = context.feed
+        self._storage = context.storage
+        self._journal = context.journal
+        self._identity = context.identity
+        self._clocks = context.clocks
         self._retries = retries
-        self._notify = notify
-        self._settings = settings
-        self.open: Open | None = None
-        self._abandoned: Open | None = None
+        self._notify = context.notify
+        self._settings = context.settings
+        self.current: CurrentSegment | None = None
+        self._abandoned: CurrentSegment | None = None
         self.overlap = False
         self._room_until_ns = 0
         self.slowest_sync_ns = 0
         self.sync_times = SyncTimes()
 
-    def begin(self, job: Job, packets: list[Packet]) -> None:
-        """Begin the next segment of a recording with these packets; what was given up before is closed first.
+    def begin(self, task: RecordingTask, packets: list[Packet]) -> None:
+        """Begin the next segment of a recording with these packets; an abandoned file is closed first.
 
         Raises:
             StorageError: Storage refuses.
         """
         if self._abandoned is not None:
-            self._close_abandoned(job, self._abandoned, "fault")
-        if job.successor:
-            self._maker.forget()
-            job.move()
+            self._close_abandoned(task, self._abandoned, "fault")
+        if task.successor:
+            self._segments.forget()
+            task.continue_as_successor()
         try:
-            builder, file = self._maker.make(job, packets, overlap=self.overlap)
+            builder, file = self._segments.make(task, packets, overlap=self.overlap)
         except StorageError as error:
-            if error.errno in BLOCKED and job.blocked != job.recording and job.moves < MOST_MOVES:
-                job.blocked = job.recording
-                self._notify(RecordingBlocked(job.recording))
+            if error.errno in BLOCKED and task.blocked != task.recording and task.moves < MAX_MOVES:
+                task.blocked = task.recording
+                self._notify(RecordingBlocked(task.recording))
             raise
-        self.open = Open(builder, file, first_new=job.cursor.written, unsynced_to=job.cursor.written)
-        self.open.unsynced.append(builder.prologue)
+        self.current = CurrentSegment(builder, file, first_new=task.cursor.written, unsynced_to=task.cursor.written)
+        self.current.unsynced.append(builder.prologue)
         self.overlap = False
-        self._ledger.post(SegmentOpened(job.recording, job.segment, sha256_hex(builder.opening)))
+        self._journal.post(SegmentOpened(task.recording, task.segment, sha256_hex(builder.opening)))
 
-    def write(self, job: Job, open_: Open, batch: list[Packet], *, backlog: bool) -> None:
-        """Seal packets as one fragment, and store it; while there is a `backlog`, only once there are enough of them.
+    def write(self, task: RecordingTask, current: CurrentSegment, batch: list[Packet], *, backlog: bool) -> None:
+        """Seal packets as one fragment and store it; with a `backlog`, several fragments are stored at once.
 
         Raises:
-            StorageError: Storage refuses; what was sealed is kept for another attempt.
+            StorageError: Storage refuses; the sealed bytes are kept for another attempt.
         """
-        job.position += len(batch)
+        task.position += len(batch)
         try:
-            open_.unsynced.append(open_.builder.fragment(batch))
+            current.unsynced.append(current.builder.fragment(batch))
         except SourceError as error:
             self._notify(WriterFault(str(error)))
             size = sum(len(packet.data) for packet in batch)
-            job.lost += len(batch)
-            self._count_lost(job, [LostPackets(len(batch), size, batch[0].time_ns, batch[-1].time_ns)])
-        open_.unsynced_to = job.position
-        self._count_lost(job, self._feed.taken(job.cursor, job.position))
-        if not backlog or sum(map(len, open_.unsynced)) > MOST_UNSYNCED:
-            self.store(job, open_)
+            task.lost += len(batch)
+            self._journal_lost(task, [LostPackets(len(batch), size, batch[0].time_ns, batch[-1].time_ns)])
+        current.unsynced_to = task.position
+        self._journal_lost(task, self._feed.mark_sealed(task.cursor, task.position))
+        if not backlog or sum(map(len, current.unsynced)) > MAX_UNSYNCED:
+            self.store(task, current)
 
-    def store(self, job: Job, open_: Open) -> None:
-        """Write and sync what is sealed but not yet durable, then let the ring go of it.
+    def store(self, task: RecordingTask, current: CurrentSegment) -> None:
+        """Write and sync what is sealed but not yet durable, then release it from the ring.
 
         Raises:
             StorageError: Storage refuses; nothing is lost by trying again.
         """
         self._check_room()
-        end = open_.offset
-        for piece in open_.unsynced:
-            open_.file.write_at(end, piece)
+        end = current.offset
+        for piece in current.unsynced:
+            current.file.write_at(end, piece)
             end += len(piece)
         before = self._clocks.monotonic_ns()
-        open_.file.sync()
+        current.file.sync()
         now = self._clocks.monotonic_ns()
-        open_.offset = end
-        open_.unsynced = []
-        self._retries.wrote()
+        current.offset = end
+        current.unsynced = []
+        self._retries.segment_written()
         self.slowest_sync_ns = max(self.slowest_sync_ns, now - before)
         self.sync_times.note(now - before)
         if now - before > self._settings.slow_sync_ns:
-            self._ledger.post(SlowSync((now - before) // 1_000_000))
-        self._let_go(job, open_.unsynced_to)
-        if not job.stored:
-            job.stored = True
-            self._notify(FirstStored(job.recording, now - job.at_ns))
-        if now - open_.attested_ns >= self._settings.attest_ns:
-            open_.attested_ns = now
-            self._ledger.attest(self._state(open_))
+            self._journal.post(SlowSync((now - before) // 1_000_000))
+        self._release(task, current.unsynced_to)
+        if not task.stored:
+            task.stored = True
+            self._notify(FirstStored(task.recording, now - task.at_ns))
+        if now - current.attested_ns >= self._settings.attest_ns:
+            current.attested_ns = now
+            self._journal.attest(self._state(current))
 
     def _check_room(self) -> None:
-        """See that the journal's reserve stays free; looked at once a second, and always while storage refuses."""
+        """Keep the journal's reserve free; checked once a second, and always while storage refuses."""
         now = self._clocks.monotonic_ns()
         if now < self._room_until_ns and not self._retries.failing:
             return
@@ -200,83 +207,83 @@ class Segments:
             raise StorageError(errno.ENOSPC, "the room that is left is reserved for the journal")
         self._room_until_ns = now + NS
 
-    def _state(self, open_: Open) -> OpenSegment:
-        builder = open_.builder
-        return OpenSegment(builder.place.recording, builder.place.segment, open_.offset, builder.sha256)
+    def _state(self, current: CurrentSegment) -> OpenSegment:
+        builder = current.builder
+        return OpenSegment(builder.place.recording, builder.place.segment, current.offset, builder.sha256)
 
-    def _let_go(self, job: Job, number: int) -> None:
-        self._count_lost(job, self._feed.written(job.cursor, number))
+    def _release(self, task: RecordingTask, number: int) -> None:
+        self._journal_lost(task, self._feed.mark_written(task.cursor, number))
 
-    def _count_lost(self, job: Job, losses: list[LostPackets]) -> None:
-        for gone in losses:
-            self._ledger.post(
-                PacketsLost(job.recording, gone.packets, gone.bytes, gone.from_ns // 1000, gone.to_ns // 1000)
+    def _journal_lost(self, task: RecordingTask, losses: list[LostPackets]) -> None:
+        for lost in losses:
+            self._journal.post(
+                PacketsLost(task.recording, lost.packets, lost.bytes, lost.from_ns // 1000, lost.to_ns // 1000)
             )
 
-    def abandon(self, open_: Open) -> None:
-        """Give the open file up: it is closed as recovery would close it, once another one can be begun."""
-        open_.file.close()
-        self.open, self._abandoned = None, open_
+    def abandon(self, current: CurrentSegment) -> None:
+        """Stop writing this file. It is closed as recovery would close it, once another one can be begun."""
+        current.file.close()
+        self.current, self._abandoned = None, current
         self.overlap = True
 
-    def finish(self, job: Job, ended: Ended) -> None:
-        """Close the last segment of a recording, and let the ring go of it.
+    def finish(self, task: RecordingTask, ended: Ended) -> None:
+        """Close the last segment of a recording, and release the recording from the ring.
 
         Raises:
-            StorageError: Storage refuses; to be asked again.
+            StorageError: Storage refuses; to be tried again.
         """
-        if self.open is not None:
-            self.close(job, self.open, ended)
+        if self.current is not None:
+            self.close(task, self.current, ended)
         elif self._abandoned is not None:
-            self._close_abandoned(job, self._abandoned, ended)
-        self._maker.forget()
-        self._let_go(job, job.position)
-        self._feed.end(job.cursor)
+            self._close_abandoned(task, self._abandoned, ended)
+        self._segments.forget()
+        self._release(task, task.position)
+        self._feed.remove_cursor(task.cursor)
         if ended == "stopped":
-            self._notify(RecordingClosed(job.recording))
+            self._notify(RecordingClosed(task.recording))
 
-    def close(self, job: Job, open_: Open, ended: Ended) -> None:
-        """End the open segment: all that is sealed is stored, and its manifest says why it ended.
+    def close(self, task: RecordingTask, current: CurrentSegment, ended: Ended) -> None:
+        """Close the current segment: everything sealed is stored, and the manifest states why it `ended`.
 
         Raises:
-            StorageError: Storage refuses; to be asked again.
+            StorageError: Storage refuses; to be tried again.
         """
-        builder = open_.builder
+        builder = current.builder
         if not builder.finished:
-            open_.unsynced.append(builder.finish())
-        if open_.unsynced:
-            self.store(job, open_)
-        path = layout.manifest(job.recording, builder.place.segment)
-        if open_.manifest is None or (open_.manifest[0] != ended and self._storage.size(path) is None):
-            lost = job.unstated
+            current.unsynced.append(builder.finish())
+        if current.unsynced:
+            self.store(task, current)
+        path = layout.manifest(task.recording, builder.place.segment)
+        if current.manifest is None or (current.manifest[0] != ended and self._storage.size(path) is None):
+            lost = task.unreported_lost
             made = builder.manifest(
                 ended,
-                stop=self._stop(job, ended),
+                stop=self._stop(task, ended),
                 lost_packets=lost,
-                withheld=_spans_since(job.spans, builder.first_ns // 1000),
-                details=job.end_details if ended == "stopped" else None,
-                before=job.repaired() if builder.place.interrupted else "",
+                withheld=_spans_since(task.spans, builder.first_ns // 1000),
+                details=task.end_details if ended == "stopped" else None,
+                before=task.closed_by() if builder.place.interrupted else "",
             )
-            open_.manifest = (ended, made, lost)
-        ended, manifest, lost = open_.manifest
+            current.manifest = (ended, made, lost)
+        ended, manifest, lost = current.manifest
         self._storage.publish(path, manifest)
-        open_.file.close()
-        self.open = None
-        self._closed(job, manifest, ended, lost)
+        current.file.close()
+        self.current = None
+        self._closed(task, manifest, ended, lost)
 
-    def _stop(self, job: Job, ended: Ended) -> Moment | None:
-        if ended != "stopped" or job.end_ns is None:
+    def _stop(self, task: RecordingTask, ended: Ended) -> Moment | None:
+        if ended != "stopped" or task.end_ns is None:
             return None
-        return moment_at(self._clocks.wall(), self._clocks.monotonic_ns(), job.end_ns)
+        return moment_at(self._clocks.wall(), self._clocks.monotonic_ns(), task.end_ns)
 
-    def _close_abandoned(self, job: Job, abandoned: Open, ended: Ended) -> None:
-        """Close a file that could not be written on as recovery would: by what is on storage."""
+    def _close_abandoned(self, task: RecordingTask, abandoned: CurrentSegment, ended: Ended) -> None:
+        """Close a file that could not be written on as recovery would, by what is on storage."""
 
         def close() -> None:
-            lost = job.unstated
+            lost = task.unreported_lost
             closed = close_unfinished(
                 self._storage,
-                self._identity(job.recording),
+                self._identity(task.recording),
                 abandoned.builder.place,
                 ended=ended,
                 attested_bytes=abandoned.offset,
@@ -284,23 +291,23 @@ class Segments:
                 recovered=False,
                 final=ended == "stopped",
                 lost_packets=lost,
-                stop=self._stop(job, ended),
-                details=job.end_details if ended == "stopped" else None,
-                withheld=_spans_since(job.spans, abandoned.builder.first_ns // 1000),
+                stop=self._stop(task, ended),
+                details=task.end_details if ended == "stopped" else None,
+                withheld=_spans_since(task.spans, abandoned.builder.first_ns // 1000),
             )
-            self._closed(job, closed.manifest, closed.ended, lost)
+            self._closed(task, closed.manifest, closed.ended, lost)
 
         place = abandoned.builder.place
         self._retries.retry_limited(f"closing of {place.recording}, segment {place.segment:04d},", close)
         self._abandoned = None
 
-    def _closed(self, job: Job, manifest: bytes, ended: Ended, lost: int) -> None:
-        job.previous, job.interrupted = sha256_hex(manifest), False
-        job.state_lost(lost)
-        self._ledger.attest(None)
-        self._ledger.post(SegmentClosed(job.recording, job.segment, job.previous, ended, ended == "stopped"))
+    def _closed(self, task: RecordingTask, manifest: bytes, ended: Ended, lost: int) -> None:
+        task.previous, task.interrupted = sha256_hex(manifest), False
+        task.report_lost(lost)
+        self._journal.attest(None)
+        self._journal.post(SegmentClosed(task.recording, task.segment, task.previous, ended, ended == "stopped"))
 
 
 def _spans_since(spans: list[Span], from_us: int) -> list[Span]:
-    """What was withheld at or after a moment."""
+    """The pauses and mutes that had not ended before `from_us`."""
     return [span for span in spans if span.to_us is None or span.to_us >= from_us]

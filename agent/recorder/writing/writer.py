@@ -2,178 +2,127 @@
 
 The rules, in order:
 1. One fragment, one seal, one write, one sync. Only while more than `BACKLOG_NS` of media wait are several fragments
-   stored under one sync, so that a pre-event buffer or a stall is caught up quickly.
-2. Packets are let go from the ring only after the sync that made them durable.
+   stored under one sync, so that the writer catches up quickly after a start or a stall.
+2. Packets leave the ring only after the sync that made them durable.
 3. A segment ends at the first IDR picture after its length, when stream parameters change, or with its recording.
-4. A storage that refuses is asked again, with the same bytes at the same place: writing them twice is harmless. If only
-   this file is beyond help, a new segment begins at the head of the unwritten group (`overlap`), and the old file is
-   closed as recovery would close it. Nothing is lost while memory lasts. Where each new file is beyond help as well,
-   they are begun further and further apart.
+4. A write that storage refused is repeated with the same bytes at the same offset: writing them twice is harmless. If
+   only this file fails, a new segment begins at the head of the unwritten group (`overlap`), and the old file is closed
+   as recovery would close it. Nothing is lost while memory lasts. If each new file fails as well, the attempts move
+   further and further apart.
 5. A recording's end is a time: all packets before it are stored, none after it.
-6. What happens is told to `notify`; nothing here decides, and no error leaves `step`.
+6. Events are reported to `notify`; nothing here decides, and no error leaves `step`.
 
-Here is the loop over recordings and their packets; `segments` seals, syncs and closes, `retries` asks a storage again.
+This module holds the loop over recordings and their packets; `segments` seals, syncs and closes, `retries` backs off.
 """
 
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
-from agent.clock import NS, Clocks
+from agent.clock import NS
 from agent.errors import StorageError
 from agent.evidence.details import Details
 from agent.evidence.manifest import Span
-from agent.evidence.segment import Identity
 from agent.media.packet import Kind, Packet
-from agent.recorder.feed import Feed
-from agent.recorder.writing.job import Job, JournalSink, Notify, Settings, WriterFault
-from agent.recorder.writing.new_segment import SegmentMaker
-from agent.recorder.writing.plan import STALE_NS, Frame, Plan, Step, plan
-from agent.recorder.writing.retries import NO_ROOM, Retries
-from agent.recorder.writing.segments import Open, Segments
-from agent.recorder.writing.sync_times import SyncTimes
-from agent.seal.writer import RandomBytes
-from agent.storage.interface import Storage
+from agent.recorder.writing.plan import STALE_NS, Plan, PlanInput, Step, plan
+from agent.recorder.writing.retries import NO_ROOM, StorageRetries
+from agent.recorder.writing.segments import CurrentSegment, SegmentWriter, SyncTimes
+from agent.recorder.writing.task import RecordingTask, WriterContext, WriterFault
 
 BACKLOG_NS = NS
 STRAGGLERS_NS = NS
 """How long a recording's end waits for packets that are still on their way."""
-_LOOK = 256
-_LOOK_AGAIN_S = 0.1
-"""How often to look whether a recording that has no segment yet, or is to end, can go on."""
+_MAX_PACKETS = 256
+"""Packets read from the ring at once."""
+_POLL_S = 0.1
+"""How often to check whether a recording that has no segment yet, or is to end, can continue."""
 
 
-class Rest(NamedTuple):
+class Wait(NamedTuple):
     """How long the writer may sleep: for `seconds` (None: for ever), or until a packet of `until_ns` or later comes."""
 
     seconds: float | None
     until_ns: int
 
 
-_UNTIL_CALLED = Rest(None, sys.maxsize)
+_UNTIL_WOKEN = Wait(None, sys.maxsize)
 
 
 class Writer:
-    """Writes recordings one after the other.
+    """Writes recordings one after the other."""
 
-    Args:
-        feed: Where packets come from.
-        storage: Where segments go.
-        ledger: The journal.
-        identity: Whose evidence a recording is; asked anew for each segment.
-        certify: Puts copies of device and boot certificate beside a recording.
-        clocks: Both clocks.
-        random_bytes: Source of data keys.
-        frame_length: The frame length of a sealed message for a bit rate in bits a second.
-        notify: Told what happens, in this thread.
-    """
-
-    def __init__(
-        self,
-        *,
-        feed: Feed,
-        storage: Storage,
-        ledger: JournalSink,
-        identity: Callable[[str], Identity],
-        certify: Callable[[str], None],
-        clocks: Clocks,
-        random_bytes: RandomBytes,
-        frame_length: Callable[[int], int],
-        notify: Notify,
-        settings: Settings | None = None,
-    ) -> None:
-        self._feed = feed
-        self._clocks = clocks
-        self._notify = notify
-        self._settings = settings or Settings()
-        self._jobs: deque[Job] = deque()
-        self._retries = Retries(clocks, ledger, notify, self._settings)
-        maker = SegmentMaker(
-            feed=feed,
-            storage=storage,
-            ledger=ledger,
-            identity=identity,
-            certify=certify,
-            clocks=clocks,
-            random_bytes=random_bytes,
-            frame_length=frame_length,
-        )
-        self._segments = Segments(
-            maker=maker,
-            feed=feed,
-            storage=storage,
-            ledger=ledger,
-            identity=identity,
-            clocks=clocks,
-            retries=self._retries,
-            notify=notify,
-            settings=self._settings,
-        )
-        self._rest = _UNTIL_CALLED
+    def __init__(self, context: WriterContext) -> None:
+        self._feed = context.feed
+        self._clocks = context.clocks
+        self._notify = context.notify
+        self._settings = context.settings
+        self._tasks: deque[RecordingTask] = deque()
+        self._retries = StorageRetries(context)
+        self._segments = SegmentWriter(context, self._retries)
+        self._wait = _UNTIL_WOKEN
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def begin(self, job: Job) -> None:
+    def begin(self, task: RecordingTask) -> None:
         """Write a recording from its cursor on."""
-        job.position = job.cursor.written
-        self._jobs.append(job)
+        task.position = task.cursor.written
+        self._tasks.append(task)
         self._feed.wake_writer()
 
     def end(self, recording: str, end_ns: int, details: Details | None) -> None:
-        """End a recording: what lies before `end_ns` is still written; `details` say who permitted that."""
-        for job in self._named(recording):
-            if job.end_ns is None:
-                job.end_details = details
-                job.end_ns = end_ns
+        """End a recording at `end_ns`; packets before that are still written. `details` say who permitted it."""
+        for task in self._named(recording):
+            if task.end_ns is None:
+                task.end_details = details
+                task.end_ns = end_ns
         self._feed.wake_writer()
 
-    def move(self, recording: str, by: str) -> None:
-        """Write a recording as another one from its next segment on."""
-        for job in self._named(recording):
-            job.successor = by
+    def continue_as(self, recording: str, by: str) -> None:
+        """Write a recording as another one, `by`, from its next segment on."""
+        for task in self._named(recording):
+            task.successor = by
         self._feed.wake_writer()
 
     def roll(self, recording: str) -> None:
-        """Begin a new segment at the next IDR picture: from there on others may open it."""
-        for job in self._named(recording):
-            job.roll = True
+        """Begin a new segment at the next IDR picture, sealed to the recipients that count from now on."""
+        for task in self._named(recording):
+            task.roll = True
 
-    def withhold(self, recording: str, kinds: frozenset[Kind], request: int, at_ns: int) -> None:
-        """Note that nothing of these kinds comes from `at_ns` on, so that no gap in evidence is without its reason."""
-        for job in self._named(recording):
-            job.spans = [*job.spans, *(Span(kind, request, at_ns // 1000, None) for kind in sorted(kinds))]
+    def suppress(self, recording: str, kinds: frozenset[Kind], request: int, at_ns: int) -> None:
+        """Note that no packets of these kinds come from `at_ns` on: manifests state the reason of each gap."""
+        for task in self._named(recording):
+            task.spans = [*task.spans, *(Span(kind, request, at_ns // 1000, None) for kind in sorted(kinds))]
 
-    def release(self, recording: str, request: int, at_ns: int) -> None:
-        """Note that what was withheld for `request` comes again."""
-        for job in self._named(recording):
-            job.spans = [
+    def end_suppression(self, recording: str, request: int, at_ns: int) -> None:
+        """Note that what was suppressed for `request` is recorded again."""
+        for task in self._named(recording):
+            task.spans = [
                 Span(span.kind, span.request, span.from_us, at_ns // 1000)
                 if span.request == request and span.to_us is None
                 else span
-                for span in job.spans
+                for span in task.spans
             ]
 
-    def _named(self, recording: str) -> list[Job]:
-        """The jobs of a recording. The writer's thread may be done with one meanwhile: the queue is copied at once."""
-        return [job for job in self.jobs if recording in (job.recording, job.successor)]
+    def _named(self, recording: str) -> list[RecordingTask]:
+        """A recording's tasks. The writer's thread may finish one meanwhile, so a copy of the queue is searched."""
+        return [task for task in self.tasks if recording in (task.recording, task.successor)]
 
     @property
     def busy(self) -> bool:
         """True while a recording is not wholly on storage."""
-        return bool(self._jobs)
+        return bool(self._tasks)
 
     @property
-    def jobs(self) -> tuple[Job, ...]:
+    def tasks(self) -> tuple[RecordingTask, ...]:
         """Recordings that are not wholly on storage, the one that is being written first."""
-        return tuple(self._jobs)
+        return tuple(self._tasks)
 
     @property
-    def storing(self) -> bool:
-        """True once the first bytes of the recording that is being written are durable, or while there is none."""
-        jobs = self.jobs
-        return not jobs or jobs[0].stored
+    def has_stored(self) -> bool:
+        """True once the first bytes of the recording that is being written are durable, or if there is none."""
+        tasks = self.tasks
+        return not tasks or tasks[0].stored
 
     @property
     def failing(self) -> bool:
@@ -199,7 +148,7 @@ class Writer:
         """Store what is in memory, close the open segment as `interrupted`, end the thread if there is one.
 
         Returns:
-            False if storage takes so long that the thread still works: it may sign something more.
+            False if the thread still waits for storage: it may sign something more.
         """
         self._closing = True
         self._feed.wake_writer()
@@ -210,142 +159,142 @@ class Writer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        rest = self.step()
-        while self._jobs or not self._closing:
-            self._feed.wait(*rest)
-            rest = self.step()
+        wait = self.step()
+        while self._tasks or not self._closing:
+            self._feed.wait(*wait)
+            wait = self.step()
 
-    def step(self) -> Rest:
-        """Do all that can be done now; gives back how long nothing more can be."""
+    def step(self) -> Wait:
+        """Do all that can be done now; returns how long there is nothing more to do."""
         now = self._clocks.monotonic_ns()
-        if now < self._retries.due_ns and not self._closing:
-            return Rest((self._retries.due_ns - now) / NS, sys.maxsize)
-        self._rest = _UNTIL_CALLED
+        if now < self._retries.next_attempt_ns and not self._closing:
+            return Wait((self._retries.next_attempt_ns - now) / NS, sys.maxsize)
+        self._wait = _UNTIL_WOKEN
         try:
             self._work()
         except StorageError as error:
-            self._refused(error)
-        except Exception as error:  # noqa: BLE001 - rule 6: no error, not even a mistake of ours, may end a recording
+            self._storage_failed(error)
+        except Exception as error:  # noqa: BLE001 - rule 6: no error, a bug included, may end a recording
             self._report_internal_error(error)
         if self._closing and self._retries.failing:
-            self._jobs.clear()
-        wait_ns = self._retries.due_ns - self._clocks.monotonic_ns()
-        return Rest(wait_ns / NS, sys.maxsize) if wait_ns > 0 else self._rest
+            self._tasks.clear()
+        wait_ns = self._retries.next_attempt_ns - self._clocks.monotonic_ns()
+        return Wait(wait_ns / NS, sys.maxsize) if wait_ns > 0 else self._wait
 
-    def _refused(self, error: StorageError) -> None:
-        """Storage refused: try again later, with another file if it is this one."""
-        open_ = self._segments.open
-        in_vain = False
-        if open_ is not None and error.errno not in NO_ROOM:
-            in_vain, open_.refused = open_.refused, True
-        self._retries.refused(error, in_vain=in_vain)
-        if open_ is not None and in_vain:
-            self._abandon(open_)
+    def _storage_failed(self, error: StorageError) -> None:
+        """Try again later; with another file if this one has failed before."""
+        current = self._segments.current
+        abandoned = False
+        if current is not None and error.errno not in NO_ROOM:
+            abandoned, current.failed = current.failed, True
+        self._retries.failed(error, file_abandoned=abandoned)
+        if current is not None and abandoned:
+            self._abandon(current)
 
     def _report_internal_error(self, error: Exception) -> None:
-        """Something else went wrong: begin a new segment a little later."""
-        self._retries.put_off()
+        """Begin a new segment a little later."""
+        self._retries.postpone()
         self._notify(WriterFault(f"{type(error).__name__}: {error}"))
-        if self._segments.open is not None:
-            self._abandon(self._segments.open)
+        if self._segments.current is not None:
+            self._abandon(self._segments.current)
 
-    def _abandon(self, open_: Open) -> None:
-        self._segments.abandon(open_)
-        if self._jobs:
-            job = self._jobs[0]
-            job.position = self._feed.give_up(job.cursor)
+    def _abandon(self, current: CurrentSegment) -> None:
+        self._segments.abandon(current)
+        if self._tasks:
+            task = self._tasks[0]
+            task.position = self._feed.discard_sealed(task.cursor)
 
     def _work(self) -> None:
-        while self._jobs:
-            open_ = self._segments.open
-            if open_ is not None and open_.unsynced:
-                self._segments.store(self._jobs[0], open_)
-            if not self._advance(self._jobs[0]):
+        while self._tasks:
+            current = self._segments.current
+            if current is not None and current.unsynced:
+                self._segments.store(self._tasks[0], current)
+            if not self._advance(self._tasks[0]):
                 return
-            self._jobs.popleft()
+            self._tasks.popleft()
 
-    def _advance(self, job: Job) -> bool:
-        """Write what there is of a recording; True once all of it is on storage."""
+    def _advance(self, task: RecordingTask) -> bool:
+        """Write what has come in of a recording; True once all of it is on storage."""
         while True:
-            job.position, packets = self._feed.read(job.position, _LOOK)
-            last = self._closing or self._is_over(job)
-            if self._segments.open is None:
-                packets = self._before_end(job, packets)
+            task.position, packets = self._feed.read(task.position, _MAX_PACKETS)
+            last = self._closing or self._is_over(task)
+            if self._segments.current is None:
+                packets = self._before_end(task, packets)
                 if packets:
-                    self._segments.begin(job, packets)
-            decision = self._plan(job, packets, last=last)
+                    self._segments.begin(task, packets)
+            decision = self._plan(task, packets, last=last)
             if decision.step is Step.WAIT:
                 if last and not packets:
-                    self._segments.finish(job, "interrupted" if job.end_ns is None else "stopped")
+                    self._segments.finish(task, "interrupted" if task.end_ns is None else "stopped")
                     return True
-                job.caught_up = self._segments.open is not None
-                self._rest = self._until_next(job, decision)
+                task.caught_up = self._segments.current is not None
+                self._wait = self._until_next(task, decision)
                 return False
-            self._carry_out(job, decision, packets)
-            all_written = decision.step is Step.WRITE and decision.count == len(packets) < _LOOK
-            if all_written and not last and job.end_ns is None:
-                job.caught_up = True
-                self._rest = Rest(STALE_NS / NS, decision.until_ns)  # what has come in meanwhile ends it at once
+            self._carry_out(task, decision, packets)
+            all_written = decision.step is Step.WRITE and decision.count == len(packets) < _MAX_PACKETS
+            if all_written and not last and task.end_ns is None:
+                task.caught_up = True
+                self._wait = Wait(STALE_NS / NS, decision.until_ns)  # a packet that came in meanwhile ends it at once
                 return False
 
-    def _until_next(self, job: Job, decision: Plan) -> Rest:
-        """How long there is nothing to do for a recording: what has begun is due once it is full or stale."""
-        if job.end_ns is not None or not decision.stale_ns:
-            return Rest(_LOOK_AGAIN_S, 0)
-        return Rest((decision.stale_ns - self._clocks.monotonic_ns()) / NS, decision.until_ns)
+    def _until_next(self, task: RecordingTask, decision: Plan) -> Wait:
+        """How long there is nothing to do for a recording: a begun fragment is written once it is full or stale."""
+        if task.end_ns is not None or not decision.stale_ns:
+            return Wait(_POLL_S, 0)
+        return Wait((decision.stale_ns - self._clocks.monotonic_ns()) / NS, decision.until_ns)
 
-    def _plan(self, job: Job, packets: list[Packet], *, last: bool) -> Plan:
-        open_ = self._segments.open
-        if open_ is None:
+    def _plan(self, task: RecordingTask, packets: list[Packet], *, last: bool) -> Plan:
+        current = self._segments.current
+        if current is None:
             return Plan(Step.WAIT)
-        video, audio = open_.builder.parameters
-        # What came before the start is made durable at once: its newest packets do not wait for a full fragment.
-        before_start = not job.caught_up and bool(packets) and packets[0].time_ns < job.at_ns
-        frame = Frame(
+        video, audio = current.builder.parameters
+        # The pre-event packets are made durable at once: the newest of them do not wait for a full fragment.
+        before_start = not task.caught_up and bool(packets) and packets[0].time_ns < task.at_ns
+        state = PlanInput(
             video=video,
             audio=audio,
-            first_ns=open_.builder.first_ns,
-            segment_ns=0 if job.roll else self._settings.segment_ns,
-            first_new=open_.first_new,
-            end_ns=job.end_ns,
+            first_ns=current.builder.first_ns,
+            segment_ns=0 if task.roll else self._settings.segment_ns,
+            first_new=current.first_new,
+            end_ns=task.end_ns,
             last=last or before_start,
             now_ns=self._clocks.monotonic_ns(),
         )
-        return plan(packets, job.position, frame)
+        return plan(packets, task.position, state)
 
-    def _carry_out(self, job: Job, decision: Plan, packets: list[Packet]) -> None:
-        open_ = self._segments.open
-        assert open_ is not None
+    def _carry_out(self, task: RecordingTask, decision: Plan, packets: list[Packet]) -> None:
+        current = self._segments.current
+        assert current is not None
         batch = packets[: decision.count]
         if decision.step is Step.WRITE:
             backlog = packets[-1].time_ns - batch[0].time_ns > BACKLOG_NS
-            self._segments.write(job, open_, batch, backlog=backlog)
+            self._segments.write(task, current, batch, backlog=backlog)
         elif decision.step is Step.SKIP:
-            self._pass_over(job, batch)
+            self._skip(task, batch)
         else:
-            self._segments.close(job, open_, "rolled")
+            self._segments.close(task, current, "rolled")
             if decision.step is Step.REOPEN:
-                job.position = self._feed.group_start(job.position)
+                task.position = self._feed.group_start(task.position)
                 self._segments.overlap = True
 
-    def _pass_over(self, job: Job, packets: list[Packet]) -> None:
+    def _skip(self, task: RecordingTask, packets: list[Packet]) -> None:
         for packet in packets:
-            job.position += 1
-            if job.end_ns is not None and packet.time_ns >= job.end_ns:
-                job.over.add(packet.stream.parameters.kind)
+            task.position += 1
+            if task.end_ns is not None and packet.time_ns >= task.end_ns:
+                task.ended_kinds.add(packet.stream.parameters.kind)
 
-    def _before_end(self, job: Job, packets: list[Packet]) -> list[Packet]:
+    def _before_end(self, task: RecordingTask, packets: list[Packet]) -> list[Packet]:
         """The packets from the first on that still belongs to the recording."""
-        if job.end_ns is None:
+        if task.end_ns is None:
             return packets
         after = 0
-        while after < len(packets) and packets[after].time_ns >= job.end_ns:
+        while after < len(packets) and packets[after].time_ns >= task.end_ns:
             after += 1
-        self._pass_over(job, packets[:after])
+        self._skip(task, packets[:after])
         return packets[after:]
 
-    def _is_over(self, job: Job) -> bool:
-        if job.end_ns is None:
+    def _is_over(self, task: RecordingTask) -> bool:
+        if task.end_ns is None:
             return False
         kinds = {stream.parameters.kind for stream in self._feed.streams if stream is not None}
-        return kinds <= job.over or self._clocks.monotonic_ns() >= job.end_ns + STRAGGLERS_NS
+        return kinds <= task.ended_kinds or self._clocks.monotonic_ns() >= task.end_ns + STRAGGLERS_NS

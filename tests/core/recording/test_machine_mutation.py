@@ -1,4 +1,4 @@
-"""A rule that is broken on purpose is caught: by the same search and judge that find nothing in the real core."""
+"""A rule that is broken on purpose is caught: by the same search and oracle that find nothing in the real core."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -100,22 +100,22 @@ MUTANTS: dict[str, tuple[Patch, str]] = {
     "act before the line is durable": (_act_before_the_line_is_durable, "before its journal line was durable"),
     "suppress without limit": (_suppress_without_limit, "a limit has passed"),
     "forget what was used": (_forget_what_was_used, "its limit is used up|a limit has passed"),
-    "mute the picture too": (_mute_the_picture_too, "more is withheld than Mute grants"),
-    "refusals are grants": (_refusals_are_grants, "granted where nobody granted"),
+    "mute the picture too": (_mute_the_picture_too, "more is suppressed than Mute grants"),
+    "refusals are grants": (_refusals_are_grants, "granted where the policy did not"),
     "trigger leaves the stop to take effect": (_trigger_leaves_the_stop_to_take_effect, "left a stop to take effect"),
     "exception never ends": (_exception_never_ends, "the exception has ended"),
     "no post-roll": (_no_post_roll, "before its post-roll is over"),
-    "grants keep for ever": (_grants_keep_for_ever, "a grant of long ago"),
-    "SIGTERM says nothing": (_sigterm_says_nothing, "the process ends while recording, unsaid"),
-    "end under another number": (_end_under_another_number, "which nobody asked"),
+    "grants keep for ever": (_grants_keep_for_ever, "an expired grant"),
+    "SIGTERM says nothing": (_sigterm_says_nothing, "the process ends while recording, and no line says so"),
+    "end under another number": (_end_under_another_number, "which was never made"),
 }
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_broken_rule_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    patch, said = MUTANTS[name]
+    patch, message = MUTANTS[name]
     patch(monkeypatch)
-    with pytest.raises(AssertionError, match=said):
+    with pytest.raises(AssertionError, match=message):
         _hunt()
 
 

@@ -1,6 +1,6 @@
 """Any event in any order at any time: the promises hold, nothing raises, the state stays small, a replay is the same.
 
-The judge (`tests.support.oracle`) is written from the promises and sees only what goes in and what comes out.
+The oracle (`tests.support.oracle`) is written from the promises and sees only what goes in and what comes out.
 """
 
 import math
@@ -19,7 +19,7 @@ from agent.domain.policy_settings import PolicySettings
 from agent.journal.entries import PersistedState
 from agent.policy.request import Authorization, Fact
 from agent.policy.schema import Provenance
-from tests.support.oracle import Judge
+from tests.support.oracle import Oracle
 
 Action = events.Action
 
@@ -92,7 +92,7 @@ class AnyEvents(RuleBasedStateMachine):
     @initialize(settings=policy_settings, start_ns=st.integers(0, 10 * NS))
     def begin(self, settings: PolicySettings, start_ns: int) -> None:
         self.state = State(settings=settings, tag="tag", now_ns=start_ns // 1000 * 1000)
-        self.judge = Judge(settings, punctual=True, now_ns=self.state.now_ns)
+        self.oracle = Oracle(settings, punctual=True, now_ns=self.state.now_ns)
         self.now_ns = self.state.now_ns
 
     def send(self, event: events.Event) -> None:
@@ -102,7 +102,7 @@ class AnyEvents(RuleBasedStateMachine):
         assert (self.state, issued) == again, "the same event in the same state did something else"
         assert len(issued) < 40
         assert before != repr(self.state) or not any(isinstance(each, commands.CloseRecording) for each in issued)
-        self.judge = self.judge.saw(event, issued)
+        self.oracle = self.oracle.observe(event, issued)
 
     # -- time, as the control loop brings it: no deadline is passed over ---------------------------------------------
 
@@ -164,7 +164,7 @@ class AnyEvents(RuleBasedStateMachine):
         running=truths,
     )
     def authorise(self, action: str, leave: Authorization, running: bool) -> None:
-        recording = self.judge.running if running else "another"
+        recording = self.oracle.running if running else "another"
         self.send(events.Authorised(self.now_ns, str(action), recording, leave, {"authoriser": "x"}))
 
     @rule(late=truths, heard=truths, confidence=st.sampled_from([0.0, 0.7, 1.0, math.nan, math.inf, -1.0]))
@@ -179,13 +179,13 @@ class AnyEvents(RuleBasedStateMachine):
     @rule(action=st.sampled_from(["StopRecording", "PrivacyPause", "PrivacyPause", "Mute", "PowerOff"]))
     def be_granted(self, action: str) -> None:
         """What seldom happens by chance alone: a request that is granted and carried out."""
-        if not self.judge.running:
+        if not self.oracle.running:
             self.send(events.StartRequested(self.now_ns, events.Cause.BUTTON))
         self.send(events.ActionRequested(self.now_ns, Action(action)))
         self.send(events.Decided(self.now_ns, self.state.requests, True, "p"))
         self.send(events.Durable(self.now_ns, self.state.requests))
 
-    @precondition(lambda self: self.judge.dark is not None)
+    @precondition(lambda self: self.oracle.suppression is not None)
     @rule(values=declarations, allowed=truths)
     def situation_changes_while_something_is_withheld(self, values: Mapping[str, object], allowed: bool) -> None:
         self.send(events.Declared(self.now_ns, values))
@@ -195,9 +195,9 @@ class AnyEvents(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 9), allowed=truths, missing=st.sampled_from([(), ("speak",), ("capture", "?")]))
     def decide(self, pick: int, allowed: bool, missing: tuple[str, ...]) -> None:
-        waiting = [number for number, ask in self.judge.asks.items() if ask.allowed is None]
-        if self.judge.dark is not None:
-            waiting.append(self.judge.dark.rechecking)
+        waiting = [number for number, ask in self.oracle.requests.items() if ask.allowed is None]
+        if self.oracle.suppression is not None:
+            waiting.append(self.oracle.suppression.rechecking)
         number = waiting[pick % len(waiting)] if waiting else pick
         self.send(events.Decided(self.now_ns, number, allowed, "p", missing=missing))
 
@@ -205,10 +205,10 @@ class AnyEvents(RuleBasedStateMachine):
     def decide_what_nobody_asked(self, number: int, allowed: bool) -> None:
         self.send(events.Decided(self.now_ns, number, allowed, "p"))
 
-    @precondition(lambda self: any(ask.line_out for ask in self.judge.asks.values()))
+    @precondition(lambda self: any(ask.journalled for ask in self.oracle.requests.values()))
     @rule(pick=st.integers(0, 9))
     def become_durable(self, pick: int) -> None:
-        waiting = sorted(number for number, ask in self.judge.asks.items() if ask.line_out)
+        waiting = sorted(number for number, ask in self.oracle.requests.items() if ask.journalled)
         self.send(events.Durable(self.now_ns, waiting[pick % len(waiting)]))
 
     @rule(token=st.integers(-1, 30))
@@ -221,7 +221,7 @@ class AnyEvents(RuleBasedStateMachine):
 
     @rule(interrupted=st.sampled_from(["", "old-0001"]), before=carried)
     def boot(self, interrupted: str, before: PersistedState) -> None:
-        if interrupted != self.judge.running:  # a recording that runs was not left by the boot before
+        if interrupted != self.oracle.running:  # a recording that runs was not left by the boot before
             self.send(events.Booted(self.now_ns, interrupted, before))
 
     @rule()
@@ -233,9 +233,9 @@ class AnyEvents(RuleBasedStateMachine):
     @invariant()
     def core_and_judge_agree(self) -> None:
         if hasattr(self, "state"):
-            assert self.state.recording == self.judge.running
-            assert (self.state.suppression is None) == (self.judge.dark is None)
-            assert self.state.now_ns == self.judge.now_ns
+            assert self.state.recording == self.oracle.running
+            assert (self.state.suppression is None) == (self.oracle.suppression is None)
+            assert self.state.now_ns == self.oracle.now_ns
             assert self.state.suppression is None or self.state.post_roll is None
 
     @invariant()

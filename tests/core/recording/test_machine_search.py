@@ -32,7 +32,7 @@ from agent.policy.packs import Rule
 from agent.policy.request import Authorization, Fact, Request
 from agent.policy.schema import FACTS, Provenance
 from agent.policy.syntax import reads
-from tests.support.oracle import Judge
+from tests.support.oracle import Oracle
 from tests.support.policy import ALL_PACKS, ENDING, engine
 from tests.support.search import Found, Moves, answers, search, writable
 
@@ -44,10 +44,10 @@ LEAVE = Authorization("supervisor_onscene", "sergeant", signed=True, expires_in_
 CONCLUDED = {"encounter_state": "concluded"}
 Action = events.Action
 
-Start = tuple[State, Judge]
+Start = tuple[State, Oracle]
 
 
-def everything(state: State, judge: Judge) -> Iterator[events.Event]:
+def everything(state: State, oracle: Oracle) -> Iterator[events.Event]:
     """All that can happen, with any answer of the policy at any time."""
     now = state.now_ns
     yield events.Tick(now - 5 * NS)
@@ -58,37 +58,37 @@ def everything(state: State, judge: Judge) -> Iterator[events.Event]:
     yield events.Durable(now, state.requests + 1)
     if state.pending:
         yield events.Durable(now, max(state.pending))
-    yield events.Measured(now, {"left_scene": Fact(not judge.measured, Provenance.MEASURED)})
+    yield events.Measured(now, {"left_scene": Fact(not oracle.measured, Provenance.MEASURED)})
     yield events.Authorised(now, "StopRecording", state.recording, LEAVE)
     yield events.PolicyChanged(now, "policy_in_force", 2, "q", STRICTER if state.settings == SETUP else SETUP)
     yield events.TerminationRequested(now)
     yield events.PowerFailing(now, "2 %")
     yield events.Booted(now, "interrupted")
-    yield from what_can_end_something(state, judge)
+    yield from what_can_end_something(state, oracle)
 
 
-def what_can_end_something(state: State, judge: Judge) -> Iterator[events.Event]:
+def what_can_end_something(state: State, oracle: Oracle) -> Iterator[events.Event]:
     """Requests, answers, durable lines, time; and of what takes a grant back one of each kind."""
     now = state.now_ns
     yield events.Tick(now + NS)
     yield events.TriggerActivated(now, "siren")
     for action in (Action.STOP_RECORDING, Action.PRIVACY_PAUSE, Action.POWER_OFF, Action.RESUME_RECORDING):
         yield events.ActionRequested(now, action)
-    for number, allowed in answers(judge):
+    for number, allowed in answers(oracle):
         yield events.Decided(now, number, allowed, "p")
-    for number in writable(judge):
+    for number in writable(oracle):
         yield events.Durable(now, number)
     yield events.Declared(now, CONCLUDED)
 
 
 def after(*sequence: Callable[[State], events.Event]) -> Start:
     """The situation after some events."""
-    state, judge = State(settings=SETUP, tag="t"), Judge(SETUP)
+    state, oracle = State(settings=SETUP, tag="t"), Oracle(SETUP)
     for make in sequence:
         event = make(state)
         state, issued = machine.step(state, event)
-        judge = judge.saw(event, issued)
-    return state, judge
+        oracle = oracle.observe(event, issued)
+    return state, oracle
 
 
 def started(state: State) -> events.Event:
@@ -192,18 +192,18 @@ OF_THE_CORE = frozenset(
 
 def situation(request: Request, decide: Remembering) -> Start:
     """A recording in which the facts of a request hold, brought about by events alone."""
-    state, judge = State(settings=SETUP, tag="t"), Judge(SETUP, base_rules=True)
+    state, oracle = State(settings=SETUP, tag="t"), Oracle(SETUP, base_rules=True)
     waiting: list[events.Event] = [events.StartRequested(0, events.Cause.BUTTON), *_events(request)]
     while waiting:
         event = waiting.pop(0)
         state, issued = machine.step(state, event)
-        judge = judge.saw(event, issued)
+        oracle = oracle.observe(event, issued)
         for command in issued:
             if isinstance(command, commands.Decide):
                 waiting.insert(0, decide(command))
             if isinstance(command, commands.MeasureSpeech):
                 waiting.append(events.SpeechMeasured(0, command.prompt_ns, detected=True, confidence=0.9))
-    return state, judge
+    return state, oracle
 
 
 def _events(request: Request) -> Iterator[events.Event]:
@@ -226,11 +226,11 @@ def _events(request: Request) -> Iterator[events.Event]:
 def under_a_pack(request: Request) -> Moves:
     """What may come where a rule permits something: that it is asked for, and what may come between."""
 
-    def moves(state: State, judge: Judge) -> Iterator[events.Event]:
+    def moves(state: State, oracle: Oracle) -> Iterator[events.Event]:
         now = state.now_ns
         for action in sorted({request.action, "StopRecording", "PrivacyPause", "ResumeRecording"}):
             yield events.ActionRequested(now, Action(action), events.Principal(request.principal))
-        for number in writable(judge):
+        for number in writable(oracle):
             yield events.Durable(now, number)
         yield events.Tick(now + NS)
         yield events.Tick(now + 40 * NS)

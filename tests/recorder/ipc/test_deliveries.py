@@ -7,7 +7,7 @@ from agent.journal.format import CHECKPOINT_TYPE
 from agent.keys import files, jws
 from agent.keys.signer import KeySigner, Signer
 from agent.policy import bundle
-from agent.recorder.ipc.deliveries import MOST_REFUSALS
+from agent.recorder.ipc.deliveries import MAX_REFUSALS
 from agent.trust.attestation import LIFE_NS, attest
 from tests.support.device import Device, agency
 
@@ -49,7 +49,7 @@ def test_contact_and_a_stations_word_over_the_shown_nonce_dock_the_device() -> N
     assert refusals(device) == []
 
 
-def test_lapsed_attestation_undocks_by_itself_and_is_journalled() -> None:
+def test_expired_attestation_undocks_by_itself_and_is_journalled() -> None:
     device = Device()
     contact(device, closed=True)
     bring(device, word(device))
@@ -144,22 +144,22 @@ def test_anything_else_is_a_journalled_refusal_and_does_nothing(message: bytes |
     assert device.recording == recording != ""
 
 
-def test_supervisors_leave_is_not_taken_from_the_network() -> None:
+def test_supervisors_authorisation_is_not_taken_from_the_network() -> None:
     device = Device()
     signer = files.load_signer(f"file:{agency().supervisor}")
     bring(device, jws.sign(signer, "bwc-authorization+jws", {"action": "StopRecording"}).encode())
     assert any("expected an attestation or a policy bundle" in why for why in refusals(device))
 
 
-def test_flood_of_rubbish_does_not_fill_the_journal_and_is_counted() -> None:
+def test_flood_of_malformed_messages_does_not_fill_the_journal_and_is_counted() -> None:
     device = Device()
     for _ in range(1000):
         device.recorder.deliveries.deliver(b"rubbish")
     device.settle()
-    assert len(refusals(device)) == MOST_REFUSALS
+    assert len(refusals(device)) == MAX_REFUSALS
     device.clocks.advance(61)
     bring(device, b"rubbish")
-    assert f"{1000 - MOST_REFUSALS} more" in refusals(device)[-1]
+    assert f"{1000 - MAX_REFUSALS} more" in refusals(device)[-1]
 
 
 def test_bundles_are_offered_and_the_one_in_force_is_nothing_new() -> None:
@@ -177,7 +177,7 @@ def test_bundles_are_offered_and_the_one_in_force_is_nothing_new() -> None:
 def test_status_shows_a_checkpoint_only_once_it_is_on_storage() -> None:
     device = Device()
     device.run(1)
-    device.recorder.keeper.attest(None)
+    device.recorder.journal.attest(None)
     device.settle()
     status = device.recorder.status()
     payload = jws.unverified_payload(status.checkpoint, CHECKPOINT_TYPE)

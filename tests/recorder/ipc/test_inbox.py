@@ -12,10 +12,10 @@ from tests.support.permissions import skip
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return inbox.make(tmp_path)
+    return inbox.make_folder(tmp_path)
 
 
-def test_messages_are_given_back_once_and_taken_away(folder: Path) -> None:
+def test_messages_are_returned_once_and_removed(folder: Path) -> None:
     (folder / "2").write_bytes(b"second")
     (folder / "1").write_bytes(b"first")
     assert list(inbox.take(folder)) == [b"first", b"second"]
@@ -57,15 +57,15 @@ def test_file_of_a_user_who_may_not_put_messages_is_refused(folder: Path) -> Non
 
 
 def test_flood_costs_a_bounded_number_of_files_each_turn(folder: Path) -> None:
-    for number in range(3 * inbox.MOST_FILES):
+    for number in range(3 * inbox.MAX_FILES):
         (folder / f"{number:04d}").write_bytes(b"x")
-    assert len(list(inbox.take(folder))) == inbox.MOST_FILES
+    assert len(list(inbox.take(folder))) == inbox.MAX_FILES
 
 
-def test_empty_folders_in_the_inbox_do_not_hold_it_up(folder: Path) -> None:
-    for number in range(inbox.MOST_FILES):
+def test_empty_folders_in_the_inbox_do_not_delay_it(folder: Path) -> None:
+    for number in range(inbox.MAX_FILES):
         (folder / f"dir{number}").mkdir()
-    assert list(inbox.take(folder)) == [None] * inbox.MOST_FILES
+    assert list(inbox.take(folder)) == [None] * inbox.MAX_FILES
     (folder / "message").write_bytes(b"x")
     assert list(inbox.take(folder)) == [b"x"]
 
@@ -79,13 +79,13 @@ def test_inbox_that_is_a_link_is_not_looked_into(tmp_path: Path) -> None:
     (run / inbox.NAME).symlink_to(elsewhere)
     assert list(inbox.take(run / inbox.NAME)) == []
     with pytest.raises(OSError, match="inbox"):
-        inbox.make(run)
+        inbox.make_folder(run)
     assert (elsewhere / "file").exists()
 
 
-def test_folders_with_something_in_them_hold_nothing_up_and_are_told_once(folder: Path) -> None:
+def test_folders_with_something_in_them_delay_nothing_and_are_reported_once(folder: Path) -> None:
     """They can't be taken away by a recorder that does not own them; a message must come through all the same."""
-    for number in range(5 * inbox.MOST_FILES):
+    for number in range(5 * inbox.MAX_FILES):
         (folder / f"{number:04d}").mkdir()
         (folder / f"{number:04d}" / "content").write_bytes(b"x")
     (folder / "message").write_bytes(b"x")
@@ -93,13 +93,13 @@ def test_folders_with_something_in_them_hold_nothing_up_and_are_told_once(folder
     turns = [list(inbox.take(folder, stuck=stuck)) for _ in range(10)]
     given = [message for turn in turns for message in turn]
     assert given.count(b"x") == 1
-    assert given.count(None) == 5 * inbox.MOST_FILES
+    assert given.count(None) == 5 * inbox.MAX_FILES
     assert turns[-1] == []
     (folder / "another").write_bytes(b"y")
     assert list(inbox.take(folder, stuck=stuck)) == [b"y"]
 
 
-def test_name_that_was_stuck_and_is_a_message_now_is_given_back(folder: Path) -> None:
+def test_name_that_was_stuck_and_is_a_message_now_is_returned(folder: Path) -> None:
     (folder / "name" / "inner").mkdir(parents=True)
     stuck: set[str] = set()
     assert list(inbox.take(folder, stuck=stuck)) == [None]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from agent.encoding.strict_json import encode_json, strict_json
 from agent.errors import ControlError, EvidenceError
 from agent.recorder.ipc import local_socket
-from agent.recorder.ipc.local_socket import LONGEST_PATH, MAX_REQUEST, MOST_AT_ONCE, NAME, LocalServer, ask
+from agent.recorder.ipc.local_socket import MAX_CONNECTIONS, MAX_PATH, MAX_REQUEST, NAME, LocalServer, ask
 
 NOBODY = 65534
 PATIENCE_S = 10.0
@@ -173,7 +173,7 @@ def test_request_is_answered(folder: Path) -> None:
         b"[" * 60_000 + b"\n",
     ],
 )
-def test_malformed_request_is_answered_with_an_error_and_the_next_one_is_heard(folder: Path, said: bytes) -> None:
+def test_malformed_request_is_answered_with_an_error_and_the_next_one_is_answered(folder: Path, said: bytes) -> None:
     with served(folder):
         with connected(folder) as connection:
             connection.sendall(said)
@@ -196,7 +196,7 @@ def server_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_request_beyond_all_measure_is_refused_before_it_fills_memory(folder: Path) -> None:
+def test_request_of_any_length_is_refused_before_it_fills_memory(folder: Path) -> None:
     with served(folder):
         with connected(folder) as connection:
             try:
@@ -209,7 +209,7 @@ def test_request_beyond_all_measure_is_refused_before_it_fills_memory(folder: Pa
         assert ask(folder, {"ask": "status"})
 
 
-def test_caller_that_goes_away_before_its_answer_troubles_nobody(folder: Path) -> None:
+def test_caller_that_goes_away_before_its_answer_disturbs_nobody(folder: Path) -> None:
     with served(folder) as told:
         for _ in range(20):
             with connected(folder) as connection:
@@ -244,22 +244,22 @@ def test_handlers_refusal_is_given_in_its_own_words(folder: Path) -> None:
 # -- nobody is held up ------------------------------------------------------------------------------------------------
 
 
-def test_connections_that_say_nothing_hold_nobody_up(folder: Path) -> None:
+def test_connections_that_say_nothing_delay_nobody(folder: Path) -> None:
     with served(folder), ExitStack() as silent:
-        for _ in range(MOST_AT_ONCE - 1):
+        for _ in range(MAX_CONNECTIONS - 1):
             silent.enter_context(connected(folder))
         began = time.monotonic()
         assert ask(folder, {"ask": "status"})
         assert time.monotonic() - began < local_socket.TIMEOUT_S / 2
 
 
-def test_more_connections_than_there_are_places_are_turned_away_at_once_and_the_places_come_back(
+def test_more_connections_than_there_are_places_are_rejected_at_once_and_the_places_come_back(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_socket, "TIMEOUT_S", 1.0)
     with served(folder):
         with ExitStack() as silent:
-            for _ in range(MOST_AT_ONCE):
+            for _ in range(MAX_CONNECTIONS):
                 silent.enter_context(connected(folder))
             began = time.monotonic()
             with connected(folder) as connection:
@@ -275,7 +275,7 @@ def test_more_connections_than_there_are_places_are_turned_away_at_once_and_the_
                 break
 
 
-def test_slow_answer_to_one_holds_no_other_up(folder: Path) -> None:
+def test_slow_answer_to_one_delays_no_other(folder: Path) -> None:
     slow = threading.Event()
     begun = threading.Event()
 
@@ -361,8 +361,8 @@ def test_folder_that_is_no_folder_is_refused_in_one_clear_line(folder: Path) -> 
         LocalServer(folder / "run", echo, lambda _why: None).start()
 
 
-def test_path_that_is_too_long_for_a_socket_is_said_to_be(folder: Path) -> None:
-    room = LONGEST_PATH - len(os.fsencode(folder)) - len(f"//{NAME}")
+def test_path_that_is_too_long_for_a_socket_is_reported_to_be(folder: Path) -> None:
+    room = MAX_PATH - len(os.fsencode(folder)) - len(f"//{NAME}")
     with served(folder / ("x" * room)):
         assert ask(folder / ("x" * room), {"ask": "status"})
     with pytest.raises(ControlError, match="at most 107 bytes") as refused:

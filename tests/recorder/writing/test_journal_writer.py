@@ -60,7 +60,7 @@ class Kept:
         self.signer = KeySigner.generate()
         self.told: list[object] = []
         self.prepared = 0
-        self.keeper = JournalWriter(self._prepare, self.clocks, failed=self.told.append, reopen=self._reopen)
+        self.keeper = JournalWriter(self._prepare, self.clocks, report=self.told.append, reopen=self._reopen)
 
     def _prepare(self) -> tuple[Journal, GrowingFile, bytes]:
         self.prepared += 1
@@ -113,7 +113,7 @@ def test_lines_are_stored_in_the_order_in_which_they_were_posted() -> None:
     assert kept.keeper.head == kept.lines[-1].hash
 
 
-def test_nobody_is_told_before_line_and_signature_are_on_storage() -> None:
+def test_nobody_is_called_back_before_line_and_signature_are_on_storage() -> None:
     kept = Kept()
     seen: list[list[AnyEntry]] = []
     signed: list[int] = []
@@ -130,7 +130,7 @@ def test_nobody_is_told_before_line_and_signature_are_on_storage() -> None:
 
 
 @pytest.mark.parametrize("operation", ["write", "sync"])
-def test_nobody_is_told_while_storage_refuses_and_nothing_is_dropped(operation: str) -> None:
+def test_nobody_is_called_back_while_storage_refuses_and_nothing_is_dropped(operation: str) -> None:
     kept = Kept()
     kept.keeper.step()
     kept.storage.fault = failing({operation}, errno.EIO)
@@ -148,7 +148,7 @@ def test_nobody_is_told_while_storage_refuses_and_nothing_is_dropped(operation: 
     assert [type(item) for item in kept.told] == [StorageError, type(None)]
 
 
-def test_what_piled_up_while_storage_refused_is_signed_before_anybody_is_told() -> None:
+def test_what_waited_while_storage_refused_is_signed_before_anybody_is_called_back() -> None:
     kept = Kept()
     kept.keeper.step()
     kept.storage.fault = failing({"sync"}, errno.ENOSPC)
@@ -163,7 +163,7 @@ def test_what_piled_up_while_storage_refused_is_signed_before_anybody_is_told() 
     assert signed == [numbers[mark(1)]]
 
 
-def test_storage_that_refuses_the_signature_over_what_piled_up_is_waited_for_again() -> None:
+def test_storage_that_refuses_the_signature_over_what_waited_is_waited_for_again() -> None:
     kept = Kept()
     kept.keeper.step()
     kept.storage.fault = failing({"sync"}, errno.EIO)
@@ -314,7 +314,7 @@ def test_open_segment_is_attested_from_its_first_attestation_to_its_end() -> Non
     assert attested == [nothing, ("r1", 4096, one.sha256), last, last, last, nothing, nothing]
 
 
-def test_storage_that_can_not_be_read_at_boot_is_asked_until_it_can() -> None:
+def test_storage_that_cannot_be_read_at_boot_is_asked_until_it_can() -> None:
     kept = Kept()
     errors: list[Exception] = [StorageError(errno.EIO, "not yet"), OSError(errno.EIO, "raw"), EvidenceError("odd")]
 
@@ -336,7 +336,7 @@ def test_storage_that_can_not_be_read_at_boot_is_asked_until_it_can() -> None:
 
 
 @pytest.mark.parametrize("entry", [Refused("source", "\ud800"), Refused("source", "x" * 70_000)])
-def test_entry_that_can_not_be_written_costs_itself_and_is_named(entry: Refused) -> None:
+def test_entry_that_cannot_be_written_costs_itself_and_is_named(entry: Refused) -> None:
     kept = Kept()
     told: list[bool] = []
     kept.keeper.post(mark(0))
@@ -394,7 +394,7 @@ def test_thread_that_waits_for_storage_can_be_closed() -> None:
     kept = Kept()
     kept.storage.fault = failing({"create", "write"}, errno.EIO)
     failed = threading.Event()
-    kept.keeper._failed = lambda _error: failed.set()
+    kept.keeper._report = lambda _error: failed.set()
     kept.keeper.start()
     assert failed.wait(PATIENCE_S)
     kept.keeper.post(mark(0))
@@ -406,7 +406,7 @@ def test_thread_takes_up_where_storage_takes_again() -> None:
     kept = Kept()
     kept.storage.fault = failing({"create", "write", "read"}, errno.EIO)
     failed = threading.Event()
-    kept.keeper._failed = lambda _error: failed.set()
+    kept.keeper._report = lambda _error: failed.set()
     kept.keeper.start()
     synced = threading.Event()
     kept.keeper.post(mark(0), synced=synced.set)

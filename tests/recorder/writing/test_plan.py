@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from agent.clock import NS
 from agent.evidence.segment import FRAGMENT_NS
 from agent.media.packet import Kind, Packet, Stream
-from agent.recorder.writing.plan import STALE_NS, Frame, Plan, Step, plan
+from agent.recorder.writing.plan import STALE_NS, Plan, PlanInput, Step, plan
 from tests.support.packets import AUDIO, VIDEO, audio, video, video_stream
 
-OPEN = Frame(
+OPEN = PlanInput(
     video=VIDEO,
     audio=AUDIO,
     first_ns=0,
@@ -111,7 +111,7 @@ def test_sound_with_other_parameters_begins_a_segment_at_the_head_of_the_group()
     assert plan([audio(1.0, stream=other)], 5, OPEN._replace(video=None)) == Plan(Step.ROLL, 1)
 
 
-def test_packets_that_an_earlier_segment_holds_are_passed_over_if_they_do_not_fit() -> None:
+def test_packets_that_an_earlier_segment_holds_are_skipped_if_they_do_not_fit() -> None:
     other = Stream(OTHER_AUDIO, 2, 0)
     assert plan([audio(1.0, stream=other)], 4, OPEN._replace(first_new=5)) == Plan(Step.SKIP, 1)
     assert plan([audio(1.0, stream=other)], 5, OPEN._replace(first_new=5)) == Plan(Step.REOPEN, 1)
@@ -147,7 +147,7 @@ any_packets = st.lists(
     max_size=24,
 ).map(lambda packets: sorted(packets, key=lambda packet: packet.time_ns))
 frames = st.builds(
-    Frame,
+    PlanInput,
     video=st.sampled_from([VIDEO, None]),
     audio=st.sampled_from([AUDIO, None]),
     first_ns=st.just(0),
@@ -161,7 +161,7 @@ frames = st.builds(
 
 @settings(max_examples=300, deadline=None)
 @given(any_packets, st.integers(0, 8), frames)
-def test_every_step_is_one_that_the_writer_can_take(packets: list[Packet], number: int, frame: Frame) -> None:
+def test_every_step_is_one_that_the_writer_can_take(packets: list[Packet], number: int, frame: PlanInput) -> None:
     decision = plan(packets, number, frame)
     taken = packets[: decision.count]
     match decision.step:

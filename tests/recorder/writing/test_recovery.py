@@ -27,8 +27,8 @@ from agent.journal.entries import (
     StorageFailed,
 )
 from agent.keys import jws
-from agent.recorder.writing.recovery import PATIENCE_NS
-from agent.recorder.writing.retries import MOST_TRIES
+from agent.recorder.writing.recovery import WAIT_NS
+from agent.recorder.writing.retries import MAX_TRIES
 from agent.storage.disk import DiskStorage
 from agent.verify.findings import Code, Verdict
 from agent.verify.verifier import verify
@@ -214,14 +214,14 @@ def test_power_cut_before_the_repair_leaves_two_open_segments_and_the_next_boot_
     assert verify(device.storage, trust()).verdict is Verdict.INTACT
 
 
-def test_repair_that_fails_for_good_is_given_up_and_said_and_the_recording_is_stored_all_the_while() -> None:
+def test_repair_that_fails_for_good_is_given_up_and_reported_and_the_recording_is_stored_all_the_while() -> None:
     device = interrupted()
     running = device.recording
     storage = memory(device)
     storage.fault = refused = refusing_manifests(running, 1)
     device.boot()
     device.run(40)
-    assert refused.asked == MOST_TRIES
+    assert refused.asked == MAX_TRIES
     (given_up,) = [entry for entry in device.entries(Refused, 2) if isinstance(entry, Refused)]
     assert given_up.what == "recovery"
     assert "segment 0001" in given_up.why
@@ -233,7 +233,7 @@ def test_repair_that_fails_for_good_is_given_up_and_said_and_the_recording_is_st
     assert codes(report) == {Code.UNFINISHED}
     storage.fault = lambda _operation, _path: None
     device.boot()
-    device.run(PATIENCE_NS / NS + 1)
+    device.run(WAIT_NS / NS + 1)
     assert [type(entry) for entry in device.entries(SegmentRecovered, 3)] == [SegmentRecovered]
     device.recorder.close()
     assert check(files_of(storage)).verdict is Verdict.INTACT
@@ -243,7 +243,7 @@ def test_repair_waits_for_new_bytes_and_not_for_ever() -> None:
     device = interrupted()
     running = device.recording
     device.boot()
-    device.clocks.now_ns += PATIENCE_NS - NS
+    device.clocks.now_ns += WAIT_NS - NS
     device.settle()
     assert memory(device).size(layout.manifest(running, 1)) is None
     device.clocks.now_ns += 2 * NS
@@ -255,7 +255,7 @@ def test_repair_waits_for_new_bytes_and_not_for_ever() -> None:
     assert check(files_of(memory(device))).verdict is Verdict.INTACT
 
 
-def test_repair_that_hangs_holds_up_neither_the_recording_nor_its_end_and_no_end_in_order_is_said() -> None:
+def test_repair_that_hangs_delays_neither_the_recording_nor_its_end_and_no_end_in_order_is_reported() -> None:
     device = interrupted()
     running = device.recording
     storage = memory(device)
@@ -290,7 +290,7 @@ def test_repair_that_hangs_holds_up_neither_the_recording_nor_its_end_and_no_end
     assert check(files_of(storage)).verdict is not Verdict.NOT_INTACT
 
 
-def test_manifest_of_the_interrupted_segment_that_is_taken_away_later_is_missed() -> None:
+def test_manifest_of_the_interrupted_segment_that_is_removed_later_is_missed() -> None:
     device = interrupted()
     running = device.recording
     device.boot()
@@ -301,7 +301,7 @@ def test_manifest_of_the_interrupted_segment_that_is_taken_away_later_is_missed(
     assert Code.MANIFEST_MISSING in codes(check(files))
 
 
-def test_segment_between_that_is_taken_away_breaks_the_chain() -> None:
+def test_segment_between_that_is_removed_breaks_the_chain() -> None:
     device = interrupted()
     running = device.recording
     device.boot()
@@ -346,7 +346,7 @@ def test_attested_length_that_nobody_can_have_written_is_no_bound() -> None:
 
 
 @pytest.mark.parametrize("what", ["file", "link", "fifo"])
-def test_interrupted_recording_whose_folder_was_replaced_goes_on_as_its_successor(what: str, tmp_path: Path) -> None:
+def test_interrupted_recording_whose_folder_was_replaced_continues_as_its_successor(what: str, tmp_path: Path) -> None:
     device = interrupted()
     old = device.recording
     evidence = write(files_of(memory(device)), tmp_path / "evidence")

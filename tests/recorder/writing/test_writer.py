@@ -10,7 +10,7 @@ from agent.evidence import layout
 from agent.journal.entries import PacketsLost, SlowSync
 from agent.journal.format import parse_line, split_lines
 from agent.media.packet import Kind, Packet, Stream
-from agent.recorder.writing.job import FirstStored, RecordingClosed, Settings, StorageFailed, StorageRecovered
+from agent.recorder.writing.task import FirstStored, RecordingClosed, Settings, StorageFailed, StorageRecovered
 from tests.support.packets import AUDIO, VIDEO, scene
 from tests.support.rig import Rig, of, plain
 from tests.support.storage import failing
@@ -21,7 +21,7 @@ def by_kind(packets: list[Packet], kind: Kind) -> list[Packet]:
 
 
 def entries(rig: Rig) -> list[object]:
-    rig.keeper.step()
+    rig.journal.step()
     lines, rest = split_lines(rig.storage.read(layout.journal(1), limit=1 << 24))
     assert rest == b""
     return [parse_line(line).entry for line in lines]
@@ -189,7 +189,7 @@ def test_microphone_that_comes_back_changed_begins_a_segment_at_the_head_of_the_
     assert of(rig.opened(2), Kind.AUDIO) == plain(by_kind(after, Kind.AUDIO))
 
 
-def test_source_opened_again_with_equal_parameters_goes_on_in_the_segment() -> None:
+def test_source_reopened_with_equal_parameters_continues_in_the_segment() -> None:
     rig = Rig()
     before = scene(3)
     epoch = 5 * NS
@@ -300,7 +300,7 @@ def test_slow_sync_is_journalled() -> None:
     assert any(isinstance(entry, SlowSync) and entry.took_ms == 200 for entry in entries(rig))
 
 
-def test_first_durable_packet_is_told_with_its_delay() -> None:
+def test_first_durable_packet_is_reported_with_its_delay() -> None:
     rig = Rig()
     packets = scene(6)
     rig.declare(packets)
@@ -337,7 +337,7 @@ def test_two_recordings_in_a_row_each_get_their_pre_event_seconds() -> None:
     )
 
 
-def test_mistake_in_a_packet_does_not_end_the_recording() -> None:
+def test_error_in_a_packet_does_not_end_the_recording() -> None:
     rig = Rig()
     packets = scene(10)
     bad = replace(packets[200], ticks=-(10**12))

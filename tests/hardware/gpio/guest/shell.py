@@ -88,7 +88,7 @@ class _Refusing:
                 pass
         return None
 
-    def turned(self, state: State, now_ns: int) -> float:
+    def update_outputs(self, state: State, now_ns: int) -> float:
         self._hands.background(background(state), now_ns)
         return self._hands.turn(now_ns)
 

@@ -1,8 +1,8 @@
 from agent.clock import NS
-from agent.recorder.heartbeat import ALIVE, ALIVE_NS, PATIENCE_NS, READY, STUCK_NS, Heartbeat
+from agent.recorder.health import ALIVE, ALIVE_NS, READY, READY_TIMEOUT_NS, STUCK_NS, Heartbeat
 
 
-def test_recorder_is_ready_once_it_stands_by_and_says_so_once() -> None:
+def test_recorder_is_ready_once_it_stands_by_and_reports_it_once() -> None:
     heart = Heartbeat(0)
     assert heart.beat(NS // 10, turns=1, standing_by=False) == [ALIVE]
     assert not heart.ready
@@ -16,7 +16,7 @@ def test_recorder_without_camera_or_card_is_not_killed_for_it() -> None:
     heart = Heartbeat(0)
     said = [heart.beat(n * NS // 10, turns=n, standing_by=False) for n in range(200)]
     ready = [n for n, words in enumerate(said) if READY in words]
-    assert ready == [PATIENCE_NS * 10 // NS]
+    assert ready == [READY_TIMEOUT_NS * 10 // NS]
     assert sum(ALIVE in words for words in said) == 20 * NS // ALIVE_NS
 
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import MS
-from agent.recorder.writing.sync_times import SyncLatency, SyncTimes
+from agent.recorder.ipc.status import SyncLatency
+from agent.recorder.writing.segments import SyncTimes
 
 
 def latency_of(times: list[int], newest: int = 1500) -> SyncLatency:
