@@ -63,7 +63,7 @@ def simulate_command(
     plan = Plan(
         agency=agency,
         authority=_authority(authority, agency, passphrase_file, days=1),
-        office=_office(root, trust, passphrase_file),
+        keys=_office(root, trust, passphrase_file),
         brokers=[_place(url) for url in broker or ["mqtts://localhost:8883"]],
         devices=devices,
         events=events,

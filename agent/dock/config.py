@@ -1,4 +1,4 @@
-"""The dock service's configuration, and how a broker is reached: TOML, typed, unknown keys refused."""
+"""Configuration of the dock service, and of how a broker is reached: TOML, typed, unknown keys refused."""
 
 import difflib
 import re
@@ -22,17 +22,17 @@ _PORTS = range(1, 1 << 16)
 
 
 class BrokerSection(_Section, frozen=True, kw_only=True):
-    """Where the broker is. There is no setting that would do without TLS or without checking its name.
+    """How to reach the broker. No setting turns off TLS or the check of its name.
 
     Attributes:
         host: As its certificate names it.
-        others: More brokers of the same cluster, `host` or `host:port`, each as its certificate names it. Which is
-            tried first is a matter of chance; after a failure it is the next one's turn.
-        ca: The agency's certificate authority, PEM: nobody else's counts.
+        others: Further brokers of the same cluster, `host` or `host:port`, each as its certificate names it. The first
+            one is chosen at random; after a failure the next one is tried.
+        ca: Certificate of the agency's authority, PEM; no other authority is trusted.
         certificate, key: This client's, PEM; the certificate's common name is its MQTT user and client id.
-        keepalive_s: Seconds after which a silent connection is given up.
-        jitter_s: The first attempt waits for a random part of this: at a shift change hundreds dock together.
-        ceiling_s: The longest wait between two attempts.
+        keepalive_s: MQTT's keep-alive interval.
+        jitter_s: The first attempt is delayed by a random part of this: at a shift change hundreds dock together.
+        ceiling_s: The longest delay between two attempts.
     """
 
     host: str
@@ -52,7 +52,7 @@ class BrokerSection(_Section, frozen=True, kw_only=True):
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Host and port of all of them."""
+        """Host and port of each broker."""
         found = [(self.host, self.port)]
         for text in self.others:
             host, _, port = text.rpartition(":") if not text.endswith("]") and ":" in text else (text, "", "")
@@ -61,12 +61,12 @@ class BrokerSection(_Section, frozen=True, kw_only=True):
 
 
 class DockSection(_Section, frozen=True, kw_only=True):
-    """Who this is and where it looks.
+    """The device and its folders.
 
     Attributes:
         run: The recorder's run directory: snapshot and inbox.
         evidence: The evidence folder; it is only read.
-        state: A folder of this service's own, for its cursor.
+        state: This service's own folder, for its cursor.
     """
 
     agency: Name
@@ -105,7 +105,7 @@ def load(path: Path, kind: type[_C]) -> _C:
 
 
 def _explain(kind: type[msgspec.Struct], problem: str) -> str:
-    """What is wrong and where; of an unknown key, those that are known there."""
+    """What is wrong and where; for an unknown key, the keys that are known there."""
     at = _AT.search(problem)
     place, said = at["path"] if at else "", _AT.sub("", problem)
     unknown = _UNKNOWN.search(said)
@@ -126,11 +126,11 @@ def _is_table(kind: Any) -> bool:
 
 
 def resolve(config_file: Path, path: str) -> Path:
-    """A path of the configuration: absolute as it is, else relative to the file."""
+    """A path from a configuration; a relative one starts at the file's folder."""
     return (config_file.parent / Path(path).expanduser()).resolve()
 
 
 def with_absolute_paths(config_file: Path, broker: BrokerSection) -> BrokerSection:
-    """A broker whose files are named absolutely."""
+    """The section with absolute paths of its files."""
     names = {name: str(resolve(config_file, getattr(broker, name))) for name in ("ca", "certificate", "key")}
     return msgspec.structs.replace(broker, **names)

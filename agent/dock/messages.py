@@ -1,4 +1,4 @@
-"""What travels between a device and a station: topics and typed messages, version 1.
+"""Topics and messages between a device and a station, version 1.
 
 Below `bwc/v1/{agency}/{device}/` a device writes `state`, `status` and `event`, and reads `inbox/ack`, `inbox/dock`
 and `inbox/policy`; besides these it reads `bwc/v1/{agency}/policy`, and nothing else. `inbox/dock` and the two policy
@@ -12,8 +12,9 @@ accepted, one with another media type is not.
 No message starts, stops, pauses or mutes anything; none holds a position, a person's name or anything of the pictures.
 
 Each side treats the other as hostile. Every field has a bound that the published schemas state: texts and lists a
-length, integers 2^53 - 1 (RFC 8259, 6: what every JSON reader can hold), and a message of a device or a station is at
-most `MAX_JSON` bytes, nested at most `agent.encoding.strict_json.MAX_DEPTH` deep. What is beyond is refused as a whole.
+length, integers 2^53 - 1 (RFC 8259, 6: what every JSON reader can represent), and a message of a device or a station is
+at most `MAX_JSON` bytes, nested at most `agent.encoding.strict_json.MAX_DEPTH` deep. A message beyond a bound is
+refused as a whole.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from agent.errors import EvidenceError
 
 ROOT = "bwc/v1"
 MAX_MESSAGE = (1 << 20) + (1 << 12)
-"""Bytes of the largest message that is taken: a policy bundle."""
+"""Bytes of the largest message of all: a policy bundle."""
 MAX_JSON = 1 << 16
 """Bytes of the largest state, status, event or acknowledgement."""
 MAX_ATTESTATION = 2048
@@ -45,7 +46,7 @@ MAX_CHECKS = 64
 MAX_FIELDS = 64
 
 _END = r"$(?!\n)"
-"""`$` alone would let a line feed follow in Python; other readers of the schemas take this for their own `$`."""
+"""`$` alone matches before a final line feed in Python; in ECMA 262 this equals `$`."""
 Name = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}", max_length=64)]
 Uint53 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 53) - 1)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=rf"^[0-9a-f]{{64}}{_END}", max_length=64)]
@@ -54,7 +55,7 @@ _TOKEN = rf"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+{_END}"
 """A compact JWS (RFC 7515, 3.1)."""
 Token = Annotated[str, msgspec.Meta(pattern=_TOKEN, max_length=4096)]
 BootToken = Annotated[str, msgspec.Meta(pattern=_TOKEN, max_length=1 << 15)]
-"""It holds a sealed key for each recipient, 1.6 KB one with ML-KEM."""
+"""It holds a sealed key for each recipient, of 1.6 KB with ML-KEM."""
 Session = Annotated[str, msgspec.Meta(pattern=rf"^[0-9a-f]{{16}}{_END}", max_length=16)]
 Utc = Annotated[
     str,
@@ -67,14 +68,14 @@ EntryName = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What all messages have in common. Fields that a reader does not know are for later versions."""
+    """Base of all messages. Readers ignore unknown fields, which later versions may add."""
 
 
 class State(Message, frozen=True, kw_only=True):
-    """Retained. `undocked` is said on leaving, `lost` by the broker when a device did not (the will).
+    """Retained. `undocked` is published on leaving, `lost` by the broker if a device did not leave (the will).
 
     Attributes:
-        session: Names one connection, so that a late `lost` of an earlier one is known as that.
+        session: Names one connection, to recognise a late `lost` of an earlier one.
     """
 
     v: Literal[1] = 1
@@ -83,7 +84,7 @@ class State(Message, frozen=True, kw_only=True):
 
 
 class Clock(Message, frozen=True, kw_only=True):
-    """The recorder's wall clock: its source, and the bound on its error in ms, null if nobody can state one."""
+    """The recorder's wall clock: its source, and the bound on its error in ms, null if it is unknown."""
 
     source: Text
     within_ms: Uint53 | None
@@ -93,7 +94,7 @@ class Policy(Message, frozen=True, kw_only=True):
     """The policy in force: pack's name, bundle's version (0: built in) and SHA-256.
 
     Attributes:
-        unsafe: It permits whatever is asked for: the development policy of a bench.
+        unsafe: It permits every request: the development policy of a bench.
     """
 
     name: Text
@@ -118,7 +119,7 @@ class Storage(Message, frozen=True, kw_only=True):
 
 
 class Evidence(Message, frozen=True, kw_only=True):
-    """What lies on the card: recordings, segments, their sealed bytes, and how many segments no receipt is held for."""
+    """What is on the card: recordings, segments, their sealed bytes, and how many segments have no receipt."""
 
     recordings: Uint53
     segments: Uint53
@@ -127,7 +128,7 @@ class Evidence(Message, frozen=True, kw_only=True):
 
 
 class SinceDock(Message, frozen=True, kw_only=True):
-    """Counted since the docking before, which is the shift, as far as the journal was read.
+    """Counts since the previous docking, as far as the journal was read.
 
     Attributes:
         refused: Requests that were refused.
@@ -144,7 +145,7 @@ class SinceDock(Message, frozen=True, kw_only=True):
 
 
 class Checkpoint(Message, frozen=True, kw_only=True):
-    """The newest signed checkpoint on storage: it signs the journal up to `line`. Certificates lead to its key."""
+    """The newest signed checkpoint on storage, which signs the journal up to `line`, and its certificates."""
 
     line: Uint53
     jws: Token
@@ -153,22 +154,22 @@ class Checkpoint(Message, frozen=True, kw_only=True):
 
 
 class Confirmed(Message, frozen=True, kw_only=True):
-    """The hash of a journal line that a station had asked for; null if this journal has no such line."""
+    """The hash of a journal line that a station asked for; null if this journal has no such line."""
 
     line: Uint53
     hash: Sha256 | None
 
 
 class Status(Message, frozen=True, kw_only=True):
-    """Retained: how a device is.
+    """Retained: the state of a device.
 
     Attributes:
         mode: `standby`, `recording`, `post_roll`, `privacy`, `muted` or `fault`.
         contact: The dock's contact is closed. `docked`: and a station attests it.
-        nonce: What a station has to sign now.
+        nonce: What a station signs to attest the dock.
         battery_pct, temperature_c: Null where nothing measures it.
         boots: Boots of this device so far.
-        confirms: Lines that stations had asked for, so that a history that was exchanged is noticed.
+        confirms: Lines that stations asked for, which show whether the journal was exchanged.
     """
 
     v: Literal[1] = 1
@@ -197,8 +198,8 @@ class Status(Message, frozen=True, kw_only=True):
 class EventData(Message, frozen=True, kw_only=True):
     """A journal line's public part: number, hash, time with provenance, and the entry (`agent.journal.entries`).
 
-    A boot's entry comes without its certificate. One with which the event would exceed `MAX_JSON` comes as its kind
-    alone, with `left_out` true: the journal itself has it.
+    A boot's entry comes without its certificate. Of an entry with which the event would exceed `MAX_JSON` only the kind
+    is sent, with `left_out` true.
     """
 
     line: Uint53
@@ -229,7 +230,7 @@ class Ack(Message, frozen=True, kw_only=True):
         station: Which one.
         ids: Of the events.
         seen: The newest journal line of this device whose hash the station knows, to be confirmed; 0 for none.
-        began: The station has just begun to listen, and may have missed what was said before.
+        began: The station has just begun to listen, and may have missed earlier messages.
     """
 
     v: Literal[1] = 1
@@ -243,7 +244,7 @@ _M = TypeVar("_M", bound=Message)
 
 
 def encode(message: Message) -> bytes:
-    """JSON of a message."""
+    """A message as JSON."""
     return encode_json(msgspec.to_builtins(message))
 
 
@@ -322,5 +323,5 @@ class Publication:
 
     @property
     def content_type(self) -> str:
-        """Its media type, which its topic decides: so that none can be sent without."""
+        """Its media type, derived from the topic so that no message is sent without one."""
         return CONTENT_TYPES[self.topic.rpartition("/")[2]]

@@ -8,13 +8,13 @@ from cryptography.hazmat.primitives import hashes
 
 
 class Sha256:
-    """A hash that runs along with what it is fed."""
+    """An incremental hash."""
 
     def __init__(self) -> None:
         self._hash = hashes.Hash(hashes.SHA256())
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take more bytes in."""
+        """Add bytes."""
         self._hash.update(data)
 
     def hexdigest(self) -> str:

@@ -1,4 +1,4 @@
-"""JSON as it is signed, hashed and stored here: one stable way to write it, one strict way to read it."""
+"""JSON as it is signed, hashed and stored: one canonical way to write it, one strict way to read it."""
 
 import base64
 import binascii
@@ -16,11 +16,11 @@ from agent.errors import EvidenceError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
-"""Objects and arrays within each other, the outermost counted: nothing here needs more than eight, and what encodes or
-walks a value recursively must never be led to the interpreter's own bound."""
+"""Nested objects and arrays, the outermost counted. No format needs more than eight; recursive code must not reach the
+interpreter's recursion limit."""
 _MOST = (1 << 63) - 1
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
-"""Without 19 digits in a row no integer lies beyond 64 bits: only then is each one looked at."""
+"""Integers beyond 64 bits have 19 digits or more: only then is each one checked."""
 
 
 def b64(data: bytes) -> str:
@@ -46,7 +46,7 @@ def unb64(text: str) -> bytes:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        # In linear time: an object of many names must not cost whoever reads it more than its bytes do.
+        # In linear time, so that many names cost no more than their bytes.
         repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise EvidenceError(
             f"expected each JSON name once, got {repeated[:40]!r} twice: two readers could read two things"
@@ -103,7 +103,7 @@ def strict_json(data: bytes) -> dict[str, Any]:
             parse_float=_finite,
             parse_int=_within_64_bits if _LONG_NUMBER.search(data) else None,
         )
-        if b"\\u" in data:  # only an escape can make half of a surrogate pair (RFC 8259, 8.2)
+        if b"\\u" in data:  # only an escape can produce a lone surrogate (RFC 8259, 8.2)
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except EvidenceError:
         raise

@@ -1,12 +1,12 @@
-"""Key files: made readable for their owner alone, never overwritten, refused where others could have read or put them.
+"""Key files: readable by their owner alone, never overwritten, refused where others could have read or placed them.
 
 A signing key is one PEM block with an EC key on P-256. A recipient's key is one block with an RSA key, or two blocks,
-ML-KEM-1024 then EC on P-384, of which neither opens anything without the other. The rules for reading, in order:
+ML-KEM-1024 then EC on P-384, which are only useful together. The rules for reading, in order:
 
 1. The file is opened without following a link in its last component and without waiting, and must be a regular file.
-2. It belongs to this process's user or to root, and nobody else may read, write or execute it. For what the service
-   manager hands over (systemd.exec(5), CREDENTIALS) an access control list lets the service's user in, whose mask shows
-   as a group's right to read (acl(5)); that one is no fault there.
+2. It belongs to this process's user or to root, and nobody else may read, write or execute it. A systemd credential
+   (systemd.exec(5), CREDENTIALS) is readable by an access control list, whose mask shows as the group's read permission
+   (acl(5)); that one is allowed there.
 3. It holds PEM blocks with private keys and nothing else.
 
 A file with a passphrase is read by the first two rules as well.
@@ -57,7 +57,7 @@ def write_new(path: Path, data: bytes, mode: int) -> None:
 
 
 def _read(path: Path, limit: int, what: str, *, private: bool) -> bytes:
-    """A small regular file's bytes; `private` also asks that nobody else could read or replace them."""
+    """A small regular file's bytes; with `private`, rules 1 and 2 are checked."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if private else 0)
     try:
         descriptor = os.open(path, flags)
@@ -87,7 +87,7 @@ def _read(path: Path, limit: int, what: str, *, private: bool) -> bytes:
 
 
 def rights_of_others(path: Path, mode: int) -> int:
-    """What others than the owner may do with a key file by its mode; 0 if nothing, as it has to be."""
+    """Permissions of others than the owner in a key file's mode; they must be 0."""
     handed_over = path.parent == Path(os.environ.get("CREDENTIALS_DIRECTORY", "")) or _CREDENTIALS in path.parents
     return mode & (_OTHERS & ~stat.S_IRGRP if handed_over else _OTHERS)
 
@@ -148,7 +148,7 @@ def needs_passphrase(path: Path) -> bool:
 def save_signing_key(
     path: Path, key: ec.EllipticCurvePrivateKey, passphrase: str | None, random_bytes: Callable[[int], bytes]
 ) -> None:
-    """Writes a signing key to a new file of mode 0600.
+    """Write a signing key to a new file of mode 0600.
 
     Raises:
         ProvisioningError: There is something at `path` already.
@@ -160,7 +160,7 @@ def save_signing_key(
 def save_recipient_key(
     path: Path, key: AnyRecipientKey, passphrase: str | None, random_bytes: Callable[[int], bytes]
 ) -> None:
-    """Writes a recipient's private key to a new file of mode 0600.
+    """Write a recipient's private key to a new file of mode 0600.
 
     Raises:
         ProvisioningError: There is something at `path` already.
@@ -204,7 +204,7 @@ def load_tls_authority(path: Path, passphrase: str | None = None) -> ec.Elliptic
 
 
 def load_recipient_key(path: Path, passphrase: str | None = None) -> AnyRecipientKey:
-    """A recipient's private key; its kind is what the file holds.
+    """A recipient's private key, of the kind that the file holds.
 
     Raises:
         KeyFileError: As the rules at the top of this module say; or it is no recipient's key, or too weak.

@@ -1,7 +1,7 @@
-"""Private keys as PEM, protected by a passphrase in a way that costs a guesser something.
+"""Private keys as PEM, protected by a passphrase with scrypt, which makes guessing expensive.
 
-`cryptography` writes PKCS #8 with 2048 rounds of PBKDF2, which protects a passphrase hardly at all, and offers no way
-to ask for more. What is written here is the same standard form, which it and OpenSSL read: EncryptedPrivateKeyInfo
+`cryptography` writes PKCS #8 with 2048 rounds of PBKDF2, which hardly protects a passphrase, and has no option for
+more. This module writes the same standard form, which it and OpenSSL read: EncryptedPrivateKeyInfo
 (RFC 5958, 3) with PBES2 (RFC 8018, A.4), scrypt (RFC 7914, 7) and AES-256-CBC (RFC 8018, B.2.5).
 
 `cryptography.hazmat.asn1` would encode the same bytes. It takes six classes, twice the lines that `_der` and its use
@@ -25,7 +25,7 @@ from agent.errors import KeyFileError
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | mlkem.MLKEM1024PrivateKey
 
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 14, 8, 5
-"""Of OWASP's recommendations the one that needs 16 MiB: of more than 32 MiB OpenSSL refuses to read."""
+"""OWASP's recommendation for 16 MiB: OpenSSL refuses to read keys that need more than 32 MiB."""
 
 _PLAIN, _ENCRYPTED = "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n([A-Za-z0-9+/=\n]+)-----END \1-----\n*", re.ASCII)

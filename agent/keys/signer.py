@@ -1,4 +1,4 @@
-"""The small interface behind which every signing key lies, so that a file today can be a TPM or PKCS#11 token tomorrow.
+"""The interface of signing keys, so that a TPM or PKCS#11 token can take the place of a file.
 
 A signer is chosen by URI, as in securesystemslib: `file:/path/device.pem`.
 """
@@ -14,7 +14,7 @@ from agent.keys.jwk import thumbprint
 
 
 class Signer(Protocol):
-    """A P-256 key that signs and never shows itself."""
+    """A P-256 key that signs, and does not reveal its private half."""
 
     @property
     def kid(self) -> str:
@@ -28,11 +28,11 @@ class Signer(Protocol):
         """ES256 signature over `message`: r ‖ s, 64 bytes (RFC 7518, 3.4)."""
 
     def derive(self, purpose: str) -> bytes:
-        """32 secret bytes for one purpose, the same each time: a key for tags that only this device makes."""
+        """32 secret bytes for one purpose, the same each time: a MAC key of this device."""
 
 
 class KeySigner:
-    """A signer over a private key in this process's memory: the boot key, or an identity key read from a file."""
+    """A signer with a private key in this process's memory: the boot key, or an identity key read from a file."""
 
     def __init__(self, private_key: ec.EllipticCurvePrivateKey) -> None:
         self._private_key = private_key
@@ -41,7 +41,7 @@ class KeySigner:
 
     @classmethod
     def generate(cls) -> "KeySigner":
-        """A new key that lives in memory only."""
+        """A new key, in memory only."""
         return cls(ec.generate_private_key(ec.SECP256R1()))
 
     @property

@@ -1,9 +1,8 @@
-"""A recorder as a dock service sees one, without pictures: a real journal in memory, a status, a nonce.
+"""A recorder as a dock service sees it, without pictures: a real journal in memory, a status, a nonce.
 
-The journal's lines are made, chained and signed by the code that makes them on a device; what they tell is made up, and
-marked as simulated. With the agency's root key at hand the device is certified like any other, shows signed
-checkpoints, and believes a station's attestation by the recorder's own rules; without it, it shows none and is never
-attested.
+The journal's lines are made, chained and signed by the code that does so on a device; their content is invented and
+marked as simulated. With the agency's root key the device is certified like any other, shows signed checkpoints, and
+checks a station's attestation by the recorder's own rules; without it, it shows none and is never attested.
 """
 
 from collections.abc import Callable
@@ -28,41 +27,41 @@ _BOOT = 1
 
 @dataclass(frozen=True, slots=True)
 class AgencyKeys:
-    """What certifies simulated devices: the agency's root, and the trust document that it signed."""
+    """The agency's root key, which certifies simulated devices, and the trust document that it signed."""
 
     root: Signer
     trust: TrustDocument
 
 
 class SimulatedRecorder:
-    """One recorder with `events` journal lines that a station should know of.
+    """One recorder with `events` journal lines that stations receive.
 
     Args:
-        topics: Names it.
-        office: Certifies it; None: it shows no checkpoint.
+        topics: Of the device.
+        keys: Certify it; None: it shows no checkpoint.
         events: How many.
         clocks: Both clocks.
-        random_bytes: Nonces and keys.
+        random_bytes: For nonces and keys.
     """
 
     def __init__(
         self,
         topics: Topics,
-        office: AgencyKeys | None,
+        keys: AgencyKeys | None,
         *,
         events: int,
         clocks: Clocks,
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._topics = topics
-        self._office = office
+        self._keys = keys
         self._clocks = clocks
         self._nonces = Nonces(random_bytes)
         self._docked_until_ns = 0
         boot, details = KeySigner.generate(), random_bytes(KEY_BYTES)
         self._certificates = ("", "")
-        if office is not None:
-            self._certificates = _certificates(topics, office, boot, clocks, details)
+        if keys is not None:
+            self._certificates = _certificates(topics, keys, boot, clocks, details)
         journal = Journal(
             device=topics.device,
             boot=_BOOT,
@@ -79,17 +78,17 @@ class SimulatedRecorder:
 
     @property
     def docked(self) -> bool:
-        """A station attests it, now."""
+        """True while an attestation holds."""
         return self._clocks.monotonic_ns() < self._docked_until_ns
 
     def attested(self, token: str) -> bool:
-        """A station's word came; True if it is believed."""
-        if self._office is None:
+        """Check an attestation; True if it holds."""
+        if self._keys is None:
             return False
         try:
             attestation = self._nonces.check(
                 token,
-                trust=self._office.trust,
+                trust=self._keys.trust,
                 agency=self._topics.agency,
                 device=self._topics.device,
                 wall=self._clocks.wall(),
@@ -101,9 +100,9 @@ class SimulatedRecorder:
         return True
 
     def status(self, session: str, asked: list[int]) -> Status:
-        """How it is. `asked`: lines that stations want confirmed."""
+        """Its status, confirming the lines in `asked`."""
         checkpoint = None
-        if self._office is not None:
+        if self._keys is not None:
             own, of_boot = self._certificates
             checkpoint = Checkpoint(
                 line=self._signed.n, jws=self._signed.jws, device_certificate=own, boot_certificate=of_boot
@@ -137,12 +136,12 @@ class SimulatedRecorder:
 
 
 def _certificates(
-    topics: Topics, office: AgencyKeys, boot: Signer, clocks: Clocks, details_key: bytes
+    topics: Topics, keys: AgencyKeys, boot: Signer, clocks: Clocks, details_key: bytes
 ) -> tuple[str, str]:
     now = clocks.wall()
     identity = KeySigner.generate()
     own = issue_device(
-        office.root,
+        keys.root,
         agency=topics.agency,
         device=topics.device,
         key=identity.public_key,

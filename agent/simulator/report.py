@@ -1,17 +1,17 @@
-"""What a simulated shift change measures, and how it is said.
+"""What a simulated shift change measures, and its report.
 
 Each figure is from one moment to another of the simulating machine's monotonic clock, in milliseconds:
 
-- `late`: from the contact's closing to the simulator's first attempt. It is the simulator's own: where it is large, the
-  machine that simulates is too small, and the figures that begin at the contact's closing are no broker's.
-- `connect`: one attempt that succeeded, from before the TCP connection to the broker's word that it subscribed.
-- `publish`: one message, from its hand-over to the broker's PUBACK.
-- `acknowledge`: one event, from its first hand-over to the station's acknowledgement; lost connections are in it.
+- `late`: from the contact's closing to the simulator's first attempt. This delay is the simulator's own: if it is
+  large, the machine that simulates is too small, and figures from the contact's closing on say nothing of the broker.
+- `connect`: one successful attempt, from before the TCP connection to the SUBACK.
+- `publish`: one message, from the call of `publish` to the PUBACK.
+- `acknowledge`: one event, from its first publication to the station's acknowledgement, across lost connections.
 - `reported`: one device, from the contact's closing until a station has acknowledged all of its events.
-- `attest`: one device, from the contact's closing until it believes a station's attestation.
+- `attest`: one device, from the contact's closing until it accepts a station's attestation.
 
 `connections_cut` counts those that the simulation cut itself, `connections_lost` all that were lost, these included.
-A lost event is one that no station acknowledged by the end. What was sent twice is not counted: a station drops it.
+A lost event is one that no station acknowledged by the end. Repetitions are not counted: a station drops them.
 """
 
 from array import array
@@ -59,11 +59,11 @@ class Results:
 
     @property
     def failed(self) -> bool:
-        """An event was lost, or a device did not get what it came for."""
+        """True if an event was lost, or a device was not docked or not attested."""
         return bool(self.lost or self.never_docked or self.never_attested)
 
     def report(self) -> dict[str, object]:
-        """All of it, as `--json` prints it."""
+        """The results as `--json` prints them."""
         return {
             **{name: getattr(self, name) for name in COUNTED},
             "seconds": round(self.seconds, 1),

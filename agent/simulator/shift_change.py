@@ -1,13 +1,13 @@
 """A shift change with many devices and the real protocol, for sizing brokers and stations.
 
-Each simulated device has a certificate of its own from the agency's CA, the session, the messages and the connection of
-the dock service, and a simulated recorder; TLS, access lists and client ids are those of a fleet. It docks at a random
-moment, reports, and stays until the last has docked; one in five loses its connection right after it has said its
-events, before anybody can have acknowledged them; in the end all leave, and say so. What is measured, and from when to
-when, stands in `agent.simulator.report`.
+Each simulated device has a certificate of its own from the agency's CA, the session, messages and connection of the
+dock service, and a simulated recorder; TLS, access lists and client ids are those of a fleet. It docks at a random
+moment, reports, and stays until the last has docked; one in five loses its connection right after it has sent its
+events, before they can have been acknowledged; in the end all leave in order. `agent.simulator.report` defines what is
+measured.
 
-The only difference to a dock service is that many share a thread: a device has its turn when something came for it, and
-once a second otherwise. Attempts to connect block their thread, as they block a dock service.
+The only difference from a dock service is that many devices share a thread: one has its turn when a message came for
+it, and once a second otherwise. Attempts to connect block their thread, as they block a dock service.
 """
 
 import contextlib
@@ -36,15 +36,15 @@ from agent.trust import tls
 from agent.trust.tls import CertificateAuthority
 
 DROPPING = 0.2
-"""So many of the devices lose their connection once, in the middle."""
+"""This share of the devices loses its connection once, in the middle."""
 PATIENCE_S = 120.0
-"""What is not acknowledged so long after the last has docked is lost."""
+"""Events that are not acknowledged so long after the last docking count as lost."""
 SILENCE_S = 30.0
-"""A station that has answered no device so long after the first has docked is none of this agency."""
+"""If no device was answered so long after the first docking, there is no station of this agency."""
 THREADS = 8
 WATCH_S = 0.5
 DESCRIPTORS = 3
-"""Of each connection: its socket, and the pair by which the MQTT library wakes itself."""
+"""Of each connection: its socket, and the pair with which paho wakes itself."""
 _TURN_NS = NS
 _SOON_NS = NS // 20
 
@@ -54,9 +54,9 @@ class Plan:
     """What is simulated.
 
     Attributes:
-        agency: Whose devices.
+        agency: The devices' agency.
         authority: Makes their certificates for TLS.
-        office: Makes their identities; None: they show no checkpoint and are never attested.
+        keys: Certify them; None: they show no checkpoint and are never attested.
         brokers: Hosts and ports: one broker, or all nodes of one cluster.
         devices, events: How many, and how many events each has.
         within_s: They dock at random moments within so many seconds; 0: all at once.
@@ -66,7 +66,7 @@ class Plan:
 
     agency: str
     authority: CertificateAuthority
-    office: AgencyKeys | None
+    keys: AgencyKeys | None
     brokers: Sequence[tuple[str, int]]
     devices: int
     events: int
@@ -76,13 +76,13 @@ class Plan:
 
     @property
     def names(self) -> list[str]:
-        """Of the devices; they are their certificates' and client ids too."""
+        """Names of the devices, which are their client ids too."""
         return [f"simulated-{number}" for number in range(self.first, self.first + self.devices)]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far it is, for those who watch: devices that have docked so far, are connected now, and have left."""
+    """Progress: devices that have docked so far, are connected now, and have left."""
 
     devices: int
     docked: int
@@ -93,7 +93,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all devices share."""
+    """Shared by all devices."""
 
     clocks: Clocks
     random_bytes: Callable[[int], bytes]
@@ -103,7 +103,7 @@ class _Shared:
 
 
 class _Id(msgspec.Struct):
-    """All that is looked at in an event that was said."""
+    """The part of a sent event that is parsed."""
 
     id: str
 
@@ -146,7 +146,7 @@ class _Device:
         self._attempt_ns = 0
         self._waited = False
         self._up = False
-        self._handed: dict[int, int] = {}
+        self._sent_ns: dict[int, int] = {}
         self._events: dict[str, int] = {}
         self.attempts = 0
         self.attempted = False
@@ -158,25 +158,25 @@ class _Device:
         self.lost = len(recorder.lines)
 
     def begin(self, now: int) -> None:
-        """Now is when the shift change begins."""
+        """The shift change begins now."""
         self.due_ns += now
         self._contact_ns += now
 
     def turn(self) -> None:
-        """Do what is due, and say when the next turn is."""
+        """Do what is due, and set when the next turn is."""
         before = self._attempt_ns
-        self.connection.turn(0, lambda: self._session.will(self._begin()))
+        self.connection.turn(0, lambda: self._session.will(self._new_attempt()))
         self.attempted = self._attempt_ns != before
         now = self._clocks.monotonic_ns()
-        self._watch(now)
-        self._taken(now)
+        self._notice_connection(now)
+        self._measure_pubacks(now)
         self._receive(now)
         if self._up:
-            self._say(now)
+            self._publish_due(now)
         self.due_ns = now + (_TURN_NS if self._up else _SOON_NS)
 
-    def _begin(self) -> str:
-        """An attempt begins: it has a name, as each connection of a dock service has."""
+    def _new_attempt(self) -> str:
+        """Count and name an attempt to connect."""
         self._name = self._random_bytes(8).hex()
         self._attempt_ns = self._clocks.monotonic_ns()
         self.attempts += 1
@@ -185,8 +185,8 @@ class _Device:
             self._measured.late.append((self._attempt_ns - self._contact_ns) / 1e6)
         return self._name
 
-    def _watch(self, now: int) -> None:
-        """Is the connection there, or gone?"""
+    def _notice_connection(self, now: int) -> None:
+        """Notice a new or lost connection."""
         connected = self.connection.connected
         if connected and not self._up:
             self.docked = True
@@ -195,23 +195,23 @@ class _Device:
         elif self._up and not connected:
             self.connections_lost += 1
         if self._up != connected:
-            self._handed.clear()
+            self._sent_ns.clear()
             self.connection.taken.clear()
         self._up = connected
 
-    def _taken(self, now: int) -> None:
-        """What the broker has taken since."""
+    def _measure_pubacks(self, now: int) -> None:
+        """Measure the PUBACKs that have come since."""
         for number in self.connection.taken:
-            handed_ns = self._handed.pop(number, None)
-            if handed_ns is not None:
-                self._measured.publish.append((now - handed_ns) / 1e6)
+            sent_ns = self._sent_ns.pop(number, None)
+            if sent_ns is not None:
+                self._measured.publish.append((now - sent_ns) / 1e6)
         self.connection.taken.clear()
 
     def _receive(self, now: int) -> None:
         while self.connection.received:
             message = self.connection.received.popleft()
             if message.topic == self._topics.dock:
-                self._attested(now, message.payload)
+                self._receive_attestation(now, message.payload)
                 continue
             try:
                 ack = decode(message.payload, Ack)
@@ -222,18 +222,18 @@ class _Device:
                 said_ns = self._events.get(event, 0)
                 if said_ns > 0:
                     self._measured.acknowledge.append((now - said_ns) / 1e6)
-                    self._events[event] = 0  # an acknowledgement that comes again is none
+                    self._events[event] = 0  # a repeated acknowledgement is not measured
             if self.lost and not self._session.unacknowledged:
                 self._measured.reported.append((now - self._contact_ns) / 1e6)
             self.lost = self._session.unacknowledged
 
-    def _attested(self, now: int, payload: bytes) -> None:
+    def _receive_attestation(self, now: int, payload: bytes) -> None:
         believed = self._recorder.attested(payload.decode("ascii", "replace"))
         if believed and not self.attested:
             self.attested = True
             self._measured.attest.append((now - self._contact_ns) / 1e6)
 
-    def _say(self, now: int) -> None:
+    def _publish_due(self, now: int) -> None:
         asked = list(self._session.lines_to_confirm)
         for publication in self._session.publications_due(self._recorder.status(self._name, asked), now):
             self._publish(publication)
@@ -257,11 +257,11 @@ class _Device:
             self._events.setdefault(msgspec.json.decode(publication.payload, type=_Id).id, now)
         number = self.connection.publish(publication)
         if number is not None:
-            self._handed[number] = now
+            self._sent_ns[number] = now
 
     @property
     def connected(self) -> bool:
-        """As its own last turn found it."""
+        """As of its last turn."""
         return self._up
 
 
@@ -276,17 +276,17 @@ def simulate(
     patience_s: float = PATIENCE_S,
     silence_s: float = SILENCE_S,
 ) -> Results:
-    """Simulate it, until all have left or patience ends.
+    """Simulate a shift change until all have left, or `patience_s` has passed.
 
     Args:
-        plan: What.
+        plan: What to simulate.
         clocks: Both clocks.
-        random_bytes: Keys, nonces, names of connections.
-        dice: Moments, and who loses a connection.
-        threads: That share the devices.
-        watch: Told how far it is, twice a second.
-        patience_s: What is not acknowledged so long after the last docked is lost.
-        silence_s: So long after the first docks, some station must have answered some device.
+        random_bytes: For keys, nonces and names of connections.
+        dice: Decides when each docks, and who loses a connection.
+        threads: How many share the devices.
+        watch: Called twice a second.
+        patience_s: Events that are not acknowledged so long after the last docking count as lost.
+        silence_s: So long after the first docking, some device must have been answered.
 
     Raises:
         ConfigError: The machine allows too few open files, or no station answers.
@@ -298,7 +298,7 @@ def simulate(
         fleet = _fleet(plan, Path(folder), world)
         begun = clocks.monotonic_ns()
         silent_until = begun + min(device.due_ns for device in fleet) + round(silence_s * NS)
-        for device in fleet:  # made beforehand, so that making keys does not compete with what is measured
+        for device in fleet:  # made before, so that generating keys does not distort the measurement
             device.begin(begun)
         end = begun + round((plan.within_s + plan.leave_s + patience_s) * NS)
         stopped = threading.Event()
@@ -323,21 +323,21 @@ def simulate(
     measured.connections_lost = sum(device.connections_lost for device in fleet)
     measured.connections_cut = sum(device.cut for device in fleet)
     measured.never_docked = sum(not device.docked for device in fleet)
-    measured.never_attested = sum(not device.attested for device in fleet) if plan.office else 0
+    measured.never_attested = sum(not device.attested for device in fleet) if plan.keys else 0
     measured.attempts_failed = sum(device.attempts for device in fleet) - len(measured.connect)
     return measured
 
 
 def _nobody_answered(plan: Plan, progress: Progress, silence_s: float) -> str:
     where = ", ".join(f"{host}:{port}" for host, port in plan.brokers)
-    mend = (
+    remedy = (
         "does it run beside this broker, and is --agency its agency?"
         if progress.docked
         else "does the broker run, and is --agency the agency of its certificates?"
     )
     return (
         f"no station of agency {plan.agency!r} answered within {silence_s:.0f} s: {where} has let in "
-        f"{progress.docked} of {progress.devices} devices; {mend}"
+        f"{progress.docked} of {progress.devices} devices; {remedy}"
     )
 
 
@@ -353,7 +353,7 @@ def _fleet(plan: Plan, folder: Path, world: _Shared) -> list[_Device]:
         place, topics = folder / name, Topics(plan.agency, name)
         plan.authority.client(name).save(place, plan.authority)
         recorder = SimulatedRecorder(
-            topics, plan.office, events=plan.events, clocks=world.clocks, random_bytes=world.random_bytes
+            topics, plan.keys, events=plan.events, clocks=world.clocks, random_bytes=world.random_bytes
         )
         dock_ns = round(world.dice.uniform(0, plan.within_s) * NS)
         stay_ns = round(world.dice.uniform(0, plan.leave_s) * NS)
@@ -364,7 +364,7 @@ def _fleet(plan: Plan, folder: Path, world: _Shared) -> list[_Device]:
             dock_ns=dock_ns,
             stay_ns=stay_ns,
             drops=world.dice.random() < DROPPING,
-            attested=plan.office is not None,
+            attested=plan.keys is not None,
             world=world,
         )
         fleet.append(device)
@@ -391,7 +391,7 @@ def _work(share: Sequence[_Device], end: int, clocks: Clocks, stopped: threading
                 if not device.done:
                     heapq.heappush(due, (device.due_ns, number))
                 if device.attempted:
-                    break  # it took long: what came for the others meanwhile has its turn first
+                    break  # it took long: first serve what came for the others meanwhile
 
 
 def _turn(device: _Device, ready: select.epoll, by_descriptor: dict[int, _Device]) -> None:

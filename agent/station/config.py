@@ -1,4 +1,4 @@
-"""The configuration of a station, and of who publishes policy: TOML, typed, unknown keys refused."""
+"""Configuration of a station, and of the publisher of policy: TOML, typed, unknown keys refused."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from agent.trust.document import TrustDocument, read_unpinned
 
 
 class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Who this is.
+    """The station and its files.
 
     Attributes:
-        name: Of this station, in acknowledgements.
-        agency: Whose.
+        name: In its acknowledgements.
+        agency: The agency's name.
         trust: The agency's trust document; `root` is the fingerprint of the key that signed it.
         key: URI of the station's signing key, such as `file:station.pem`.
         database: The SQLite file.
@@ -40,7 +40,7 @@ class StationConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class PublisherSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Whose policy officer this is; `agency`, `trust` and `root` as a station's."""
+    """The policy officer's agency; `agency`, `trust` and `root` as for a station."""
 
     agency: Name
     trust: str
@@ -55,11 +55,11 @@ class PublisherConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 def pinned_trust(config_file: Path, section: StationSection | PublisherSection) -> TrustDocument:
-    """The agency's trust document, if it is the one that the configuration names.
+    """The agency's trust document, checked against the configuration.
 
     Raises:
         KeyFileError: It can't be read, or is another agency's or another root's.
-        EvidenceError: It is none.
+        EvidenceError: It is malformed.
     """
     trust = read_unpinned(files.read_token(resolve(config_file, section.trust)))
     if (trust.root_kid, trust.agency) != (section.root, section.agency):

@@ -1,6 +1,6 @@
-"""The fleet as a custodian sees it: rows of a station's database.
+"""The fleet as a custodian sees it, from a station's database.
 
-What devices said is shown: nothing of it may reach a terminal but what can be read (`agent.output`).
+It shows what devices sent, which is escaped before it reaches a terminal (`agent.output`).
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from agent.station.store import DeviceRow, Store
 
 _DAY_NS = 86_400 * NS
 _HASH = 64
-"""Characters of a SHA-256: nothing that a person reads in a line."""
+"""Characters of a SHA-256, which are left out of a line for people."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One device. What a status did not say is null."""
+    """One device. What its status does not say is null."""
 
     device: str
     state: str
@@ -44,13 +44,13 @@ def rows(store: Store) -> list[Row]:
     """All devices, by name.
 
     Raises:
-        StorageError: The database refuses.
+        StorageError: The database fails.
     """
     return [_row(row) for row in store.devices()]
 
 
 def _status(text: str) -> Status | None:
-    """A stored status; None where there is none, or an earlier version took what this one does not."""
+    """A stored status; None if there is none, or only an earlier version could read it."""
     try:
         return msgspec.json.decode(text, type=Status) if text else None
     except msgspec.MsgspecError:
@@ -88,7 +88,7 @@ def _row(row: DeviceRow) -> Row:
 
 
 def ago(text: str, now_ns: int) -> str:
-    """A UTC time as it is read at a glance: of today the time, else how many days ago; a dash for none."""
+    """A UTC time at a glance: today's as its time, else how many days ago; a dash for none."""
     try:
         then_ns = parse_utc(text)
     except ValueError:
@@ -99,11 +99,11 @@ def ago(text: str, now_ns: int) -> str:
 
 
 def event_line(device: str, text: str) -> str:
-    """One stored event as one line: when, which device, what, and what its entry says in the clear."""
+    """A stored event as one line: time, device, kind, and the entry's public fields."""
     try:
         event = msgspec.json.decode(text, type=Event)
-    except msgspec.MsgspecError as error:  # an earlier version took it
-        return escaped(f"{device}: an event that this version can't read ({error}); --json has it as it was said")
+    except msgspec.MsgspecError as error:  # stored by an earlier version
+        return escaped(f"{device}: an event that this version can't read ({error}); --json has it as it was sent")
     entry = event.data.entry
     said = [
         f"{name}={_said(value)}"

@@ -1,13 +1,13 @@
-"""The policy officer's desk: a signed bundle is checked as a camera would, and handed to the broker.
+"""Publication of policy: a signed bundle is checked as a camera would, and published to the broker.
 
 The rules, in order:
 1. The trust document is the pinned one, and of this agency.
-2. The bundle is signed by one of its policy keys that is valid now, is this agency's, and passes all that a camera asks
-   of its content (`agent.policy.bundle`).
-3. This machine's clock lies within its validity: a camera would refuse it, so that it is refused here already.
+2. The bundle is signed by one of its policy keys that is valid now, is this agency's, and passes a camera's checks of
+   its content (`agent.policy.bundle`).
+3. It is valid now, by this machine's clock: cameras would refuse it otherwise.
 4. For the agency it is retained, so that each camera gets it at its next docking; for one device it is not.
 
-Whether a version is older than the one a camera has, only that camera knows: it refuses, and that is an event.
+Only the camera knows whether a version is older than its own: it refuses such a bundle, which is an event.
 """
 
 import errno
@@ -30,13 +30,13 @@ _ROLES: tuple[Role, ...] = ("policy",)
 
 
 class Published(StrEnum):
-    """What became of a bundle at the broker."""
+    """The broker's answer to a bundle."""
 
     TAKEN = "taken"
     UNREAD = "unread"
-    """Nobody reads the topic now; what is not retained is gone."""
+    """Nobody subscribes to the topic now; a bundle that is not retained is lost."""
     UNKNOWN = "unknown"
-    """Over MQTT 3.1.1 a broker says neither whether anybody reads it nor whether this publisher may write it."""
+    """MQTT 3.1.1 reports neither subscribers nor a refused publication."""
 
 
 def check_bundle(token: str, trust: TrustDocument, now_ns: int) -> Bundle:
@@ -62,18 +62,18 @@ def check_bundle(token: str, trust: TrustDocument, now_ns: int) -> Bundle:
 def publish(
     bundle: Bundle, broker: BrokerSection, *, device: str | None, clocks: Clocks, within_s: float = WITHIN_S
 ) -> Published:
-    """Hand a checked bundle to the broker, and wait for its answer.
+    """Publish a checked bundle, and wait for the broker's answer.
 
     Args:
-        bundle: What is published, to its own agency.
-        broker: Where; paths are absolute.
+        bundle: It is published to its own agency.
+        broker: Paths are absolute.
         device: One device that is docked now; None for all of the agency, now and later.
-        clocks: Of the waits.
+        clocks: For the timeout.
         within_s: How long to try.
 
     Raises:
         ConfigError: A certificate is missing or malformed.
-        ControlError: The broker can't be reached, or does not let this publisher write there.
+        ControlError: The broker can't be reached, or refuses the publication.
     """
     topics = Topics(bundle.agency, device or "none")
     topic, retain = (topics.agency_policy, True) if device is None else (topics.policy, False)
@@ -87,7 +87,7 @@ def publish(
             if clocks.monotonic_ns() >= until:
                 why = connection.problem or "it does not answer"
                 host, port = connection.place
-                raise ControlError(errno.ENOTCONN, f"the broker at {host}:{port} did not take it: {why}")
+                raise ControlError(errno.ENOTCONN, f"the broker at {host}:{port} did not accept it: {why}")
             connection.turn(TURN_S, lambda: None)
             if not connection.connected:
                 sent = False

@@ -1,15 +1,15 @@
-"""What a custodian is to look at, of what a device says: an unsafe policy, stops on the wearer's word, a swapped card.
+"""Alarms about what a device reports: an unsafe policy, stops on the wearer's word, an exchanged card.
 
 The rules, in order:
-1. A device that permits whatever is asked for is an alarm, by its journal or by its status.
+1. A device that permits every request is an alarm, by its journal or by its status.
 2. More recordings than its policy allows that ended on the wearer's word alone within an hour are an alarm. The hour is
-   that of the journal's times, for a camera tells of its shift when it docks. The limit is that of the newest line on
-   the policy before, `DEFAULT_PER_HOUR` where the station has none.
-3. A device that found its card put back or exchanged, a recording missing, or its own memory lost, put back or not kept
-   is an alarm of that kind. So is one that found files among its kept policies that are none, or older ones only: what
-   is laid there can keep a newer policy from being kept.
+   one of the journal's times, since a camera reports its shift when it docks. The limit is that of the newest earlier
+   `policy` line, `DEFAULT_PER_HOUR` where the station has none.
+3. A device that found its card rolled back or exchanged, a recording missing, or its own memory lost, rolled back or
+   not writable is an alarm of that kind. So is one that found files among its stored policies that are no policies, or
+   only older ones: planted files can keep a newer policy from being stored.
 
-All rest on journal lines that the device signs, and `bwc-agent verify` finds a line that was told and is not there.
+All rest on journal lines that the device signs, and `bwc-agent verify` finds a reported line that is missing.
 """
 
 from collections.abc import Iterator
@@ -39,20 +39,20 @@ _MEMORY = {
     updater.NOT_KEPT: "the device can't keep its own memory",
     updater.ANCHOR_FAILING: "what guards the device's own memory fails",
 }
-_PERMITS = "everything that is asked for is permitted: the device runs the development policy of a bench"
+_PERMITS = "every request is permitted: the device runs the development policy of a bench"
 
 
 def status_alarms(status: Status) -> Iterator[tuple[str, str]]:
-    """Alarms, each by its kind and in words."""
+    """Alarms of a status: kind and sentence."""
     if status.policy.unsafe:
         yield UNSAFE_POLICY, _PERMITS
 
 
 def event_alarms(store: Store, device: str, event: Event) -> Iterator[tuple[str, str]]:
-    """Alarms, each by its kind and in words, of an event that is kept already.
+    """Alarms of an event that is stored already: kind and sentence.
 
     Raises:
-        StorageError: The database refuses.
+        StorageError: The database fails.
     """
     entry = event.data.entry
     match entry.get("kind"):

@@ -1,1 +1,1 @@
-"""Who may say what: trust document, certificates, authorisations, attestations, replay guard, TLS certificates."""
+"""Trust: trust document, certificates, authorisations, attestations, replay guard, TLS certificates."""

@@ -1,14 +1,14 @@
-"""A station's attestation: this device, with this fresh nonce of its own, is at my dock.
+"""A station's attestation: a signature over a device and a fresh nonce of its recorder, for "it is at my dock".
 
 The rules, in order:
 1. It is a JWS of type `bwc-attestation+jws` by a key that the agency's trust document lists as a station's, valid now;
-   while no clock can be trusted only revocation counts, because a camera must be able to dock to get its time.
+   while no clock can be trusted only revocation counts, because a camera must be able to dock to get the time.
 2. It names this agency and this device.
 3. Its nonce is one that this recorder made itself, less than `LIFE_NS` ago. So it is fresh by the recorder's own
    monotonic clock, whatever any wall clock says, and none can be replayed.
 4. It holds until `LIFE_NS` after its nonce was made, no longer; it is renewed with a newer nonce.
-5. Its size is bounded (`MAX_BYTES`), and names and nonce are compared before the signature is checked: whoever floods a
-   recorder with others' or old attestations makes it parse some hundred bytes each, no more.
+5. Its size is bounded (`MAX_BYTES`), and names and nonce are compared before the signature is checked: in a flood of
+   foreign or old attestations each costs the recorder the parsing of some hundred bytes, no more.
 """
 
 from collections import deque
@@ -32,7 +32,7 @@ RENEW_NS = 20 * NS
 """A new nonce is shown this often, so that a station can renew in good time."""
 NONCE_BYTES = 16
 MAX_BYTES = 2048
-"""Of an attestation: it holds two names and a nonce, some 450 bytes."""
+"""Of an attestation, which has some 450: two names and a nonce."""
 _ROLES: tuple[Role, ...] = ("station",)
 
 
@@ -44,12 +44,12 @@ class _Payload(Record, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """A station's word, checked.
+    """A verified attestation.
 
     Attributes:
-        station: Which one, as the trust document labels its key.
+        station: The label of its key in the trust document.
         nonce_ns: When the nonce was made, nanoseconds of the recorder's monotonic clock.
-        until_ns: It holds until then, by the same clock.
+        until_ns: When it ends, by the same clock.
     """
 
     station: str
@@ -58,7 +58,7 @@ class Attestation:
 
 
 def attest(station: Signer, *, agency: str, device: str, nonce: str) -> str:
-    """Signs that the device that showed this nonce is here.
+    """Sign that the device that showed this nonce is at this station's dock.
 
     Raises:
         EvidenceError: A name does not have its form.
@@ -69,7 +69,7 @@ def attest(station: Signer, *, agency: str, device: str, nonce: str) -> str:
 
 
 class Nonces:
-    """The recorder's own nonces: the newest is shown, those within their life are accepted.
+    """The recorder's own nonces: the newest is shown, those younger than `LIFE_NS` are accepted.
 
     Args:
         random_bytes: Source of nonces.
@@ -90,7 +90,7 @@ class Nonces:
     def check(
         self, token: str, *, trust: TrustDocument, agency: str, device: str, wall: WallReading, now_ns: int
     ) -> Attestation:
-        """What a station attests.
+        """Verify an attestation.
 
         Raises:
             EvidenceError: It breaks one of the rules at the top of this module; the text says which.
@@ -108,5 +108,5 @@ class Nonces:
                 "expected an attestation over a fresh nonce of this recorder, got an old or foreign one"
             )
         listed = trust.listed(jws.unverified_kid(token, TYP), _ROLES, wall.utc_ns if wall.trusted else None)
-        jws.verify(token, TYP, listed.key)  # of the very text that was looked into above
+        jws.verify(token, TYP, listed.key)  # of the same text whose payload was read above
         return Attestation(listed.label, made_ns, made_ns + LIFE_NS)

@@ -1,13 +1,14 @@
-"""A supervisor's authorisation: leave for one act, on one device, in one recording, within minutes, once.
+"""A supervisor's authorisation: permission for one action, on one device, in one recording, within minutes, once.
 
-It permits nothing by itself and stops nothing. It is a fact that a rule may ask for; somebody at the camera still has
-to ask, and the policy still decides. Critical incidents are the exception: those latch and are released by it alone.
+It permits nothing by itself and stops nothing. It is a fact that a policy rule may require; the wearer still has to
+make the request, and the policy still decides. Critical incidents are the exception: an authorisation alone latches and
+releases them.
 
-The rules, in order. The first one that is broken is what the refusal names.
+The rules, in order. A refusal names the first one that is broken.
 
 1. It is a JWS of type `bwc-authorization+jws`, ES256, strict JSON (`agent.keys.jws`).
-2. The device's clock has a bounded error: what can't be proved to be valid is not. A device that was given no trusted
-   time since it booted refuses every authorisation, and there is no way round that but a clock.
+2. The device's clock has a bounded error: what can't be proved to be valid is refused. A device that has had no trusted
+   time since it booted refuses every authorisation.
 3. It is signed by a key that the trust document lists as a supervisor's, an investigator's or a prosecutor's, and that
    is valid and not revoked, at the earliest and at the latest time that it may be now.
 4. It has exactly the fields described here.
@@ -17,12 +18,12 @@ The rules, in order. The first one that is broken is what the refusal names.
    is an `officer`.
 7. It lives `MAX_LIFE_S` from when it was signed, or less where the agency says so. It may begin up to `CLOCK_MARGIN_S`
    before it was signed, so that a device whose clock is a little behind need not wait.
-8. It has surely begun and surely not ended: now - u >= nbf and now + u < exp (RFC 7519, 4.1.4 and 4.1.5), u being the
-   clock's uncertainty. No moment is such a one if the clock is more uncertain than the token's life is long.
-9. It was not used before, and that it is used now is on storage (`agent.trust.replay_guard`).
+8. It has certainly begun and certainly not ended: now - u >= nbf and now + u < exp (RFC 7519, 4.1.4 and 4.1.5), u being
+   the clock's uncertainty. There is no such moment if the uncertainty exceeds the token's life.
+9. It was not used before, and its use is on storage before it takes effect (`agent.trust.replay_guard`).
 
-A token that broke a rule was not used up. One that was accepted is, even if the recorder restarts before anybody makes
-use of it; then another one has to be asked for.
+A token that broke a rule was not used up. An accepted one is, even if the recorder restarts before it takes effect;
+then a new one is needed.
 """
 
 import math
@@ -47,20 +48,20 @@ DEFAULT_LIFE_S = 5 * 60
 CLOCK_MARGIN_S = 60
 assert MAX_LIFE_S + CLOCK_MARGIN_S <= LONGEST_S, "what is accepted must be remembered until it ends"
 _MAX_UNCERTAINTY_S = (MAX_LIFE_S + CLOCK_MARGIN_S) // 2
-"""From there on the present can't be told to lie within any authorisation's life."""
+"""With more, the present can't be proved to lie within any authorisation's life."""
 
 Action = Literal[
     "StopRecording", "PrivacyPause", "Mute", "PowerOff", "LatchCriticalIncident", "ReleaseCriticalIncident"
 ]
-"""Those of the policy's actions that a rule may want leave for, and the two that act by themselves."""
+"""The policy's actions for which a rule may require an authorisation, and the two that take effect by themselves."""
 ACTIONS: tuple[Action, ...] = get_args(Action)
 Authority = Literal["supervisor_onscene", "supervisor_remote", "prosecutor", "investigator"]
-"""As the policy's schema has them; but an investigator is none that a rule may ask for."""
+"""As in the policy's schema, which lacks the investigator: no rule may require that one."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorityRule:
-    """Who may give a type of authorisation, and for what."""
+    """Which role may sign a type of authorisation, and for which actions."""
 
     role: Role
     actions: frozenset[Action]
@@ -77,11 +78,11 @@ AUTHORITY_RULES: Mapping[Authority, AuthorityRule] = MappingProxyType(
         "investigator": AuthorityRule("investigator", _INCIDENTS),
     }
 )
-"""Base rules 1 and 4: an investigator latches and releases a critical incident, and stops nothing; a prosecutor's leave
-is one that a rule may ask for, and releases nothing."""
+"""Base rules 1 and 4: an investigator latches and releases critical incidents, and stops nothing; a prosecutor's
+authorisation is one that a rule may require, and releases nothing."""
 
 ROLES: tuple[Role, ...] = ("supervisor", "investigator", "prosecutor")
-"""Of the keys that may sign one."""
+"""Roles whose keys may sign one."""
 
 
 class _Payload(Record, frozen=True, forbid_unknown_fields=True):
@@ -105,16 +106,16 @@ class Authorization:
     """An authorisation that was checked and used up.
 
     Attributes:
-        agency, device, recording: For which it is.
-        action: For what.
-        type: By what authority.
-        rank: With which rank.
-        authoriser: The name of who gave it. A person: seal it.
+        agency, device, recording: What it is for.
+        action: The action that it permits.
+        type: By which authority.
+        rank: The rank that it claims, which is checked.
+        authoriser: A person's name: it must be sealed.
         kid: The key that signed it; `office` is its label in the trust document.
         issued_ns: When it was signed, by the signer's clock.
         expires_ns: When it ends.
-        remaining_ns: How much longer it surely lives, counted from the reading it was checked with; to be counted down
-            by the monotonic clock, which nobody can set.
+        remaining_ns: How much longer it certainly lives, from the clock reading that it was checked with on; to be
+            counted down by the monotonic clock, which nobody can set.
         jti: Its id.
     """
 
@@ -147,23 +148,23 @@ def issue(
     random_bytes: Callable[[int], bytes],
     valid_s: int = DEFAULT_LIFE_S,
 ) -> str:
-    """Signs an authorisation. Whether a device takes it depends on what its trust document lists for the key.
+    """Sign an authorisation. Whether a device accepts it depends on what its trust document lists for the key.
 
     Args:
-        signer: The key of who gives it.
-        agency: Whose device it is for.
+        signer: The supervisor's, investigator's or prosecutor's key.
+        agency: The device's agency.
         device: The device's name.
         recording: The recording's id.
         action: One of `Action`.
         authority: One of `Authority`, as the payload's `type`.
         rank: One of `RANKS`.
-        authoriser: The name of who gives it, one line.
+        authoriser: The signer's name, one line.
         now_ns: Nanoseconds since 1970, by the signer's clock.
         random_bytes: For the id.
-        valid_s: From now on, 1 to `MAX_LIFE_S` seconds.
+        valid_s: How long, 1 to `MAX_LIFE_S` seconds from now.
 
     Raises:
-        EvidenceError: Something does not have the form that devices ask for, or this authority may not give that.
+        EvidenceError: A value is malformed, or this authority may not authorise that action.
     """
     now_s = now_ns // NS
     payload = {
@@ -195,17 +196,17 @@ def check(
     used: ReplayGuard,
     max_life_s: int = MAX_LIFE_S,
 ) -> Authorization:
-    """Checks an authorisation by the rules at the top of this module, and uses it up.
+    """Check an authorisation by the rules at the top of this module, and use it up.
 
-    It reads and syncs storage, so it is nothing for a thread that must not wait.
+    It reads and syncs storage, so it must not be called from a thread that may not block.
 
     Args:
-        token: What somebody brought.
+        token: A compact JWS.
         trust: The agency's verified trust document.
         device: This device's name.
         recording: The running recording's id; empty in standby, for which nothing can be authorised.
         wall: The present, as the journal has it: held, and then not trusted, where a clock was set back.
-        used: Remembers what was used.
+        used: The used tokens.
         max_life_s: Seconds from signing to the end, where the agency wants less than `MAX_LIFE_S`.
 
     Raises:
@@ -238,10 +239,10 @@ def check(
 
 
 def check_authority(key: TrustedKey, *, authority: Authority, action: Action, rank: Rank) -> None:
-    """Whether a key may give this, by rule 6: for those who check, and before somebody signs in vain.
+    """Check rule 6 for a key: when a token is verified, and before one is signed.
 
     Raises:
-        EvidenceError: It may not; the text says what it may.
+        EvidenceError: The key may not; the text says what it may.
     """
     office = AUTHORITY_RULES[authority]
     if key.role != office.role:

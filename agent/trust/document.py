@@ -1,4 +1,4 @@
-"""Whom a device and a court believe: the agency's trust document, and the certificates that lead to a boot's key.
+"""Trust document: an agency's keys with their purposes and validity, and the start of the certificate chain.
 
 The chain: the agency's root signs the trust document (`bwc-trust+jws`) and each device's certificate
 (`bwc-device+jws`); a device's identity key signs a certificate for the key that it makes at each boot
@@ -6,16 +6,16 @@ The chain: the agency's root signs the trust document (`bwc-trust+jws`) and each
 
 The rules of a trust document, in order:
 
-1. It is signed by the root key whose public half it names, and that key is the one the reader already knows; a reader
-   who knows none must say that in so many words (`read_unpinned`).
+1. It is signed by the root key whose public half it names, and that key is the one that the reader has pinned; a
+   reader without a pinned key calls `read_unpinned`.
 2. Names, times and keys have the forms described here, no field is missing and none is unknown.
-3. Each key is listed once and under its true `kid`; the root's key has no other role; each is valid for some time.
-   A supervisor's key may have a rank, the highest with which it speaks; no other key has one.
+3. Each key is listed once, under its correct `kid`; the root's key has no other role; each has a period of validity.
+   A supervisor's key may have a rank, the highest that its authorisations may claim; no other key has one.
 4. There are at least two recipients that are not revoked, one of them kept offline and one of oversight.
 5. There is a recipient set `default`. Each set has two recipients or more (so that a lost key loses nothing), at most
    as many as a message can have, all listed, and one that is not revoked is of oversight.
 
-A trust document lies on the device in clear: labels name offices ("custodian"), never persons.
+A trust document is stored on the device in clear: labels name offices ("custodian"), never persons.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -52,7 +52,7 @@ class TrustedKey:
     """A key that signs: policies, authorisations, annotations or attestations of a dock.
 
     Attributes:
-        rank: The highest rank with which a supervisor's key speaks; None for the lowest, and for all other roles.
+        rank: The highest that a supervisor's key may claim; None for the lowest, and for all other roles.
     """
 
     label: str
@@ -72,8 +72,8 @@ class TrustedRecipient:
     """A key that recordings are sealed to.
 
     Attributes:
-        offline: Its private half is kept where no network reaches it.
-        oversight: It belongs to those who watch over the agency; every set includes one.
+        offline: Its private half is stored without any network.
+        oversight: It belongs to an oversight body; every set includes one.
     """
 
     label: str
@@ -125,14 +125,14 @@ class TrustDocument:
     """A verified trust document.
 
     Attributes:
-        agency: Whose it is.
-        serial: Counts up: of two documents of one root the higher one holds.
+        agency: Its name.
+        serial: Of two documents of one root, the one with the higher serial is in force.
         issued_ns: When it was signed, by the signer's clock.
         root: The agency's root key.
-        keys: Who may sign what.
-        recipient_keys: Whom recordings can be sealed to.
-        sets: Classification to the kids that a recording of it is sealed to.
-        revoked_devices: Kid of a device's identity key to the time (ns) from which on it is not believed.
+        keys: Keys that may sign, by role.
+        recipient_keys: Keys that recordings can be sealed to.
+        sets: From a classification to the kids of its recipients.
+        revoked_devices: From the kid of a device's identity key to the time (ns) of its revocation.
         token: The signed document itself.
     """
 
@@ -148,7 +148,7 @@ class TrustDocument:
 
     @property
     def root_kid(self) -> str:
-        """The root key's JWK thumbprint: what an agency publishes, and what a court compares."""
+        """The root key's JWK thumbprint, which an agency publishes for comparison."""
         return thumbprint(self.root)
 
     def key(self, kid: str, role: Role, at_ns: int) -> ec.EllipticCurvePublicKey:
@@ -160,11 +160,11 @@ class TrustDocument:
         return self.listed(kid, (role,), at_ns).key
 
     def keys_of(self, role: Role) -> list[ec.EllipticCurvePublicKey]:
-        """The keys of a role that were not revoked, valid now or not: for what outlives the key that signed it."""
+        """The unrevoked keys of a role, valid now or not: for documents that outlive the key that signed them."""
         return [entry.key for entry in self.keys if entry.role == role and entry.validity.revoked_ns is None]
 
     def listed(self, kid: str, roles: Collection[Role], at_ns: int | None) -> TrustedKey:
-        """The entry that `kid` names, if it has one of these roles and is valid at that moment.
+        """The entry of `kid`, if it has one of these roles and is valid at that time.
 
         Args:
             kid: As a message names it.
@@ -193,7 +193,7 @@ class TrustDocument:
         return self.sets[classification]
 
     def recipients(self, classification: str, at_ns: int | None) -> list[AnyRecipient]:
-        """Whom a recording of this classification is sealed to: those of its set that are valid then.
+        """Recipients of a recording of this classification: those of its set that are valid then.
 
         Args:
             classification: The name of a recipient set.
@@ -294,10 +294,9 @@ def _document(token: str, payload: Mapping[str, Any], root: ec.EllipticCurvePubl
 
 
 def read_unpinned(token: str) -> TrustDocument:
-    """The trust document in a token that its own root signed; whose root that is remains to be seen.
+    """The trust document in a token, verified with the root key that it names itself.
 
-    It is whole and follows the rules, but anybody can make one. Compare `root_kid` with what the agency publishes, or
-    use `verify_trust`.
+    Anybody can make one: compare `root_kid` with the one that the agency publishes, or use `verify_trust`.
 
     Raises:
         EvidenceError: It breaks one of the rules at the top of this module.
@@ -307,7 +306,7 @@ def read_unpinned(token: str) -> TrustDocument:
 
 
 def verify_trust(token: str, root: ec.EllipticCurvePublicKey) -> TrustDocument:
-    """The trust document in a token, of the agency whose root key this is.
+    """The trust document in a token, verified with the agency's root key.
 
     Raises:
         EvidenceError: It breaks one of the rules at the top of this module.
@@ -334,7 +333,7 @@ def issue_trust(
     sets: Mapping[str, Sequence[str]],
     revoked_devices: Mapping[str, int] | None = None,
 ) -> str:
-    """Signs a trust document. Times are cut to whole microseconds.
+    """Sign a trust document. Times are truncated to microseconds.
 
     Raises:
         EvidenceError: It would break one of the rules at the top of this module.

@@ -14,9 +14,9 @@ BOOT_TYP = "bwc-boot+jws"
 """`typ` of the two certificates (see `agent.trust.certificates`), for those who only read what a certificate names."""
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
-"""Of an agency, a device, a recipient set: fit for a folder's name and for a message topic's level."""
+"""Of an agency, a device, a recipient set: valid as a folder's name and as a level of an MQTT topic."""
 Label = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,64}\Z")]
-"""One line to show to people, without control characters that could rewrite what a terminal shows."""
+"""One line of text for people, without control characters."""
 Kid = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Utc = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
@@ -62,7 +62,7 @@ class TimeRecord(Record, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, reading: WallReading) -> "TimeRecord":
-        """A reading as it is signed; its form is checked when it is read."""
+        """A reading as it is signed; it is validated when it is parsed."""
         return cls(utc_text(reading.utc_ns), reading.source, reading.uncertainty_s)
 
     def reading(self) -> WallReading:
@@ -79,9 +79,8 @@ class Validity:
     """When a key may be used. Times are nanoseconds since 1970, UTC.
 
     Attributes:
-        from_ns: From then on.
-        until_ns: Until just before then.
-        revoked_ns: From then on no more, whatever `until_ns` says; None if it is not revoked.
+        from_ns, until_ns: The period, without its end.
+        revoked_ns: The end, if it was revoked; else None.
     """
 
     from_ns: int
@@ -89,16 +88,13 @@ class Validity:
     revoked_ns: int | None = None
 
     def covers(self, at_ns: int | None) -> bool:
-        """True if the key may be used at that time.
-
-        None stands for a time that nobody knows: then a key is good unless it was revoked, whenever that was.
-        """
+        """True if the key may be used at that time. At an unknown time (None) an unrevoked key may be."""
         if at_ns is None:
             return self.revoked_ns is None
         return self.from_ns <= at_ns < self.until_ns and (self.revoked_ns is None or at_ns < self.revoked_ns)
 
     def why_not(self, at_ns: int | None) -> str:
-        """For an error's text: what keeps it from covering that time."""
+        """For an error's text: why it does not cover that time."""
         if self.revoked_ns is not None and (at_ns is None or at_ns >= self.revoked_ns):
             return f"revoked since {utc_text(self.revoked_ns)}"
         when = "an unknown time" if at_ns is None else utc_text(at_ns)

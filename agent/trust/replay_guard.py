@@ -1,21 +1,21 @@
-"""Signed tokens that are good once: which were used, remembered until no clock can make them valid again.
+"""Replay guard for tokens that may be used once: the used ones are stored until they can't become valid again.
 
 The rules, in order:
 
-1. What is remembered is on storage before a token takes effect. If storage refuses, so does the guard, and nothing was
+1. The use of a token is on storage before the token takes effect. If storage fails, the token is refused and is not
    used up.
-2. A token that was used is remembered until it has expired. Then it may be forgotten, because from there on the guard
-   refuses every token that ends no later: that time only ever rises, whatever a clock is set to.
-3. When it is full of tokens that have not expired, the next one is refused. None is ever forgotten early.
+2. A used token is remembered until it has expired. Then it may be dropped, because from then on the guard refuses every
+   token that ends no later: that time never goes back, whatever a clock is set to.
+3. When the record is full of unexpired tokens, the next one is refused. None is dropped early.
 4. The record is part of the device state (`agent.device_state`), outside of the removable card. One that is missing,
-   altered, of another device, or older than the state's anchor remembers is a *lost* one: nobody knows any more what
-   was used. The next token is then refused and a new record begun, which refuses all that end within `LONGEST_S` from
-   now; by the time one is accepted, all that may have been used before the loss have expired. Only a device that never
-   ran before begins without this.
-5. A record that can't be read because storage refuses is not lost: it is asked for again with the next token.
+   altered, of another device, or older than the state's anchor says is *lost*: it is unknown what was used. The next
+   token is then refused and a new record started, which refuses all tokens that end within `LONGEST_S` from now; by the
+   time one is accepted, all that may have been used before the loss have expired. Only a device that never ran before
+   starts without this.
+5. A record that can't be read because storage fails is not lost: it is read again with the next token.
 
-While the recorder runs, its memory decides and not the record. Rule 4 rests on a clock that was not set back before the
-loss was noticed; the journal's is one (`agent.journal.format.Journal.wall`).
+While the recorder runs, its copy in memory is authoritative. Rule 4 needs a clock that was not set back before the loss
+was noticed, such as the journal's (`agent.journal.format.Journal.wall`).
 """
 
 import threading
@@ -29,7 +29,7 @@ from agent.errors import EvidenceError, StorageError
 from agent.trust.records import Record
 
 LONGEST_S = 16 * 60
-"""No token is accepted that could still be used later than this many seconds from now."""
+"""Tokens that end later than this many seconds from now are refused."""
 CAPACITY = 256
 """Tokens within `LONGEST_S`: far more than any shift needs, and a record of some 10 KB."""
 
@@ -40,17 +40,17 @@ Jti = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}\Z")]
 
 
 class UsedTokens(Record, frozen=True, forbid_unknown_fields=True):
-    """The record: every token that ends at `over` or before is refused; `used` holds the end of each used one."""
+    """The record: tokens that end at `over` or before are refused; `used` has the end of each used one."""
 
     over: Seconds
     used: Annotated[dict[Jti, Seconds], msgspec.Meta(max_length=CAPACITY)]
 
 
 class UsedRecord(Protocol):
-    """Where the record is kept: `agent.device_state.used.UsedTokensInState`."""
+    """Storage of the record: `agent.device_state.used.UsedTokensInState`."""
 
     def load(self) -> UsedTokens | None:
-        """What was saved last; None if nothing ever was, or it is gone.
+        """The record that was saved last; None if there is none.
 
         Raises:
             StorageError: It can't be read now.
@@ -61,25 +61,25 @@ class UsedRecord(Protocol):
         """Replaces it, durable on return.
 
         Raises:
-            StorageError: It may or may not have been replaced.
+            StorageError: It is unknown whether it was replaced.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class PresentInterval:
-    """Between which times the present lies, by a clock whose error is bounded. Nanoseconds since 1970."""
+    """Bounds of the present time, by a clock whose error is bounded. Nanoseconds since 1970."""
 
     earliest_ns: int
     latest_ns: int
 
 
 class ReplayGuard:
-    """Lets each token in once. For several threads.
+    """Accepts each token once. Thread-safe.
 
     Args:
-        record: Where the record is kept; nothing else changes it.
-        fresh: True only if this device never ran before; then a missing record is a beginning and no loss.
-        capacity: The most tokens that are remembered.
+        record: Its storage, which nothing else changes.
+        fresh: True only if this device never ran before; then a missing record is no loss.
+        capacity: How many tokens are remembered at most.
     """
 
     def __init__(self, record: UsedRecord, *, fresh: bool, capacity: int = CAPACITY) -> None:
@@ -91,11 +91,11 @@ class ReplayGuard:
         self._lock = threading.Lock()
 
     def load(self) -> str:
-        """Reads the record, to be called once storage is there. Never raises.
+        """Read the record, once storage is there. Never raises.
 
         Returns:
-            Why the guard will refuse the next token, for the journal: the record is lost, or can't be read or begun
-            for now. Empty if all is well.
+            Why the guard will refuse the next token, for the journal: the record is lost, or can't be read or created
+            now. Empty if it was read.
         """
         with self._lock:
             try:
@@ -105,7 +105,7 @@ class ReplayGuard:
             return self._lost
 
     def use(self, jti: str, *, expires_s: int, now: PresentInterval) -> None:
-        """Uses a token up. What called this may let it take effect once it returns, and not if it raises.
+        """Use a token up. The caller may let it take effect once this returns, and not if it raises.
 
         Args:
             jti: The token's id.
@@ -132,7 +132,7 @@ class ReplayGuard:
         return self._memory
 
     def _read(self) -> None:
-        """Reads the record once; finds that it is lost, or begins it on a device that never ran before."""
+        """Read the record once; find that it is lost, or create it on a device that never ran before."""
         if self._memory is not None or self._lost:
             return
         try:
@@ -148,14 +148,14 @@ class ReplayGuard:
             self._lost = "the record of used tokens is missing"
 
     def _begin_again(self, now: PresentInterval) -> None:
-        """After a loss: refuses all that may have been used, by a time that no such token outlasts."""
+        """After a loss: refuse all tokens that may have been used, by the latest time at which they can end."""
         why = self._lost
         self._save(UsedTokens(now.latest_ns // NS + 1 + LONGEST_S, {}))
         self._lost = ""
         raise EvidenceError(f"{why}: {self._over()}")
 
     def _with(self, known: UsedTokens, jti: str, expires_s: int, now: PresentInterval) -> UsedTokens:
-        """What is remembered once this token is used too."""
+        """The record with this token used too."""
         if jti in known.used:
             raise EvidenceError("expected a token that was not used before: each is good once, ask for a new one")
         if expires_s <= known.over:

@@ -113,7 +113,7 @@ def test_will_carries_its_media_type(tmp_path: Path) -> None:
 def test_mqtt_3_1_1_has_no_media_type_and_its_messages_go_through(tmp_path: Path) -> None:
     broker = Broker(tmp_path).start()
     device = connection(broker.client(DEVICE))
-    device._protocol = device._tried = paho.MQTTv311
+    device._protocol = device._attempted = paho.MQTTv311
     with listening(broker.client(mosquitto.STATION), TOPICS.event) as listener:
         end = time.monotonic() + 10
         while not device.connected:

@@ -231,7 +231,7 @@ def test_station_that_publishes_policy_is_refused_by_the_broker(desk: Desk) -> N
 def test_broker_that_is_away_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.station.publisher.publish.__kwdefaults__", {"within_s": 0.5})
     desk.docked.broker.stop()
-    assert "did not take it" in desk.publish(bundle(3)).refusal
+    assert "did not accept it" in desk.publish(bundle(3)).refusal
 
 
 @pytest.mark.parametrize("name", ["a/b", "+", "#", "x" * 65])

@@ -168,7 +168,7 @@ def topics_of(c: Connection) -> set[str]:
 
 def settle(*each: Connection) -> None:
     """Until the broker has dealt with all that was said, and what comes of that has come."""
-    assert turned(*each, until=lambda: not any(c._handed for c in each))
+    assert turned(*each, until=lambda: not any(c._numbers_in_flight for c in each))
     for _ in range(5):
         for one in each:
             one.turn(0.02, lambda: None)
@@ -254,7 +254,7 @@ def test_will_of_one_device_is_not_spoken_for_another(broker: Broker) -> None:
             assert time.monotonic() < end
             one.turn(0.02, partial(Publication, OTHER.state, name.encode(), retain=True))
         one.cut()
-        one._drop(in_order=False)
+        one._disconnect(in_order=False)
     assert turned(station, until=lambda: bool(station.received))
     settle(station)
     assert [message.payload for message in station.received] == [b"cam-2"]

@@ -76,7 +76,7 @@ def plan(broker: Broker) -> Plan:
     return Plan(
         agency=AGENCY,
         authority=broker.authority,
-        office=AgencyKeys(files.load_signer(f"file:{agency().root}"), trust()),
+        keys=AgencyKeys(files.load_signer(f"file:{agency().root}"), trust()),
         brokers=[("localhost", broker.port)],
         devices=DEVICES,
         events=EVENTS,
