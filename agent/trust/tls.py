@@ -176,7 +176,7 @@ class CertificateAuthority:
         return cls(agency, Validity(start, end), key)
 
     def revocation_list(self, serials: Sequence[int], now_ns: int) -> bytes:
-        """A list of revoked certificates, PEM. It is valid as long as the CA: an expired one would lock everybody out."""
+        """A list of revoked certificates, PEM. It is valid as long as the CA: an expired one would lock all out."""
         return self._list([_entry(serial, now_ns) for serial in serials], now_ns)
 
     def longer_list(self, known: bytes, serials: Sequence[int], now_ns: int) -> tuple[bytes, int]:
