@@ -31,7 +31,7 @@ class Policy(Protocol):
 
     @property
     def unsafe(self) -> bool:
-        """True if it permits whatever is asked for, as on a bench: see `agent.decisions.unsafe`."""
+        """True if it permits everything, as on a bench: see `agent.decisions.unsafe`."""
 
     @property
     def layout(self) -> Layout | None:

@@ -35,7 +35,7 @@ WARNING = (
     "For the bench only; never put this device into the field."
 )
 UNSAFE_REFUSED = "unsafe_policy_refused"
-"""The tamper event that a configuration asked for it where it is refused."""
+"""The tamper event that it was configured where it is refused."""
 REFUSED_BY_PINS = (
     "unsafe_permit_everything is refused: this device has real pins (pin_factory), so that the signed or built-in "
     "policy decides"

@@ -49,6 +49,16 @@ def test_way_has_at_most_twelve_files_which_exist() -> None:
     assert [file for file in (*files, *leaves()) if not (AGENT / file).exists()] == []
 
 
+def test_functions_and_types_that_the_steps_name_exist() -> None:
+    files = [AGENT / file for file in (*on_the_way(), *leaves()) if file.endswith(".py")]
+    code = "\n".join(file.read_text() for file in files)
+    rows = [row.rsplit("|", 2)[1] for row in section().splitlines() if re.match(r"\| \d+ \|", row)]
+    names = {part for row in rows for name in re.findall(r"`([\w.]+)`", row) for part in name.split(".")}
+    assert len(names) > 20
+    unknown = {name for name in names if not re.search(rf"\b(?:def|class) {name}\b", code)}
+    assert unknown == {"control", "journal", "requests"}  # threads and a module
+
+
 class Bodycam:
     """A whole recorder in one thread. Its buttons are simulated pins, its policy is a signed bundle."""
 

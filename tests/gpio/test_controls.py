@@ -23,17 +23,17 @@ CONFIG = ControlsConfig(
 
 
 class Rig:
-    """A control thread's work, step by step: drain what was put, let time pass for the inputs, turn the hands."""
+    """A control thread's work, step by step: drain what was put, let time pass for the inputs, turn the controls."""
 
     def __init__(self, factory: Any) -> None:
         self.factory = factory
         self.clocks = FakeClocks(monotonic_ns=NS)
-        self.hands = HardwareControls(CONFIG, self.clocks, factory)
-        self.inputs = Inputs(self.hands.lines, self.hands.layout.patterns)
+        self.controls = HardwareControls(CONFIG, self.clocks, factory)
+        self.inputs = Inputs(self.controls.lines, self.controls.layout.patterns)
         self.items: list[Edge | LineFaulty | LineRecovered | Callable[[], None]] = []
         self.told: list[InputEvent] = []
         self.reports: list[LineFaulty | LineRecovered] = []
-        self.hands.open(self.items.append)
+        self.controls.open(self.items.append)
 
     def run(self, seconds: float) -> None:
         end_ns = self.clocks.now_ns + round(seconds * NS)
@@ -48,7 +48,7 @@ class Rig:
                 else:
                     self.reports.append(item)
             self.told += self.inputs.tick(now_ns)
-            wait_s = self.hands.turn(now_ns)
+            wait_s = self.controls.turn(now_ns)
             due_ns = [now_ns + max(1, round(wait_s * NS)), end_ns]
             deadline_ns = self.inputs.next_deadline_ns()
             if deadline_ns is not None:
@@ -65,29 +65,29 @@ def rig() -> Iterator[Rig]:
     with simulated() as factory:
         rig = Rig(factory)
         yield rig
-        rig.hands.close()
+        rig.controls.close()
 
 
 def test_bench_presses_come_through_the_pins_as_gestures(rig: Rig) -> None:
-    assert rig.hands.press("record", 0.1, 2) == 2
+    assert rig.controls.press("record", 0.1, 2) == 2
     rig.run(2)
-    rig.hands.press("record", 3.0, 1)
+    rig.controls.press("record", 3.0, 1)
     rig.run(5)
     assert rig.gestures() == ["double:record", "hold 3s:record"]
 
 
 def test_press_wakes_the_thread_that_turns(rig: Rig) -> None:
     rig.items.clear()
-    rig.hands.press("record", 0.1, 1)
+    rig.controls.press("record", 0.1, 1)
     assert len(rig.items) == 1
 
 
 def test_signal_goes_to_light_and_motor_and_the_background_comes_back(rig: Rig) -> None:
-    rig.hands.background(Background.RECORDING, rig.clocks.now_ns)
+    rig.controls.background(Background.RECORDING, rig.clocks.now_ns)
     rig.run(0.01)
     assert rig.factory.pin(5).state == 1
-    rig.hands.show(Signal.REFUSED, rig.clocks.now_ns)
-    rig.hands.turn(rig.clocks.now_ns)
+    rig.controls.show(Signal.REFUSED, rig.clocks.now_ns)
+    rig.controls.turn(rig.clocks.now_ns)
     assert [bool(rig.factory.pin(pin).state) for pin in (5, 13, 19)] == [False, True, True]
     pulses = [state.state for state in rig.factory.pin(19).states]
     rig.run(CUES[Signal.REFUSED].duration_ms / 1000)
@@ -103,8 +103,8 @@ def test_signal_goes_to_light_and_motor_and_the_background_comes_back(rig: Rig) 
 
 
 def test_stealth_darkens_the_lights(rig: Rig) -> None:
-    rig.hands.background(Background.RECORDING, rig.clocks.now_ns)
-    rig.hands.stealth(rig.clocks.now_ns, on=True)
+    rig.controls.background(Background.RECORDING, rig.clocks.now_ns)
+    rig.controls.stealth(rig.clocks.now_ns, on=True)
     rig.run(0.01)
     assert rig.factory.pin(5).state == 0
 
@@ -117,17 +117,17 @@ def test_pin_lost_while_running_is_a_fault_and_comes_back(rig: Rig) -> None:
     assert (fault.line, fault.fault) == ("record", "lost")
     rig.factory.pin(17).broken = False
     rig.run(2)
-    rig.hands.press("record", 0.1, 2)
+    rig.controls.press("record", 0.1, 2)
     rig.run(1)
     assert rig.gestures() == ["double:record"]
 
 
 def test_output_lost_while_running_is_reported_once_each_way(rig: Rig) -> None:
     rig.factory.pin(19).broken = True
-    rig.hands.show(Signal.FAULT, rig.clocks.now_ns)
+    rig.controls.show(Signal.FAULT, rig.clocks.now_ns)
     rig.run(4)
     rig.factory.pin(19).broken = False
-    rig.hands.show(Signal.FAULT, rig.clocks.now_ns)
+    rig.controls.show(Signal.FAULT, rig.clocks.now_ns)
     rig.run(4)
     assert [(type(report), report.line) for report in rig.reports] == [
         (LineFaulty, "output haptic"),
@@ -136,15 +136,15 @@ def test_output_lost_while_running_is_reported_once_each_way(rig: Rig) -> None:
 
 
 def test_closed_hands_are_dark_and_silent(rig: Rig) -> None:
-    rig.hands.background(Background.RECORDING, rig.clocks.now_ns)
+    rig.controls.background(Background.RECORDING, rig.clocks.now_ns)
     rig.run(0.01)
     red = rig.factory.pin(5)
-    rig.hands.press("record", 0.1, 1)
+    rig.controls.press("record", 0.1, 1)
     record = rig.factory.pin(17)
-    rig.hands.close()
-    rig.hands.close()
+    rig.controls.close()
+    rig.controls.close()
     assert red.state == 0
-    assert rig.hands.turn(rig.clocks.now_ns) > 0
+    assert rig.controls.turn(rig.clocks.now_ns) > 0
     assert record.state  # not pressed any more
 
 

@@ -15,7 +15,7 @@ from agent.gpio.pins import InputPins
 from agent.gpio.press import SimulatedPresses, plan_moves, plan_presses
 from tests.gpio.pins import ALL_INPUTS, MARK, RECORD, SIREN, SLIDE, simulated
 from tests.support.clocks import FakeClocks
-from tests.support.hands import run
+from tests.support.presses import run
 
 
 class Rig:

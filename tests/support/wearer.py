@@ -20,7 +20,7 @@ from agent.policy.engine import Engine
 from agent.policy.packs import Pack
 from agent.policy.request import Authorization
 from agent.recorder.control import asked_by
-from tests.support.hands import Bounce, press, run
+from tests.support.presses import Bounce, press, run
 
 BOUNCE = Bounce((1 * MS, 3 * MS, 5 * MS, 9 * MS))
 """A worn contact under a glove: four changes within 10 ms, on every edge."""

@@ -19,7 +19,7 @@ from agent.core.inputs.lines import ButtonLine, Edge, SwitchLine, Timing, Trigge
 from agent.domain.layout import THREE_BUTTONS, TWO_BUTTONS
 from agent.domain.patterns import parse_pattern
 from agent.errors import ConfigError
-from tests.support.hands import Bounce, press, run, square
+from tests.support.presses import Bounce, press, run, square
 
 BUTTONS = (ButtonLine("record"), ButtonLine("mark"), ButtonLine("privacy"))
 

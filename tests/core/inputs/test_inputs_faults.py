@@ -19,7 +19,7 @@ from agent.core.inputs.inputs import Inputs
 from agent.core.inputs.lines import ButtonLine, Edge, SwitchLine, TriggerLine, TriggerMode
 from agent.domain.layout import TWO_BUTTONS
 from agent.domain.patterns import parse_pattern
-from tests.support.hands import Bounce, press, run, square
+from tests.support.presses import Bounce, press, run, square
 
 
 def device() -> Inputs:

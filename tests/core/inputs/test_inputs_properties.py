@@ -25,7 +25,7 @@ from agent.core.inputs.inputs import Inputs
 from agent.core.inputs.lines import ButtonLine, Edge, SwitchLine, TriggerLine, TriggerMode
 from agent.domain.layout import THREE_BUTTONS, TWO_BUTTONS
 from agent.domain.patterns import Kind, parse_pattern
-from tests.support.hands import Bounce, change, press, run, run_by_deadlines
+from tests.support.presses import Bounce, change, press, run, run_by_deadlines
 
 BOUNCE_NS = 30 * MS
 LINES = (

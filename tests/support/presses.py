@@ -1,4 +1,4 @@
-"""Hands for tests: presses with a given bounce as raw edges, and runs of them through `Inputs` on a simulated clock."""
+"""Presses with a given bounce as raw edges, and runs of them through `Inputs` on a simulated clock."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
