@@ -1,17 +1,17 @@
-r"""All that this package writes to a terminal, a pipe or a log goes through here, and nothing of it can act on either.
+r"""All output to terminals, pipes and logs goes through this module, which makes hostile text harmless.
 
-What is shown comes from devices, cards, messages and file names, and whoever made those is hostile. The rules are:
+Text from devices, cards, messages and file names may be hostile. The rules:
 
-1. A line of output is one line: `line`, `log` and the cells of tables escape everything in a text that is not plainly
-   visible (`escaped`), line feeds included. What would act on a terminal, hide or reorder text, or begin a line of its
-   own is shown as `\x1b`, `\u202e` and so on. It is for reading: exact values are in the JSON, which `data` writes.
+1. A line of output is one line: `line`, `log` and table cells escape everything that is not plainly visible
+   (`escaped`), line feeds included. What would control a terminal, hide or reorder text, or begin a new line is shown
+   as `\x1b`, `\u202e` and so on. Exact values are in the JSON, which `data` writes.
 2. JSON is ASCII: everything else is escaped as JSON has it (RFC 8259, 7).
 3. Tables and progress bars are drawn on `console`, which takes no mark-up, and escapes what is left in any text.
 4. A service's warnings never hold it up: within `background`, `warn` only enqueues, and a thread of its own writes.
-5. What other libraries print (usage errors, warnings, tracebacks) goes through the same escaping, once `guard` has put
-   itself before the standard streams; only their line feeds are kept.
+5. Output of other libraries (usage errors, warnings, tracebacks) is escaped too, once `guard` wraps the standard
+   streams; only its line feeds are kept.
 
-A test holds the package to it: no other module prints, logs, or touches the standard streams.
+A test checks that no other module prints, logs, or uses the standard streams.
 """
 
 import json
@@ -36,7 +36,7 @@ _INVISIBLE = frozenset(
         *range(0xE0100, 0xE01F0),
     }
 )
-"""What `str.isprintable` lets through although nothing of it is seen: fillers, joiners and variation selectors
+"""Characters that `str.isprintable` accepts although they are invisible: fillers, joiners and variation selectors
 (Unicode, DerivedCoreProperties.txt, Default_Ignorable_Code_Point), and the empty Braille pattern."""
 _BYTE, _PLANE = 0xFF, 0xFFFF
 WAITING_LINES = 512
@@ -158,7 +158,7 @@ def background(timeout_s: float = DRAIN_S) -> "Iterator[None]":
 
 
 def escaping(say: "Callable[[str], None]") -> "Callable[[str], None]":
-    """The same, told escaped texts: for services that may be given another place to say something than `log`."""
+    """Wrap a function that takes text so that it gets escaped text."""
 
     def told(text: str) -> None:
         say(escaped(text))
@@ -177,14 +177,14 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def ask(question: str) -> str:
-    """What somebody types in answer to a question, without the line feed; empty at the end of input."""
+    """The answer to a question on the terminal, without its line feed; empty at the end of input."""
     sys.stdout.write(escaped(question))
     sys.stdout.flush()
     return sys.stdin.readline().rstrip("\n")
 
 
 def ask_secret(question: str, *, twice: bool = False) -> str:
-    """What somebody types unseen, asked for on standard error; twice where a slip would shut somebody out."""
+    """A secret typed without echo; the question is on standard error, and `twice` asks again to catch typing errors."""
     import typer
 
     return str(typer.prompt(escaped(question), hide_input=True, confirmation_prompt=twice, err=True))
@@ -196,7 +196,7 @@ def interactive(*, errors: bool = False) -> bool:
 
 
 def can_ask() -> bool:
-    """True if there is a terminal to ask on."""
+    """True if standard input is a terminal."""
     return sys.stdin.isatty()
 
 
@@ -218,7 +218,7 @@ def console(*, errors: bool = False, width: int | None = None) -> "Console":
     from rich.segment import Segment
 
     class Escaping(Console):
-        """Escapes what any renderable would print, but for rich's own controls and line feeds."""
+        """Escapes the output of every renderable, except rich's own control codes and line feeds."""
 
         def render(self, renderable: Any, options: Any = None) -> Any:
             for segment in super().render(renderable, options):
@@ -240,7 +240,7 @@ def console(*, errors: bool = False, width: int | None = None) -> "Console":
 
 
 class _Guarded:
-    """A text stream that escapes what is written to it, but for line feeds. All else is the stream's own."""
+    """A text stream that escapes what is written to it, except line feeds."""
 
     def __init__(self, stream: TextIO) -> None:
         self.raw = stream
@@ -264,12 +264,12 @@ def _raw(stream: TextIO) -> TextIO:
 
 
 def guard() -> "Callable[[], None]":
-    """Put the escaping before standard output and standard error, for this process.
+    """Make standard output and standard error of this process escape their output.
 
-    A character that a stream's encoding does not have is written as an escape instead of ending the program.
+    A character that a stream's encoding lacks is escaped too, instead of raising.
 
     Returns:
-        What puts the streams back.
+        A function that restores the streams.
     """
     before = sys.stdout, sys.stderr
     for name, stream in zip(("stdout", "stderr"), before, strict=True):

@@ -1,1 +1,1 @@
-"""Makes an agency's keys and devices: root, supervisors, recipients, docking, first policy, adoption of a machine."""
+"""Provisioning: keys and certificates of an agency and a device, broker, first policy bundle, adoption of a machine."""

@@ -1,13 +1,13 @@
-"""Makes a machine the camera that was provisioned in a folder: each file to where the services' units look for it.
+"""Turns a machine into the camera that was provisioned in a folder: installs each file where the units expect it.
 
-    /etc/bwc/device.pem              the identity key: root's alone; the service manager hands it to the recorder
+    /etc/bwc/device.pem              the identity key, for root only; systemd hands it to the recorder
     /etc/bwc/device.jws, trust.jws   its certificate, and the agency's trust document
-    /etc/bwc/recorder.parse_toml           the folder's config.toml, with the places of a device
+    /etc/bwc/recorder.toml           the folder's config.toml, with the places of a device
     /etc/bwc/dock.toml, dock.*       the dock service's, if the folder has them
     /var/lib/bwc/evidence/policy     the signed policy
-    /var/lib/bwc-state               what the recorder must not forget: empty, and its owner's alone
+    /var/lib/bwc-state               the device state: an empty folder, for the recorder only
 
-recorder.parse_toml is written last: its being there is what the unit waits for. Nothing is ever overwritten.
+recorder.toml is written last, because the unit starts only if it exists. Nothing is ever overwritten.
 """
 
 import json
@@ -42,17 +42,17 @@ _VALUE = re.compile(r"""\s*(?P<key>[\w-]+)\s*=\s*(?:"[^"\\]*(?:\\.[^"\\]*)*"|'[^
 
 @dataclass(frozen=True, slots=True)
 class FileOwner:
-    """Whose the evidence is: user and group id."""
+    """User and group id of the owner of evidence and state."""
 
     user: int
     group: int
 
 
 def with_values(text: str, values: Values) -> str:
-    """A TOML file's text with other values; comments and order stay, a key that it lacks is put at its head.
+    """Set values in a TOML text; comments and order stay, and a missing key is added below its table's header.
 
     Raises:
-        ConfigError: It has no such table.
+        ConfigError: A table is missing.
     """
     left = dict(values)
     lines: list[str] = []
@@ -79,21 +79,21 @@ def with_values(text: str, values: Values) -> str:
 
 
 def adopt(folder: Path, root: Path, owner: FileOwner, *, pin_factory: str = "") -> list[Path]:
-    """Make the machine whose file system is at `root` the camera that was provisioned in `folder`.
+    """Turn the machine whose file system is at `root` into the camera that was provisioned in `folder`.
 
     Args:
         folder: What `bwc-agent init` calls `device`.
-        root: `/`, or a tree that will be one.
-        owner: Of the evidence.
-        pin_factory: Replaces the configuration's, if given.
+        root: `/`, or the root folder of another machine's file system.
+        owner: Owner of evidence and state.
+        pin_factory: Replaces that of the configuration, if not empty.
 
     Returns:
         The files that were written.
 
     Raises:
         ProvisioningError: This machine is a camera already; nothing was changed.
-        ConfigError: The configuration is not one that `bwc-agent init` wrote.
-        OSError: The file system's own; a file is missing.
+        ConfigError: The configuration lacks tables that `bwc-agent init` writes.
+        OSError: A file is missing, or the file system fails.
     """
     etc = root / ETC[1:]
     bundles = sorted((folder / "evidence" / layout.POLICY).glob("*.jws"))
@@ -104,29 +104,31 @@ def adopt(folder: Path, root: Path, owner: FileOwner, *, pin_factory: str = "") 
     if (folder / DOCK_CONFIG).exists():
         plan += [(etc / new, (folder / "dock" / old).read_bytes(), mode) for old, (new, mode) in _DOCK_FILES.items()]
         plan.append((etc / DOCK_CONFIG, with_values((folder / DOCK_CONFIG).read_text(), DOCK).encode(), _PUBLIC))
-    shelf = root / EVIDENCE[1:] / layout.POLICY
-    plan += [(shelf / bundle.name, bundle.read_bytes(), _POLICY) for bundle in bundles]
+    policies = root / EVIDENCE[1:] / layout.POLICY
+    plan += [(policies / bundle.name, bundle.read_bytes(), _POLICY) for bundle in bundles]
     values = {**RECORDER, **({("controls", "pin_factory"): pin_factory} if pin_factory else {})}
     plan.append((etc / CONFIG, with_values((folder / "config.toml").read_text(), values).encode(), _PUBLIC))
     taken = [path for path, _, _ in plan if os.path.lexists(path)]
     if taken:
-        raise ProvisioningError(f"expected a machine that is no camera yet, found {taken[0]}: nothing is overwritten")
+        raise ProvisioningError(
+            f"expected a machine that is not a camera yet, found {taken[0]}: nothing is overwritten"
+        )
     _make_folder(etc, 0o755, None)
     place = root / STATE[1:]
-    for part in (place, place / "evidence", shelf):
+    for part in (place, place / "evidence", policies):
         _make_folder(part, 0o750, owner)
     _make_folder(root / DEVICE_STATE[1:], 0o700, owner)
     for path, data, mode in plan:
         write_new(path, data, mode)
-        if path.parent == shelf:
+        if path.parent == policies:
             os.chown(path, owner.user, owner.group, follow_symlinks=False)
-    for made in (shelf, etc):
+    for made in (policies, etc):
         sync_folder(made)
     return [path for path, _, _ in plan]
 
 
 def _make_folder(path: Path, mode: int, owner: FileOwner | None) -> None:
-    """A folder with this mode and owner, where there is none yet."""
+    """Make a folder with this mode and owner, unless it exists."""
     if path.is_dir():
         return
     path.mkdir(parents=True)

@@ -1,28 +1,28 @@
 """Makes an agency's keys and one provisioned device, for the bench and for pilots.
 
-Every office has a folder of its own, so that each can be handed to whoever holds it and taken off this machine:
+Each office has a folder of its own, which can be handed to its holder and removed from this machine:
 
     agency/trust.jws                    the trust document, public
     agency/root/root.pem                signs the trust document and device certificates
     agency/policy/policy.pem            signs policy bundles
     agency/supervisor/supervisor.pem    signs authorisations
     agency/investigator/...             signs that a critical incident is latched or released
-    agency/prosecutor/...               signs authorisations that a rule may ask a prosecutor for
+    agency/prosecutor/...               signs the authorisations that a rule demands of a prosecutor
     agency/station/station.pem          attests docks
     agency/custodian/custodian.pem      opens recordings
     agency/custodian/custodian-signing.pem   signs annotations, as a supervisor's key does
-    agency/custodian-rsa/...            the same with RSA, for an unmodified Encryption SDK, if asked
-    agency/oversight/oversight.pem      opens recordings, for those who watch over the agency
-    agency/offline/offline.pem          opens recordings when the others are lost; to be kept where no network is
+    agency/custodian-rsa/...            the same with RSA, for an unmodified Encryption SDK; optional
+    agency/oversight/oversight.pem      opens recordings, for those who oversee the agency
+    agency/offline/offline.pem          opens recordings if the other keys are lost; to be kept offline
     device/device.pem                   the device's identity key; stays on the device
     device/device.jws                   its certificate
     device/trust.jws                    its copy of the trust document
 
-A passphrase protects every key of the agency. The device's key has none: nobody is there to type it when a camera
-starts, so its file is its owner's alone instead. Outside of bench and pilot a device's key is born on the device and
-only its public half travels; `certificates.issue_device` then needs nothing else.
+A passphrase protects every key of the agency. The device's key has none, because nobody can type it when a camera
+starts; its file can be read by its owner only. Outside of bench and pilot a device's key is made on the device and only
+its public half leaves it, which is all that `certificates.issue_device` needs.
 
-All of it appears at once, under its name and on storage, or nothing does.
+The folder appears complete and on storage, or not at all.
 """
 
 import shutil
@@ -62,7 +62,7 @@ _SIGNING: dict[Role, Rank | None] = {
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
-    """Where everything is."""
+    """Paths of all files."""
 
     root: Path
     policy: Path
@@ -82,7 +82,7 @@ class Provisioned:
     device_trust: Path
 
     def signing(self, role: Role) -> Path:
-        """The signing key of an office. The custodian has another one, which opens."""
+        """The signing key of an office. The custodian has a second key, which opens recordings."""
         path = self.custodian_signing if role == "custodian" else getattr(self, role)
         assert isinstance(path, Path)
         return path
@@ -111,7 +111,7 @@ def _paths(directory: Path, *, rsa: bool) -> Provisioned:
 
 
 class _Build:
-    """Writes the files of one provisioning into a folder that nobody else knows yet."""
+    """Writes the files into a temporary folder."""
 
     def __init__(self, paths: Provisioned, passphrase: str | None, random_bytes: Callable[[int], bytes]) -> None:
         self._paths = paths
@@ -194,19 +194,19 @@ def provision(
     lifetime_days: int = DEFAULT_LIFETIME_DAYS,
     finish: Callable[[Path], object] | None = None,
 ) -> Provisioned:
-    """Makes an agency's keys and a device's in `directory`, which must not exist or be empty.
+    """Make the keys of an agency and of a device in `directory`, which must not exist or be empty.
 
     Args:
-        directory: Folders above it are made as needed.
+        directory: Parent folders are made as needed.
         agency: Its name: letters, digits, `.`, `_`, `-`, at most 64.
         device: Its name, of the same form.
-        clocks: For the validity of what is signed.
-        random_bytes: Salts of the passphrase's protection.
+        clocks: Give the time from which keys and certificates are valid.
+        random_bytes: Gives the salts for the passphrase's key derivation.
         passphrase: Protects the agency's private keys.
         rsa: Adds a second custodian's key, with RSA-OAEP, to the default recipient set.
         lifetime_days: How long keys and certificates are valid.
-        finish: Called with the folder before it gets its name, to add files such as a configuration. What it names
-            must be written relative to `directory`.
+        finish: Called with the temporary folder, to add files such as a configuration; the paths in them must be
+            relative to `directory`.
 
     Raises:
         ProvisioningError: There is something at `directory` already; it stays as it was.

@@ -1,4 +1,4 @@
-"""What docking needs beside an agency's keys: a CA, a certificate for each that connects, and their configurations.
+"""Files for docking: a CA, a certificate for each client of the broker, and their configurations.
 
 In the folder that `bwc-agent init` makes, besides what `agent.provisioning.agency` lists:
 
@@ -52,7 +52,7 @@ database = "station.sqlite"
 """
 
 _PUBLISHER = """\
-# bwc-agent: configuration of who publishes signed policy. Paths are relative to this file.
+# bwc-agent: configuration of the publisher of signed policy. Paths are relative to this file.
 
 [publisher]
 agency = {agency}
@@ -86,7 +86,7 @@ def make_broker(
     random_bytes: Callable[[int], bytes],
     passphrase: str | None,
 ) -> None:
-    """Make all of it in a provisioned folder.
+    """Make these files in a provisioned folder.
 
     Args:
         folder: Where it is made.

@@ -1,4 +1,4 @@
-"""The first bundle of a provisioned device: a shipped pack, signed by the agency's policy key."""
+"""Signs a shipped pack with the agency's policy key as the first bundle of a provisioned device."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def sign_first_bundle(
         expires_ns=now_ns + LIFETIME_DAYS * _DAY_NS,
         pack=(pack, shipped(pack).text),
         gestures=shipped_layout(pack, buttons),
-        # Its configuration simulates the buttons, and nobody but the bench is to be told that this is as it should be.
+        # The bench's configuration simulates the buttons; only a bundle for a bench may allow that.
         device=Terms(simulated_pins=True),
     )
     evidence = folder / "device" / "evidence"

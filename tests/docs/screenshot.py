@@ -17,7 +17,7 @@ CHAPTERS = (
     "A recording: double press, and a mark",
     "A stop is a decision, not a button",
     "Power loss: kill -9 in the middle of a second recording",
-    "The ledger: every second of the shift, and every request",
+    "Ledger: every second of the shift, and every request",
 )
 """Whole chapters, in the order in which they are told. A cut between two of them is shown as `[…]`."""
 CUT = "[…]"
