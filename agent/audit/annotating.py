@@ -14,7 +14,7 @@ from agent.seal.writer import RandomBytes
 from agent.storage.interface import Storage
 from agent.trust.certificates import verify_boot
 from agent.trust.document import TrustDocument
-from agent.verify.authority import believe_device, text
+from agent.verify.authority import text, trusted_device
 from agent.verify.tree import below
 
 
@@ -98,7 +98,7 @@ def _last_manifest(storage: Storage, folder: str, trust: TrustDocument) -> tuple
     raw = storage.read(below(folder, _name(layout.manifest("", last))))
     token = text(raw)
     claimed = manifest(jws.unverified_payload(token, MANIFEST_TYPE))
-    device = believe_device(storage.read(below(folder, layout.DEVICE)), trust)
+    device = trusted_device(storage.read(below(folder, layout.DEVICE)), trust)
     boot = verify_boot(text(storage.read(below(folder, _name(layout.boot_certificate("", claimed.boot))))), device)
     said = manifest(jws.verify(token, MANIFEST_TYPE, boot.key))
     if (said.agency, said.device) != (device.agency, device.device):

@@ -69,18 +69,18 @@ def chained_lines(tree: Tree, folder: str) -> Iterator[Item]:
     boots = journal_files(tree, folder)
     if not boots:
         path = below(folder, layout.JOURNAL)
-        raise EvidenceError(f"expected a journal in {path}, found none: nothing tells what the camera did")
+        raise EvidenceError(f"expected a journal in {path}, found none: without it there is nothing to account for")
     chain = Chain(_anchor(tree, folder))
     if chain.head is None:
         yield ChainBroken(
-            "chain_broken", 0, "the device certificate is missing: what the first line follows can't be told"
+            "chain_broken", 0, "the device certificate is missing: what the first line follows is unknown"
         )
     expected = 1
     for boot, path in boots.items():
         if boot > expected:
             chain.lose()
             which = f"boot {expected}" if boot == expected + 1 else f"boots {expected} to {boot - 1}"
-            yield ChainBroken("journal_missing", expected, f"the journal of {which} is missing, and all that it told")
+            yield ChainBroken("journal_missing", expected, f"the journal of {which} is missing, with everything in it")
         yield BootBegun(boot)
         yield from _file(tree, boot, path, chain)
         expected = boot + 1
@@ -183,7 +183,7 @@ class _Holder:
             self._named += 1
             if self._named <= MOST_NAMED:
                 kind = str(line.entry.__struct_config__.tag)
-                said = f"line {line.n} of boot {self._boot}, {kind}, is signed by nobody and is not believed"
+                said = f"line {line.n} of boot {self._boot}, {kind}, has no signature and is left out"
                 yield ChainBroken("unattested", self._boot, said)
 
     def end_boot(self) -> Iterator[Item]:

@@ -1,10 +1,9 @@
-"""The ledger of a shift: every second in one state, what was asked and refused, what can't be accounted for.
+"""The ledger of a shift: every second in one state, what was requested and refused, what can't be accounted for.
 
-It is read from the journal alone. Without a key it tells what the camera did; with a key of the agency also who asked,
-why, and under which rules. It follows the chain and names where it is broken. A line that ends, permits or releases
-something and that no checkpoint signs is named, and not believed (`agent.audit.journal_lines`). Whether the device has
-certified the keys that sign, it does not check: it is `verified` by nobody, and says so. `agent.verify.verifier`
-does that.
+It is read from the journal. Without a key it shows what the camera did; with a key of the agency also who asked, why,
+and under which rules. It follows the chain and names where it is broken. A line that ends, permits or releases
+something and that no checkpoint signs is named and left out (`agent.audit.journal_lines`). The ledger does not check
+whether the device has certified the keys that sign; `verified` is therefore false. `agent.verify.verifier` does.
 
 `Ledger.as_json` is a stable format, for programs. Every time is a *moment* `{"utc", "clock", "within_ms", "boot",
 "mono_us"}`: time of day (null where a line names one that no calendar holds), its source and the bound on its error
@@ -16,7 +15,7 @@ microseconds, in names that end in `_us`. Times that no recorder can mean are no
     agency, device      as the device certificate names them; empty if there is none
     shift               {"from", "to": moments, "length_us", "unknown_gaps": dark times of unknown length, not in it}
     states              microseconds by state: off, standby, recording, privacy, muted, fault; they add up to length_us
-    post_roll_us        of recording: seconds in which a granted stop could be taken back
+    post_roll_us        of recording: seconds in which a granted stop could be cancelled
     docked_us           of all states: docked, by contact and attestation
     spans               [{"state", "phase": "" or "post_roll", "recording", "from": moment, "length_us", "known",
                         "basis", "uncertainty_us"}]; the last three are about `off`: see `agent.audit.timekeeping`
@@ -62,7 +61,7 @@ NOTICE = "not verified; run bwc-agent verify"
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment of a boot, and the line whose clock readings tell its time of day."""
+    """A moment of a boot, and the line whose clock readings give its time of day."""
 
     line: Line
     boot: int
@@ -310,7 +309,7 @@ class _LedgerBuilder:
         self._docked_since = since_us
 
     def _close_boot(self, *, newest: bool = False) -> None:
-        """What is to be said at the end of a boot's lines."""
+        """Report what the end of a boot's lines shows."""
         if self._first is None or self._begun:
             return
         self._dock(None, self._time.now_us)
@@ -333,11 +332,13 @@ class _LedgerBuilder:
         """There are no more lines."""
         self._close_boot(newest=True)
         if self._first is None:
-            raise EvidenceError("expected a journal with lines, found none that can be read: nothing can be told")
+            raise EvidenceError(
+                "expected a journal with lines, found none that can be read: there is nothing to account for"
+            )
         spans = self._time.finish()
         for span in spans:
             if not span.known:
-                said = f"how long it was off before boot {span.boot}, no clock tells"
+                said = f"how long it was off before boot {span.boot} is not known: no clock measured it"
                 self._broken.append(ChainBroken("dark_unknown", span.boot, said))
         for event in self._rows.events:
             self._missing(event)
@@ -362,7 +363,7 @@ class _LedgerBuilder:
         )
 
     def _missing(self, event: Event) -> None:
-        """What was to be recorded and is not: that nobody withheld it is for others to say."""
+        """Report what should have been recorded and was not, for another reason than a suppression."""
         if event.from_us is None or event.kind not in {"source_gap", "packets_lost"}:
             return
         seconds = (event.at_us - event.from_us) / 1_000_000

@@ -1,6 +1,6 @@
 """A journal replayed through the pure core: do the same events lead to the same decisions, in the same order?
 
-From a boot's lines, with their sealed details opened, the events are made again that led to them
+From a boot's lines, with their sealed details opened, the events that led to them are reconstructed
 (`agent.audit.replay_events`). They are given to `machine.step`, and every line that the core then wants to journal
 is compared with the one that stands there, details included: so the facts of each request, with their provenance,
 follow from what the journal says was declared, measured, signed and spoken before. Each request is decided anew, too,
@@ -60,7 +60,7 @@ MOST_ROUNDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where the replay and the journal part.
+    """Where the replay and the journal differ.
 
     Attributes:
         boot: In whose journal.
@@ -119,7 +119,7 @@ def replay(tree: Tree, folder: str, key: RecipientKey, policies: Policies) -> Re
             case Line():
                 boot.take(item)
             case ChainBroken():
-                continue  # the ledger and the verifier name it; what stands there is replayed
+                continue  # reported by ledger and verifier; the lines are replayed as they stand
     boot.replay(policies)
     return into
 
@@ -160,17 +160,17 @@ class _Boot:
             replay_boot(self._lines, policies, self._into)
 
 
-class _PartError(Exception):
-    """The replay and the journal part at `told`."""
+class _DifferenceError(Exception):
+    """The replay and the journal differ at `item`."""
 
-    def __init__(self, told: CoreInput, text: str) -> None:
+    def __init__(self, item: CoreInput, text: str) -> None:
         super().__init__(text)
-        self.told = told
+        self.item = item
         self.text = text
 
 
 class _EndError(Exception):
-    """The journal ends here: the boot went dark before the core's next line was written."""
+    """The journal ends here: the boot ended before the core's next line was written."""
 
 
 def replay_boot(lines: Sequence[CoreInput], policies: Policies, into: Replay) -> None:
@@ -179,7 +179,7 @@ def replay_boot(lines: Sequence[CoreInput], policies: Policies, into: Replay) ->
     Args:
         lines: All its lines, opened; the first is its boot line.
         policies: Decides again.
-        into: Told what it came to.
+        into: Where the result is added.
     """
     boot = lines[0].entry if lines else None
     if not isinstance(boot, entries.Boot):
@@ -187,11 +187,11 @@ def replay_boot(lines: Sequence[CoreInput], policies: Policies, into: Replay) ->
         into.differences.append(Difference(0, number, "a boot's journal begins without its boot line: not replayed"))
         return
     into.boots += 1
-    run = _Run(boot, [told for told in lines if from_the_core(told.entry)], policies, into)
+    run = _Run(boot, [item for item in lines if from_the_core(item.entry)], policies, into)
     try:
         run.all()
-    except _PartError as part:
-        into.differences.append(Difference(boot.boot, part.told.line.n, part.text))
+    except _DifferenceError as part:
+        into.differences.append(Difference(boot.boot, part.item.line.n, part.text))
     except EvidenceError as error:
         into.differences.append(Difference(boot.boot, run.at, str(error)))
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -216,7 +216,7 @@ class _Run:
         """Until no line is left.
 
         Raises:
-            _PartError: The core does something else than stands there.
+            _DifferenceError: The core does something else than the journal says.
             EvidenceError: A line's details are not what they should be.
         """
         try:
@@ -226,16 +226,18 @@ class _Run:
             return
 
     def _next(self) -> None:
-        told = self._left[0]
-        self.at = told.line.n
+        item = self._left[0]
+        self.at = item.line.n
         event = leading_to(self._left, self._state, self._boot)
         if event is None:
-            raise _PartError(told, f"nothing before it leads to this: {_said(told.entry)}")
+            raise _DifferenceError(item, f"nothing before it leads to this: {_said(item.entry)}")
         self._renew(event.at_ns)
-        if self._left and self._left[0] is told:
+        if self._left and self._left[0] is item:
             self._feed(event)
-        if self._left and self._left[0] is told:
-            raise _PartError(told, f"by what was journalled before, the core would not do this: {_said(told.entry)}")
+        if self._left and self._left[0] is item:
+            raise _DifferenceError(
+                item, f"by what was journalled before, the core would not do this: {_said(item.entry)}"
+            )
 
     def _renew(self, at_ns: int) -> None:
         """Attestations that only renewed one: as long as the journal does not say undocked, there were some."""
@@ -265,28 +267,28 @@ class _Run:
     def _compare(self, command: commands.AppendEntry) -> None:
         if not self._left:
             raise _EndError
-        told = self._left.popleft()
-        self.at = told.line.n
+        item = self._left.popleft()
+        self.at = item.line.n
         entry, expected = command.entry, _plain(command.details)
         if self._older:
-            expected = older.details_as_they_were(entry, expected, told)
+            expected = older.details_as_they_were(entry, expected, item)
             entry = older.entry_as_it_was(entry)
-        if told.entry != entry:
-            raise _PartError(told, _unlike(told.entry, entry))
-        if told.details != expected:
-            raise _PartError(told, _unlike_details(told, expected))
-        if isinstance(told.entry, entries.Requested):
-            self._facts[told.entry.request] = told
+        if item.entry != entry:
+            raise _DifferenceError(item, _unlike(item.entry, entry))
+        if item.details != expected:
+            raise _DifferenceError(item, _unlike_details(item, expected))
+        if isinstance(item.entry, entries.Requested):
+            self._facts[item.entry.request] = item
         self._into.lines += 1
 
     def _opened(self, command: commands.OpenRecording) -> events.RecordingOpened:
         """The ring's answer, which the line of the start has."""
         if not self._left:
             raise _EndError
-        told = self._left[0]
-        entry = told.entry
+        item = self._left[0]
+        entry = item.entry
         if not isinstance(entry, entries.RecordingStarted):
-            raise _PartError(told, f"a recording should start here by {command.cause}, but {_said(entry)}")
+            raise _DifferenceError(item, f"a recording should start here by {command.cause}, but {_said(entry)}")
         return events.RecordingOpened(
             command.at_ns,
             command.recording,
@@ -301,17 +303,17 @@ class _Run:
         """The policy's answer, as the line says and as the policy says again."""
         if not self._left:
             raise _EndError
-        told = self._left[0]
-        entry = told.entry
+        item = self._left[0]
+        entry = item.entry
         if not isinstance(entry, entries.Decided) or entry.request != command.number:
             if not any(_decides(later.entry, command.number) for later in self._left):
-                raise _PartError(told, f"request {command.number} should be decided by here, and never is")
+                raise _DifferenceError(item, f"request {command.number} should be decided by here, and never is")
             return
         self._into.requests += 1
-        self._decide_anew(command, told, entry)
-        self._feed(decided(told))
+        self._decide_anew(command, item, entry)
+        self._feed(decided(item))
 
-    def _decide_anew(self, command: commands.Decide, told: CoreInput, entry: entries.Decided) -> None:
+    def _decide_anew(self, command: commands.Decide, item: CoreInput, entry: entries.Decided) -> None:
         policy = self._policies(entry.policy)
         if policy is None:
             self._into.unknown[entry.policy] += 1
@@ -322,22 +324,22 @@ class _Run:
         try:
             request = from_record(asked.details)
         except PolicyError as error:
-            raise _PartError(asked, f"request {command.number} can't be read back: {error}") from error
+            raise _DifferenceError(asked, f"request {command.number} can't be read back: {error}") from error
         if self._older:
             request = older.request_as_it_was(request)
         if policy.other_rules:
             self._into.other_rules[entry.policy] = policy.other_rules
         again = policy.decide(commands.Decide(command.number, request, command.at_ns))
-        journalled = decided(told)
+        journalled = decided(item)
         names: tuple[str, ...] = (*_OUTCOME, "rules", "obligations", "missing", "unknown")
         if self._older:
             names = (*_OUTCOME, "rules") if journalled.allowed else _OUTCOME
         for name in names:
             was, now = getattr(journalled, name), getattr(again, name)
-            known = name in told.details or name in {"allowed", "declared_only"}
+            known = name in item.details or name in {"allowed", "declared_only"}
             if known and was != now:
                 said = f"{name} {_shown(was)}; by its policy it is {_shown(now)}"
-                raise _PartError(told, f"request {command.number} was decided with {said}")
+                raise _DifferenceError(item, f"request {command.number} was decided with {said}")
         self._into.redecided += 1
 
 
@@ -347,12 +349,12 @@ def _decides(entry: entries.AnyEntry, request: int) -> bool:
 
 def _setup(lines: Sequence[CoreInput]) -> PolicySettings:
     """What was in force when the boot began: the first line about the policy says it."""
-    for told in lines:
-        if isinstance(told.entry, entries.PolicyChanged):
+    for item in lines:
+        if isinstance(item.entry, entries.PolicyChanged):
             try:
-                return msgspec.convert(told.details.get("before"), PolicySettings)
+                return msgspec.convert(item.details.get("before"), PolicySettings)
             except msgspec.ValidationError as error:
-                raise EvidenceError(f"line {told.line.n}: expected the limits in force before: {error}") from error
+                raise EvidenceError(f"line {item.line.n}: expected the limits in force before: {error}") from error
     return PolicySettings()
 
 
@@ -379,11 +381,11 @@ def _unlike(journalled: entries.AnyEntry, core: entries.Entry) -> str:
     return f"{was['kind']}: {_first_unlike(was, now)}"
 
 
-def _unlike_details(told: CoreInput, expected: Mapping[str, Any]) -> str:
-    kind = msgspec.to_builtins(told.entry)["kind"]
-    if not told.details:
+def _unlike_details(item: CoreInput, expected: Mapping[str, Any]) -> str:
+    kind = msgspec.to_builtins(item.entry)["kind"]
+    if not item.details:
         return f"{kind}: its sealed details are missing"
-    was, now = told.details, expected
+    was, now = item.details, expected
     if isinstance(was.get("facts"), dict) and isinstance(now.get("facts"), dict) and was["facts"] != now["facts"]:
         was, now = was["facts"], now["facts"]
         return f"{kind}: of its facts, {_first_unlike(was, now)}"

@@ -1,7 +1,7 @@
-"""From journal lines back to what the core was told: for each line that begins something, the event that led to it.
+"""From journal lines back to the core's inputs: for each line that begins something, the event that led to it.
 
 Not every event leaves a line, and only those that leave one can change what follows. A tick, and a line's becoming
-durable, are told by what they led to.
+durable, are item by what they led to.
 """
 
 from collections import deque
@@ -43,7 +43,7 @@ class CoreInput:
 
 
 def from_the_core(entry: entries.Entry) -> bool:
-    """True of lines that only the core writes; others tell of storage, or of what never reached it."""
+    """True of lines that only the core writes; others are about storage, or about what never reached it."""
     return not isinstance(
         entry,
         entries.Boot
@@ -64,7 +64,7 @@ def from_the_core(entry: entries.Entry) -> bool:
 
 
 def leading_to(lines: Lines, state: State, boot: entries.Boot) -> events.Event | None:
-    """The event that led to the first of these lines; None if nothing that the core can be told leads to it.
+    """The event that led to the first of these lines; None if no event leads to it.
 
     Args:
         lines: Those that are left, only of the core's.
@@ -74,15 +74,15 @@ def leading_to(lines: Lines, state: State, boot: entries.Boot) -> events.Event |
     Raises:
         EvidenceError: Details are missing, or not of the form that they should have.
     """
-    told = lines[0]
+    item = lines[0]
     try:
-        return _leading_to(told, lines, state, boot)
+        return _leading_to(item, lines, state, boot)
     except (KeyError, TypeError, ValueError, AttributeError, msgspec.MsgspecError) as error:
-        raise EvidenceError(f"line {told.line.n}: its details are not what they should be: {error!r:.200}") from error
+        raise EvidenceError(f"line {item.line.n}: its details are not what they should be: {error!r:.200}") from error
 
 
-def _leading_to(told: CoreInput, lines: Lines, state: State, boot: entries.Boot) -> events.Event | None:
-    match told.entry:
+def _leading_to(item: CoreInput, lines: Lines, state: State, boot: entries.Boot) -> events.Event | None:
+    match item.entry:
         case entries.RecordingStarted(cause="recovery") as entry if state.recording:
             return events.RecordingBlocked(entry.at_us * US, state.recording)
         case entries.RecordingStarted(cause="recovery") as entry:
@@ -102,7 +102,7 @@ def _leading_to(told: CoreInput, lines: Lines, state: State, boot: entries.Boot)
         case entries.PowerFailing() as entry:
             return events.PowerFailing(entry.at_us * US, entry.left)
         case entries.PolicyChanged() as entry:
-            settings = msgspec.convert(told.details["setup"], PolicySettings)
+            settings = msgspec.convert(item.details["setup"], PolicySettings)
             return events.PolicyChanged(entry.at_us * US, entry.what, entry.version, entry.policy, settings, entry.why)
         case (
             entries.Requested()
@@ -115,20 +115,20 @@ def _leading_to(told: CoreInput, lines: Lines, state: State, boot: entries.Boot)
             | entries.Withheld()
             | entries.Released()
         ):
-            return _of_a_request(told, lines, state)
+            return _of_a_request(item, lines, state)
         case _:
-            return _of_the_situation(told, lines, state)
+            return _of_the_situation(item, lines, state)
 
 
-def _of_a_request(told: CoreInput, lines: Lines, state: State) -> events.Event | None:
-    match told.entry:
+def _of_a_request(item: CoreInput, lines: Lines, state: State) -> events.Event | None:
+    match item.entry:
         case entries.Requested(again=again) as entry if again:
-            principal = events.Principal(told.details["principal"])
+            principal = events.Principal(item.details["principal"])
             return events.ActionRequested(entry.at_us * US, events.Action(entry.action), principal)
         case entries.Decided() as entry:
-            if not entry.policy and told.details.get("error") == NO_ANSWER:
+            if not entry.policy and item.details.get("error") == NO_ANSWER:
                 return events.Tick(entry.at_us * US)
-            return decided(told)
+            return decided(item)
         case entries.Voided() as entry:
             at_ns = entry.at_us * US
             if entry.why == "late":
@@ -141,7 +141,7 @@ def _of_a_request(told: CoreInput, lines: Lines, state: State) -> events.Event |
         case entries.Withheld() as entry:
             return events.Durable(entry.from_us * US, entry.request)
         case entries.StopTakenBack() as entry:
-            return _start(entry.at_us * US, str(told.details.get("why", "")))
+            return _start(entry.at_us * US, str(item.details.get("why", "")))
         case entries.RecordingEnded() as entry:
             at_ns = entry.at_us * US
             rolling = state.post_roll
@@ -166,7 +166,7 @@ def _released(entry: entries.Released, lines: Lines, state: State) -> events.Eve
         return events.Tick(at_ns)
     if entry.why in {"replaced", "stop"}:
         granted = (entries.Withheld, entries.PostRollBegan, entries.RecordingEnded)
-        following = next((told.entry.request for told in lines if isinstance(told.entry, granted)), None)
+        following = next((item.entry.request for item in lines if isinstance(item.entry, granted)), None)
         # Where the journal ends here, it is the grant that has waited longest: lines become durable in order.
         withholds = entry.why == "replaced"
         waiting = (n for n, asked in state.pending.items() if (asked.requested.action in KINDS) == withholds)
@@ -175,9 +175,9 @@ def _released(entry: entries.Released, lines: Lines, state: State) -> events.Eve
     return _start(at_ns, entry.why)
 
 
-def decided(told: CoreInput) -> events.Decided:
+def decided(item: CoreInput) -> events.Decided:
     """The policy's answer as its line has it."""
-    entry, details = told.entry, told.details
+    entry, details = item.entry, item.details
     assert isinstance(entry, entries.Decided)
     return events.Decided(
         at_ns=entry.at_us * US,
@@ -193,9 +193,9 @@ def decided(told: CoreInput) -> events.Decided:
     )
 
 
-def _of_the_situation(told: CoreInput, lines: Lines, state: State) -> events.Event | None:
-    details = told.details
-    match told.entry:
+def _of_the_situation(item: CoreInput, lines: Lines, state: State) -> events.Event | None:
+    details = item.details
+    match item.entry:
         case entries.TriggerRaised() as entry:
             return events.TriggerActivated(entry.at_us * US, entry.name)
         case entries.TriggerLevel() as entry:
@@ -224,27 +224,27 @@ def _of_the_situation(told: CoreInput, lines: Lines, state: State) -> events.Eve
         case entries.Docked() as entry:
             return events.Tick(entry.at_us * US)
         case _:
-            return _of_what_happened(told, state)
+            return _of_what_happened(item, state)
 
 
 def attested(at_ns: int, station: str, lines: Iterable[CoreInput]) -> events.Attested:
     """An attestation. Those that only renew one leave no line: this one ends when the journal says that it did."""
     until_ns = at_ns + SPOOF_NS
-    for told in lines:
-        if isinstance(told.entry, entries.DockContact):
+    for item in lines:
+        if isinstance(item.entry, entries.DockContact):
             break  # it ended because the contact opened, not by itself
-        if isinstance(told.entry, entries.Docked):
-            until_ns = min(until_ns, told.entry.at_us * US)
+        if isinstance(item.entry, entries.Docked):
+            until_ns = min(until_ns, item.entry.at_us * US)
             break
     return events.Attested(at_ns, until_ns, station)
 
 
-def _of_what_happened(told: CoreInput, state: State) -> events.Event | None:
-    match told.entry:
-        case entries.Tampered(what="dock_without_station") as entry if not told.details:
+def _of_what_happened(item: CoreInput, state: State) -> events.Event | None:
+    match item.entry:
+        case entries.Tampered(what="dock_without_station") as entry if not item.details:
             return events.Tick(entry.at_us * US)
         case entries.Tampered() as entry:
-            return events.Tampered(entry.at_us * US, entry.what, str(told.details.get("detail", "")), entry.ended)
+            return events.Tampered(entry.at_us * US, entry.what, str(item.details.get("detail", "")), entry.ended)
         case entries.SourceFailed() as entry:
             return events.SourceFailed(entry.at_us * US, entry.track, entry.problem)
         case entries.SourceGap() as entry:
@@ -260,7 +260,7 @@ def _of_what_happened(told: CoreInput, state: State) -> events.Event | None:
         case entries.RunningLow() as entry:
             return events.RunningLow(entry.at_us * US, entry.what, entry.left)
         case entries.SelfTested() as entry:
-            failed = {name: str(told.details.get(name, "")) for name in entry.failed}
+            failed = {name: str(item.details.get(name, "")) for name in entry.failed}
             return events.SelfTested(state.now_ns, tuple(entry.passed), failed)
         case _:
             return None

@@ -22,14 +22,14 @@ _LIMIT = "declared_stops_per_hour"
 
 def is_older(lines: Iterable[CoreInput]) -> bool:
     """True of a boot's lines that were written before."""
-    for told in lines:
-        match told.entry:
+    for item in lines:
+        match item.entry:
             case entries.PolicyChanged():
-                return "detail" in told.details
+                return "detail" in item.details
             case entries.Decided() as entry:
                 return not entry.action
-            case entries.Requested() if "facts" in told.details:
-                return _NEW_FACTS[0] not in told.details["facts"]
+            case entries.Requested() if "facts" in item.details:
+                return _NEW_FACTS[0] not in item.details["facts"]
             case _:
                 continue
     return False
@@ -46,7 +46,7 @@ def entry_as_it_was(entry: entries.Entry) -> entries.Entry:
             return entry
 
 
-def details_as_they_were(entry: entries.Entry, details: dict[str, Any], told: CoreInput) -> dict[str, Any]:
+def details_as_they_were(entry: entries.Entry, details: dict[str, Any], item: CoreInput) -> dict[str, Any]:
     """The same of an entry's details."""
     match entry:
         case entries.Decided():
@@ -56,7 +56,7 @@ def details_as_they_were(entry: entries.Entry, details: dict[str, Any], told: Co
             return {**details, "facts": _without(details["facts"], _NEW_FACTS)}
         case entries.PolicyChanged():
             was = {name: _without_limit(details[name]) for name in ("setup", "before")}
-            return {**details, **was, "detail": told.details.get("detail", "")}
+            return {**details, **was, "detail": item.details.get("detail", "")}
         case _:
             return details
 

@@ -21,7 +21,7 @@ def policies_at_hand(tree: Tree, folder: str, trust: TrustDocument | None = None
     """Finds policies by their digest; each is loaded once, when it is first asked for.
 
     A bundle is known by its hash, which the journal names, and has to be signed by a policy key of the trust document:
-    a policy that nobody signed decides nothing, not even again. It decides by the base rules and the schema that it
+    an unsigned policy decides nothing, not even in a replay. It decides by the base rules and the schema that it
     carries, whatever those of this software are.
 
     Args:

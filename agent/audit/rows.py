@@ -11,11 +11,11 @@ from agent.journal.format import Line
 from agent.verify.findings import number
 
 MOST_EVENTS = 100_000
-"""A shift has some hundreds; a journal that was made to flood its reader is cut off, and that is told."""
+"""A shift has some hundreds; a journal that was made to flood its reader is cut off, which is reported."""
 
 _RESUME = "ResumeRecording"
 _NEEDS_RECORDING = frozenset({"StopRecording", "PrivacyPause", "Mute"})
-"""What nobody decides in standby: the core journals that it was asked, and nothing comes of it."""
+"""Actions that are not decided in standby: the core journals the request, and nothing follows."""
 _ONE_LOSS_US = 1_000_000
 
 
@@ -118,7 +118,7 @@ class Rows:
             case entries.StopTakenBack() as entry:
                 self._came_to(entry.request, "taken_back")
                 why = f": {details['why']}" if "why" in details else ""
-                self._event(line, f"the stop is taken back{why}", entry.at_us, details)
+                self._event(line, f"the stop is cancelled{why}", entry.at_us, details)
             case entries.RecordingEnded() as entry:
                 self._came_to(entry.request, "granted")
                 self._event(line, f"recording {entry.recording} ends on request {entry.request}", entry.at_us, details)
@@ -126,7 +126,7 @@ class Rows:
                 self._came_to(entry.request, "granted")
                 self._event(line, f"power-off on request {entry.request}", entry.at_us, details)
             case entries.ShutDown():
-                self._event(line, "the recorder ended in order", line.mono_us, details)
+                self._event(line, "the recorder shut down in order", line.mono_us, details)
             case _:
                 self._happened(line, details)
 
@@ -208,22 +208,22 @@ class Rows:
                 text = f"{_kinds(entry.kinds)} recorded again: {entry.why}"
                 self._event(line, text, entry.to_us, details, from_us=begun.from_us if begun else None)
             case entries.Interrupted() as entry:
-                text = f"the recorder was told to end while {entry.recording} runs"
+                text = f"the recorder's process was stopped while {entry.recording} runs"
                 self._event(line, text, line.mono_us, details, stands_out=True)
             case entries.Continued() as entry:
-                text = f"recording {entry.recording} goes on as {entry.by}"
+                text = f"recording {entry.recording} continues as {entry.by}"
                 self._event(line, text, line.mono_us, details, stands_out=True)
             case entries.SegmentRecovered() as entry:
                 text = f"segment {entry.segment} of {entry.recording} was closed after {entry.ended.replace('_', ' ')}"
                 self._event(line, text, line.mono_us, details)
             case entries.StorageFailed() as entry:
                 self._outage = (entry.at_us, entry.problem)
-                text = f"storage refuses ({entry.problem}): recorded in memory"
+                text = f"writing to storage fails ({entry.problem}): recorded in memory"
                 self._event(line, text, entry.at_us, details, stands_out=True)
             case entries.StorageBack() as entry:
                 begun_us = self._outage[0] if self._outage else line.mono_us - entry.outage_ms * 1000
                 self._outage = None
-                text = f"storage takes bytes again after {entry.outage_ms / 1000:.3f} s"
+                text = f"writing to storage works again after {entry.outage_ms / 1000:.3f} s"
                 self._event(line, text, line.mono_us, details, from_us=begun_us)
             case entries.SourceFailed() as entry:
                 text = f"{_source(entry.track)}: {entry.problem}"
@@ -253,7 +253,7 @@ class Rows:
     def _booted(self, line: Line, entry: entries.Boot) -> None:
         text = f"boot {entry.boot}"
         if entry.interrupted:
-            text += f": recording {entry.interrupted} was running when it went dark"
+            text += f": recording {entry.interrupted} was running when the boot before it ended"
         if entry.torn_bytes:
             text += f"; {number(entry.torn_bytes, 'byte')} of an unfinished line before it"
         if entry.carried.latched:
@@ -261,11 +261,11 @@ class Rows:
         self._event(line, text, line.mono_us, {}, stands_out=bool(entry.interrupted or entry.torn_bytes))
 
     def _noticed(self, line: Line, details: dict[str, Any]) -> None:
-        """What lasts no time and is told in a few words."""
+        """Events without a duration, in a few words."""
         entry = line.entry
-        told = _in_words(entry, details)
-        if told is not None:
-            text, stands_out = told
+        words = _in_words(entry, details)
+        if words is not None:
+            text, stands_out = words
             at_us = getattr(entry, "at_us", 0) or line.mono_us
             self._event(line, text, at_us, details, stands_out=stands_out)
 
@@ -299,7 +299,7 @@ def _in_words(entry: entries.AnyEntry, details: Mapping[str, Any]) -> tuple[str,
         case entries.ClockChanged():
             return f"clock stepped by {entry.step_ms / 1000:+.3f} s ({entry.source})", bool(entry.step_ms)
         case entries.ClockTakenBack():
-            return f"times before are too late by {entry.by_ms / 1000:.3f} s: nobody vouched for the clock then", True
+            return f"times before are too late by {entry.by_ms / 1000:.3f} s: the clock was not synchronised then", True
         case entries.InputFault():
             return f"input {entry.line}: {entry.fault}", True
         case entries.InputRecovered():
@@ -329,7 +329,7 @@ def _in_words(entry: entries.AnyEntry, details: Mapping[str, Any]) -> tuple[str,
             rate = f"{entry.bits_per_second / 1e6:g} Mbit/s" if entry.bits_per_second else "as configured"
             return f"bit rate {rate}: {entry.why}{'' if entry.taken else '; this source can not'}", False
         case entries.PowerFailing():
-            return f"battery critical ({entry.left}): powered off before it goes dark", True
+            return f"battery critical ({entry.left}): powered off before the power is lost", True
         case entries.StealthSet():
             return f"lights and tone {'off' if entry.on else 'on again'}", False
         case entries.SlowSync():

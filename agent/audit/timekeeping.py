@@ -2,11 +2,11 @@
 
 The rules, in order:
 1. Within a boot, time is the monotonic clock's, from the boot's first line to its last. What comes after a boot's last
-   line and before the next one's first is `off`: nobody wrote anything down.
+   line and before the next one's first is `off`: nothing was journalled.
 2. How long it was off is what the next boot says, if a clock could tell it: exactly if the kernel ran on
    (`same_kernel`), else by a clock that was trusted at both ends (`trusted_clock`).
 3. Where no clock could tell it at that time, lines of both boots that were written under a trusted clock may tell it
-   afterwards (`later_clock`). Else it is `unknown`: its length is nobody's to state, and it adds nothing to any sum.
+   afterwards (`later_clock`). Else it is `unknown`: its length can't be stated, and it adds nothing to any sum.
    Where a boot's whole journal is missing, the time is `off` too, on the basis `journal_missing`.
 4. Time that no recorder can mean is not counted: more than `MOST_SILENT_US` between two lines of a boot, of which one
    writes several a minute, or more than `MOST_OFF_US` off, or less than none. The first is named (`beyond`), the second

@@ -126,7 +126,7 @@ def revoke(
     --list pilot/agency/broker/revoked.crl
     """
     from agent.clock import SystemClocks
-    from agent.station.revocation import revoke as run
+    from agent.provisioning.revocation import revoke as run
 
     count = run(authority, passphrase_of(authority, passphrase_file), name, revoked, SystemClocks().wall().utc_ns)
     if not count:

@@ -1,4 +1,4 @@
-"""`bwc-agent ledger`: what the camera did all shift, second by second, and what nobody can account for."""
+"""`bwc-agent ledger`: what the camera did all shift, second by second, and what is unaccounted for."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -41,7 +41,7 @@ _QUIET = frozenset(
         "shut_down",
     }
 )
-"""Kinds of events that are told only with `--all`, unless they stand out: states and requests tell the rest."""
+"""Kinds of events that are printed only with `--all`, unless they stand out: states and requests cover them."""
 _COLOURS = {
     "off": "dim",
     "standby": "default",
@@ -72,17 +72,17 @@ def ledger_command(
     replay: Annotated[
         bool, typer.Option("--replay", help="Replay the journal through the recorder's core, too; needs --key.")
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Tell everything that happened, marks and all.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Print everything that happened, marks and all.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON.")] = False,
 ) -> None:
-    """Tell what a camera did all shift, from its journal.
+    """Show what a camera did all shift, from its journal.
 
     Every second is in exactly one state. Refused requests and gaps stand out, and what can't be accounted for is named:
-    dark times whose length no clock tells, breaks in the chain, lines that nobody signed. It follows the chain but
-    checks no signature; verify does. With --replay the same events are given to the same rules again, which must lead
+    times off whose length no clock measured, breaks in the chain, unsigned lines. It follows the chain but does not
+    check whose keys sign; verify does. With --replay the same events are given to the same rules again, which must lead
     to the same decisions.
 
-    Exit code 0: told, and nothing is unaccounted for; 1: told, but there are holes, sealed details that did not open,
+    Exit code 0: nothing is unaccounted for; 1: there are holes, sealed details that did not open,
     or a replay that differs; 2: there is no journal, or the key can't be read.
 
     Example: bwc-agent ledger /media/card/evidence --key custodian.pem --replay
@@ -154,7 +154,7 @@ def _print_head(ledger: "Ledger", console: "Console") -> None:
     first, last = ledger.first, ledger.last
     who = " ".join(filter(None, (ledger.agency, ledger.device))) or "a device without a certificate"
     unknown = sum(not span.known for span in ledger.spans)
-    more = f", and {number(unknown, 'dark time')} of unknown length" if unknown else ""
+    more = f", and {number(unknown, 'time')} off of unknown length" if unknown else ""
     console.print(*_texts((f"{who}: {_clock(first)} to {_clock(last)}, {_length(ledger.length_us)}{more}",), "bold"))
     parts = [f"{state.value} {_length(us)}" for state, us in ledger.states.items() if us]
     post_roll = sum(span.us for span in ledger.spans if span.phase == POST_ROLL)
@@ -203,7 +203,7 @@ def _basis(span: "Span") -> str:
         "trusted_clock": "by a clock trusted at both ends",
         "later_clock": "by clocks that were trusted later",
         "journal_missing": "the journal of what was between is missing",
-    }.get(span.basis, "no clock tells")
+    }.get(span.basis, "no clock measured it")
     within = "" if not span.known or span.basis == "same_kernel" else f", within {_length(span.uncertainty_us or 0)}"
     return f"before boot {span.boot}; {words}{within}"
 
@@ -213,7 +213,7 @@ def _requests(ledger: "Ledger", *, opened: bool) -> "Table":
 
     table = _table("requests", "at", "request", "outcome", "by whom, why, under which rules" if opened else "")
     for row in ledger.requests:
-        again = "asked anew by the recorder" if not row.again else f"time {row.again}" if row.again > 1 else ""
+        again = "asked again by the recorder" if not row.again else f"time {row.again}" if row.again > 1 else ""
         request = f"{row.number} {row.action}" + (f" ({again})" if again else "")
         outcome = row.outcome.replace("_", " ") + (f": {row.why}" if row.why else "")
         if row.declared_only and row.outcome != "refused":
@@ -235,7 +235,7 @@ def _events(ledger: "Ledger", events: Iterable["Event"]) -> "Table":
 
 
 def _clock(moment: Any) -> str:
-    """Time of day in UTC, with `~` where nobody vouches for it."""
+    """Time of day in UTC, with `~` where the clock was not synchronised."""
     from agent.clock import utc_text_or_empty
 
     utc = utc_text_or_empty(moment.utc_ns)

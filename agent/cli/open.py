@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from agent.trust.document import TrustDocument
     from agent.verify.findings import Report
 
-MOST_TOLD = 10
-"""Findings, gaps and events of a kind that are told one by one; `--json` has them all."""
+MOST_PRINTED = 10
+"""Findings, gaps and events of a kind that are printed one by one; `--json` has them all."""
 
 LONG = 64 << 20
 """Bytes from which on a person wants to see how far it came."""
@@ -108,13 +108,13 @@ def report_lines(opened: "Opened", notes: list[str]) -> Iterator[str]:
 
 
 def _some(lines: list[str]) -> Iterator[str]:
-    yield from lines[:MOST_TOLD]
-    if len(lines) > MOST_TOLD:
-        yield f"and {len(lines) - MOST_TOLD} more (--json has all)"
+    yield from lines[:MOST_PRINTED]
+    if len(lines) > MOST_PRINTED:
+        yield f"and {len(lines) - MOST_PRINTED} more (--json has all)"
 
 
 def _check(place: "Place", trust: Path | None) -> tuple[bool, list[str]]:
-    """Check one recording; gives back whether it is closed, and what is to be told of the check.
+    """Check one recording; returns whether it is closed, and notes about the check.
 
     Raises:
         EvidenceError: It is not intact, or can't be checked.
@@ -130,8 +130,8 @@ def _check(place: "Place", trust: Path | None) -> tuple[bool, list[str]]:
         report: Report = verify(place.path, given, progress=progress)
     if report.verdict is Verdict.NOT_INTACT:
         wrong = [f"  {finding.subject or '.'}: {finding.sentence}" for finding in report.bad]
-        if len(wrong) > MOST_TOLD:
-            wrong[MOST_TOLD:] = [f"  and {number(len(wrong) - MOST_TOLD, 'finding')} more: see bwc-agent verify"]
+        if len(wrong) > MOST_PRINTED:
+            wrong[MOST_PRINTED:] = [f"  and {number(len(wrong) - MOST_PRINTED, 'finding')} more: see bwc-agent verify"]
         raise EvidenceError(
             "\n".join(["this evidence is not intact, and is not opened (--unverified opens it all the same):", *wrong])
         )

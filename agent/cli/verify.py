@@ -73,7 +73,7 @@ def verify_command(
 
 
 def report_lines(report: "Report") -> Iterator[str]:
-    """A report in lines, the summary last. Intact segments are told with their recording, not one by one."""
+    """A report in lines, the summary last. Intact segments are counted with their recording, not listed."""
     from agent.verify.findings import Code
 
     hidden = {Code.SEGMENT_INTACT}

@@ -127,7 +127,7 @@ class Annotation:
 
 
 def check_classification(classification: str, trust: TrustDocument) -> None:
-    """Refuses what nobody would understand, such as a slip of the pen.
+    """Refuses meaningless content, such as a slip of the pen.
 
     Raises:
         EvidenceError: It is neither known everywhere nor to this agency; the text names all that are.
@@ -249,7 +249,7 @@ def read_unchecked(token: str) -> Annotation:
 
 
 def _moment(time: WallReading) -> int | None:
-    """The time for which keys must be valid; None if nobody vouches for it."""
+    """The time at which keys must be valid; None if the clock was not synchronised."""
     return time.utc_ns if time.trusted else None
 
 

@@ -52,7 +52,7 @@ def _read(place: Place, files: Mapping[int, str], key: RecipientKey) -> Iterator
             yield OpenedAnnotation(OpenedEvent(utc, text, {}, "what it says is sealed to others than this key"), None)
             continue
         details = {"classification": content.classification, "author": content.author, "note": content.note}
-        when = "" if annotation.time.trusted else ", by a clock that nobody vouched for"
+        when = "" if annotation.time.trusted else ", by an unsynchronised clock"
         event = OpenedEvent(utc, f"{text}, made {utc[:10]}{when}: {content.classification}", details, "")
         yield OpenedAnnotation(event, content)
 

@@ -1,4 +1,4 @@
-"""What is known of a recording before it is opened: whom it is sealed to, clocks, what was withheld or repeated."""
+"""What is known of a recording before it is opened: its recipients, clocks, and what was suppressed or repeated."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import BinaryIO
@@ -6,7 +6,7 @@ from typing import BinaryIO
 from agent.errors import EvidenceError, StorageError
 from agent.evidence import layout
 from agent.evidence.details import DetailsKey
-from agent.export.journalled import RecordingEvents, Span, merged, withheld_text
+from agent.export.journal_events import RecordingEvents, Span, merged, withheld_text
 from agent.export.placing import BootClock, Timeline
 from agent.export.recorded import BootFacts, Place, Recorded, SegmentStatements
 from agent.output import escaped
@@ -18,7 +18,7 @@ from agent.verify.tree import below
 
 
 def sealed_to(stream: BinaryIO) -> list[str]:
-    """Kids of those whom a sealed file is for; none if its header is not whole. The stream stands at its beginning."""
+    """Key ids of a sealed file's recipients; none if its header is not whole. The stream is at its beginning."""
     try:
         header = message.read_header(stream)
     except EvidenceError:
@@ -62,9 +62,9 @@ def details_keys(boots: Mapping[int, BootFacts], key: RecipientKey) -> dict[int,
     return keys
 
 
-def timeline(recorded: Recorded, told: RecordingEvents) -> Timeline:
+def timeline(recorded: Recorded, journal: RecordingEvents) -> Timeline:
     """The line of a recording, with all that statements and journals know of its boots' clocks."""
-    readings = merged([recorded.readings(), told.readings])
+    readings = merged([recorded.readings(), journal.readings])
     kernels = {boot: facts.kernel for boot, facts in recorded.boots.items()}
     return Timeline({boot: BootClock(kernels.get(boot, ""), known) for boot, known in readings.items()})
 
@@ -74,7 +74,7 @@ def withheld(segments: Sequence[SegmentStatements]) -> list[Span]:
     spans = []
     for segment in segments:
         if segment.manifest is not None:
-            # What an earlier boot wrote, this one can only tell in that one's time.
+            # Times of what an earlier boot wrote are on that boot's clock.
             wrote = segment.opening if segment.manifest.recovered else None
             boot = segment.manifest.boot if wrote is None else wrote.boot
             for span in segment.manifest.withheld:
@@ -102,8 +102,8 @@ def repeats_from(segments: Sequence[SegmentStatements]) -> list[int | None]:
 def torn_from(said: SegmentStatements) -> int | None:
     """From where on a sealed file may hold whatever storage left there at a loss of power; None if nowhere.
 
-    What the manifest says was attested was on storage. Of a segment that nothing closed nobody says here what was:
-    checking it against the journal does.
+    The bytes that the manifest counts as attested were on storage. For a segment without a manifest the journal alone
+    says which were.
     """
     if said.manifest is None:
         return 0

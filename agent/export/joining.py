@@ -251,7 +251,7 @@ class JoinedTrack:
         self.silent_frames += frames
 
     def finish(self, end_ns: int) -> int:
-        """Nothing more comes, and the file lasts until `end_ns`; gives back where the last sample ends, in ticks."""
+        """Nothing more comes, and the file lasts until `end_ns`; returns where the last sample ends, in ticks."""
         assert self.end is not None
         end = end_ns * self.parameters.timescale // NS
         if not self._may_fill(self.end, end):
@@ -313,7 +313,7 @@ class Join:
         return min(joined.end_ns for joined in self.tracks.values())
 
     def finish(self, end_ns: int) -> dict[Kind, int]:
-        """Nothing more comes; gives back where each track that has samples ends, in its ticks.
+        """Nothing more comes; returns where each track that has samples ends, in its ticks.
 
         Args:
             end_ns: When the recording ended, from the file's beginning; 0 if only its samples tell.

@@ -17,10 +17,10 @@ class OpenedGap:
     Attributes:
         kind: What was missing.
         from_s, to_s: Seconds from the file's beginning.
-        from_utc, to_utc: Time of day by the recorder's clock; `?` where no clock tells.
+        from_utc, to_utc: Time of day by the recorder's clock; `?` where it is unknown.
         cause: Why, as far as manifest and journal say.
         silent_frames: Frames of silence that were inserted.
-        known: False if no clock tells how long it was, and its length only stands for it.
+        known: False if no clock measured how long it was; the length shown is then arbitrary.
     """
 
     kind: Kind
@@ -41,7 +41,7 @@ class OpenedFile:
         path: The MP4.
         text: Its text as WebVTT, beside it.
         segments: Numbers of the segments in it.
-        begins: UTC of its beginning, with its provenance in words; empty where no clock tells.
+        begins: UTC of its beginning, with its provenance in words; empty where it is unknown.
         packets: The recording's own, by kind; inserted silence is not among them.
         repeated: Packets that two segments held and that are in the file once.
         gaps: In order.
@@ -94,7 +94,7 @@ class OpenedSegment:
 
 @dataclass(frozen=True, slots=True)
 class OpenedEvent:
-    """Something the journal or a manifest tells of the recording.
+    """Something the journal or a manifest says of the recording.
 
     Attributes:
         details: What was sealed of it; empty if there was nothing, or it does not open.
@@ -183,7 +183,7 @@ def gap_sentence(gap: OpenedGap) -> str:
     what = "no sound" if gap.kind is Kind.AUDIO else "no picture"
     clock = "" if "?" in (gap.from_utc, gap.to_utc) else f" ({gap.from_utc} to {gap.to_utc} UTC)"
     if not gap.known:
-        return f"{what} after {gap.from_s:.3f} s for a time that no clock tells: {gap.cause}"
+        return f"{what} after {gap.from_s:.3f} s for a time that no clock measured: {gap.cause}"
     return f"{what} from {gap.from_s:.3f} s to {gap.to_s:.3f} s{clock}: {gap.cause}"
 
 

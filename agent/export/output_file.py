@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.clock import NS
 from agent.export.joining import Filling, Gap, Join, TimeLine
-from agent.export.journalled import RecordingEvents
+from agent.export.journal_events import RecordingEvents
 from agent.export.opened import OpenedFile, OpenedGap
 from agent.export.placing import Placement, Timeline
 from agent.export.text_track import SHOWN_NS, Note, TextTrack, provenance, time_text, utc_or_empty
@@ -23,7 +23,7 @@ _BREAK_SLACK_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class RecordingContext:
     """What is known of the recording that a file is made of.
 
     Attributes:
@@ -32,20 +32,20 @@ class Story:
     """
 
     timeline: Timeline
-    told: RecordingEvents
+    journal: RecordingEvents
     caption: str
     started_ns: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """What lies between a segment and the one before.
+    """The time between a segment and the one before.
 
     Attributes:
         at_ns: Where the segment begins, on the line.
         cause: Why a gap before it is there; empty if nothing explains one.
         dark: True if the recorder did not run meanwhile.
-        known: False if no clock tells for how long.
+        known: False if no clock measured how long it was.
     """
 
     at_ns: int
@@ -62,7 +62,7 @@ class OutputFile:
         text: Where its text goes as WebVTT.
         parameters: Of each track.
         line: The file's time line.
-        story: Of the recording.
+        context: Of the recording.
         silent_head: True if sound was left out before the start on purpose.
         reserve: Bytes for the index.
         filling: How much may be filled in, of the whole opening.
@@ -79,7 +79,7 @@ class OutputFile:
         text: NewFile,
         parameters: Sequence[StreamParameters],
         line: TimeLine,
-        story: Story,
+        context: RecordingContext,
         *,
         silent_head: bool,
         reserve: int,
@@ -89,7 +89,7 @@ class OutputFile:
         self.segments: list[int] = []
         self.file = file
         self.text = text
-        self._story = story
+        self._context = context
         self._silent_head = silent_head
         self._writer = Mp4Writer(file.stream, parameters, reserve=reserve)
         self._join = Join(parameters, line, self, filling)
@@ -97,13 +97,13 @@ class OutputFile:
         self._captions = WebVtt(text.stream)
         self._text = TextTrack(
             self._put_text,
-            story.timeline.wall,
+            context.timeline.wall,
             zero_ns=self._zero_ns,
-            caption=story.caption,
+            caption=context.caption,
             mode="before the start" if self._before_start() else "recording",
         )
-        if story.started_ns is not None:
-            self._text.mode(story.started_ns, "recording")
+        if context.started_ns is not None:
+            self._text.mode(context.started_ns, "recording")
         self._boots: set[int] = set()
         self._breaks: list[Break] = []
         self._gaps: list[OpenedGap] = []
@@ -136,7 +136,7 @@ class OutputFile:
         return {kind: track.unfilled_ns for kind, track in self._join.tracks.items() if track.unfilled_ns}
 
     def _before_start(self) -> bool:
-        return self._story.started_ns is not None and self._zero_ns < self._story.started_ns
+        return self._context.started_ns is not None and self._zero_ns < self._context.started_ns
 
     def begin_segment(
         self,
@@ -155,31 +155,30 @@ class OutputFile:
         self._tell_events()
 
     def _tell_events(self) -> None:
-        """Put what the journal tells into the text, for boots that have come to lie on the line."""
-        told: set[int] = set()
-        for event in self._story.told.events:
-            at_ns = self._untold(event.boot, event.mono_us)
+        """Put the journal's events into the text, for boots that have been placed on the line."""
+        placed: set[int] = set()
+        for event in self._context.journal.events:
+            at_ns = self._line_of_new(event.boot, event.mono_us)
             if at_ns is not None:
-                told.add(event.boot)
+                placed.add(event.boot)
                 if at_ns >= self._zero_ns:
                     self._text.note(Note(at_ns, at_ns + SHOWN_NS, event.text))
-        for mode in self._story.told.modes:
-            at_ns = self._untold(mode.boot, mode.from_us)
+        for mode in self._context.journal.modes:
+            at_ns = self._line_of_new(mode.boot, mode.from_us)
             if at_ns is not None:
-                told.add(mode.boot)
+                placed.add(mode.boot)
                 self._text.mode(at_ns, mode.name)
-        self._boots |= told
+        self._boots |= placed
 
-    def _untold(self, boot: int, mono_us: int) -> int | None:
-        """When something happened, on the line; None if that is not known, or was told already."""
-        return None if boot in self._boots else self._story.timeline.line_ns(boot, mono_us)
+    def _line_of_new(self, boot: int, mono_us: int) -> int | None:
+        """When something happened, on the line; None if that is not known, or is in the text already."""
+        return None if boot in self._boots else self._context.timeline.line_ns(boot, mono_us)
 
     @property
     def takers(self) -> Mapping[Kind, Callable[[Sample], bool]]:
         """What takes the next sample of each track of the segment.
 
-        It gives back False, and has not taken it, if the sample is too far off to be in this file; and raises `OSError`
-        as the file does.
+        It returns False without taking the sample if that is too far off for this file; `OSError` is the file's own.
         """
         return {kind: track.add for kind, track in self._join.tracks.items()}
 
@@ -209,7 +208,7 @@ class OutputFile:
         if to_ns < from_ns + SHOWN_NS:
             self._text.note(Note(to_ns, from_ns + SHOWN_NS, text))
         if len(self._gaps) < MOST_GAPS:
-            wall = self._story.timeline.wall
+            wall = self._context.timeline.wall
             self._gaps.append(
                 OpenedGap(
                     kind=gap.kind,
@@ -224,7 +223,7 @@ class OutputFile:
             )
 
     def _short_gap(self, kind: Kind, from_ns: int, to_ns: int, frames: int) -> None:
-        """Frames that are missing here and there are told together."""
+        """Report frames that are missing here and there together."""
         note = self._short.get(kind)
         if note is None or note.until_ns < from_ns:
             note = self._short[kind] = Note(from_ns, to_ns, "")
@@ -239,8 +238,8 @@ class OutputFile:
             return broken.cause
         causes: dict[str, None] = {}
         explained = False
-        for span in self._story.told.spans:
-            start_ns, end_ns = (self._story.timeline.line_ns(span.boot, at) for at in (span.from_us, span.to_us))
+        for span in self._context.journal.spans:
+            start_ns, end_ns = (self._context.timeline.line_ns(span.boot, at) for at in (span.from_us, span.to_us))
             concerns = span.track in (kind.value, "both")
             if concerns and start_ns is not None and end_ns is not None and start_ns <= to_ns and end_ns >= from_ns:
                 causes[span.cause] = None
@@ -259,13 +258,13 @@ class OutputFile:
             what, shown = "no picture", "the last one is held" if gap.from_ns else "nothing shown"
         if not known:
             return (
-                f"{what} after {self._when(from_ns)}, for a time that no clock tells, shown as {gap.ns / NS:.1f} s: "
+                f"{what} after {self._when(from_ns)}, for a time that no clock measured, shown as {gap.ns / NS:.1f} s: "
                 f"{cause} ({shown})"
             )
         return f"{what} from {self._when(from_ns)} to {self._when(to_ns)}: {cause} ({shown})"
 
     def _when(self, at_ns: int) -> str:
-        text = time_text(self._story.timeline.wall(at_ns))
+        text = time_text(self._context.timeline.wall(at_ns))
         return f"{(at_ns - self._zero_ns) / NS:.3f} s" if text == "?" else text
 
     def finish(self, end_ns: int | None, after: Break | None) -> OpenedFile:
@@ -285,7 +284,7 @@ class OutputFile:
         lasts_ns = max(ticks * NS // self._join.tracks[kind].parameters.timescale for kind, ticks in ends.items())
         text_end_ms = self._text.finish(self._zero_ns + lasts_ns)
         self._captions.finish(text_end_ms)
-        wall = self._story.timeline.wall(self._zero_ns)
+        wall = self._context.timeline.wall(self._zero_ns)
         trusted_ns = wall.utc_ns if wall is not None and wall.trusted else None
         in_front = self._writer.finish(ends, text_end_ms=text_end_ms, created_ns=trusted_ns)
         tracks = self._join.tracks.values()

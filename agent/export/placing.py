@@ -1,10 +1,10 @@
-"""Where each segment of a recording lies on one line of time. Pure: statements in, nanoseconds out.
+"""Places each segment of a recording on one line of time. Pure: statements in, nanoseconds out.
 
 The line is the monotonic clock of the first boot that is placed. The rules, in order:
 
 1. Segments of one boot lie where their opening statements say, on its monotonic clock.
-2. A later boot whose kernel is the same goes on on the same clock. Else the wall clock tells how long it was dark, if
-   its error was bounded in both boots. Else nobody knows: a gap of `UNKNOWN_NS` stands for it, and is said to.
+2. A later boot of the same kernel continues on the same clock. Else the wall clock measures the downtime, if its error
+   was bounded in both boots. Else it is unknown: a gap of `UNKNOWN_NS` stands for it, and is reported as unknown.
 3. A boot never lies before the end of what was recorded before it.
 4. A stream's tick 0 is known to less than a tick from `base_ticks` and `start`. Streams whose tick 0 can be the same
    moment share it, within a segment and from one to the next; so ticks are carried over as they are, and no rounding
@@ -22,7 +22,7 @@ from agent.evidence.manifest import Moment, Opening, Track
 from agent.media.packet import Kind
 
 UNKNOWN_NS = NS
-"""Stands for a dark time that no clock can tell."""
+"""Stands for a downtime that no clock measured."""
 
 Basis = Literal["same_kernel", "trusted_clock", "unknown"]
 
@@ -73,7 +73,7 @@ class Placement:
         start_ns: Its time 0 on the line.
         epochs_ns: The line's time of tick 0 of each track's stream.
         base_ticks: What to add to the segment's own ticks to get the stream's.
-        dark: Before it, if it is the first of another boot.
+        dark: The downtime before it, if it is the first of another boot.
     """
 
     start_ns: int
@@ -84,7 +84,7 @@ class Placement:
 
 @dataclass(slots=True)
 class _Epoch:
-    """A stream's tick 0 lies between two times of the line; `at_ns` is what is taken for it, for good."""
+    """A stream's tick 0 lies between two times of the line; `at_ns` is used for it from then on."""
 
     low_ns: int
     high_ns: int

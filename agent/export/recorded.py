@@ -214,6 +214,6 @@ def _boots(place: Place) -> dict[int, BootFacts]:
             payload = _payload(place.tree, below(place.folder, entry.name), BOOT_TYPE) or {}
             details_key = unb64(str(payload.get("details_key", "")))
         except (EvidenceError, StorageError):
-            continue  # all that rests on it is how well dark time is known, and details, which then say so themselves
+            continue  # without it downtime is known less well, and details stay sealed, which is reported
         facts[int(match[1])] = BootFacts(str(payload.get("boot_id", "")), details_key)
     return facts

@@ -1,4 +1,4 @@
-"""What is to be told of a recording that was opened, beside its files."""
+"""Events and remarks that are reported beside the files of an opened recording."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ from agent.errors import EvidenceError
 from agent.evidence.details import DetailsKey
 from agent.evidence.manifest import Manifest
 from agent.evidence.segment import manifest_details
-from agent.export.journalled import RecordingEvents
+from agent.export.journal_events import RecordingEvents
 from agent.export.opened import OpenedEvent, OpenedFile
 from agent.export.placing import Timeline
 from agent.export.recorded import Recorded
@@ -15,18 +15,18 @@ from agent.verify.findings import number
 
 
 def opened_events(
-    recorded: Recorded, told: RecordingEvents, timeline: Timeline, keys: Mapping[int, DetailsKey]
+    recorded: Recorded, journal: RecordingEvents, timeline: Timeline, keys: Mapping[int, DetailsKey]
 ) -> list[OpenedEvent]:
-    """What journals and manifests tell, with what was sealed of it.
+    """The events of journals and manifests, with their opened details.
 
     Args:
         recorded: The recording.
-        told: By its journals.
+        journal: Its events by the journals.
         timeline: Where its boots lie.
         keys: Details keys, by boot.
     """
     events = []
-    for event in told.events:
+    for event in journal.events:
         at_ns = timeline.line_ns(event.boot, event.mono_us)
         utc = "" if at_ns is None else utc_or_empty(timeline.wall(at_ns))
         events.append(OpenedEvent(utc, event.text, event.details, event.problem))
@@ -45,14 +45,14 @@ def _of_manifest(said: Manifest, key: DetailsKey | None) -> OpenedEvent:
         return OpenedEvent(utc, text, {}, str(error))
 
 
-def remarks(recorded: Recorded, told: RecordingEvents, files: Sequence[OpenedFile]) -> list[str]:
+def remarks(recorded: Recorded, journal: RecordingEvents, files: Sequence[OpenedFile]) -> list[str]:
     """What whoever looks at the files should know of them."""
     said = []
-    if told.missing:
-        which = ", ".join(map(str, told.missing))
+    if journal.missing:
+        which = ", ".join(map(str, journal.missing))
         said.append(f"no journal of boot {which} is beside the recording: marks and requests are not in the text")
-    if told.unreadable:
-        said.append(f"{number(told.unreadable, 'journal line')} could not be read")
+    if journal.unreadable:
+        said.append(f"{number(journal.unreadable, 'journal line')} could not be read")
     pre_event = next((opening.pre_event for opening in recorded.openings if opening.pre_event is not None), None)
     if pre_event is not None and pre_event.short:
         said.append(

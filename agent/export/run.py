@@ -16,9 +16,9 @@ from agent.export.annotations import caption as annotated_as
 from agent.export.facts import details_keys, refuse_others, repeats_from, timeline, torn_from, whole_bytes, withheld
 from agent.export.film_names import refuse_existing, text_beside
 from agent.export.joining import MOST_FILLED_NS, MOST_HELD_NS, Filling, TimeLine
-from agent.export.journalled import read_journals
+from agent.export.journal_events import read_journals
 from agent.export.opened import Opened, OpenedFile, OpenedSegment, cut_sentence, segments_text
-from agent.export.output_file import Break, OutputFile, Story
+from agent.export.output_file import Break, OutputFile, RecordingContext
 from agent.export.placing import Placement
 from agent.export.recorded import Recorded, SegmentStatements, segment_path
 from agent.export.report import opened_events, remarks
@@ -35,7 +35,7 @@ _CAUSES = {
     "rolled": "",
     "stopped": "",
     "power_loss": "power loss",
-    "interrupted": "the recorder was told to end",
+    "interrupted": "the recorder's process was stopped",
     "storage_full": "storage full",
     "fault": "storage or source fault",
 }
@@ -58,15 +58,15 @@ class Options:
 class _Whole:
     """A sealed file up to the end of its last whole frame: after it storage may have left anything at a power cut."""
 
-    def __init__(self, stream: BinaryIO, size: int, told: Callable[[int], None]) -> None:
+    def __init__(self, stream: BinaryIO, size: int, progress: Callable[[int], None]) -> None:
         self._stream = stream
         self._left = size
-        self._told = told
+        self._progress = progress
 
     def read(self, size: int, /) -> bytes:
         data = self._stream.read(min(size, self._left))
         self._left -= len(data)
-        self._told(len(data))
+        self._progress(len(data))
         return data
 
 
@@ -93,10 +93,10 @@ class Run:
         self._details = details_keys(recorded.boots, key)
         boots = {said.boot for said in recorded.openings}
         boots |= {segment.manifest.boot for segment in recorded.segments if segment.manifest is not None}
-        self._told = read_journals(self._place.tree, self._place.device, self._place.recording, boots, self._details)
-        self._told.spans += withheld(recorded.segments)
+        self._journal = read_journals(self._place.tree, self._place.device, self._place.recording, boots, self._details)
+        self._journal.spans += withheld(recorded.segments)
         self._annotations = annotations(recorded.place, key)
-        self._timeline = timeline(recorded, self._told)
+        self._timeline = timeline(recorded, self._journal)
         self._repeats = repeats_from(recorded.segments)
         self._filling = Filling()
         self._after_gaps = 0
@@ -239,7 +239,7 @@ class Run:
         following = [later.opening for later in self._recorded.segments[index + 1 :] if later.opening is not None]
         if said.opening is None or (following and following[0].boot == said.opening.boot):
             return 0.0
-        last_us = self._told.last_us.get(said.opening.boot, 0)
+        last_us = self._journal.last_us.get(said.opening.boot, 0)
         return max(0.0, (last_us - said.opening.start.mono_us) / 1_000_000 - result.seconds)
 
     # -- files --------------------------------------------------------------------------------------------------------
@@ -314,25 +314,25 @@ class Run:
             text,
             parameters,
             line,
-            self._story(),
+            self._context(),
             silent_head=silent,
             reserve=reserved_bytes(segments, parameters),
             filling=self._filling,
         )
         return self._film
 
-    def _story(self) -> Story:
+    def _context(self) -> RecordingContext:
         first = self._recorded.openings[0]
         caption = f"{first.agency}/{first.device} {first.recording}"
         if annotated := annotated_as(self._annotations):
             caption = f"{caption} {annotated}"
         if not self._options.verified:
             caption = f"NOT VERIFIED {caption}"
-        started_us = self._told.started_us.get(first.boot)
+        started_us = self._journal.started_us.get(first.boot)
         if started_us is None and first.pre_event is not None:
             started_us = first.start.mono_us + first.pre_event.kept_ms * 1000
         started_ns = None if started_us is None else self._timeline.line_ns(first.boot, started_us)
-        return Story(self._timeline, self._told, caption, started_ns)
+        return RecordingContext(self._timeline, self._journal, caption, started_ns)
 
     def _break(self, opening: Opening, placement: Placement) -> Break | None:
         """What explains a gap before a segment, if anything does."""
@@ -345,7 +345,7 @@ class Run:
             basis = "by the monotonic clock" if dark.basis == "same_kernel" else f"within {dark.within_ms} ms"
             lasted = f"for {dark.ns / NS:.3f} s ({basis})"
         else:
-            lasted = f"for a time that no clock tells, shown as {dark.ns / NS:.3f} s"
+            lasted = f"for a time that no clock measured, shown as {dark.ns / NS:.3f} s"
         self._missing.append(f"nothing was recorded {lasted} before segment {opening.segment}: {cause}")
         return Break(placement.start_ns, cause, dark=True, known=known)
 
@@ -368,7 +368,7 @@ class Run:
             )
 
     def _stop_ns(self) -> int | None:
-        """When the recording was ended, on the line; None if it was not, or nobody says when."""
+        """When the recording was ended, on the line; None if it was not, or no statement says when."""
         last = self._recorded.segments[-1]
         manifest = last.manifest
         if manifest is None or not manifest.final:
@@ -377,7 +377,7 @@ class Run:
                 if manifest
                 else "unfinished"
             )
-            self._missing.append(f"the recording has no end that anybody granted: {ended}")
+            self._missing.append(f"the recording was not ended by a granted request: {ended}")
             return None
         if manifest.stop is None or last.opening is None or manifest.boot != last.opening.boot:
             return None
@@ -426,11 +426,11 @@ class Run:
             files=files,
             segments=self._segments,
             events=[
-                *opened_events(self._recorded, self._told, self._timeline, self._details),
+                *opened_events(self._recorded, self._journal, self._timeline, self._details),
                 *(said.event for said in self._annotations),
             ],
             missing=self._missing,
-            notes=[*self._notes, *remarks(self._recorded, self._told, files)],
+            notes=[*self._notes, *remarks(self._recorded, self._journal, files)],
         )
 
     def discard(self) -> None:

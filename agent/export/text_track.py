@@ -28,7 +28,7 @@ Wall = Callable[[int], WallReading | None]
 
 @dataclass(order=True, slots=True)
 class Note:
-    """Something to be told for a while.
+    """Something that is shown for a while.
 
     Attributes:
         dark: True if no clock ran meanwhile, so that no time is shown.
@@ -41,13 +41,13 @@ class Note:
 
 
 def time_text(reading: WallReading | None) -> str:
-    """Time of day with milliseconds, such as `23:40:00.123`; `?` where no clock tells."""
+    """Time of day with milliseconds, such as `23:40:00.123`; `?` where it is unknown."""
     text = utc_or_empty(reading)
     return text[11:23] if text else "?"
 
 
 def utc_or_empty(reading: WallReading | None) -> str:
-    """RFC 3339 text in UTC; empty where no clock tells, or one tells what no calendar holds."""
+    """RFC 3339 text in UTC; empty where the time is unknown, or beyond any calendar."""
     return "" if reading is None else utc_text_or_empty(reading.utc_ns)
 
 
@@ -92,7 +92,7 @@ class TextTrack:
         self._cues = 0
 
     def note(self, note: Note) -> None:
-        """Tell of something; what lies before the cues that are out already is told late, or not at all."""
+        """Show something; a note from before the cues that are out already is shown late, or not at all."""
         heapq.heappush(self._coming, note)
 
     def mode(self, from_ns: int, name: str) -> None:
@@ -100,7 +100,7 @@ class TextTrack:
         insort(self._modes, (from_ns, name), key=lambda mode: mode[0])
 
     def until(self, at_ns: int) -> None:
-        """All that is to be told up to then is known: make the cues that end by then."""
+        """No more notes come for the time up to then: make the cues that end by then."""
         while (following := self._following()) <= at_ns:
             if self._cues >= MOST_CUES:
                 self._at_ns = at_ns
@@ -109,7 +109,7 @@ class TextTrack:
             self._at_ns = following
 
     def finish(self, end_ns: int) -> int:
-        """Make the last cues; gives back where the last one ends, in milliseconds from the file's beginning."""
+        """Make the last cues; returns where the last one ends, in milliseconds from the file's beginning."""
         self.until(end_ns - 1)
         self._cue()
         if self._pending is not None:
@@ -117,7 +117,7 @@ class TextTrack:
         return max(-(-(end_ns - self._zero_ns) // MS), 0 if self._pending is None else self._pending[0])
 
     def _following(self) -> int:
-        """When the cue that begins now ends; `_NEVER` while nobody knows."""
+        """When the cue that begins now ends; `_NEVER` while that is unknown."""
         now = self._at_ns
         while self._coming and self._coming[0].from_ns <= now:
             self._active.append(heapq.heappop(self._coming))

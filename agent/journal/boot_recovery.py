@@ -1,12 +1,12 @@
-"""What earlier boots left behind: where the journal stands, which recording was running, which segments are unfinished.
+"""What earlier boots left: where the journal stands, which recording was running, which segments are unfinished.
 
-Read at start, before anything is written. What can't be read is reported, never repaired: the new boot's journal goes
-on from the last line that is whole, and auditors see the rest as it is.
+It is read at start, before anything is written. What can't be read is reported, never repaired: the new boot's journal
+continues from the last whole line, and auditors see the rest as it is.
 
-Whoever has the card can lay files into folders, with any number in their names. So, where the device's identity key is
-given, a number counts only if what bears it is ours: a journal by the boot certificate in its first line, a segment by
-its opening statement; and a journal that follows such a one without a gap, for a boot may go dark in its first line.
-What else lies there is left as it is, and named.
+Whoever has the card can plant files with any number in their names. So, where the device's identity key is given, a
+number counts only if its file is this device's: a journal by the boot certificate in its first line, a segment by its
+opening statement. A journal that directly follows such a one counts too, because a boot may lose power in its first
+line. Other files are left as they are, and reported.
 """
 
 import errno
@@ -31,18 +31,18 @@ _TAIL = 1 << 20
 _SHORTEST_LINE = 128
 """Bytes that a line of a journal has at least: so many lines can stand in so many bytes at most."""
 _MOST_BACK = 64
-"""Boots that are looked at for one with an attested line."""
+"""Boots that are searched for one with an attested line."""
 MOST_DARK = 256
-"""Boots without a line, before or after the newest one that left some, whose journals are looked at."""
+"""Boots without a line, before or after the newest one with lines, whose journals are read."""
 MOST_RECORDINGS = 256
-"""Recordings whose folders are looked at: the newest that the journals name, and as many that they do not."""
+"""Recordings whose folders are read: the newest that the journals name, and as many that they do not."""
 MOST_UNFINISHED = 64
-"""Segments that are closed in one boot; what is left is left to the next one."""
+"""Segments that are closed in one boot; the next boot closes the others."""
 MOST_REFUSED = 4
 MOST_QUOTED = 48
-"""Whole lines that are none, and bytes of each, that are named."""
+"""Whole lines that are no journal lines: how many are reported, and how many bytes of each."""
 PLAUSIBLE_US = 120_000_000
-"""What an honest recorder writes between two checkpoints, twice over."""
+"""Twice the time between two checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class JournalTail:
 
     Attributes:
         boot: Number of the newest boot, 0 if there is none.
-        ours: The newest boot that has left a line; those after it went dark in their first one, or are not ours.
+        ours: The newest boot with a line of this device; later ones lost power in their first line, or are planted.
         line: Its last whole line; None if there is none.
-        torn_bytes: Bytes after that line, in its file and in any later one: boots that went dark in their first line.
+        torn_bytes: Bytes after that line, in its file and in any later one (of boots that lost power in their first).
         boot_id: The kernel's boot id in which it was written; empty if unknown.
-        strange: Names in the journal's folder whose number is not one of ours.
+        strange: Files in the journal's folder that are not this device's.
         line_boot: The boot whose journal holds `line`; 0 if there is none.
         attested: The last attested line, which may lie before `line`, also in an earlier boot; None if there is none.
         journal: The journal that it is in.
@@ -75,9 +75,9 @@ class JournalTail:
     def timed(self) -> Line | None:
         """The last line whose times can be relied on.
 
-        Nobody has signed the times of a line that follows the last checkpoint. They count as long as they lie where an
-        honest recorder's would, which signs once a minute; else somebody could hide for how long the camera was off, or
-        set its clock to a far future.
+        The times of a line after the last checkpoint are unsigned. They count only if a recorder, which signs once a
+        minute, can have written them; otherwise a forged line could hide how long the camera was off, or move its clock
+        far into the future.
         """
         line, attested = self.line, self.attested
         if line is None or attested is None or line.hash == attested.hash:
@@ -92,13 +92,13 @@ class JournalTail:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a recording came on storage: what is needed to go on with it at once, before anything is repaired.
+    """How far a recording came on storage: what is needed to continue it at once, before anything is repaired.
 
     Attributes:
         segment: Number of its last segment, 0 if it never reached storage.
         previous: Hash of that segment's manifest, or of its opening statement if it has no manifest (`interrupted`).
         attested_bytes: What the journal last attested of that segment as synced, if it has no manifest; 0 if nothing.
-        recipients: Opaque id of the recipient set it was sealed to: a restricted recording must go on as one.
+        recipients: Opaque id of the recipient set it was sealed to: a restricted recording must continue as one.
     """
 
     recording: str
@@ -114,11 +114,11 @@ class Unfinished:
     """A segment that an earlier boot opened and did not close.
 
     Attributes:
-        boot: That boot; 0 if nobody can tell.
+        boot: That boot; 0 if unknown.
         final: The recording was ended with it.
         attested_bytes: What the journal last attested of it as synced, 0 if nothing; None if that boot's journal was
             not read: see `attested`.
-        withheld: What was withheld while it was written, as its boot journalled it.
+        withheld: What was suppressed while it was written, as its boot journalled it.
     """
 
     recording: str
@@ -131,14 +131,14 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryState:
-    """What an earlier boot left behind.
+    """What earlier boots left.
 
     Attributes:
         running: The recording that no granted stop has ended; None if the recorder was in standby.
         unfinished: Segments that are to be closed, of that recording and of others.
         storage_full: Storage had no room when the journal ends.
-        carried: What must not be forgotten by going dark.
-        refused: What follows the newest journal's last signature and is no line, or was not read; a few, escaped.
+        carried: What must survive a loss of power.
+        refused: Sentences about a few bytes after the newest journal's last signature that are no lines, or unread.
     """
 
     running: Progress | None = None
@@ -163,7 +163,7 @@ def read_tail(storage: Storage, identity: PublicKey | None = None, *, known: int
     Args:
         storage: The evidence folder.
         identity: The device's identity key; without it every journal counts.
-        known: A boot whose journal was on storage, as far as the device remembers; 0 if it does not.
+        known: A boot whose journal was on storage by the device state; 0 if there is none.
 
     Raises:
         StorageError: Storage can't be read at all.
@@ -173,12 +173,12 @@ def read_tail(storage: Storage, identity: PublicKey | None = None, *, known: int
     if identity is not None:
         ours, newest = _newest(storage, boots, identity, known)
     strange = tuple(layout.journal(boot) for boot in sorted(boots) if boot > newest)
-    looked_at = [boot for boot in _looked_at(ours, newest) if storage.size(layout.journal(boot)) is not None]
-    journal, most_n = _attested_end(storage, looked_at, ours, identity)
+    to_read = [boot for boot in _boots_to_read(ours, newest) if storage.size(layout.journal(boot)) is not None]
+    journal, most_n = _attested_end(storage, to_read, ours, identity)
     attested = journal.last if journal is not None else None
     found = JournalTail(newest, ours, strange=strange, attested=attested, journal=journal)
     torn = 0
-    for boot in looked_at:
+    for boot in to_read:
         if identity is not None and (boot > ours or not is_ours(storage, boot, identity)):
             torn += storage.size(layout.journal(boot)) or 0
             continue
@@ -191,7 +191,7 @@ def read_tail(storage: Storage, identity: PublicKey | None = None, *, known: int
                 torn += len(raw) + 1
                 continue
             if not (attested.n if attested is not None else 1) <= line.n <= most_n:
-                torn += len(raw) + 1  # no line can have this number here: to count on from it would end the journal
+                torn += len(raw) + 1  # no line can have this number here; continuing from it would exhaust the numbers
                 continue
             return replace(found, line=line, line_boot=boot, torn_bytes=torn, boot_id=_boot_id(storage, boot))
     return replace(found, torn_bytes=torn)
@@ -229,8 +229,8 @@ def _newest(storage: Storage, boots: set[int], identity: PublicKey, known: int) 
     return ours, newest
 
 
-def _looked_at(ours: int, newest: int) -> range:
-    """Boots whose journals are looked at, the newest first: those before ours, and those after it, up to a bound."""
+def _boots_to_read(ours: int, newest: int) -> range:
+    """Boots whose journals are read, the newest first: some before and some after the newest of this device."""
     return range(min(newest, ours + MOST_DARK), max(0, ours - MOST_DARK), -1)
 
 
@@ -259,10 +259,10 @@ def _last_lines(storage: Storage, path: str) -> tuple[list[bytes], bytes]:
 
 
 def downtime(tail: JournalTail, now: WallReading, mono_us: int, boot_id: str) -> Downtime:
-    """How long it was dark between the last line and now, as far as a clock can tell.
+    """How long nothing was journalled between the last line and now, as far as a clock can tell.
 
-    The monotonic clock tells exactly if the kernel did not boot in between; else the wall clock does, if it was
-    trusted at both ends; else nobody knows.
+    Exactly by the monotonic clock if the kernel did not restart in between; else by the wall clock if it was trusted
+    at both ends; else it is unknown.
     """
     line = tail.timed
     if line is None:
@@ -280,19 +280,19 @@ def downtime(tail: JournalTail, now: WallReading, mono_us: int, boot_id: str) ->
 def read_recovery_state(storage: Storage, tail: JournalTail, identity: PublicKey | None = None) -> RecoveryState:
     """What the newest boots left unfinished.
 
-    Whoever has the card can chain lines on that nobody signed, and lay files into folders. So a recording counts as
-    ended only by attested lines (see `agent.journal.account`), or by a final manifest that a boot has signed for it.
-    One that only an unattested line names is gone on with only if there is no other.
+    Whoever has the card can append unsigned lines and plant files. So a recording counts as ended only by attested
+    lines (see `agent.journal.account`), or by a final manifest that a boot has signed for it. One that only an
+    unattested line names is continued only if there is no other.
 
     The journal says which recordings were begun and ended; the folders say how far they came, also where the journal's
-    last lines did not reach storage (a start acts first and is journalled after).
+    last lines did not reach storage (a start takes effect first and is journalled afterwards).
 
     Raises:
         StorageError: Storage can't be read.
     """
     if not tail.boot:
         return RecoveryState()
-    account = read_account(storage, _looked_at(tail.ours, tail.boot), identity, tail.journal)
+    account = read_account(storage, _boots_to_read(tail.ours, tail.boot), identity, tail.journal)
     running: Progress | None = None
     unfinished: list[Unfinished] = []
     for recording in _candidates(storage, account, identity):
@@ -320,7 +320,7 @@ def read_recovery_state(storage: Storage, tail: JournalTail, identity: PublicKey
             known = account.attested.get((recording, folder.last), 0) if folder.interrupted else 0
             running = Progress(recording, folder.last, folder.previous, folder.interrupted, known, folder.recipients)
     if running is None:
-        # Begun by a boot that lost power before anything of it was signed or stored.
+        # It was begun by a boot that lost power before anything of it was signed or stored.
         new = [name for name in account.claimed if name not in account.begun and name.startswith(tuple(account.tags))]
         running = Progress(new[-1]) if new else None
     refused = _refused(tail.journal) if tail.journal is not None else ()
@@ -330,7 +330,7 @@ def read_recovery_state(storage: Storage, tail: JournalTail, identity: PublicKey
 def attested(
     storage: Storage, boot: int, identity: PublicKey | None, recording: str, segment: int
 ) -> tuple[int, tuple[Span, ...]]:
-    """What the journal of an older boot attests of a segment, and what was withheld then; nothing if it is not ours.
+    """What the journal of an older boot attests of a segment, and what was suppressed then; nothing if it is forged.
 
     Raises:
         StorageError: Storage can't be read.
@@ -343,14 +343,13 @@ def attested(
 
 
 def _candidates(storage: Storage, account: Account, identity: PublicKey | None) -> list[str]:
-    """Recordings that may run or be unfinished, in the order in which they began: of several, the last one goes on.
+    """Recordings that may run or be unfinished, in the order in which they began: of several, the last one continues.
 
     Those of a boot without an attested line are found by its certificate. If it is older than one that is attested,
     somebody has damaged its journal, and what it recorded must not take the place of what the newer one says.
 
-    Those that the journals name are kept apart: where somebody has laid down more folders than are looked at, they
-    push none of these out. Of the others only those are looked into that one of these boots has begun, for a look into
-    a folder that somebody has filled takes its time.
+    Those that the journals name are listed apart, so that planted folders, however many, displace none of them. Of the
+    others only those are opened that one of these boots has begun: reading a folder that somebody has filled is slow.
     """
     listed = [name for name in names_in(storage, layout.RECORDINGS) if layout.is_recording_id(name)]
     older = [boot for boot in account.silent if boot < account.boot]
@@ -371,7 +370,7 @@ def _is_final(storage: Storage, recording: str, segment: int, account: Account, 
 
 
 def _refused(journal: BootJournal) -> tuple[str, ...]:
-    """What follows the last signature and is no line, in plain characters: somebody may have written it."""
+    """What follows the last signature and is no line, escaped: somebody else may have written it."""
     found = []
     for raw in journal.no_lines():
         try:
@@ -382,5 +381,5 @@ def _refused(journal: BootJournal) -> tuple[str, ...]:
             break
     unread = journal.size - journal.attested_bytes - TAIL
     if unread > 0:
-        found.append(f"boot {journal.boot}: {unread} bytes more than what is looked at without a signature")
+        found.append(f"boot {journal.boot}: {unread} bytes more than what is read without a signature")
     return tuple(found)

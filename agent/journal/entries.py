@@ -1,8 +1,8 @@
 """The vocabulary of the journal: one frozen type for each thing that can happen.
 
-What stands here is public: it lies on the card in clear, and a thief may read it. So no entry names a person, a reason,
-a place or a position; those go into the sealed details of the line. With the public part alone anyone can account for
-every second and check every segment.
+Entries are public: they lie on the card in clear, and a thief may read them. So no entry names a person, a reason or a
+place; those go into the line's sealed details. The public part alone accounts for every second and lets anybody check
+every segment.
 
 Times within entries are microseconds of the recorder's monotonic clock, ending in `_us`, or durations in milliseconds,
 ending in `_ms`.
@@ -14,21 +14,21 @@ from agent.evidence.names import BootTag, NoRecording, RecordingId, SegmentNumbe
 
 
 class Entry(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
-    """What all entries have in common: they are immutable, and named by `kind`."""
+    """An entry; `kind` names its type."""
 
 
 class PersistedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What must not be forgotten by going dark: it stands in the boot line itself, so that no cut falls between.
+    """What survives a loss of power. It is part of the boot line, so that no cut can fall between the two.
 
     Attributes:
         latched: A critical incident was declared and not released.
         policy_version: Of the newest policy bundle that was ever in force.
         triggers: How long before the last line each trigger had its newest rising edge, in milliseconds, by name.
-        withheld_ms: For how long each action has withheld something in the recording that was running, by action; of a
-            span that was on, all that it might have lasted.
+        withheld_ms: For how long each action has suppressed something in the recording that was running, by action; a
+            suppression that was on counts with all that it might have lasted.
         asked: How often each action was asked for in it.
         classified: It was classified.
-        passed_us: UTC that has surely passed, in microseconds since 1970 (see `sure_time`); 0 if nobody knows.
+        passed_us: A time that has certainly passed, in microseconds since 1970 (see `time_lower_bound`); 0 if unknown.
     """
 
     latched: bool = False
@@ -41,14 +41,14 @@ class PersistedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Continuity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How this card's journal goes on from what the device remembers, where the two differ (`agent.device_state`).
+    """How this card's journal continues from the device state, where the two differ (`agent.device_state`).
 
     Attributes:
         events: What the boot found, such as `card_rolled_back` or `card_replaced`; each is a `tampered` line too.
-        boot, line, head: The line that the chain goes on from, where that is not the last one on this card; 0, 0 and
+        boot, line, head: The line that the chain continues from, where that is not the last one on this card; 0, 0 and
             empty where it is.
         recordings: Ids of recordings that the device knows and the card lacks.
-        whole: The card was in use before, and holds all that it then held: what is missing was written on other cards.
+        whole: The card was in use before and holds everything it held then: what is missing is on other cards.
     """
 
     events: list[str] = msgspec.field(default_factory=list)
@@ -70,9 +70,9 @@ class Boot(Entry, tag="boot", frozen=True):
         dark_ms: How long nothing was journalled before this boot; None where no clock can tell.
         dark_uncertainty_ms: Bound on the error of `dark_ms`; None if that is None.
         dark_basis: `first_boot`, `same_kernel` (monotonic clock), `trusted_clock`, `unknown`.
-        unfinished: Recordings with segments that earlier boots did not close, and that this one is to.
-        interrupted: Recording that was running when the previous boot went dark; empty if none.
-        carried: What holds on from the boots before.
+        unfinished: Recordings with segments that earlier boots did not close and this one is to close.
+        interrupted: Recording that was running when the previous boot lost power; empty if none.
+        carried: State taken over from earlier boots.
         configuration: SHA-256 of the configuration file that the recorder was started with; empty if there is none.
         continuity: How the device's own state and the card differed; None where they agree.
     """
@@ -99,7 +99,7 @@ class Checkpoint(Entry, tag="checkpoint", frozen=True):
 
 
 class StandbyEntered(Entry, tag="standby", frozen=True):
-    """The recorder listens: encoded pictures run through memory, nothing is kept."""
+    """Standby: encoded pictures run through memory, nothing is stored."""
 
     at_us: int = 0
 
@@ -111,7 +111,7 @@ class StorageRead(Entry, tag="storage_read", frozen=True):
 
 
 class RecordingStarted(Entry, tag="recording_started", frozen=True):
-    """A recording began. `cause` is `button`, `trigger`, `socket` or `recovery` (the same recording goes on)."""
+    """A recording began. `cause` is `button`, `trigger`, `socket` or `recovery` (the same recording continues)."""
 
     recording: RecordingId
     cause: str
@@ -169,7 +169,7 @@ class SegmentRecovered(Entry, tag="segment_recovered", frozen=True):
 
 
 class Requested(Entry, tag="requested", frozen=True):
-    """Somebody asked for something that is not theirs to take. Who, why and under what facts is sealed.
+    """Somebody requested an action that the policy decides. Who, why and under what facts is sealed.
 
     `again` counts how often it was asked for in this recording; 0 if the recorder itself asked the policy anew, because
     something had changed.
@@ -200,10 +200,11 @@ class Decided(Entry, tag="decided", frozen=True):
 
 
 class Voided(Entry, tag="voided", frozen=True):
-    """A request that nothing comes of any more, mostly a grant that was not carried out.
+    """A request that has no effect any more, mostly a grant that was not carried out.
 
-    `why` is `changed` (the situation had, since it was asked), `limit` (what it may withhold is used up), `stopping` (a
-    stop was granted meanwhile), `late` (it could not be made durable in time), `resumed`, or what started a recording.
+    `why` is `changed` (the situation changed after the request), `limit` (the time it may suppress is used up),
+    `stopping` (a stop was granted meanwhile), `late` (it could not be made durable in time), `resumed`, or what started
+    a recording.
     """
 
     request: int
@@ -212,14 +213,14 @@ class Voided(Entry, tag="voided", frozen=True):
 
 
 class PostRollBegan(Entry, tag="post_roll", frozen=True):
-    """A granted stop takes effect at `until_us`; until then it can be taken back."""
+    """A granted stop takes effect at `until_us`; until then it can be cancelled."""
 
     request: int
     until_us: int
 
 
 class StopTakenBack(Entry, tag="stop_taken_back", frozen=True):
-    """The recording goes on after all: by hand, by a trigger, or because the situation has changed."""
+    """A granted stop was cancelled: by the wearer, by a trigger, or because the situation has changed."""
 
     request: int
     at_us: int
@@ -271,14 +272,14 @@ class TriggerLevel(Entry, tag="trigger_level", frozen=True):
 
 
 class Declared(Entry, tag="declared", frozen=True):
-    """The wearer said something about the situation; what, is sealed."""
+    """The wearer declared something about the situation; what, is sealed."""
 
     recording: NoRecording
     at_us: int
 
 
 class Measured(Entry, tag="measured", frozen=True):
-    """The device or an authority said something that requests are decided by; what, is sealed."""
+    """The device or an authority stated a fact that requests are decided by; it is sealed."""
 
     at_us: int
 
@@ -316,7 +317,7 @@ class StealthSet(Entry, tag="stealth", frozen=True):
 
 
 class Tampered(Entry, tag="tampered", frozen=True):
-    """Something that no honest use does, or its end (`ended`).
+    """A sign of tampering, or its end (`ended`).
 
     `what` is `lens_covered`, `picture_frozen`, `microphone_muted`, `clock_set`, `dock_without_station`, …
     """
@@ -357,9 +358,9 @@ class RunningLow(Entry, tag="running_low", frozen=True):
 
 
 class PowerFailing(Entry, tag="power_failing", frozen=True):
-    """The battery is critical: all is stored and the machine powered off, before it goes dark by itself.
+    """The battery is critical: everything is stored and the machine powered off before it loses power.
 
-    Nobody asked for that and nobody granted it. A recording that runs is interrupted, and goes on after the next start.
+    No request or grant stands behind it. A running recording is interrupted, and continues after the next start.
     """
 
     left: str
@@ -432,9 +433,9 @@ class SelfTested(Entry, tag="self_test", frozen=True):
 
 
 class Continued(Entry, tag="continued", frozen=True):
-    """Another recording, `by`, goes on in the place of this one.
+    """Another recording, `by`, continues this one.
 
-    It was interrupted, and `by` was begun before it could be resumed; or nothing can be stored in its folder any more.
+    This one was interrupted, and `by` was begun before it could be resumed; or its folder takes no more files.
     """
 
     recording: RecordingId
@@ -466,7 +467,7 @@ class SourceGap(Entry, tag="source_gap", frozen=True):
 
 
 class PacketsLost(Entry, tag="packets_lost", frozen=True):
-    """Packets fell out of memory before storage took them."""
+    """Packets were dropped from memory before they were stored."""
 
     recording: RecordingId
     packets: int
@@ -482,14 +483,14 @@ class SlowSync(Entry, tag="slow_sync", frozen=True):
 
 
 class StorageFailed(Entry, tag="storage_failed", frozen=True):
-    """Storage refused to write; the recording goes on in memory. `problem` is the error's name, such as `ENOSPC`."""
+    """Writing failed; the recording continues in memory. `problem` is the error's name, such as `ENOSPC`."""
 
     problem: str
     at_us: int
 
 
 class StorageBack(Entry, tag="storage_back", frozen=True):
-    """Storage takes bytes again."""
+    """Writing works again."""
 
     outage_ms: int
 
@@ -503,7 +504,7 @@ class ClockChanged(Entry, tag="clock_changed", frozen=True):
 
 
 class ClockTakenBack(Entry, tag="clock_taken_back", frozen=True):
-    """Lines before the one that precedes this had a later time, by a clock that nobody vouched for; it was wrong."""
+    """A synchronised clock corrected an unsynchronised one, which had been `by_ms` ahead in the lines before."""
 
     by_ms: int
 
@@ -516,7 +517,7 @@ class InputFault(Entry, tag="input_fault", frozen=True):
 
 
 class InputRecovered(Entry, tag="input_recovered", frozen=True):
-    """An input line behaves again; `presses` on it were not read as anything meanwhile."""
+    """An input line works again; `presses` on it were ignored meanwhile."""
 
     line: str
     presses: int = 0
@@ -530,7 +531,7 @@ class Refused(Entry, tag="refused", frozen=True):
 
 
 class Interrupted(Entry, tag="interrupted", frozen=True):
-    """The process was told to end (SIGTERM) while recording; the recording goes on after the next start."""
+    """The process was stopped (SIGTERM) while recording; the recording continues after the next start."""
 
     recording: RecordingId
 

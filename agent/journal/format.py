@@ -11,9 +11,8 @@ The format, in order:
    own times, and, while recording, over how many bytes of the open segment were synced and their hash. So all of a
    checkpoint's line is signed, the newest one's too. What follows the last one is chained, not signed.
 5. `utc` does not fall below that of the line before: a clock that was set back is held at the last journalled time, and
-   then its source is `held`. One exception: what only a clock that nobody vouched for has said, a clock that is vouched
-   for takes back, but never to below what has surely passed since the last one that was (`sure_time`); and a
-   `clock_taken_back` entry says so.
+   then its source is `held`. One exception: a synchronised clock corrects the time of an unsynchronised one, but never
+   to before the lower bound of `agent.journal.time_lower_bound`; a `clock_taken_back` entry says so.
 """
 
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ class Line:
     Attributes:
         utc_ns: Nanoseconds since 1970; `wall` says how far they are to be trusted.
         hash: SHA-256 of the line, which the next one names as `prev`.
-        sealed: Sealed details, empty if there are none; `public` is what they are bound to.
+        sealed: Sealed details, empty if there are none. They are bound to `public`, the line without them.
     """
 
     n: int
@@ -169,7 +168,7 @@ def checkpoint_payload(payload: dict[str, Any]) -> CheckpointPayload:
 
 
 class Journal:
-    """Makes the lines of one boot. It writes nothing: the caller stores each line, in order, before the next sync.
+    """Makes the lines of one boot. The caller stores each of them, in order, before the next sync.
 
     Args:
         device, boot: Whose journal this is.
@@ -179,7 +178,7 @@ class Journal:
         head: Hash of the last line so far, or of the device certificate.
         number: Number of the last line so far, 0 if there is none.
         floor: Time of the last line so far; None if there is none.
-        sure_utc_ns: A time that had surely passed by then; 0 if nobody knows.
+        sure_utc_ns: A time that had certainly passed by then; 0 if unknown.
     """
 
     def __init__(

@@ -1,15 +1,15 @@
-"""What a boot must take over from those before it, gathered from their journals' lines.
+"""The state that a boot takes over from earlier ones, gathered from their journals' lines.
 
 A loss of power must not release a critical incident, end a trigger's hold time, refill what a privacy pause may use, or
 admit an older policy. Each boot line states what was known by then (`entries.PersistedState`), so only the newest
 journal whose boot line is attested needs to be read, and the unattested lines after it.
 
 The rules, in order:
-1. Attested lines are believed for all that they say.
+1. Attested lines are trusted for everything that they say.
 2. An unattested line adds to what restricts and takes nothing away: the result is the attested state joined with what
    such lines add. It can latch, raise a trigger, count a request, use up a limit or classify.
-3. What an unattested line adds is bounded in number, in the length of its names, and in time. Its own time moves no
-   clock: else a line from the far future would let every trigger's hold time run out.
+3. What an unattested line adds is bounded in number, in the length of names, and in time. Its own time is ignored:
+   otherwise a line from the far future would end every trigger's hold time.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ from agent.journal.time_lower_bound import TimeLowerBound
 
 MOST_TRIGGERS = 64
 MOST_INVENTED = 16
-"""Triggers that unattested lines can add: more than a camera has, and too few to displace real ones."""
+"""Triggers that unattested lines can add: more than a camera has, too few to displace real ones."""
 MOST_NAME = 64
-"""Letters of a trigger's or an action's name in an unattested line."""
+"""Characters of a trigger's or an action's name in an unattested line."""
 MOST_ACTIONS = 16
 MOST_ASKED = 1000
 """Requests for one action that unattested lines can add."""
@@ -77,7 +77,7 @@ class _Added:
 
 
 class PersistedStateBuilder:
-    """Follows the lines of one boot's journal from its boot line on, and what is unattested behind them.
+    """Follows one boot's journal from its boot line on: its attested lines, then the unattested ones.
 
     Attributes:
         begun: Its boot line is attested.
@@ -100,7 +100,7 @@ class PersistedStateBuilder:
         self.begun = False
 
     def and_then(self, later: "PersistedStateBuilder") -> "PersistedStateBuilder":
-        """This boot's, and then that of the next one: an attested boot line holds all that was known before it."""
+        """This boot's state joined with the next one's: an attested boot line holds all that was known before it."""
         if later.begun:
             return later
         self.added.include(later.added)
@@ -127,7 +127,7 @@ class PersistedStateBuilder:
             case entries.RecordingStarted() as entry if entry.cause != "recovery":
                 self._forget_recording()
                 if self._interrupted:
-                    self._add(self._base)  # it counts as the continuation of the one that was interrupted
+                    self._add(self._base)  # it counts as a continuation of the interrupted one
             case entries.RecordingEnded():
                 self._interrupted = False
                 self._forget_recording()
@@ -166,7 +166,7 @@ class PersistedStateBuilder:
         self._used_us, self._asked, self._classified, self._withheld = {}, {}, False, None
 
     def _add(self, carried: PersistedState) -> None:
-        """The recording that was running before goes on in this one."""
+        """The recording that was running continues in this one."""
         for action, ms in carried.withheld_ms.items():
             self._used_us[action] = self._used_us.get(action, 0) + ms * 1000
         for action, times in carried.asked.items():
@@ -181,9 +181,9 @@ class PersistedStateBuilder:
 
     @property
     def carried(self) -> PersistedState:
-        """What the next boot has to know.
+        """What the next boot takes over.
 
-        Nobody can tell how much of a span that was on when it went dark had passed: all of it counts as used.
+        How much had passed of a suppression that was on at the loss of power is unknown: all of it counts as used.
         """
         used = dict(self._used_us)
         if self._withheld is not None:
@@ -201,7 +201,7 @@ class PersistedStateBuilder:
         )
 
     def _triggers(self) -> dict[str, int]:
-        """How long ago each was raised, in milliseconds: attested ones first, so that invented ones displace none."""
+        """How long ago each was raised, in milliseconds: attested ones first, so that forged ones displace none."""
         ages = {name: max(0, self._last_us - at_us) // 1000 for name, at_us in self._raised_us.items()}
         recent = sorted((name for name in ages if ages[name] < _DAY_MS), key=lambda name: ages[name])[:MOST_TRIGGERS]
         kept = {name: 0 if name in self.added.triggers else ages[name] for name in recent}

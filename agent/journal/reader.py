@@ -19,7 +19,7 @@ What a line is trusted for differs by reader, on purpose, and each states its ru
 | `agent.journal.attested`, for the recorder | nothing behind it is attested | what restricts (`journal.line_trust`) |
 | `agent.verify.journals` | a finding; repeated lines do not count | a finding, if it needs a signature |
 | `agent.audit.journal_lines` | named; the account goes on with what stands there | named, left out if it needs one |
-| `agent.export.journalled` | not asked: `open` is preceded by `verify` | not asked |
+| `agent.export.journal_events` | not asked: `open` is preceded by `verify` | not asked |
 | `agent.dock.journal` | not asked: the station compares hashes | handed on, marked if it needs a signature |
 """
 

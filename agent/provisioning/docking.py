@@ -20,7 +20,7 @@ from agent.brokers import mosquitto
 from agent.clock import NS
 from agent.keys import files
 from agent.provisioning.agency import DEFAULT_LIFETIME_DAYS
-from agent.station.revocation import register
+from agent.provisioning.revocation import register
 from agent.trust.document import read_unpinned
 from agent.trust.records import Validity
 from agent.trust.tls import CA_CERTIFICATE, REVOKED, CertificateAuthority

@@ -1,4 +1,4 @@
-"""For whom a message is sealed: the data key wrapped once for each recipient, in one of two ways.
+"""A message's recipients: the data key is wrapped once for each of them, in one of two ways.
 
 `HPKE` (the default): RFC 9180 base mode with the KEM ML-KEM-1024 + P-384 (draft-ietf-hpke-pq), HKDF-SHA-384 and
 AES-256-GCM, so that what is sealed today stays closed to tomorrow's quantum computers. `info` is a label, the message's

@@ -18,7 +18,7 @@ from agent.seal.message import Header
 from agent.seal.recipients import Recipient
 
 RandomBytes = Callable[[int], bytes]
-"""Returns that many bytes that nobody can foresee; `os.urandom` outside of tests."""
+"""Returns that many unpredictable bytes; `os.urandom` outside of tests."""
 
 _SMALL_FRAME = 4096
 

@@ -1,14 +1,14 @@
-"""The two certificates between an agency's root and what a camera signs.
+"""The two certificates between an agency's root key and a camera's signatures.
 
 The rules, in order:
 
 1. A device certificate (`bwc-device+jws`) is signed by the root of the trust document it is read with, names that
-   document's agency, and was valid, and its key not revoked, at the time it is asked for.
+   document's agency, and was valid, and its key not revoked, at the given time.
 2. A boot certificate (`bwc-boot+jws`) is signed by the identity key of the device certificate it is read with and
    names the same agency and device. Where its own time is bounded, the device certificate must cover it.
 3. Both name a key on P-256 that is not the key that signed them, and nothing unknown.
 
-Both lie on the device in clear and hold nothing about persons.
+Both are stored on the device in clear and say nothing about persons.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class DeviceCertificate:
     Attributes:
         agency, device: Their names.
         key: The device's identity key.
-        validity: When it is believed.
+        validity: When it may be used.
         token: The signed certificate itself.
     """
 
@@ -82,7 +82,7 @@ class BootCertificate:
         key: The key that signs during this boot.
         time: The wall clock when the certificate was made, to the microsecond.
         details_key: A sealed message that holds this boot's details key.
-        prev: SHA-256, hexadecimal, of what came before this boot, if the recorder knew it.
+        prev: SHA-256, hexadecimal, of the journal's end before this boot, if the recorder knew it.
         token: The signed certificate itself.
     """
 
@@ -110,13 +110,12 @@ def _own_key(jwk: dict[str, str], signer: ec.EllipticCurvePublicKey, what: str) 
 
 
 def verify_device(token: str, trust: TrustDocument, at_ns: int | None) -> DeviceCertificate:
-    """The device certificate in a token, as the agency of this trust document issued it.
+    """Verify a device certificate of the trust document's agency.
 
     Args:
         token: A compact JWS.
         trust: A verified trust document.
-        at_ns: The time for which it is asked, nanoseconds since 1970; None if nobody knows: then only revocation
-            counts.
+        at_ns: When it must be valid, nanoseconds since 1970; None if that is unknown: then only revocation counts.
 
     Raises:
         EvidenceError: It breaks one of the rules at the top of this module.
@@ -133,7 +132,7 @@ def verify_device(token: str, trust: TrustDocument, at_ns: int | None) -> Device
 
 
 def verify_boot(token: str, device: DeviceCertificate) -> BootCertificate:
-    """The boot certificate in a token, as this device issued it.
+    """Verify a boot certificate of this device.
 
     Raises:
         EvidenceError: It breaks one of the rules at the top of this module.
@@ -170,10 +169,10 @@ def issue_device(
     valid_from_ns: int,
     valid_until_ns: int,
 ) -> str:
-    """Signs a device certificate over the device's public identity key.
+    """Sign a device certificate over the device's public identity key.
 
     Raises:
-        EvidenceError: A name does not have the form that readers ask for, or it would never be valid.
+        EvidenceError: A name is malformed, or the certificate would never be valid.
     """
     if valid_from_ns >= valid_until_ns:
         raise EvidenceError(f"expected a device to be valid for some time, got {utc_text(valid_until_ns)} as its end")
@@ -200,10 +199,10 @@ def issue_boot(
     details_key: bytes,
     prev: str | None = None,
 ) -> str:
-    """Signs a boot certificate with the device's identity key.
+    """Sign a boot certificate with the device's identity key.
 
     Raises:
-        EvidenceError: Something does not have the form that readers ask for.
+        EvidenceError: A value is malformed.
     """
     payload = {
         "agency": agency,

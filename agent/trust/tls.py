@@ -3,7 +3,7 @@
 The common name is the MQTT user and client id. A device's is its name; those of offices hold a colon (`station:1`,
 `policy:publisher`, `observer:1`), which no device's name may: so no device can be made that has a station's rights.
 
-These keys open a network session and nothing else: none of them signs evidence, policy or an attestation.
+These keys authenticate network sessions only: none of them signs evidence, policy or an attestation.
 """
 
 import ipaddress
@@ -71,7 +71,7 @@ class IssuedCertificate:
     serial: int
 
     def save(self, folder: Path, authority: "CertificateAuthority") -> None:
-        """Writes `tls.crt`, `tls.key` and `ca.crt` into a folder.
+        """Write `tls.crt`, `tls.key` and `ca.crt` into a folder.
 
         Raises:
             ProvisioningError: One of them is there already.
@@ -155,7 +155,7 @@ class CertificateAuthority:
         return self._issue(hosts[0], _SERVER, hosts, validity)
 
     def client(self, name: str, validity: Validity | None = None) -> IssuedCertificate:
-        """A certificate of one that connects to a broker."""
+        """A certificate of a client of a broker."""
         return self._issue(name, _CLIENT, (), validity)
 
     @classmethod
@@ -163,7 +163,7 @@ class CertificateAuthority:
         """The authority of a certificate and its key.
 
         Raises:
-            KeyFileError: They don't belong together, or the certificate is none of an authority as made here.
+            KeyFileError: They don't match, or the certificate is not one of an authority made here.
         """
         try:
             found = x509.load_pem_x509_certificate(certificate)
@@ -176,14 +176,14 @@ class CertificateAuthority:
         return cls(agency, Validity(start, end), key)
 
     def revocation_list(self, serials: Sequence[int], now_ns: int) -> bytes:
-        """A list of revoked certificates, PEM. It holds as long as the CA: an expired one would shut everybody out."""
+        """A list of revoked certificates, PEM. It is valid as long as the CA: an expired one would lock all out."""
         return self._list([_entry(serial, now_ns) for serial in serials], now_ns)
 
     def longer_list(self, known: bytes, serials: Sequence[int], now_ns: int) -> tuple[bytes, int]:
-        """A list with all that stood in `known`, and these; and how many of these are new in it.
+        """A list with all entries of `known` and these serials; and how many of them are new.
 
         Raises:
-            KeyFileError: `known` is no list of this authority.
+            KeyFileError: `known` is not this authority's list.
         """
         try:
             before = x509.load_pem_x509_crl(known)

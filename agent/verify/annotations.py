@@ -1,6 +1,6 @@
 """Checks the annotations of one recording: who signed each, whether it belongs here, and whether one is missing.
 
-What they say stays sealed: that needs a key, and no check does.
+No check needs to open their sealed content.
 """
 
 from collections.abc import Collection
@@ -24,7 +24,7 @@ def verify_annotations(scope: Scope, manifests: Collection[str]) -> None:
 
     Args:
         scope: The recording.
-        manifests: SHA-256 of those of its manifests that are believed.
+        manifests: SHA-256 of its trusted manifests.
 
     Raises:
         StorageError: The folder can't be read.
@@ -53,7 +53,7 @@ def verify_annotations(scope: Scope, manifests: Collection[str]) -> None:
 
 
 def _read(scope: Scope, path: str, manifests: Collection[str]) -> tuple[str, Annotation | None]:
-    """The SHA-256 of an annotation's file, if it can be read, and the annotation, if it is believed."""
+    """The SHA-256 of an annotation's file, if it can be read, and the annotation, if it is trusted."""
     authority = scope.authority
     try:
         raw = scope.tree.read(path)
@@ -69,7 +69,7 @@ def _read(scope: Scope, path: str, manifests: Collection[str]) -> tuple[str, Ann
             manifests=manifests,
         )
     except EvidenceError as error:
-        scope.say(Code.ANNOTATION_REFUSED, path, f"this annotation is not believed: {error}")
+        scope.say(Code.ANNOTATION_REFUSED, path, f"this annotation is not trusted: {error}")
         return sha256_hex(raw), None
     return sha256_hex(raw), annotation
 
@@ -83,5 +83,5 @@ def _check_place(scope: Scope, path: str, annotation: Annotation, number: int, p
         scope.say(Code.ANNOTATION_REFUSED, path, said if number > 1 else "it says that others came before it")
     else:
         made = utc_text(annotation.time.utc_ns)
-        clock = "" if annotation.time.trusted else ", by a clock that nobody vouched for"
+        clock = "" if annotation.time.trusted else ", by an unsynchronised clock"
         scope.say(Code.ANNOTATION_SIGNED, path, f"signed by {annotation.office}, {made}{clock}; what it says is sealed")

@@ -1,13 +1,12 @@
-"""Whom evidence is believed by: from the agency's root to the key of each boot.
+"""Trust document and certificate chain: from the agency's root key to the key of each boot.
 
 The rules, in order:
-1. A trust document that whoever asks brings along decides. Without one, the copy beside the evidence is taken; then all
-   that follows proves that the evidence is consistent, and not whose it is, and the root's fingerprint is told.
+1. A trust document that the caller brings decides. Without one, the copy beside the evidence is used; then everything
+   that follows shows that the evidence is consistent, not whose it is, and the root's fingerprint is reported.
 2. The device certificate is signed by that document's root, and names its agency.
 3. Each boot certificate is signed by that device's identity key, and names the same device.
-4. Every time that a clock vouched for during a boot lies within the device certificate's validity, before any
-   revocation. Where no clock vouched for any, what follows in the journal bounds it; where nothing does, a revoked
-   device is not believed.
+4. Every trusted time during a boot lies within the device certificate's validity, before any revocation. Where a boot
+   has none, the next boot that has one bounds it; where there is none, a revoked device is not trusted.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,13 +27,13 @@ _ALWAYS = Validity(-(1 << 100), 1 << 100)
 
 @dataclass(slots=True)
 class TrustChain:
-    """Who signs for one device.
+    """The keys that sign for one device.
 
     Attributes:
         certificate: The device certificate's file, byte for byte.
-        copies: Gives what lies in recordings' folders as the certificate of a boot.
-        boots: Boot certificates that were believed, by number.
-        times: The first and the last time for which a clock vouched during each boot, in nanoseconds since 1970.
+        copies: Yields the copies of a boot's certificate in recordings' folders.
+        boots: Accepted boot certificates, by number.
+        times: The first and the last trusted time during each boot, in nanoseconds since 1970.
     """
 
     trust: TrustDocument
@@ -46,7 +45,7 @@ class TrustChain:
     _unknown: set[int] = field(default_factory=set)
 
     def accept(self, token: str, boot: int) -> BootCertificate:
-        """The certificate of that boot, believed from now on.
+        """Check and keep the certificate of a boot.
 
         Raises:
             EvidenceError: This device did not issue it, or it is another boot's.
@@ -60,7 +59,7 @@ class TrustChain:
         return certificate
 
     def vouched(self, boot: int, utc_ns: int) -> None:
-        """A clock vouched for this time during that boot."""
+        """A synchronised clock showed this time during that boot."""
         first, last = self.times.get(boot, (utc_ns, utc_ns))
         self.times[boot] = (min(first, utc_ns), max(last, utc_ns))
 
@@ -101,8 +100,8 @@ def find_trust(
     Args:
         tree: Where it lies.
         folder: The device's folder.
-        given: The document that whoever asks brings along.
-        findings: Told what is wrong.
+        given: The caller's own document.
+        findings: Where what is wrong is reported.
         whole: True if the folder should hold its copy.
     """
     path = below(folder, layout.TRUST)
@@ -158,15 +157,15 @@ def _compare(copy: TrustDocument, given: TrustDocument, path: str, findings: Fin
         )
 
 
-def believe_device(raw: bytes, trust: TrustDocument) -> DeviceCertificate:
-    """The device certificate in a file, whenever it was valid: that is asked for each boot.
+def trusted_device(raw: bytes, trust: TrustDocument) -> DeviceCertificate:
+    """The device certificate in a file, whatever its period of validity: each boot is checked against that (rule 4).
 
     Raises:
         EvidenceError: The trust document's agency did not issue it, or revoked it before it was valid at all.
     """
     token = text(raw)
     claimed = jws.unverified_payload(token, DEVICE_TYP).get("valid_from")
-    # Asked for the moment from which on it is valid, so that only what is wrong with the certificate itself counts.
+    # Checked at the beginning of its validity, so that only faults of the certificate itself count.
     return verify_device(token, trust, utc_ns(claimed) if isinstance(claimed, str) else None)
 
 
@@ -178,9 +177,9 @@ def find_device(
     Args:
         tree: Where it lies.
         folder: The device's folder.
-        trust: Whom to believe.
+        trust: The document that decides.
         copies: Paths of copies.
-        findings: Told what is wrong with the folder's own.
+        findings: Where what is wrong with the folder's own certificate is reported.
     """
     own = below(folder, layout.DEVICE)
     if tree.size(own) is None:
@@ -188,17 +187,17 @@ def find_device(
     else:
         try:
             raw = tree.read(own)
-            return believe_device(raw, trust), raw
+            return trusted_device(raw, trust), raw
         except StorageError as error:
             findings.add(Code.UNREADABLE, own, f"can't be read: {error.strerror}")
         except EvidenceError as error:
-            findings.add(Code.CERTIFICATE_REFUSED, own, f"the device certificate is not believed: {error}")
+            findings.add(Code.CERTIFICATE_REFUSED, own, f"the device certificate is not trusted: {error}")
     for copy in copies:
         try:
             raw = tree.read(copy)
-            return believe_device(raw, trust), raw
+            return trusted_device(raw, trust), raw
         except (EvidenceError, StorageError):
-            continue  # each copy is told on its own where its recording is checked
+            continue  # what is wrong with a copy is reported where its recording is checked
     return None
 
 

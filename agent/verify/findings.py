@@ -1,4 +1,4 @@
-"""What checking evidence can find: a closed vocabulary, each word of it with one severity, and the report made of them.
+"""What checking evidence can find: a closed list of codes, each with one severity, and the report made of them.
 
 A finding is for a person who was not there: its sentence says in plain words what is intact, missing, cut or altered,
 and where. Its code is for programs and never changes its meaning.
@@ -22,7 +22,7 @@ class Severity(StrEnum):
 class Code(StrEnum):
     """What was found. The comments group them; `severity` says how much each matters."""
 
-    # whom all this is believed by
+    # trust document and certificates
     TRUST_PINNED = "trust_pinned"
     TRUST_UNPINNED = "trust_unpinned"
     TRUST_COPY_DIFFERS = "trust_copy_differs"
@@ -191,7 +191,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """What belief in the evidence of a device rests on.
+    """What trust in the evidence of a device rests on.
 
     Attributes:
         subject: The device's folder.

@@ -1,4 +1,4 @@
-"""What a journal tells of boots, recordings and segments, as far as what lies on storage has to agree with it.
+"""What the journals say of boots, recordings and segments, as far as the files must agree with it.
 
 Its size grows with what was recorded, but slowly: 48 bytes for each attestation (one a second while recording), 8 for
 each line, and about a kilobyte for each segment.
@@ -41,7 +41,7 @@ class Attestations:
         self.last = 0
 
     def add(self, attestation: Attestation) -> bool:
-        """Take the next one; False, and it is not taken, if it attests less than the one before."""
+        """Add the next one; False, and it is not added, if it attests less than the one before."""
         if not self.last <= attestation.size < 1 << 63:
             return False
         self.widest = max(self.widest, attestation.size - self.last)
@@ -101,13 +101,10 @@ class BootIndex:
     """What the journal of one boot says.
 
     Attributes:
-        certificate: None if it could not be believed.
+        certificate: None if there is none that the device issued.
         lines, checkpoints: How many.
         first, last: Numbers of its lines.
         unsigned: Lines after its last checkpoint.
-        shut_down: It ended in order: nothing that it did is missing from its journal.
-        granted: Requests that the policy granted, and whose grant the boot has signed.
-        promised: Requests that a line grants which no signature covers yet.
         unsafe_line: The first line by which everything that was asked for was permitted; 0 for none.
         shut_down: It ended in order, over its signature: nothing that it did is missing from its journal.
         grants: Requests that the policy granted, as far as attested lines tell.
@@ -156,9 +153,9 @@ class JournalIndex:
 
     def recording(self, recording: str, line: int) -> RecordingIndex:
         """Of that recording, which line number `line` names."""
-        story = self.recordings.setdefault(recording, RecordingIndex())
-        story.last_line = max(story.last_line, line)
-        return story
+        index = self.recordings.setdefault(recording, RecordingIndex())
+        index.last_line = max(index.last_line, line)
+        return index
 
     def note_line(self, digest: str) -> None:
         """There is a line with this hash."""
@@ -166,7 +163,7 @@ class JournalIndex:
         self._sorted = False
 
     def has_line(self, digest: str) -> bool:
-        """True if there is a line with this hash (by its first 64 bits, which no one can aim at)."""
+        """True if there is a line with this hash (by its first 64 bits, which cannot be chosen)."""
         if not self._sorted:
             self._heads = array("Q", sorted(self._heads))
             self._sorted = True

@@ -1,29 +1,28 @@
-"""Checks the journals of a device, line by line, and gathers what they tell.
+"""Checks the journals of a device, line by line, and indexes what they say.
 
 The rules, in order (the format is that of `agent.journal.format`):
-1. Boots are counted from 1 without gaps, one file each. A file without a line is a boot that went dark before its
+1. Boots are counted from 1 without gaps, one file each. A file without a line is a boot that lost power before its
    first one. A file's first line is a `boot` entry, which no other line is.
 2. Lines are canonical, numbered without gaps over all files, and each names the hash of the one before; the very first
    names the device certificate.
-3. What follows the last whole line of a file was torn by the loss of power if the next boot says so to the byte. At the
-   very end nobody has said so yet: the journal is cut there.
+3. Bytes after the last whole line of a file were torn by the loss of power if the next boot counts exactly as many. In
+   the newest file no boot has counted them yet: the journal is cut there.
 4. Each checkpoint is signed by its boot's key, over the number and hash of the line before it and the times of its own.
    Lines that were altered and chained anew do not get past the next checkpoint.
-5. Neither clock ever goes back, except that the monotonic one begins anew with a boot. What a boot's unattested lines
-   say of the time binds no later boot, and asks no key to be valid then.
+5. Neither clock ever goes back, except that the monotonic one starts anew with a boot. The times of a boot's unattested
+   lines bind no later boot, and no key has to be valid at them.
 6. A line that permits, ends, continues or releases something, a boot line and an orderly end are trusted only if a
    checkpoint covers them (`agent.journal.line_trust`). The recorder stores such a line and its checkpoint in one write,
    so without one it is altered: somebody who holds the card has appended it. The one exception is the last line before
    torn bytes, where that write was interrupted; it is not trusted either.
 7. A recording ends only by a stop or power-off that was requested for it and granted in the same boot, and whose grant
-   was neither voided nor taken back (`agent.journal.grants`). It is continued only by another one, which has begun.
+   was neither voided nor cancelled (`agent.journal.grants`). It is continued only by another one, which has begun.
 8. While a recording runs, segments are attested or a line says why not (see `agent.verify.stalls`).
+9. A boot whose device state has a line that the card lacks continues from that line, and says so in its first line
+   (`entries.Continuity`). That explains where the lines between are missing, and excuses nothing. If that first line is
+   unsigned, only that of a later boot, which continues from the same line, explains it.
 
-9. A boot whose device remembers a line that the card lacks goes on from that line, and says so in its first line
-   (`entries.Continuity`). That explains where the lines between are not, and excuses nothing. If nobody has signed that
-   first line, only that of a later boot, which goes on from the same line, explains it.
-
-After anything wrong, reading goes on with the next line, so that one alteration is told once and hides no other.
+After anything wrong, reading continues with the next line, so that one alteration is reported once and hides no other.
 """
 
 from agent.clock import utc_text
@@ -54,7 +53,7 @@ from agent.verify.tree import Tree, below, journal_files
 UNSAFE_POLICY = sha256_hex(b"UNSAFE-permit-everything")
 """As `agent.decisions.unsafe` has it, which is not imported: no rule is run here."""
 _GRANTS = (entries.Requested, entries.RecordingStarted, entries.StopTakenBack, entries.Voided)
-"""What says, besides lines that need a signature, whether a grant holds."""
+"""Kinds that decide, besides those that need a signature, whether a grant holds."""
 _REPORTED = {
     Code.CARD_ROLLED_BACK: "the card was put back to an earlier state, or cut: lines that were on it are gone",
     Code.CARD_REPLACED: "the card is another one than before: the lines before are on that one, or gone",
@@ -64,7 +63,7 @@ _REPORTED = {
 }
 _DIFFERENCES = {str(code): code for code in _REPORTED}
 MOST_PENDING = 1 << 16
-"""Lines that may wait for a checkpoint: more than a recorder writes in many minutes. Beyond that none is believed."""
+"""Lines that may wait for a checkpoint: more than a recorder writes in many minutes. Beyond that none is trusted."""
 
 
 def verify_journals(tree: Tree, folder: str, authority: TrustChain, findings: Findings) -> JournalIndex:
@@ -73,8 +72,8 @@ def verify_journals(tree: Tree, folder: str, authority: TrustChain, findings: Fi
     Args:
         tree: Where it lies.
         folder: The device's folder.
-        authority: Whom to believe; it learns the boots' certificates.
-        findings: Told what is wrong, and what is not.
+        authority: The device's certificate chain; the boots' certificates are added to it.
+        findings: Where results are reported.
     """
     path = below(folder, layout.JOURNAL)
     boots = journal_files(tree, folder)
@@ -95,7 +94,7 @@ def verify_journals(tree: Tree, folder: str, authority: TrustChain, findings: Fi
         reader.read(boot, boots[boot], newest=boot == newest)
         expected = boot + 1
     reader.finish()
-    return reader.story
+    return reader.index
 
 
 def _missing(path: str, first: int, last: int, findings: Findings) -> None:
@@ -110,7 +109,7 @@ class _Reader:
     """
 
     def __init__(self, tree: Tree, authority: TrustChain, findings: Findings) -> None:
-        self.story = JournalIndex()
+        self.index = JournalIndex()
         self._tree = tree
         self._authority = authority
         self._findings = findings
@@ -141,7 +140,7 @@ class _Reader:
 
     def read(self, boot: int, path: str, *, newest: bool) -> None:
         """One boot's file."""
-        self._boot = self.story.boots[boot] = BootIndex(boot)
+        self._boot = self.index.boots[boot] = BootIndex(boot)
         self._path = path
         self._mono_us = 0
         self._utc_ns, self._sure_utc_ns = self._attested_times
@@ -168,7 +167,7 @@ class _Reader:
             self.lose_track()
             return
         self._still_missing()
-        self._not_believed(torn=torn)
+        self._unattested(torn=torn)
         stall = self._stalls.finish()
         if stall is not None and not self._boot.unsigned:
             self._stalled(stall)
@@ -177,9 +176,7 @@ class _Reader:
     def finish(self) -> None:
         """There is no further file."""
         for place, lines in self._unexplained.values():
-            said = (
-                f"{lines}, and the boot line that says where they are is signed by nobody: anybody can have written it"
-            )
+            said = f"{lines}, and the boot line that says where they are is not signed: anybody can have written it"
             self._findings.add(Code.JOURNAL_LINE_MISSING, place, said)
         if self._loose and not self._chain.unread:
             self._findings.add(
@@ -213,30 +210,30 @@ class _Reader:
         self._check_times(line)
         self._chain.take(line.n, line.hash)
         self._loose = 0
-        self.story.note_line(line.hash)
+        self.index.note_line(line.hash)
         self._take(line)
 
     def _go_on(self, line: Line) -> None:
         """Rule 9: where the first line of a file goes on from, if not from the line before it here."""
         entry = line.entry
-        told = entry.continuity if isinstance(entry, entries.Boot) else None
-        goes_on = told is not None and told.line >= self._chain.number
-        if told is not None and goes_on and (line.n, line.prev) == (told.line + 1, told.head):
-            self._report_gap(line.n, told)
-            lines = f"lines {self._chain.number + 1} to {told.line} are missing before line {line.n}"
-            if (self._chain.number, self._chain.head) != (told.line, told.head):
-                self._unexplained.setdefault(told.head, (self._at(line.n), lines))
+        continuity = entry.continuity if isinstance(entry, entries.Boot) else None
+        goes_on = continuity is not None and continuity.line >= self._chain.number
+        if continuity is not None and goes_on and (line.n, line.prev) == (continuity.line + 1, continuity.head):
+            self._report_gap(line.n, continuity)
+            lines = f"lines {self._chain.number + 1} to {continuity.line} are missing before line {line.n}"
+            if (self._chain.number, self._chain.head) != (continuity.line, continuity.head):
+                self._unexplained.setdefault(continuity.head, (self._at(line.n), lines))
             self._missing = None
-            self._chain.take(told.line, told.head)
+            self._chain.take(continuity.line, continuity.head)
         self._still_missing()
 
-    def _report_gap(self, n: int, told: entries.Continuity) -> None:
+    def _report_gap(self, n: int, continuity: entries.Continuity) -> None:
         """Lines that were on this card, by those before and behind them.
 
         Of a card that began empty nothing was, and of one that the device knows to be whole neither.
         """
-        first, last = self._chain.number + 1, told.line
-        if 1 < first <= last and not told.whole:
+        first, last = self._chain.number + 1, continuity.line
+        if 1 < first <= last and not continuity.whole:
             which = f"line {first} is" if last == first else f"lines {first} to {last} are"
             said = f"{which} missing before line {n}: the device remembers the last of them, this card lacks them"
             self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(first), said)
@@ -293,17 +290,17 @@ class _Reader:
 
     def _differences(self, n: int, entry: entries.Boot) -> None:
         """What this boot found of card and device, and reported."""
-        told = entry.continuity
-        if told is None:
+        continuity = entry.continuity
+        if continuity is None:
             return
-        for event in told.events:
+        for event in continuity.events:
             code = _DIFFERENCES.get(event)
             if code is not None:
                 said = f"boot {entry.boot} reported: {_REPORTED[code]}"
-                if told.line and code in {Code.CARD_ROLLED_BACK, Code.CARD_REPLACED}:
-                    said += f"; it goes on from line {told.line} of boot {told.boot}, which the device remembers"
+                if continuity.line and code in {Code.CARD_ROLLED_BACK, Code.CARD_REPLACED}:
+                    said += f"; it continues from line {continuity.line} of boot {continuity.boot}, by the device state"
                 self._findings.add(code, self._at(n), said)
-        for recording in told.recordings:
+        for recording in continuity.recordings:
             said = f"boot {entry.boot} reported: nothing of this recording is on the card, though it had been"
             self._findings.add(Code.RECORDING_MISSING, self._at(n), said, recording=recording)
 
@@ -342,13 +339,13 @@ class _Reader:
         """Rule 5."""
         boot = self._boot
         utc = utc_text(line.wall.utc_ns)
-        # A clock that is vouched for takes back what one that was not has said: its own lines do not go back.
+        # A synchronised clock corrects what an unsynchronised one showed: its own lines do not go back.
         taken_back = line.wall.trusted and latest_ns(line.wall) >= self._sure_utc_ns
         if line.wall.utc_ns < self._utc_ns and not taken_back:
-            said = f"its time, {utc}, lies before that of the line before, {utc_text(self._utc_ns)}"
+            said = f"its time, {utc}, is earlier than that of the line before, {utc_text(self._utc_ns)}"
             self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), said)
         if line.mono_us < self._mono_us:
-            self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), "its monotonic clock lies before the last line's")
+            self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), "its monotonic clock is behind the last line's")
         self._utc_ns = line.wall.utc_ns if taken_back else max(self._utc_ns, line.wall.utc_ns)
         if line.wall.trusted:
             self._sure_utc_ns = max(self._sure_utc_ns, 2 * line.wall.utc_ns - latest_ns(line.wall))
@@ -378,22 +375,22 @@ class _Reader:
         if needs_signature(entry) or isinstance(entry, _GRANTS):
             self._pending.append((line.n, entry))
         if len(self._pending) > MOST_PENDING:
-            self._not_believed()
+            self._unattested()
         match entry:
             case entries.RecordingStarted():
                 self._started(line.n, entry)
             case entries.RecordingEnded():
-                self.story.recording(entry.recording, line.n)
+                self.index.recording(entry.recording, line.n)
                 boot.running = "" if boot.running == entry.recording else boot.running
             case entries.Continued():
-                self.story.recording(entry.recording, line.n)
+                self.index.recording(entry.recording, line.n)
             case entries.SegmentOpened():
-                segment = self.story.recording(entry.recording, line.n).segment(entry.segment)
+                segment = self.index.recording(entry.recording, line.n).segment(entry.segment)
                 if segment.opened is not None:
                     self._contradicts(line.n, f"segment {entry.segment} is opened a second time", entry.recording)
                 segment.opened, segment.opened_boot = entry, boot.boot
             case entries.SegmentClosed() | entries.SegmentRecovered():
-                segment = self.story.recording(entry.recording, line.n).segment(entry.segment)
+                segment = self.index.recording(entry.recording, line.n).segment(entry.segment)
                 if segment.closed is not None:
                     self._contradicts(line.n, f"segment {entry.segment} is closed a second time", entry.recording)
                 segment.closed, segment.closed_boot = entry, boot.boot
@@ -407,7 +404,7 @@ class _Reader:
             what = "it" if boot.running == entry.recording else f"recording {boot.running}"
             self._contradicts(n, f"the recording is begun while {what} runs", entry.recording)
         boot.running = entry.recording
-        self.story.recording(entry.recording, n).boots.append(boot.boot)
+        self.index.recording(entry.recording, n).boots.append(boot.boot)
 
     def _stalled(self, stall: Stall) -> None:
         """Rule 8."""
@@ -422,7 +419,7 @@ class _Reader:
     def _attested(self) -> None:
         """A checkpoint covers what was pending."""
         for n, entry in self._pending:
-            self._believe(n, entry)
+            self._trust(n, entry)
             self._boot.grants.follow(entry)
         self._pending.clear()
         for stall in self._found_stalls:
@@ -433,7 +430,7 @@ class _Reader:
         self._vouched.clear()
         self._attested_times = (self._utc_ns, self._sure_utc_ns)
 
-    def _believe(self, n: int, entry: entries.Entry) -> None:
+    def _trust(self, n: int, entry: entries.Entry) -> None:
         match entry:
             case entries.Boot() if entry.continuity is not None:
                 self._unexplained.pop(entry.continuity.head, None)
@@ -444,19 +441,19 @@ class _Reader:
             case entries.Continued():
                 self._continued(n, entry)
             case entries.PolicyChanged() if entry.what == "policy_in_force":
-                self.story.policies.setdefault(entry.policy, (entry.version, n))
+                self.index.policies.setdefault(entry.policy, (entry.version, n))
             case _:
                 return
 
-    def _not_believed(self, *, torn: int = 0) -> None:
-        """Rule 6: what is pending when no checkpoint follows; `torn` bytes of a line end the file."""
+    def _unattested(self, *, torn: int = 0) -> None:
+        """Rule 6: lines that are pending when no checkpoint follows; `torn` bytes of a line end the file."""
         for n, entry in self._pending:
             if not needs_signature(entry):
                 continue
             kind = str(entry.__struct_config__.tag)
             recording = str(getattr(entry, "recording", ""))
             if torn and n == self._boot.last:
-                said = f"a {kind} line was torn from the checkpoint that signs it; nobody believes it"
+                said = f"a {kind} line was torn from the checkpoint that signs it, and is not trusted"
                 self._findings.add(Code.LINE_TORN_FROM_SIGNATURE, self._at(n), said, recording=recording)
             else:
                 said = (
@@ -471,20 +468,20 @@ class _Reader:
 
     def _ended(self, n: int, entry: entries.RecordingEnded) -> None:
         """Rule 7."""
-        story = self.story.recording(entry.recording, n)
-        story.ended_line, story.ended_boot = n, self._boot.boot
+        index = self.index.recording(entry.recording, n)
+        index.ended_line, index.ended_boot = n, self._boot.boot
         if why := self._boot.grants.why_not_ended(entry):
             said = f"the recording was ended by request {entry.request}, {why}"
             self._findings.add(Code.ENDED_WITHOUT_GRANT, self._at(n), said, recording=entry.recording)
 
     def _continued(self, n: int, entry: entries.Continued) -> None:
         """Rule 7."""
-        other = self.story.recordings.get(entry.by)
+        other = self.index.recordings.get(entry.by)
         if entry.by == entry.recording or other is None or self._boot.boot not in other.boots:
-            said = f"it is said to go on as recording {entry.by}, which did not begin in this boot"
+            said = f"it is named as continued by recording {entry.by}, which did not begin in this boot"
             self._contradicts(n, said, entry.recording)
             return
-        self.story.recording(entry.recording, n).continued_by = entry.by
+        self.index.recording(entry.recording, n).continued_by = entry.by
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -492,7 +489,7 @@ class _Reader:
         """Rule 4."""
         boot = self._boot
         if boot.certificate is None:
-            return  # why it is not believed was told where it stands
+            return  # reported where the certificate stands
         try:
             payload = verified_checkpoint(entry, boot.certificate.key)
         except EvidenceError as error:
@@ -525,7 +522,7 @@ class _Reader:
                 return "the line's times are not those that its checkpoint signs: the line was altered"
 
     def _attestation(self, n: int, payload: CheckpointPayload) -> None:
-        segment = self.story.recording(payload.recording, n).segment(payload.segment)
+        segment = self.index.recording(payload.recording, n).segment(payload.segment)
         try:
             digest = bytes.fromhex(payload.sha256)
             fits = len(digest) == 32 and segment.attestations.add(Attestation(payload.bytes, n, digest))  # noqa: PLR2004
@@ -541,7 +538,7 @@ class _Reader:
         boot = self._boot
         if not boot.lines:
             if intact:
-                self._findings.add(Code.BOOT_EMPTY, path, f"boot {boot.boot} went dark before its first whole line")
+                self._findings.add(Code.BOOT_EMPTY, path, f"boot {boot.boot} ended before its first whole line")
             return
         if boot.unsigned:
             self._findings.add(Code.LINES_UNSIGNED, path, _unsigned(boot, newest=newest))
@@ -571,21 +568,21 @@ def _dark(entry: entries.Boot) -> str:
     if entry.dark_basis == "first_boot":
         return ""
     if entry.dark_ms is None:
-        return "dark before it for a time that no clock can tell; "
+        return "off before it for a time that no clock measured; "
     basis = entry.dark_basis.replace("_", " ")
-    return f"dark before it for {entry.dark_ms / 1000:.1f} s (by {basis}, within {entry.dark_uncertainty_ms} ms); "
+    return f"off before it for {entry.dark_ms / 1000:.1f} s (by {basis}, within {entry.dark_uncertainty_ms} ms); "
 
 
 def _unsigned(boot: BootIndex, *, newest: bool) -> str:
     what = f"{number(boot.unsigned, 'line')} after the last checkpoint of boot {boot.boot}"
     if newest:
-        return f"{what}: chained, but not signed by anybody"
+        return f"{what}: chained, but not signed"
     return f"{what}: this boot never signed them, the next one signs how it found them"
 
 
 def _untrusted(boot: BootIndex) -> str:
     sources = ", ".join(f"{count:,} {source}" for source, count in sorted(boot.clocks.items()))
-    said = f"no clock vouches for the time of {boot.untrusted:,} of {number(boot.lines, 'line')} ({sources})"
+    said = f"the clock was not synchronised for {boot.untrusted:,} of {number(boot.lines, 'line')} ({sources})"
     return f"{said}; held lines repeat the last journalled time" if boot.clocks[HELD] else said
 
 

@@ -1,4 +1,4 @@
-"""Checks the signed policies that a device keeps beside its evidence: those that decided what it recorded.
+"""Checks the signed policies that a device keeps beside its evidence: those that decided its requests.
 
 The rules, in order:
 1. Each file `NNNNNNNN.jws` is a policy bundle of this agency and of that version, signed by one of its policy keys. A

@@ -171,26 +171,26 @@ class _Recording:
     def _check_segment(self, segment: int, *, last: bool) -> None:
         scope, names = self._scope, self._parts[segment]
         path = scope.path(names.get(_SEG, f"{segment:04d}.{_SEG}"))
-        story = self._story(segment)
+        index = self._story(segment)
         opening = self._opening(segment)
         manifest = read_statement(scope, names[_MANIFEST], MANIFEST, segment) if _MANIFEST in names else None
         if self._final:
             said = f"segment {segment} follows segment {self._final}, which was the recording's last one"
             scope.say(Code.AFTER_FINAL, path, said)
         self._check_statements(segment, opening, manifest)
-        closed = self._check_presence(segment, path, story, last=last)
+        closed = self._check_presence(segment, path, index, last=last)
         if _SEG in names:
             statements = Statements(
                 segment,
                 opening.value if opening else None,
                 manifest.value if manifest else None,
                 closed,
-                story.attestations,
-                opened_in_journal=story.opened is not None,
+                index.attestations,
+                opened_in_journal=index.opened is not None,
                 last=last,
             )
             self._bytes += verify_sealed(scope, path, statements)
-        self._check_journal(segment, story, opening, manifest)
+        self._check_journal(segment, index, opening, manifest)
         believed = opening.value if opening else None, manifest.value if manifest else None
         self._pictures = self._pictures or not without_picture(*believed)
         # What does not follow a manifest that is not believed was told with that one.
@@ -227,15 +227,15 @@ class _Recording:
             self._scope.authority.vouched(opening.boot, at_ns)
 
     def _story(self, segment: int) -> SegmentIndex:
-        recording = self._scope.story
+        recording = self._scope.index
         return (recording.segments.get(segment) if recording else None) or SegmentIndex()
 
-    def _check_presence(self, segment: int, path: str, story: SegmentIndex, *, last: bool) -> bool:
+    def _check_presence(self, segment: int, path: str, index: SegmentIndex, *, last: bool) -> bool:
         """What is missing of a segment; True if it was closed, so that it can't be unfinished."""
         scope, names = self._scope, self._parts[segment]
-        closed = _MANIFEST in names or story.closed is not None or not (last or self._left_open(segment))
+        closed = _MANIFEST in names or index.closed is not None or not (last or self._left_open(segment))
         if _OPENING not in names:
-            if _MANIFEST in names or story.opened is not None:
+            if _MANIFEST in names or index.opened is not None:
                 said = "the opening statement is missing"
                 scope.say(Code.OPENING_MISSING, scope.path(f"{segment:04d}.{_OPENING}"), said)
             else:
@@ -243,7 +243,7 @@ class _Recording:
                 scope.say(Code.SEGMENT_FOREIGN, path, said)
                 return True
         if _MANIFEST not in names and closed:
-            why = f"line of boot {story.closed_boot} says that it was closed" if story.closed else "it is not the last"
+            why = f"line of boot {index.closed_boot} says that it was closed" if index.closed else "it is not the last"
             said = f"the manifest of segment {segment} is missing: {why}"
             scope.say(Code.MANIFEST_MISSING, scope.path(f"{segment:04d}.{_MANIFEST}"), said)
         return closed
@@ -296,43 +296,43 @@ class _Recording:
     def _check_journal(
         self,
         segment: int,
-        story: SegmentIndex,
+        index: SegmentIndex,
         opening: SignedStatement[Opening] | None,
         manifest: SignedStatement[Manifest] | None,
     ) -> None:
         if self._scope.journal is None:
             return
         if opening is not None and opening.value is not None:
-            self._check_opened(opening, opening.value, story, manifest)
+            self._check_opened(opening, opening.value, index, manifest)
         if manifest is not None and manifest.value is not None:
-            self._check_closed(segment, manifest, manifest.value, story)
+            self._check_closed(segment, manifest, manifest.value, index)
 
     def _check_opened(
         self,
         opening: SignedStatement[Opening],
         value: Opening,
-        story: SegmentIndex,
+        index: SegmentIndex,
         manifest: SignedStatement[Manifest] | None,
     ) -> None:
-        if story.opened is None:
+        if index.opened is None:
             own = manifest is not None and manifest.value is not None and manifest.value.boot == value.boot
             self._lag.openings[value.boot] += 1
             self._unnamed(opening.path, value.boot, allowed=not own and self._lag.openings[value.boot] == 1)
-        elif (story.opened.opening, story.opened_boot) != (opening.sha256, value.boot):
+        elif (index.opened.opening, index.opened_boot) != (opening.sha256, value.boot):
             said = "the journal names another opening statement for this segment"
             self._scope.say(Code.JOURNAL_CONTRADICTS, opening.path, said)
 
     def _check_closed(
-        self, segment: int, manifest: SignedStatement[Manifest], value: Manifest, story: SegmentIndex
+        self, segment: int, manifest: SignedStatement[Manifest], value: Manifest, index: SegmentIndex
     ) -> None:
-        closed = story.closed
+        closed = index.closed
         if closed is None:
             if not value.recovered:
                 self._lag.manifests[value.boot] += 1
             last = segment == max(self._parts) or value.recovered or self._later_boot(segment, value.boot)
             self._unnamed(manifest.path, value.boot, allowed=last and self._lag.manifests[value.boot] <= 1)
             return
-        same = (closed.manifest, closed.ended, story.closed_boot) == (manifest.sha256, value.ended, value.boot)
+        same = (closed.manifest, closed.ended, index.closed_boot) == (manifest.sha256, value.ended, value.boot)
         if isinstance(closed, SegmentRecovered):
             torn = value.bytes - value.whole_bytes
             same = same and value.recovered and (closed.whole_bytes, closed.torn_bytes) == (value.whole_bytes, torn)
@@ -360,7 +360,7 @@ class _Recording:
             said = f"boot {boot} signed it, but its journal, which ends in order, does not name it"
             self._scope.say(Code.JOURNAL_CONTRADICTS, path, said)
         elif allowed:
-            said = f"boot {boot} signed it, and lost power (or goes on) before its journal could name it"
+            said = f"boot {boot} signed it, and lost power (or still runs) before its journal could name it"
             self._scope.say(Code.JOURNAL_BEHIND, path, said)
         else:
             said = (
@@ -370,14 +370,14 @@ class _Recording:
 
     def _check_missing(self) -> None:
         """What the journal names and the folder lacks."""
-        scope, story = self._scope, self._scope.story
+        scope, index = self._scope, self._scope.index
         for segment in self._parts:
             self._check_missing_file(segment)
-        for segment in sorted(story.segments) if story else ():
+        for segment in sorted(index.segments) if index else ():
             if segment > max(self._parts, default=0):
                 path = scope.path(f"{segment:04d}.{_SEG}")
                 scope.say(Code.SEGMENT_MISSING, path, f"segment {segment}, which the journal names, is missing")
-        if story is None and scope.journal is not None and self._parts and self._first is None:
+        if index is None and scope.journal is not None and self._parts and self._first is None:
             said = "no line of the journal names this recording, and nothing in it is signed by this camera"
             scope.say(Code.RECORDING_UNNAMED, scope.folder, said)
 
@@ -387,13 +387,13 @@ class _Recording:
         if _SEG in names:
             return
         path = scope.path(f"{segment:04d}.{_SEG}")
-        story = self._story(segment)
-        if story.attestations.last:
-            said = f"the sealed file is missing, of which {story.attestations.last:,} bytes were attested on storage"
+        index = self._story(segment)
+        if index.attestations.last:
+            said = f"the sealed file is missing, of which {index.attestations.last:,} bytes were attested on storage"
             scope.say(Code.SEGMENT_MISSING, path, said)
         elif _MANIFEST in names:
             self._check_empty(segment, path)
-        elif story.closed is None:
+        elif index.closed is None:
             scope.say(Code.UNFINISHED, path, "not finished: opened, and nothing of it has reached storage yet")
         else:
             scope.say(Code.SEGMENT_MISSING, path, "the sealed file is missing")
@@ -415,9 +415,7 @@ class _Recording:
         path = scope.path(f"{segment:04d}.{_MANIFEST}")
         if scope.journal is None:
             if not last.final:
-                said = (
-                    "what is here does not end the recording, and without the journal nobody can tell what is missing"
-                )
+                said = "what is here does not end the recording, and without the journal what is missing can't be known"
                 scope.say(Code.RECORDING_NOT_FINAL, path, said)
         elif last.final:
             self._check_grant(last, path)
@@ -427,8 +425,8 @@ class _Recording:
     def _check_grant(self, last: Manifest, path: str) -> None:
         """A recording that was ended: the journal says by which request, or was cut off just before it could."""
         assert self._scope.journal is not None
-        story, boot = self._scope.story, self._scope.journal.boots.get(last.boot)
-        if boot is None or (story is not None and (story.ended_line or story.continued_by)):
+        index, boot = self._scope.index, self._scope.journal.boots.get(last.boot)
+        if boot is None or (index is not None and (index.ended_line or index.continued_by)):
             return
         if not boot.shut_down and boot.grants.may_end(last.recording) and not last.recovered:
             said = f"ended by a stop that boot {boot.boot} granted; it lost power before its journal could say so"
@@ -439,22 +437,20 @@ class _Recording:
 
     def _explain(self, last: Manifest, path: str) -> None:
         """A recording whose last segment does not end it."""
-        scope, story = self._scope, self._scope.story
+        scope, index = self._scope, self._scope.index
         assert scope.journal is not None
-        if story is None:
+        if index is None:
             return  # told where its statements are not named
-        if story.ended_line:
-            why = f"line {story.ended_line} ends it; its last segment was closed before that, or by recovery"
-        elif story.continued_by:
-            why = f"it was not resumed, because recording {story.continued_by} had begun"
+        if index.ended_line:
+            why = f"line {index.ended_line} ends it; its last segment was closed before that, or by recovery"
+        elif index.continued_by:
+            why = f"it was not resumed, because recording {index.continued_by} had begun"
         elif passed := self._passed_over(last, scope.journal.boots):
             said = f"nothing ends it, and boot {passed} did not go on with it: segments or journal lines are missing"
             scope.say(Code.RECORDING_NOT_FINAL, path, said)
             return
         elif last.ended in _CUT_OFF or not scope.journal.boots.get(last.boot, BootIndex(0)).shut_down:
-            why = (
-                f"no stop ends it yet: it was last heard of at line {story.last_line}, and goes on with the next start"
-            )
+            why = f"no stop ends it yet: line {index.last_line} is the last of it, and it continues at the next start"
         else:
             said = f"nothing ends it, and its last segment says that another follows ({last.ended}): that is missing"
             scope.say(Code.RECORDING_NOT_FINAL, path, said)
@@ -463,8 +459,8 @@ class _Recording:
 
     def _passed_over(self, last: Manifest, boots: dict[int, BootIndex]) -> int:
         """A later boot that ended in order and had nothing to do with this recording; 0 if there is none."""
-        story = self._scope.story
-        went_on = set(story.boots) if story else set()
+        index = self._scope.index
+        went_on = set(index.boots) if index else set()
         later = (b.boot for b in boots.values() if b.boot > last.boot and b.shut_down and b.boot not in went_on)
         return min(later, default=0)
 
@@ -483,4 +479,4 @@ class _Recording:
 
 
 def _provenance(clock: str, within_ms: int | None) -> str:
-    return f"{clock}, within {within_ms} ms" if within_ms is not None else f"{clock}, not vouched for"
+    return f"{clock}, within {within_ms} ms" if within_ms is not None else f"{clock}, not synchronised"

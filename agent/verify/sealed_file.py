@@ -172,7 +172,7 @@ class _Walk:
                 except EvidenceError as error:
                     self._fault = str(error)
                     break
-                assert head is not None, "24 bytes tell every frame's length"
+                assert head is not None, "24 bytes give every frame's length"
                 length, self._final = head.length, head.final
             begin = at
             at += length

@@ -2,12 +2,13 @@
 
 The rules, in order:
 1. The sealed file begins with the header that the opening statement signs; its encryption context says the same as the
-   statement. Another header is another hand's.
+   statement. Any other header is forged.
 2. Each attestation in the journal, and the manifest, name a length and a hash: the file's first bytes have it. A file
    shorter than what was attested was altered, not cut: those bytes were on storage.
-3. A segment that its own boot closed is whole, final frame and all. One that was closed later, or by a storage fault,
-   is what the manifest counts; what follows its last attestation is named: nobody who wrote it vouches for it.
-4. A segment without a manifest is not finished. That is no alteration, but can still become one without a trace.
+3. A segment that its own boot closed is whole, with its final frame. Of one that was closed later, or by a storage
+   fault, the manifest counts the bytes; those after its last attestation are named, because no signature of the boot
+   that wrote them covers them.
+4. A segment without a manifest is unfinished. That is no alteration, but it can still be altered without a trace.
 """
 
 from collections.abc import Iterator
@@ -30,10 +31,10 @@ ENOUGH = 5
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """What is signed about a segment, as far as it is believed.
+    """The trusted statements about a segment.
 
     Attributes:
-        closed: It has a manifest, believed or not, or must have had one.
+        closed: It has a manifest, trusted or not, or must have had one.
         opened_in_journal: The journal names the opening statement.
         last: No segment follows it.
     """
@@ -48,7 +49,7 @@ class Statements:
 
 
 def verify_sealed(scope: Scope, path: str, said: Statements) -> int:
-    """The sealed file at `path`; gives back its size in bytes."""
+    """Check the sealed file at `path`; returns its size in bytes."""
     try:
         with scope.tree.open(path) as stream:
             seen = examine(stream, _marks(said))
@@ -91,8 +92,8 @@ def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -
         context = seen.header.context
         whose = f"segment {context.get('segment')} of recording {context.get('recording')}"
         said = (
-            "it does not begin with the header that the camera signed before the first byte: it was sealed by another "
-            f"hand, or its header was altered (it says that it is {whose})"
+            "it does not begin with the header that the camera signed before the first byte: somebody else "
+            f"sealed it, or its header was altered (it says that it is {whose})"
         )
         scope.say(Code.SEGMENT_FORGED, path, said)
         return False
@@ -160,7 +161,7 @@ def _check_bytes(scope: Scope, path: str, said: Statements, seen: SealedFile) ->
 def _check_length(scope: Scope, path: str, manifest: Manifest, seen: SealedFile) -> None:
     if manifest.unread_bytes:
         said = (
-            f"lengthened by another hand before boot {manifest.boot} closed it: the file was "
+            f"lengthened by somebody before boot {manifest.boot} closed it: the file was "
             f"{number(manifest.unread_bytes, 'byte')} longer than what recovery reads at the most, {manifest.bytes:,}"
         )
         scope.say(Code.SEGMENT_EXTENDED, path, said)
@@ -172,7 +173,7 @@ def _check_length(scope: Scope, path: str, manifest: Manifest, seen: SealedFile)
         scope.say(Code.SEGMENT_CUT, path, said)
     elif seen.size > manifest.bytes:
         added = number(seen.size - manifest.bytes, "byte")
-        said = f"{added} were added by another hand after it was closed; the {manifest.bytes:,} before them are intact"
+        said = f"{added} were added after it was closed; the {manifest.bytes:,} before them are intact"
         scope.say(Code.SEGMENT_EXTENDED, path, said)
     elif seen.sha256 != manifest.sha256:
         scope.say(Code.SEGMENT_ALTERED, path, "altered: it has another hash than its manifest names")
@@ -209,8 +210,8 @@ def _check_tail(scope: Scope, path: str, said: Statements, seen: SealedFile) -> 
     scope.say(
         Code.UNATTESTED_TAIL,
         path,
-        f"the last {number(tail, 'byte')} of {seen.size:,} follow the last attestation{final}: whoever wrote them does "
-        "not vouch for them, and only opening them with a key tells whether the camera did",
+        f"the last {number(tail, 'byte')} of {seen.size:,} follow the last attestation{final}: no signature covers "
+        "them, and only opening them with a key shows whether the camera wrote them",
     )
     usual = max(MUCH, USUAL * said.attestations.widest)
     if len(said.attestations) >= ENOUGH and tail > usual:
@@ -218,7 +219,7 @@ def _check_tail(scope: Scope, path: str, said: Statements, seen: SealedFile) -> 
             Code.FINISHED_BY_ANOTHER_HAND,
             path,
             f"its unattested tail of {tail:,} bytes is longer than a recorder leaves (here at most {usual:,}): frames "
-            "were added by another hand, or storage had stalled for long",
+            "were added by somebody, or storage had stalled for long",
         )
 
 
@@ -231,7 +232,7 @@ def _unfinished(said: Statements, seen: SealedFile) -> str:
     end = "with a final frame" if seen.final else f"cut within a frame, {torn:,} bytes of it" if torn else "open"
     why = "The recorder is still writing it, or the power was lost and the recorder has not run since"
     if not said.last:
-        why = "The power was lost, the recording went on at once, and recovery has not closed this one yet"
+        why = "The power was lost, the recording continued at once, and recovery has not closed this one yet"
     return (
         f"not finished: {number(seen.size, 'byte')} {attested}, {number(seen.whole_frames, 'whole frame')}, {end}; no "
         f"manifest closes it. {why}"

@@ -1,11 +1,11 @@
-"""Notices that a recording ran by the journal while nothing of it reached storage, and nothing says why.
+"""Finds recordings that ran by the journal while nothing of them reached storage and no line says why.
 
-While a recording runs, its open segment is attested about once a second. It is not while pictures are withheld, while
-the camera delivers none, or while storage refuses; each of these is journalled. A writer that is blocked, by a file
-that somebody made to block it, says nothing: then the journal goes on, signed once a minute, and attests nothing.
+While a recording runs, its open segment is attested about once a second; not while pictures are suppressed, while the
+camera delivers none, or while writing fails, and each of these is journalled. A writer that is blocked, by a file that
+somebody made to block it, journals nothing: the journal continues, signed once a minute, and attests nothing.
 
-The time counts from the last sign of writing to the last line but one, so that storage that hung, and the journal with
-it, has its chance to say so in the next line.
+The time counts from the last sign of writing to the last line but one, so that a storage that hung, and the journal
+with it, can report that in the next line.
 """
 
 from dataclasses import dataclass
@@ -35,33 +35,33 @@ class Stalls:
         self._written_us = 0
         self._before: Line | None = None
         self._excuses: set[str] = set()
-        self._told = False
+        self._reported = False
         self._place = ("", 0, 0)
 
     def follow(self, line: Line) -> Stall | None:
-        """The next line; a stall, once, if it has become one by the line before."""
+        """Take in the next line; returns a stall, once, if there is one up to the line before."""
         sign = self._sign(line)
         stall = None if sign else self._stall()
         if sign or self._excuses:
-            self._written_us, self._told = line.mono_us, False
+            self._written_us, self._reported = line.mono_us, False
         self._before = line
         return stall
 
     def finish(self) -> Stall | None:
-        """There are no more lines."""
+        """There are no more lines; returns a stall up to the last one."""
         return self._stall()
 
     def _stall(self) -> Stall | None:
-        if not self._recording or self._excuses or self._told or self._before is None:
+        if not self._recording or self._excuses or self._reported or self._before is None:
             return None
         us = self._before.mono_us - self._written_us
         if us <= MOST_US:
             return None
-        self._told = True
+        self._reported = True
         return Stall(self._recording, self._before.n, us)
 
     def _sign(self, line: Line) -> bool:
-        """True if the line says that something was written, or why not."""
+        """True if the line shows that something was written, or why not."""
         match line.entry:
             case entries.RecordingStarted() as entry:
                 self._recording = entry.recording
@@ -88,7 +88,7 @@ class Stalls:
         return True
 
     def _attests(self, entry: entries.Checkpoint) -> bool:
-        """True if it attests other bytes than the one before; whether it is signed, others check."""
+        """True if it attests other bytes than the one before; `journals` checks whether it is signed."""
         payload = claimed_checkpoint(entry)
         if payload is None:
             return False

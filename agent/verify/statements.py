@@ -1,4 +1,4 @@
-"""Checks opening statements and manifests by themselves: who signed them, and whether they speak of where they lie."""
+"""Checks opening statements and manifests by themselves: who signed them, and whether they belong where they lie."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class SignedStatement(Generic[S]):
 
     Attributes:
         sha256: Of its file.
-        value: What it says; None if it is not believed.
+        value: What it says; None if it is not trusted.
     """
 
     path: str
@@ -51,9 +51,9 @@ class Scope:
         tree: Where it lies.
         folder: The recording's folder.
         recording: Its id.
-        authority: Whom to believe.
-        journal: What the device's journals tell; None if there are none to be found.
-        findings: Told what is wrong, and what is not.
+        authority: The device's certificate chain.
+        journal: What the device's journals say; None if there are none.
+        findings: Where results are reported.
     """
 
     tree: Tree
@@ -64,7 +64,7 @@ class Scope:
     findings: Findings
 
     @property
-    def story(self) -> RecordingIndex | None:
+    def index(self) -> RecordingIndex | None:
         """What the journal says of this recording."""
         return self.journal.recordings.get(self.recording) if self.journal else None
 
@@ -89,7 +89,7 @@ def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> Sign
     try:
         token = raw.decode("ascii")
         claimed = jws.unverified_payload(token, form.typ).get("boot")
-        value = _believed(scope, path, token, form, claimed)
+        value = _checked(scope, path, token, form, claimed)
     except (EvidenceError, UnicodeDecodeError) as error:
         scope.say(Code.STATEMENT_ALTERED, path, f"the {form.name} was altered: {error}")
     if value is not None and not _in_place(scope, path, form, value, segment):
@@ -97,7 +97,7 @@ def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> Sign
     return SignedStatement(path, sha256_hex(raw), value)
 
 
-def _believed(scope: Scope, path: str, token: str, form: Form[S], boot: object) -> S | None:
+def _checked(scope: Scope, path: str, token: str, form: Form[S], boot: object) -> S | None:
     """What the statement says, if the boot that it names signed it.
 
     Raises:

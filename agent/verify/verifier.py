@@ -1,11 +1,11 @@
 """Checks all evidence in a folder without any private key, and says what is intact, missing, cut or altered.
 
-The order: what lies where (`tree`), whom to believe (`authority`), the journals (`journals`), each
-recording against itself and against the journal (`recordings`, `statements`, `segments`), and the
-policies that decided (`policies`). Each of these modules states its rules. Every sealed byte is read once;
-memory does not grow with what is recorded but for what `story` keeps.
+The order: what lies where (`tree`), the certificate chain (`authority`), the journals (`journals`), each recording
+against itself and against the journal (`recordings`, `statements`, `segments`), and the policies that decided
+(`policies`). Each of these modules states its rules. Every sealed byte is read once; memory grows with what is recorded
+only by what `journal_index` keeps.
 
-What this can't see: whether the newest boots' journals are missing together with all that they tell of, or the last
+What this can't see: whether the newest boots' journals are missing together with everything they name, or the last
 lines of one that has no shutdown at its end (compare the newest line with the newest checkpoint that a dock has seen);
 and whether sealed bytes open (that takes a key).
 """
@@ -31,7 +31,7 @@ from agent.verify.statements import Scope
 from agent.verify.tree import DevicePlace, Kind, Tree, below, find
 
 Progress = Callable[[int, int], None]
-"""Told now and then how many bytes were read, and of how many."""
+"""Called now and then with the number of bytes read so far, and of all."""
 
 
 def verify(root: Path | Storage, trust: TrustDocument | None = None, *, progress: Progress | None = None) -> Report:
@@ -39,9 +39,9 @@ def verify(root: Path | Storage, trust: TrustDocument | None = None, *, progress
 
     Args:
         root: Any folder that holds evidence: a device's, one recording's, or one with such folders below it.
-        trust: The trust document of whoever asks. Without one, what lies beside the evidence is taken, which proves
-            that all of it is consistent, and not where it comes from.
-        progress: Told how far it came.
+        trust: The caller's own trust document. Without one, the copy beside the evidence is used, which shows that all
+            of it is consistent, not where it comes from.
+        progress: Called with the number of bytes read so far, and of all.
 
     Raises:
         EvidenceError: Nothing could be checked: there is no evidence, or no trust document for any of it. Everything
@@ -49,7 +49,9 @@ def verify(root: Path | Storage, trust: TrustDocument | None = None, *, progress
     """
     found = find(root)
     if not found.devices and not found.recordings:
-        raise EvidenceError("expected evidence, found none: no journal and no segment lies in this folder or below it")
+        raise EvidenceError(
+            "expected evidence, found none: there is no journal and no segment in this folder or below it"
+        )
     checker = _Checker(_Counted(found.tree, progress), trust)
     if progress is not None:
         checker.tree.total = sum(_sizes(found.tree, found.devices, found.recordings))
@@ -59,7 +61,7 @@ def verify(root: Path | Storage, trust: TrustDocument | None = None, *, progress
         checker.guarded(folder, partial(checker.alone, folder))
     report = checker.report()
     if not report.anchors and all(finding.code is Code.TRUST_MISSING for finding in report.bad):
-        raise EvidenceError("expected a trust document: none lies beside the evidence, so name your own copy of it")
+        raise EvidenceError("expected a trust document: there is none beside the evidence, so name your own copy of it")
     return report
 
 
@@ -76,7 +78,7 @@ def _sizes(tree: Tree, devices: Iterable[DevicePlace], recordings: Iterable[str]
 
 
 class _Counted:
-    """A tree that tells how far reading came."""
+    """A tree that reports how much was read."""
 
     def __init__(self, tree: Tree, progress: Progress | None) -> None:
         self._tree = tree
@@ -114,7 +116,7 @@ class _Checker:
         self._devices = self._recordings = self._segments = self._lines = self._bytes = 0
 
     def report(self) -> Report:
-        """What all of it came to."""
+        """All findings."""
         counts = Counts(self._devices, self._recordings, self._segments, self._lines, self._bytes)
         return Report(self._findings.finish(), tuple(self._anchors), counts)
 
@@ -140,7 +142,7 @@ class _Checker:
             tree, place.path, trust, (below(below(recordings, name), layout.DEVICE) for name in folders), findings
         )
         if found is None:
-            self._not_believed(place.path)
+            self._not_certified(place.path)
             return
 
         def copies(boot: int) -> Iterator[bytes]:
@@ -195,7 +197,7 @@ class _Checker:
                 self._findings.add(code, below(place.path, entry.name), said)
         return folders
 
-    def _not_believed(self, path: str) -> None:
+    def _not_certified(self, path: str) -> None:
         said = "nothing here was checked further: no device certificate is there that the trust document's root signed"
         self._findings.add(Code.CERTIFICATE_REFUSED, path, said)
 
@@ -213,19 +215,19 @@ class _Checker:
             else:
                 self._findings.add(Code.JOURNAL_MISSING, path, "the journal is missing, all of it")
             return None
-        story = verify_journals(self.tree, place.path, authority, self._findings)
-        self._lines += sum(boot.lines for boot in story.boots.values())
-        return story
+        index = verify_journals(self.tree, place.path, authority, self._findings)
+        self._lines += sum(boot.lines for boot in index.boots.values())
+        return index
 
     def _missing(self, place: DevicePlace, journal: JournalIndex, folders: list[str]) -> None:
         """Recordings that the journal names and the folder lacks."""
         present = set(folders)
-        for recording, story in journal.recordings.items():
+        for recording, index in journal.recordings.items():
             if recording in present or place.only:
                 continue
             path = f"{below(place.path, layout.RECORDINGS)}/{recording}"
-            if story.segments:
-                said = f"missing: the journal names {number(len(story.segments), 'segment')} of it"
+            if index.segments:
+                said = f"missing: the journal names {number(len(index.segments), 'segment')} of it"
                 self._findings.add(Code.RECORDING_MISSING, path, said, recording=recording)
             else:
                 said = "begun, but nothing of it reached storage"
@@ -243,8 +245,8 @@ class _Checker:
         self._findings.add(
             Code.JOURNAL_OPEN,
             below(place.path, layout.journal(newest.boot)),
-            f"boot {newest.boot} has not ended in order, the journal stands at line {line}: the recorder runs, "
-            "or lost power. Whether lines were cut off after that can't be told from here",
+            f"boot {newest.boot} has not shut down in order, its journal ends at line {line}: the recorder runs, "
+            "or lost power. Whether lines were cut off after that can't be seen from here",
         )
 
     # -- recordings ---------------------------------------------------------------------------------------------------
@@ -267,7 +269,7 @@ class _Checker:
             return
         found = find_device(tree, folder, trust, (), findings)
         if found is None:
-            self._not_believed(folder)
+            self._not_certified(folder)
             return
 
         def copies(boot: int) -> Iterator[bytes]:
@@ -290,11 +292,11 @@ class _Checker:
                     token = text(self.tree.read(below(folder, entry.name)))
                     return str(jws.unverified_payload(token, OPENING_TYPE).get("recording", ""))
                 except (EvidenceError, StorageError):
-                    continue  # told where its recording is checked
+                    continue  # reported where its recording is checked
         return folder.rpartition("/")[2]
 
 
 _WITHOUT = (
-    "there is no journal here. Without it nobody can tell whether a segment was cut below what was attested, what "
+    "there is no journal here. Without it there is no telling whether a segment was cut below what was attested, what "
     "follows its last attestation, whether whole recordings are missing, or what the camera did before and after"
 )

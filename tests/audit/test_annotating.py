@@ -107,7 +107,7 @@ def test_an_annotation_by_a_clock_that_nobody_vouches_for_says_so() -> None:
     storage = storage_of(SAMPLE.files)
     add(storage, time=WallReading(CLOCKS.wall().utc_ns, "unsynchronised", None))
     (told,) = found(check(files_of(storage)), Code.ANNOTATION_SIGNED)
-    assert "by a clock that nobody vouched for" in told.sentence
+    assert "by an unsynchronised clock" in told.sentence
 
 
 # -- attacks ----------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def test_permit_on_the_wearers_word_alone_is_marked() -> None:
 
 def test_interruption_and_recovery_are_told() -> None:
     texts = [event.text for event in ledger_of(_acted_out()).events if event.stands_out]
-    assert any("was running when it went dark" in text for text in texts)
+    assert any("was running when the boot before it ended" in text for text in texts)
 
 
 def test_nothing_about_people_is_told_without_a_key() -> None:
@@ -253,7 +253,7 @@ def test_line_that_somebody_appended_changes_no_account_and_is_named(forged: Any
     assert after.states == before.states
     assert [event.kind for event in after.events] == [event.kind for event in before.events]
     (named,) = (broken for broken in after.unaccounted if broken.kind == "unattested")
-    assert "is signed by nobody and is not believed" in named.sentence
+    assert "has no signature and is left out" in named.sentence
     assert after.unaccounted[-1].kind == before.unaccounted[-1].kind == "open_end"
 
 

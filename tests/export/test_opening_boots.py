@@ -104,8 +104,8 @@ def test_dark_time_that_no_clock_tells_is_not_invented(tmp_path: Path) -> None:
     gap = next(gap for gap in result.files[0].gaps if gap.kind is Kind.VIDEO)
     assert gap.to_s - gap.from_s == pytest.approx(1, abs=0.3)
     assert not gap.known
-    assert "for a time that no clock tells, shown as 1.000 s" in " ".join(result.missing)
-    assert any("for a time that no clock tells" in text for _, _, text in texts(out))
+    assert "for a time that no clock measured, shown as 1.000 s" in " ".join(result.missing)
+    assert any("for a time that no clock measured" in text for _, _, text in texts(out))
     assert any("(unsynchronised, error unknown)" in text for _, _, text in texts(out))
 
 

@@ -167,7 +167,7 @@ def test_segment_forged_with_the_public_keys_is_named() -> None:
     for path in segments(SAMPLE.files, SAMPLE.b):
         report = check(SAMPLE.files | {path: forged(SAMPLE.files[path])})
         assert codes(report) == {Code.SEGMENT_FORGED}
-        assert "another hand" in found(report, Code.SEGMENT_FORGED)[0].sentence
+        assert "somebody else sealed it" in found(report, Code.SEGMENT_FORGED)[0].sentence
 
 
 def test_what_a_forged_header_says_of_the_journal_does_not_count() -> None:

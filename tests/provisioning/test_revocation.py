@@ -12,7 +12,7 @@ from agent.clock import NS, SystemClocks
 from agent.dock.config import BrokerSection
 from agent.dock.mqtt import Connection
 from agent.keys import files
-from agent.station.revocation import register, serials_of
+from agent.provisioning.revocation import register, serials_of
 from agent.trust.tls import CA_CERTIFICATE, REVOKED, CertificateAuthority
 from tests.support.broker import AGENCY, Broker, validity
 from tests.support.commands import Ran, bwc_agent

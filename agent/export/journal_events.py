@@ -1,6 +1,6 @@
-"""What a device's journals tell about one recording, for the text track and for whoever opens it.
+"""What a device's journals say about one recording, for the text beside the film and for the report.
 
-Read, not checked: that is the business of checking. What is not readable is passed over and counted.
+Chain and signatures are not checked here: `open` verifies the recording first. Unreadable lines are counted.
 """
 
 import re
@@ -61,7 +61,7 @@ class Mode:
 
 @dataclass(slots=True)
 class RecordingEvents:
-    """What the journals tell.
+    """What the journals say.
 
     Attributes:
         readings: Of both clocks, by boot, in order.
@@ -87,7 +87,7 @@ class RecordingEvents:
 def read_journals(
     tree: Tree, device: str | None, recording: str, boots: Iterable[int], keys: Mapping[int, DetailsKey]
 ) -> RecordingEvents:
-    """What the journals of some boots tell about a recording.
+    """What the journals of some boots say about a recording.
 
     Args:
         tree: Where they lie.
@@ -99,27 +99,27 @@ def read_journals(
     Raises:
         StorageError: A journal can't be read on.
     """
-    told = RecordingEvents()
+    journal = RecordingEvents()
     for boot in sorted(boots):
         path = below(device or "", layout.journal(boot))
         if device is None or tree.size(path) is None:
-            told.missing.append(boot)
+            journal.missing.append(boot)
             continue
-        _Reader(told, boot, recording, keys.get(boot)).read(tree, path)
-    return told
+        _Reader(journal, boot, recording, keys.get(boot)).read(tree, path)
+    return journal
 
 
 class _Reader:
     """Reads one boot's journal."""
 
-    def __init__(self, told: RecordingEvents, boot: int, recording: str, key: DetailsKey | None) -> None:
-        self._told = told
+    def __init__(self, journal: RecordingEvents, boot: int, recording: str, key: DetailsKey | None) -> None:
+        self._journal = journal
         self._boot = boot
         self._recording = recording
         self._key = key
         self._runs = False
         self._withheld: dict[tuple[int, str], tuple[int, int]] = {}
-        self._readings: list[Reading] = told.readings.setdefault(boot, [])
+        self._readings: list[Reading] = journal.readings.setdefault(boot, [])
 
     def read(self, tree: Tree, path: str) -> None:
         newest = None
@@ -133,17 +133,17 @@ class _Reader:
                     if not is_checkpoint(newest):
                         self._follow(newest)
         except StorageError:
-            self._told.missing.append(self._boot)
+            self._journal.missing.append(self._boot)
         for (request, track), (from_us, until_us) in self._withheld.items():
             self._span(from_us, until_us, track, withheld_text(request))
         if newest is not None and (line := self._parsed(newest)) is not None:
-            self._told.last_us[self._boot] = line.mono_us
+            self._journal.last_us[self._boot] = line.mono_us
 
     def _parsed(self, raw: bytes) -> Line | None:
         try:
             return parse_line(raw)
         except EvidenceError:
-            self._told.unreadable += 1
+            self._journal.unreadable += 1
             return None
 
     def _follow(self, raw: bytes) -> None:
@@ -158,7 +158,7 @@ class _Reader:
         match line.entry:
             case entries.RecordingStarted() as entry if entry.recording == self._recording:
                 self._runs = True
-                self._told.started_us[self._boot] = entry.at_us
+                self._journal.started_us[self._boot] = entry.at_us
                 self._event(line, f"started by {entry.cause}", entry.at_us)
             case entries.RecordingEnded() as entry if entry.recording == self._recording:
                 self._event(line, "stopped", entry.at_us)
@@ -174,7 +174,7 @@ class _Reader:
             case entries.SourceGap() as entry:
                 self._span(entry.from_us, entry.to_us, entry.track, "source gap")
             case entries.Interrupted() as entry if entry.recording == self._recording:
-                self._event(line, "the recorder was told to end")
+                self._event(line, "the recorder's process was stopped")
             case entries.Withheld() as entry if entry.recording == self._recording:
                 self._withhold(entry)
                 self._event(line, f"request {entry.request} granted: {_kinds(entry.kinds)} withheld", entry.from_us)
@@ -200,7 +200,7 @@ class _Reader:
                 later_s = max(0.0, (entry.until_us - line.mono_us) / 1_000_000)
                 self._event(line, f"request {entry.request} takes effect in {later_s:.1f} s")
             case entries.StopTakenBack():
-                self._event(line, "the stop is taken back: recording goes on", entry.at_us)
+                self._event(line, "the stop is cancelled: recording continues", entry.at_us)
             case entries.TriggerRaised():
                 self._event(line, f"trigger {entry.name}", entry.at_us)
             case entries.Declared():
@@ -215,9 +215,9 @@ class _Reader:
             case entries.Tampered():
                 self._event(line, f"tampering: {entry.what}", entry.at_us)
             case entries.StorageFailed():
-                self._event(line, f"storage refuses ({entry.problem}): recording in memory", entry.at_us)
+                self._event(line, f"writing to storage fails ({entry.problem}): recording in memory", entry.at_us)
             case entries.StorageBack():
-                self._event(line, "storage takes recordings again")
+                self._event(line, "writing to storage works again")
             case entries.ClockChanged():
                 self._event(line, f"clock set by {entry.step_ms / 1000:+.3f} s ({entry.source})")
             case entries.SourceFailed():
@@ -239,11 +239,11 @@ class _Reader:
         self._mode(entry.to_us, "privacy" if "video" in left else "muted" if left else "recording")
 
     def _mode(self, from_us: int, name: str) -> None:
-        if len(self._told.modes) < MOST_EVENTS:
-            self._told.modes.append(Mode(self._boot, from_us, name))
+        if len(self._journal.modes) < MOST_EVENTS:
+            self._journal.modes.append(Mode(self._boot, from_us, name))
 
     def _event(self, line: Line, text: str, at_us: int | None = None) -> None:
-        if len(self._told.events) >= MOST_EVENTS:
+        if len(self._journal.events) >= MOST_EVENTS:
             return
         details: Mapping[str, Any] = {}
         problem = ""
@@ -254,11 +254,11 @@ class _Reader:
                 details = line.details(self._key)
             except EvidenceError as error:
                 problem = str(error)
-        self._told.events.append(Event(self._boot, line.mono_us if at_us is None else at_us, text, details, problem))
+        self._journal.events.append(Event(self._boot, line.mono_us if at_us is None else at_us, text, details, problem))
 
     def _span(self, from_us: int, to_us: int, track: str, cause: str) -> None:
-        if len(self._told.spans) < MOST_EVENTS:
-            self._told.spans.append(Span(self._boot, from_us, to_us, track, cause))
+        if len(self._journal.spans) < MOST_EVENTS:
+            self._journal.spans.append(Span(self._boot, from_us, to_us, track, cause))
 
 
 def withheld_text(request: int) -> str:

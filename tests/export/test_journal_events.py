@@ -1,7 +1,7 @@
 from agent.clock import NS
 from agent.evidence import layout
 from agent.evidence.details import DetailsKey
-from agent.export.journalled import RecordingEvents, merged, read_journals
+from agent.export.journal_events import RecordingEvents, merged, read_journals
 from agent.export.placing import Reading
 from agent.journal.entries import (
     ClockChanged,

@@ -1,7 +1,7 @@
-"""Who may no longer connect: the register of issued certificates, and the broker's revocation list (RFC 5280, 5).
+"""Revocation of TLS certificates: a register of the issued ones, and the broker's revocation list (RFC 5280, 5).
 
-The register lies beside the authority's key, one file a certificate, so that a device can be shut out that is gone with
-all its files. A certificate that is not in it can't be found by name.
+The register is beside the authority's key, one file a certificate, so that a device can be revoked that was lost with
+all its files. A certificate that is not registered can't be found by name.
 """
 
 import secrets
@@ -20,7 +20,7 @@ _PUBLIC = 0o644
 
 
 def register(folder: Path, name: str, issued: IssuedCertificate) -> None:
-    """Keep a certificate in the register in `folder`, which holds the authority's key.
+    """Add a certificate to the register in `folder`, which has the authority's key.
 
     Raises:
         ProvisioningError: It is there already.
@@ -32,11 +32,11 @@ def register(folder: Path, name: str, issued: IssuedCertificate) -> None:
 
 
 def serials_of(folder: Path, name: str) -> list[int]:
-    """Serial numbers of all certificates that were issued to a name.
+    """Serial numbers of all certificates issued to a name.
 
     Raises:
         KeyFileError: There is none in the register.
-        ConfigError: Something in the register is no certificate.
+        ConfigError: A file in the register is no certificate.
     """
     found = [path for path in sorted((folder / ISSUED).glob("*.crt")) if common_name(path) == name]
     if not found:
@@ -45,13 +45,13 @@ def serials_of(folder: Path, name: str) -> list[int]:
 
 
 def revoke(key_file: Path, passphrase: str | None, name: str, revoked: Path, now_ns: int) -> int:
-    """Add all certificates of a name to the broker's revocation list; how many are new in it.
+    """Add all certificates of a name to the broker's revocation list, and return how many are new in it.
 
     Args:
-        key_file: The authority's key; its certificate and the register lie beside it.
+        key_file: The authority's key; its certificate and the register are beside it.
         passphrase: Of the key, if it has one.
         name: The certificates' common name: a device's, or an office's.
-        revoked: The list, replaced whole.
+        revoked: The list's file, replaced atomically.
         now_ns: Nanoseconds since 1970.
 
     Raises:
