@@ -4,13 +4,14 @@ The rules of `agent.brokers.mosquitto`, as far as RabbitMQ can express them:
 
 1. TLS 1.2 or later with client certificates, and no other listener. The user is the certificate's common name; no user
    has a password, and there are no default users.
-2. A client that is not in `definitions.json` is refused, whatever its certificate. `rabbitmqctl delete_user` disconnects
-   a stolen device and keeps it out; remove it from `definitions.json` too, because a starting node imports a changed
-   file. There is no revocation list here.
+2. A client that is not in `definitions.json` is refused, whatever its certificate. `rabbitmqctl delete_user`
+   disconnects a stolen device and keeps it out; remove it from `definitions.json` too, because a starting node imports
+   a changed file. There is no revocation list here.
 3. Topics: a device writes below its own name and reads its inbox and its agency's policy; the station, the publisher
    and the observer as with Mosquitto. RabbitMQ writes topics with `.` for `/`, and `*` for `+`; patterns are regular
    expressions.
-4. Queues: a client reads the queue of its own name only. A client that publishes to no topic has no write permission on the exchange.
+4. Queues: a client reads the queue of its own name only. A client that publishes to no topic can't write to
+   the exchange.
 
 Limits: the client id is not bound to the certificate, so one device can disconnect another one (but never read or write
 as it); and `.` in an MQTT topic becomes `/`, so that names with a dot are refused.

@@ -1,8 +1,8 @@
 """An agency's requirements on the device's configuration, signed with its policy.
 
-The configuration on the device is neither encrypted nor signed. So the signed bundle, where it states them, governs the
-settings that could weaken evidence without touching a rule; deviations are journalled and shown. A deviation never keeps a
-camera from recording: the stricter of the two values applies.
+The configuration on the device is neither encrypted nor signed. So the signed bundle, where it states them, governs
+the settings that could weaken evidence without touching a rule; deviations are journalled and shown. A deviation never
+keeps a camera from recording: the stricter of the two values applies.
 """
 
 from collections.abc import Collection, Iterator

@@ -134,7 +134,7 @@ class Opened:
             yield bytearray(last)
 
     def _open_regular(self, block: memoryview) -> tuple[bytearray, int, EvidenceError | None]:
-        """Opens the regular frames at the start of `block`: plaintext, bytes used, and an error if a frame is altered."""
+        """Opens the regular frames at the start of `block`: plaintext, bytes used, error if one is altered."""
         frame_length = self.header.frame_length
         step = frame_length + message.FRAME_OVERHEAD
         count = len(block) // step
@@ -165,7 +165,7 @@ class Opened:
         return plaintext, used, fault
 
     def _open_rest(self, rest: bytes) -> bytes | None:
-        """Opens the final frame; None if the message was cut. `rest` is all that is left, or more than a final frame."""
+        """Opens the final frame; None if the message was cut. `rest`: all that is left, or more than one frame."""
         head = message.frame_head(rest, self._sequence, self.header.frame_length)
         if head is None or len(rest) < head.length:
             # A whole final frame that claims a greater length looks like a torn one; its tag shows that it is altered.

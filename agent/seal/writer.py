@@ -4,7 +4,7 @@ Every frame is authenticated separately, so that a file cut anywhere can be open
 `Sealer.seal` is on the recorder's hottest path: one buffer for all frames of a call, and AES-GCM writes into it.
 
 Sources: aws-encryption-sdk-specification, `client-apis/encrypt.md`, `data-format/message-body.md`;
-`framework/algorithm-suites.md` ("Algorithm Suites Encryption Key Derivation Settings") for the derivation of key and commitment.
+`framework/algorithm-suites.md` ("Algorithm Suites Encryption Key Derivation Settings") for key derivation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +101,7 @@ class Sealer:
         return self._cipher
 
     def seal(self, data: bytes | bytearray | memoryview) -> bytearray:
-        """Seals `data`, a whole number of frames, into that many regular frames; the returned buffer belongs to the caller.
+        """Seals `data`, a whole number of frames, into that many regular frames; the caller owns the result.
 
         Raises:
             ValueError: It is not a whole number of frames, the message is finished, or it would have too many frames.
