@@ -194,7 +194,7 @@ def test_doctor_finds_the_machine_closed(running: Machine) -> None:
     report = running.json("bwc-agent", "doctor", "--json", *CONFIG)
     found = {finding["check"]: finding for finding in report["findings"]}
     assert found["ctrl-alt-del"]["good"], found["ctrl-alt-del"]
-    assert found["usb input"]["said"] == "no USB input device works"
+    assert found["usb input"]["said"] == "no USB input device is active"
     assert "sysrq" in found["sysrq"]["said"]
     assert running.path("/usr/lib/sysctl.d/60-bwc.conf").read_text().endswith("\nkernel.sysrq = 0\n")
     assert not found["camera is real"]["good"], "this camera is simulated, and it says so"
