@@ -6,8 +6,8 @@ it, so that the segments of a recording form a chain whose end is marked `final`
 
 A recording that a power cut interrupted continues at once, before its last segment is closed. The next segment then
 names the *opening statement* of the interrupted one (`interrupted`), and so does the manifest by which recovery closes
-that one later (`opening`): the chain leads through the opening statement, and nothing waits for the repair. A manifest names
-the manifest before it as soon as there is one.
+that one later (`opening`): the chain leads through the opening statement, and nothing waits for the repair. A manifest
+names the manifest before it as soon as there is one.
 
 Versions: `bwc-segment/1` had neither `interrupted` nor `unread_bytes`, and closed an interrupted segment before the
 next one began. Both are read; the second one is written.
