@@ -12,7 +12,6 @@ from agent.errors import ConfigError
 from agent.power.files import JsonGauge, SupplyCharger, SupplyGauge
 from agent.power.max17048 import ADDRESS, Max17048
 from agent.power.readings import Charger, Gauge
-from agent.power.smbus import SmbusDevice
 
 _Percent = Annotated[int, msgspec.Meta(ge=1, le=50)]
 _Celsius = Annotated[int, msgspec.Meta(ge=40, le=110)]
@@ -72,6 +71,8 @@ class PowerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         if place:
             match kind:
                 case "max17048":
+                    from agent.power.smbus import SmbusDevice  # smbus2 costs memory, and few cameras have such a gauge
+
                     return Max17048(SmbusDevice(Path(place), ADDRESS))
                 case "supply":
                     return SupplyGauge(Path(place))
