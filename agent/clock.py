@@ -1,6 +1,6 @@
-"""Time that comes in from outside: a monotonic clock for durations, a wall clock that says how far it is to be trusted.
+"""The injected clocks: a monotonic clock for durations, and a wall clock that states its source and error bound.
 
-Nothing in this package calls `time` directly except this module, so that tests drive every timer.
+Only this module calls `time` directly, so that tests can drive every timer.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ US = 1_000
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 Monotonic = Callable[[], int]
-"""Returns nanoseconds that never go back and are not stepped (CLOCK_MONOTONIC)."""
+"""Returns nanoseconds of a clock that never goes back and is never stepped (CLOCK_MONOTONIC)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class WallReading:
 
     Attributes:
         utc_ns: Nanoseconds since 1970-01-01T00:00:00Z.
-        source: `ntp` (the kernel says it is disciplined), `unsynchronised` (nobody vouches for it), or another name of
-            a configured source such as `rtc`.
-        uncertainty_s: Bound on its error in seconds; None where nobody can state one.
+        source: `ntp` (the kernel says it is disciplined), `unsynchronised`, or the name of another configured
+            source such as `rtc`.
+        uncertainty_s: Bound on its error in seconds; None if unknown.
     """
 
     utc_ns: int
@@ -47,7 +47,7 @@ WallClock = Callable[[], WallReading]
 
 
 def boottime_ahead_ns() -> int:
-    """How far CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC: the time that this boot was suspended."""
+    """Nanoseconds by which CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC: how long this boot was suspended."""
     monotonic = time.monotonic_ns()
     return max(0, time.clock_gettime_ns(time.CLOCK_BOOTTIME) - monotonic)
 
@@ -59,11 +59,11 @@ class Clocks(Protocol):
         """Nanoseconds of CLOCK_MONOTONIC."""
 
     def wall(self) -> WallReading:
-        """The wall clock and what is known of its error."""
+        """The wall clock with its source and error bound."""
 
 
 class _Timex(ctypes.Structure):
-    """`struct timex` of adjtimex(2), as far as it is read here; the rest is room for the kernel to write into."""
+    """The leading fields of `struct timex` (adjtimex(2)); `rest` is padding that the kernel writes into."""
 
     _fields_ = [
         ("modes", ctypes.c_uint),
@@ -81,7 +81,7 @@ _TIME_ERROR = 5
 
 
 class SystemClocks:
-    """The machine's clocks; the wall clock's provenance is the kernel's own (adjtimex(2), read only)."""
+    """The machine's clocks; the kernel states the wall clock's synchronisation and error (adjtimex(2), read only)."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -107,7 +107,7 @@ def utc_text(utc_ns: int) -> str:
 
 
 def utc_text_or_empty(utc_ns: int) -> str:
-    """As `utc_text`; empty for a time that no calendar holds, as a hostile statement may name one."""
+    """As `utc_text`; empty for a time out of range, which a hostile statement may contain."""
     try:
         return utc_text(utc_ns)
     except (ValueError, OverflowError, OSError):
@@ -115,10 +115,10 @@ def utc_text_or_empty(utc_ns: int) -> str:
 
 
 def parse_utc(text: str) -> int:
-    """Nanoseconds since 1970 of a text made by `utc_text`.
+    """Nanoseconds since 1970 for a text in the form of `utc_text`.
 
     Raises:
-        ValueError: The text is not of that form.
+        ValueError: The text does not have that form.
     """
     moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     utc_ns = (moment - _EPOCH) // timedelta(microseconds=1) * 1000

@@ -1,11 +1,11 @@
-"""The errors this package raises: one root, one class for each kind of caller's mistake or bad material.
+"""The errors this package raises: one root, and one class for each kind of mistake or bad input.
 
-Every class also has the builtin that fits as a second base, so that a caller may catch either.
+Every class also derives from the matching builtin exception, so that a caller may catch either.
 """
 
 
 class BwcError(Exception):
-    """Root of all errors of bwc-agent. Its text says what was expected, what came, and what to do."""
+    """Root of all errors of bwc-agent. The text says what was expected, what was found, and what to do."""
 
 
 class ConfigError(BwcError, ValueError):
@@ -13,11 +13,11 @@ class ConfigError(BwcError, ValueError):
 
 
 class SourceError(BwcError, RuntimeError):
-    """A camera, microphone or file does not deliver what a source needs."""
+    """A camera, microphone or file does not deliver what a source must provide."""
 
 
 class EvidenceError(BwcError, ValueError):
-    """Sealed or signed material is malformed, altered or not for this key. The only error a reader raises."""
+    """Sealed or signed material is malformed, altered or for another key. Readers raise no other error for it."""
 
 
 class KeyFileError(BwcError, ValueError):
@@ -25,7 +25,7 @@ class KeyFileError(BwcError, ValueError):
 
 
 class ProvisioningError(BwcError, FileExistsError):
-    """Provisioning would overwrite something that is already there."""
+    """Provisioning would overwrite an existing file."""
 
 
 class NotInstalledError(BwcError, ImportError):
@@ -33,28 +33,28 @@ class NotInstalledError(BwcError, ImportError):
 
 
 class PolicyError(BwcError, ValueError):
-    """A policy pack, bundle or request is malformed, or names something that the schema does not know."""
+    """A policy pack, bundle or request is malformed, or uses a name that the schema does not define."""
 
 
 class StorageError(BwcError, OSError):
-    """Storage refused an operation: full, read-only, gone or failing. `errno` says which."""
+    """A storage operation failed: the storage is full, read-only, removed or faulty. `errno` says which."""
 
     def __str__(self) -> str:
-        """The sentence without the number."""
+        """The message without the error number."""
         return self.strerror or super().__str__()
 
 
 class ControlError(BwcError, ConnectionError):
-    """The recorder's local socket is not there, not ours, or answered with a refusal. `errno` says which."""
+    """The recorder's local socket is missing, belongs to another user, or refused the request. `errno` says which."""
 
     def __str__(self) -> str:
-        """The sentence without the number."""
+        """The message without the error number."""
         return self.strerror or super().__str__()
 
 
 class DeviceError(BwcError, OSError):
-    """Something on the board is not there, busy or failing: a GPIO line, a fuel gauge, a clock. `errno` says which."""
+    """A GPIO line, fuel gauge or clock on the board is missing, busy or faulty. `errno` says which."""
 
     def __str__(self) -> str:
-        """The sentence without the number."""
+        """The message without the error number."""
         return self.strerror or super().__str__()

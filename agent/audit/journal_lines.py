@@ -1,8 +1,8 @@
 """A device's journals as the ledger takes them: one sequence of lines, and what keeps some of them out of the account.
 
-`chained_lines` follows the chain (`agent.journal.reader`). Where it is broken, that is named, and reading goes on with
-what stands there, repeated and moved lines too: an account with a hole in it is better than none, as long as it says
-where the hole is. `agent.verify.journals` is stricter and does not count moved lines; here that would let a single line
+`chained_lines` follows the chain (`agent.journal.reader`). A break is reported, and reading continues with the
+next line, repeated and moved lines too: an account with a gap is better than none, as long as it says where the gap
+is. `agent.verify.journals` is stricter and does not count moved lines; here that would let a single line
 with a far number hide all that follow it.
 
 `attested_only` holds back unsigned lines that would change the account. A line that permits, ends, continues or

@@ -1,13 +1,13 @@
 """A journal replayed through the pure core: do the same events lead to the same decisions, in the same order?
 
 From a boot's lines, with their sealed details opened, the events that led to them are reconstructed
-(`agent.audit.replay_events`). They are given to `machine.step`, and every line that the core then wants to journal
-is compared with the one that stands there, details included: so the facts of each request, with their provenance,
-follow from what the journal says was declared, measured, signed and spoken before. Each request is decided anew, too,
-by the policy that its line names, where that policy is at hand; the decision, its rules, obligations and what was
-missing must be those of the journal.
+(`agent.audit.replay_events`). They are given to `machine.step`, and every line that the core then journals is compared
+with the recorded one, details included: so the facts of each request, with their provenance, are derived from the
+earlier lines about what was declared, measured, signed and spoken. Each request is also decided again by the policy
+that its line names, if that policy is available; the decision, its rules, obligations and what was missing must match
+the journal.
 
-What a replay can't see: whether what was declared or measured was true, and what was never journalled.
+Limits: a replay can't show whether declarations and measurements were true, nor what was never journalled.
 """
 
 from collections import Counter, deque
@@ -79,10 +79,10 @@ class Replay:
 
     Attributes:
         boots: Boots that were replayed.
-        lines: Lines that the core wrote again, the same.
+        lines: Lines that the core reproduced identically.
         requests: Requests among them that were decided.
-        redecided: Of those, decided anew by their policy, with the same outcome.
-        unknown: Requests by the digest of a policy that is not at hand.
+        redecided: Of those, the ones decided again by their policy, with the same outcome.
+        unknown: Requests by the digest of a policy that is not available.
         differences: The first of each boot; empty if all is the same.
         other_rules: By the digest of each policy that carries other base rules or another schema than this software's,
             and decided again by them, the SHA-256 of what it carries.
@@ -136,7 +136,7 @@ class _Boot:
         self._bad = False
 
     def take(self, line: Line) -> None:
-        """The next line; once one did not open, the rest of the boot is passed over."""
+        """Takes the next line; after one that could not be opened, the rest of the boot is skipped."""
         if self._bad or isinstance(line.entry, entries.Checkpoint):
             return
         try:
@@ -310,10 +310,10 @@ class _Run:
                 raise _DifferenceError(item, f"request {command.number} should be decided by here, and never is")
             return
         self._into.requests += 1
-        self._decide_anew(command, item, entry)
+        self._decide_again(command, item, entry)
         self._feed(decided(item))
 
-    def _decide_anew(self, command: commands.Decide, item: CoreInput, entry: entries.Decided) -> None:
+    def _decide_again(self, command: commands.Decide, item: CoreInput, entry: entries.Decided) -> None:
         policy = self._policies(entry.policy)
         if policy is None:
             self._into.unknown[entry.policy] += 1

@@ -24,10 +24,10 @@ class Request:
     """A request and what came of it.
 
     Attributes:
-        line: The line that says that it was asked.
+        line: The line of the request.
         at_us: When, on the boot's monotonic clock.
-        action: For what.
-        again: How often that was asked for in this recording; 0 if the recorder itself asked anew.
+        action: The requested action.
+        again: Requests for this action in this recording so far; 0 if the recorder itself asked the policy again.
         recording: Id of the recording that ran; empty for none.
         outcome: `granted`, `refused`, `void`, `taken_back`, `not_carried_out` (granted, and then the lines end),
             `carried_out` (a resume, which needs no permit), `undecided` (the lines end before a decision).
@@ -35,7 +35,7 @@ class Request:
         declared_only: The permit rests on the wearer's word alone.
         policy: SHA-256 of the policy that decided.
         review: People are to review the decision.
-        sealed: What is sealed of it: by whom, the facts with their provenance, rules, obligations, what was missing.
+        sealed: Its sealed details: principal, facts with their provenance, rules, obligations, what was missing.
     """
 
     line: Line
@@ -99,7 +99,7 @@ class Rows:
         self._lost_packets = 0
 
     def begin(self, boot: int, key: DetailsKey | None) -> None:
-        """The lines of a boot follow; its request numbers begin anew."""
+        """Begins the lines of a boot, in which request numbers restart."""
         self._boot, self._key = boot, key
         self._asked, self._withheld, self._outage = {}, {}, None
 

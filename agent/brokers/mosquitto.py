@@ -5,10 +5,10 @@ from agent.dock.messages import ROOT
 STATION = "station:1"
 PUBLISHER = "policy:publisher"
 OBSERVER = "observer:1"
-"""Reads what devices say about themselves, with any MQTT client, and writes nothing."""
+"""Reads the devices' states, statuses and events with any MQTT client, and writes nothing."""
 
 _CONFIGURATION = """\
-# Mosquitto for bwc-agent. Who may do what stands in acl.conf. Start: mosquitto -c {folder}/mosquitto.conf
+# Mosquitto for bwc-agent. Permissions are in acl.conf. Start: mosquitto -c {folder}/mosquitto.conf
 per_listener_settings false
 listener {port} {address}
 cafile {folder}/ca.crt
@@ -22,28 +22,28 @@ require_certificate true
 use_identity_as_username true
 use_username_as_clientid true
 allow_anonymous false
-# A small message is sent at once: else many wait 40 ms for the other side's delayed acknowledgement.
+# Small messages are sent at once; otherwise many wait 40 ms for the peer's delayed acknowledgement.
 set_tcp_nodelay true
-# Whom Mosquitto becomes when root starts it; that user has to be able to read this folder.
+# The user that Mosquitto switches to when root starts it; it must be able to read this folder.
 user {user}
 acl_file {folder}/acl.conf
-# Retained states and statuses survive the broker; events are kept by the devices until a station has them.
+# Retained states and statuses survive a restart; devices keep events until a station has stored them.
 persistence true
 persistence_location {data}/
 autosave_interval 60
-# The largest message is a policy bundle: 1 MiB, and what MQTT puts round it.
+# The largest message is a policy bundle: 1 MiB plus the MQTT header.
 max_packet_size 1114112
-# To one reader at a time. A station keeps what came together in one commit: few in flight are many waits for its disk.
+# Messages in flight to one client. A station commits messages in batches; a low limit means many waits for its disk.
 max_inflight_messages 1000
-# For one reader that is behind, the station at a shift change: 1,500 devices with 64 events, a status and a state each,
-# below 1 kB a message. What does not fit is dropped, and said again by its device 10 s later.
+# Queue for one slow client, such as the station at a shift change: 1,500 devices with 64 events, a status and a state
+# each, below 1 kB a message. Messages that do not fit are dropped; the device sends them again 10 s later.
 max_queued_messages 100000
-# And in bytes: one device that floods must not take the broker's memory. 256 MiB hold such a shift change twice over.
+# The same in bytes, so that a flooding device can't exhaust the broker's memory. 256 MiB is twice such a shift change.
 max_queued_bytes 268435456
 max_keepalive 300
-# Not to be said here: each device is an open file, and the usual soft limit is 1,024. For 1,500 devices give Mosquitto
-# 4,096 (LimitNOFILE=4096 in a drop-in of its unit, or ulimit -n). Its listen queue holds 100: of more that connect in
-# the same instant the kernel lets the rest try again a second later; a dock's jitter_s spreads them.
+# To be set elsewhere: each device needs an open file, and the usual soft limit is 1,024. For 1,500 devices allow 4,096
+# (LimitNOFILE=4096 in a drop-in of Mosquitto's unit, or ulimit -n). The listen queue holds 100 connections; if more
+# clients connect at the same instant, the rest retry a second later. A dock's jitter_s spreads them.
 log_dest stderr
 log_type error
 log_type warning
@@ -74,7 +74,7 @@ user {observer}
 topic read {root}/{agency}/+/state
 topic read {root}/{agency}/+/status
 topic read {root}/{agency}/+/event
-# The patterns above hold for each user: an observer writes nothing below its own name either, and gets no policy.
+# The patterns above apply to every user, so these rules deny the observer its own topics and the policy.
 topic deny {root}/{agency}/{observer}/#
 topic deny {root}/{agency}/policy
 """

@@ -1,24 +1,24 @@
 """An example configuration for a cluster of RabbitMQ 3.10 or later nodes with its MQTT plugin: mutual TLS, permissions.
 
-The rules of `agent.brokers.mosquitto`, as near as RabbitMQ comes to them:
+The rules of `agent.brokers.mosquitto`, as far as RabbitMQ can express them:
 
 1. TLS 1.2 or later with client certificates, and no other listener. The user is the certificate's common name; no user
-   has a password, and there is none that came with the installation.
-2. Who is not in `definitions.json` is refused, whatever certificate they show: a stolen device is shut out, and thrown
-   out, by `rabbitmqctl delete_user`; a node that starts reads a file that was changed, so it is taken out there too.
-   There is no revocation list here.
+   has a password, and there are no default users.
+2. A client that is not in `definitions.json` is refused, whatever its certificate. `rabbitmqctl delete_user`
+   disconnects a stolen device and keeps it out; remove it from `definitions.json` too, because a starting node imports
+   a changed file. There is no revocation list here.
 3. Topics: a device writes below its own name and reads its inbox and its agency's policy; the station, the publisher
    and the observer as with Mosquitto. RabbitMQ writes topics with `.` for `/`, and `*` for `+`; patterns are regular
    expressions.
-4. Queues: a client reads the queue of its own name only. Who writes no topic has no right to write to the exchange.
+4. Queues: a client reads the queue of its own name only. A client that publishes to no topic can't write to
+   the exchange.
 
-What can't be said here: the client id is not bound to the certificate, so that one device may throw another one out of
-its connection (never read or write as it); and `.` in an MQTT topic becomes `/`, so that names with a dot are refused.
+Limits: the client id is not bound to the certificate, so one device can disconnect another one (but never read or write
+as it); and `.` in an MQTT topic becomes `/`, so that names with a dot are refused.
 
-The queues of subscriptions have a mirror. Not for what is in them: an event is done with only when a station has it on
-storage, and what a node takes with it is said again. But for their names: RabbitMQ 3.10 keeps the queue of a connection
-that died with its node as one that is down, and lets nobody of that name in at any other node until the dead one is
-back.
+Subscription queues are mirrored, not to protect their contents (devices repeat an event until a station has stored it)
+but because of their names: RabbitMQ 3.10 keeps the queue of a connection whose node failed in the state "down", and
+refuses a client of that name at every other node until the failed one is back.
 """
 
 import json
@@ -35,7 +35,7 @@ PLUGINS = "[rabbitmq_mqtt].\n"
 _NOTHING = "^$"
 
 _CONFIGURATION = """\
-# RabbitMQ for bwc-agent, one of {count} nodes. Who may do what stands in definitions.json.
+# RabbitMQ for bwc-agent, one of {count} nodes. Permissions are in definitions.json.
 listeners.tcp = none
 mqtt.listeners.tcp = none
 mqtt.listeners.ssl.1 = {address}:{port}
@@ -46,7 +46,7 @@ ssl_options.verify = verify_peer
 ssl_options.fail_if_no_peer_cert = true
 ssl_options.versions.1 = tlsv1.3
 ssl_options.versions.2 = tlsv1.2
-# The user is the certificate's name. There is no other way to be somebody.
+# The user is the certificate's name. There is no other authentication.
 ssl_cert_login_from = common_name
 mqtt.ssl_cert_login = true
 mqtt.allow_anonymous = false
@@ -55,12 +55,12 @@ mqtt.exchange = amq.topic
 definitions.import_backend = local_filesystem
 definitions.local.path = {definitions}
 definitions.skip_if_unchanged = true
-# Messages in flight to one reader, the station above all; the default of 10 would make it wait for every ten.
+# Messages in flight to one client, above all the station; with the default of 10 it would wait after every ten.
 mqtt.prefetch = 256
-# A shift change: connections that wait to be accepted, and handshakes at a time.
+# For a shift change: the queue of connections waiting to be accepted.
 mqtt.tcp_listen_options.backlog = 4096
 mqtt.tcp_listen_options.nodelay = true
-# A node that sees fewer than half of the others stops serving, instead of serving half a fleet.
+# A node in a minority partition stops serving, instead of serving half of the fleet.
 cluster_partition_handling = pause_minority
 cluster_formation.peer_discovery_backend = classic_config
 {nodes}
@@ -74,11 +74,11 @@ def configuration(folder: str, definitions: str, *, nodes: Sequence[str], port: 
     """`rabbitmq.conf` of one node.
 
     Args:
-        folder: Where its certificate and key are, and the agency's CA; absolute.
+        folder: The absolute path of the folder with its certificate and key and the agency's CA.
         definitions: The path of `definitions.json`.
         nodes: Erlang names of all nodes of the cluster, as `rabbit@broker-1`.
-        port: Of its listener.
-        address: Likewise.
+        port: The listener's port.
+        address: The listener's address.
     """
     named = "\n".join(f"cluster_formation.classic_config.nodes.{n} = {node}" for n, node in enumerate(nodes, 1))
     return _CONFIGURATION.format(
@@ -87,10 +87,10 @@ def configuration(folder: str, definitions: str, *, nodes: Sequence[str], port: 
 
 
 def definitions(agency: str, devices: Sequence[str]) -> str:
-    """`definitions.json`: users without passwords, and what each may do.
+    """`definitions.json`: users without passwords, and their permissions.
 
     Raises:
-        ConfigError: A name holds a dot, or something that no device's name may hold.
+        ConfigError: A name contains a dot, or a character that device names may not contain.
     """
     for name in (agency, *devices):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
@@ -122,7 +122,7 @@ def _document(rights: Mapping[str, tuple[str, str]]) -> dict[str, object]:
         own = rf"mqtt-subscription-{re.escape(user)}qos[01]"
         users.append({"name": user, "password_hash": "", "tags": []})
         both = rf"^({own}|amq\.topic)$"
-        writes = f"^{own}$" if write == _NOTHING else both  # to subscribe, a client binds its queue and so writes to it
+        writes = f"^{own}$" if write == _NOTHING else both  # binding a queue to subscribe counts as writing to it
         permissions.append({"user": user, **named, "configure": f"^{own}$", "write": writes, "read": both})
         topics.append({"user": user, **named, "exchange": "amq.topic", "write": write, "read": read})
     return {
@@ -140,6 +140,6 @@ def _document(rights: Mapping[str, tuple[str, str]]) -> dict[str, object]:
                 "priority": 0,
             }
         ],
-        # A user with a colon would be taken for one of another virtual host.
+        # In a user name with a colon the first part would be taken as a virtual host.
         "global_parameters": [{"name": "mqtt_default_vhosts", "value": {user: "/" for user in rights if ":" in user}}],
     }

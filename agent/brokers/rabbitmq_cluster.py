@@ -1,7 +1,7 @@
-"""What the nodes of a RabbitMQ cluster need: one folder each, to be copied to its `/etc/rabbitmq`.
+"""The files of a RabbitMQ cluster: one folder for each node, to be copied to its `/etc/rabbitmq`.
 
 NODE/rabbitmq.conf, enabled_plugins, definitions.json     agent.brokers.rabbitmq
-NODE/tls.crt, tls.key, ca.crt                             of this node; its key is in no other folder
+NODE/tls.crt, tls.key, ca.crt                             this node's; its key is in no other folder
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ def make_cluster(
     devices: Sequence[str],
     port: int,
 ) -> list[Path]:
-    """Make a folder for each node, named after its host, in a new folder.
+    """Creates a new folder with a subfolder for each node, named after its host.
 
     Args:
-        folder: It must not be there yet.
-        authority: The CA that devices and stations believe.
-        agency: Its name.
+        folder: The new folder; it must not exist.
+        authority: The CA that devices and stations trust.
+        agency: The agency's name.
         hosts: Names of the nodes, as devices reach them; a node is `rabbit@` and the name up to its first dot.
-        devices: Who is let in besides the station and the publisher.
-        port: Of every node's listener.
+        devices: Names of the devices that may connect, besides the station, the publisher and the observer.
+        port: The port of every node's listener.
 
     Raises:
         ConfigError: Fewer than three nodes, two of the same short name, or a name that RabbitMQ can't tell apart.
-        ProvisioningError, OSError: The folder is there, or can't be made.
+        ProvisioningError, OSError: The folder exists or can't be created.
     """
     nodes = [f"rabbit@{host.partition('.')[0]}" for host in hosts]
     if len(nodes) < _FEWEST or len(set(nodes)) != len(nodes):

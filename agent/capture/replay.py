@@ -48,7 +48,7 @@ class ReplaySource:
     Args:
         path: An MP4 file. Never taken for a URL.
         pacing: How to wait for a packet's time.
-        loop: Start again at its end, for ever.
+        loop: Start again at the end of the file, endlessly.
     """
 
     def __init__(self, path: Path, pacing: Pacing, *, loop: bool = True) -> None:

@@ -32,7 +32,7 @@ _CONFIG = {
 _VERSION_5 = 5
 _LONGEST_HEADER = 5
 _UNSUPPORTED = b"\x20\x03\x00\x84\x00"
-"""CONNACK: unsupported protocol version (MQTT 5, 3.2.2.2). amqtt itself would wait for ever for more of the message."""
+"""CONNACK: unsupported protocol version (MQTT 5, 3.2.2.2). amqtt itself would wait endlessly for further bytes."""
 _PATIENCE_S = 5.0
 
 
@@ -82,7 +82,7 @@ def tls_context(folder: Path) -> ssl.SSLContext:
 
 
 async def serve(folder: Path, port: int) -> None:
-    """Serve on 127.0.0.1 until this process is told to end."""
+    """Serves on 127.0.0.1 until this process is asked to terminate."""
     broker = Broker(_CONFIG)
     await broker.start()
 

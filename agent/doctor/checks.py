@@ -147,9 +147,9 @@ def check_all(
 
 
 def other_owner(config: Config, config_file: Path, user: int) -> str:
-    """The user whom evidence or state belongs to, by name, if that is neither `user` nor anybody as whom root can act.
+    """The name of the user who owns evidence or state, if that is neither `user` nor a user that root can act as.
 
-    Empty if `user` is root or the owner, or if there is nothing yet that could belong to anybody.
+    Empty if `user` is root or the owner, or if neither exists yet.
     """
     if user == 0:
         return ""

@@ -159,7 +159,7 @@ def _opened(storage: Storage, recording: str, segment: int, keys: Mapping[str, P
 
 
 def begun_by(storage: Storage, recording: str, keys: Mapping[str, PublicKey] | None) -> bool:
-    """True if one of these boots' keys has signed that it began this recording: one look, whatever else lies there."""
+    """True if the recording's first opening statement is signed by one of these boots' keys (None: any)."""
     return _opened(storage, recording, 1, keys) is not None
 
 

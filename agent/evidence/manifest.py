@@ -4,10 +4,10 @@ Both are JWS by the boot's key. The opening statement binds the sealed header, s
 recipients' public keys can make or finish a segment. Each manifest names its opening statement and the manifest before
 it, so that the segments of a recording form a chain whose end is marked `final`.
 
-A recording that a power cut interrupted goes on at once, before its last segment is closed. The next segment then names
-the *opening statement* of the interrupted one (`interrupted`), and so does the manifest by which recovery closes that
-one later (`opening`): the chain leads through the opening statement, and nothing waits for the repair. A manifest names
-the manifest before it as soon as there is one.
+A recording that a power cut interrupted continues at once, before its last segment is closed. The next segment then
+names the *opening statement* of the interrupted one (`interrupted`), and so does the manifest by which recovery closes
+that one later (`opening`): the chain leads through the opening statement, and nothing waits for the repair. A manifest
+names the manifest before it as soon as there is one.
 
 Versions: `bwc-segment/1` had neither `interrupted` nor `unread_bytes`, and closed an interrupted segment before the
 next one began. Both are read; the second one is written.
@@ -32,8 +32,8 @@ SECOND_VERSION = ("interrupted", "unread_bytes")
 """Fields of a manifest that the first version does not have."""
 
 Ended = Literal["rolled", "stopped", "interrupted", "power_loss", "storage_full", "fault"]
-"""Why a segment ended: the next one goes on (`rolled`), a granted stop, SIGTERM, the power or the process went away, no
-room, or storage or source failed."""
+"""Why a segment ended: the recording continues in the next one (`rolled`), a granted stop, SIGTERM, loss of power or
+end of the process, no space left, or failure of storage or source."""
 
 
 class Moment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -61,7 +61,7 @@ class Identity:
 
     Attributes:
         boot_certificate: SHA-256 of the boot certificate of `signer`.
-        recipients: Those whom the segment's data key is wrapped for; `recipient_set` is their opaque id.
+        recipients: Those for whom the segment's data key is wrapped; `recipient_set` is their opaque id.
         policy: SHA-256 of the policy in force.
     """
 

@@ -288,7 +288,7 @@ class Join:
         self._sink = sink
 
     def begin_segment(self, placement: Placement, *, overlaps: bool, remember_from_ns: int | None) -> None:
-        """The samples that follow are of the segment that lies there; see `JoinedTrack.begin_segment`.
+        """Begins the segment that the following samples belong to; see `JoinedTrack.begin_segment`.
 
         Args:
             placement: Of the segment.

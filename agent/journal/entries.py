@@ -169,10 +169,10 @@ class SegmentRecovered(Entry, tag="segment_recovered", frozen=True):
 
 
 class Requested(Entry, tag="requested", frozen=True):
-    """Somebody requested an action that the policy decides. Who, why and under what facts is sealed.
+    """Somebody requested an action that the policy decides. The principal, reason and facts are sealed.
 
-    `again` counts how often it was asked for in this recording; 0 if the recorder itself asked the policy anew, because
-    something had changed.
+    `again` counts the requests for this action in this recording; 0 if the recorder itself asked the policy again,
+    because the context had changed.
     """
 
     request: int
@@ -293,9 +293,9 @@ class SpeechMeasured(Entry, tag="speech", frozen=True):
 
 
 class Authorised(Entry, tag="authorised", frozen=True):
-    """A signed authorisation was accepted and used up. By whom, is sealed.
+    """A signed authorisation was accepted and used up. The signer's name is sealed.
 
-    `too_late`: the recording that it names did not run any more when it came, and nothing follows from it.
+    `too_late`: the recording that it names had already ended, so it has no effect.
     """
 
     action: str
@@ -392,9 +392,9 @@ class PolicyChanged(Entry, tag="policy", frozen=True):
 
     Attributes:
         version: Of the bundle in question; 0 where it is not known.
-        policy: SHA-256 of the policy in question: of what is in force, or of the bundle that was refused, passed over
+        policy: SHA-256 of the policy in question: of the one in force, or of the bundle that was refused, skipped
             or has expired.
-        why: Why it was refused, passed over or has expired, at most 300 characters; empty for what is in force.
+        why: Why it was refused, skipped or has expired, at most 300 characters; empty for the policy in force.
         declared_stops_per_hour: So many recordings may end on the wearer's word alone within an hour before a station
             raises an alarm, by the policy that is in force after this line.
     """

@@ -232,10 +232,10 @@ class Journal:
         return reading
 
     def line(self, entry: Entry, details: Details | None = None) -> bytes:
-        """The next line, ended by a line feed. Once made it must be stored: the chain goes on from it.
+        """The next line, ended by a line feed. It must be stored, because the chain continues from it.
 
         Raises:
-            EvidenceError: The entry or its details can't be written as a line; the chain stands where it stood.
+            EvidenceError: The entry or its details can't be written as a line; the chain is unchanged.
         """
         times, taken_back = self._times()
         line = self._line(entry, details, times)

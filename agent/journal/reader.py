@@ -4,8 +4,8 @@ The recorder at start, the dock, `verify`, the ledger and `open` all read journa
 They agree because these rules are written down once, here:
 
 1. *Lines.* A line ends with a line feed and is at most `MAX_LINE` bytes long (`raw_lines`). Longer ones and the bytes
-   after the last line feed are no lines; reading goes on behind them in constant memory.
-2. *Whose file it is.* A boot's file is this device's if its first line is the boot entry of that very boot, whose
+   after the last line feed are not lines; the reader skips them in constant memory.
+2. *Origin.* A boot's file is this device's if its first line is the boot entry of that very boot, whose
    certificate names that boot and the line before (`boot_line_problem`), and is signed by the identity key
    (`certified_boot`).
 3. *The chain.* A line follows another if its number is one higher and it names that line's hash (`Chain`).
@@ -18,9 +18,9 @@ What a line is trusted for differs by reader, on purpose, and each states its ru
 | --- | --- | --- |
 | `agent.journal.attested`, for the recorder | nothing behind it is attested | what restricts (`journal.line_trust`) |
 | `agent.verify.journals` | a finding; repeated lines do not count | a finding, if it needs a signature |
-| `agent.audit.journal_lines` | named; the account goes on with what stands there | named, left out if it needs one |
-| `agent.export.journal_events` | not asked: `open` is preceded by `verify` | not asked |
-| `agent.dock.journal` | not asked: the station compares hashes | handed on, marked if it needs a signature |
+| `agent.audit.journal_lines` | reported; reading continues with the next line | reported, left out if it needs one |
+| `agent.export.journal_events` | not checked: `open` is preceded by `verify` | not checked |
+| `agent.dock.journal` | not checked: the station compares hashes | forwarded, marked if it needs a signature |
 """
 
 import errno

@@ -1,5 +1,5 @@
-"""Who may stop what, and when: Cedar packs, their schema, the engine that decides, and signed bundles of them.
+"""Policy decisions: Cedar packs, their schema, the decision engine, and signed policy bundles.
 
-A decision is a pure function of a request: no clock, no network lives here. Files are read for the rules that ship with
-this package, and the bundles in force are kept on storage by `agent.policy.store`.
+A decision is a pure function of a request and a pack, without clock or network. The only I/O is reading the packs that
+ship with this package and, in `agent.policy.store`, keeping bundles on storage.
 """

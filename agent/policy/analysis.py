@@ -1,17 +1,17 @@
-"""Dead rules: a permit that can never fire, or a forbid that never will, is a mistake and refused before it is signed.
+"""Dead rules: a permit or forbid that can never fire is a mistake, and is refused before the pack is signed.
 
-Method. Whether a rule can fire is decided over finitely many requests. An attribute matters only by the values that the
-rules at hand name; so for each attribute the search tries those and one that no rule names, for numbers each constant
-that it is compared with and as many values above it as there are numbers in comparison (and zero), for sets all subsets
-of the named elements and one other, for authorisations every type, rank and signature. No two attributes share an
-enumeration, so no rule can compare two of them. The parameters are the pack's.
-Conditions are evaluated with values missing (`syntax.evaluate`), so that a branch is left as soon as a condition has
-failed. A permit counts as alive only if it fires while no forbid does.
+Method. A finite set of requests decides whether a rule can fire, because rules distinguish attribute values only by the
+constants that they name. For each attribute the search tries the named values and one that no rule names; for numbers,
+zero, each constant that they are compared with, and as many values above it as there are numbers in comparison; for
+sets, all subsets of the named elements and one other; for authorisations, every type, rank and signature. No two
+attributes share an enumeration, so no rule can compare two of them. The parameters are the pack's.
+Conditions are evaluated on partial assignments (`syntax.evaluate`): a branch is abandoned as soon as a condition fails.
+A permit counts as alive only if it fires while no forbid does.
 
-It is sound and complete for the part of Cedar that packs may use: what it finds is a request that is put to Cedar
-itself, and what it does not find does not exist among the classes of requests that the rules can tell apart. Limits:
-the search visits `MAX_STEPS` states at most for a rule and refuses the pack when they do not do; whether a request
-*occurs* (a docked camera in a school) is not asked; a permit that only ever fires together with another is alive.
+The search is sound and complete for the subset of Cedar that packs may use: Cedar confirms each request that it finds,
+and if it finds none, no class of requests that the rules can distinguish contains one. Limits: the search visits at
+most `MAX_STEPS` states for a rule and refuses the pack if that is not enough; it does not ask whether a request can
+*occur* (a docked camera in a school); a permit that only ever fires together with another one is alive.
 """
 
 import itertools
@@ -30,14 +30,14 @@ MAX_STEPS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A condition and what it must come to."""
+    """A condition and the value it must have."""
 
     condition: syntax.Expr
     wanted: bool
 
 
 def witness(pack: Pack, rule: Rule) -> Request | None:
-    """A worked case in which `rule` makes the decision; None if there is none.
+    """A worked case that `rule` decides; None if there is none.
 
     Raises:
         PolicyError: The search would take too long.
@@ -57,15 +57,15 @@ def witness(pack: Pack, rule: Rule) -> Request | None:
 
 
 class Search:
-    """Depth-first search for values under which all goals are met.
+    """Depth-first search for attribute values that meet all goals.
 
     Args:
-        pack: Whose parameters and vocabulary hold.
-        rule_id: Whose goals they are, for an error's text.
-        principal: Who asks.
+        pack: Provides the parameters and the vocabulary.
+        rule_id: The rule that the goals belong to, for error messages.
+        principal: Who makes the request.
         goals: Conditions, guarded or not (`guards`).
-        choices: The values to try, in order, by attribute; all that the conditions can tell apart for one that is left
-            out.
+        choices: The values to try, in order, by attribute. For an attribute that is left out, all values that the
+            conditions can distinguish.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Search:
         """The values of the attributes that matter; None if nothing meets the goals.
 
         Args:
-            given: Values that are settled, by attribute; for guarded conditions that of `unknown` too.
+            given: Fixed values by attribute; for guarded conditions also the value of `unknown`.
 
         Raises:
             PolicyError: The search would take too long.
@@ -125,7 +125,7 @@ class Search:
 
 
 class _Candidates:
-    """For each attribute the values that the conditions at hand can tell apart."""
+    """For each attribute, the values that the conditions can distinguish."""
 
     def __init__(
         self, conditions: Sequence[syntax.Expr], parameters: Mapping[str, Value], vocabulary: Vocabulary

@@ -1,21 +1,21 @@
-"""Signed policy bundles: what an agency gives its cameras, and when a camera refuses it.
+"""Signed policy bundles: their format, and the rules by which a camera accepts or refuses one.
 
 A bundle is a JWS of type `bwc-policy+jws` over a pack's text, its parameters, the map of gestures, the trigger lines,
 the limits of pauses, a version and a validity. The rules, in order:
 
 1. It is signed by one of the agency's policy keys and has exactly the fields described here.
-2. It is this agency's.
-3. Its pack is valid under the schema with the names of its triggers, and not empty (`packs`); no permit in it can never
-   fire and no forbid will never fire (`analysis`; each finding is confirmed by Cedar).
-4. Gestures, declarations, triggers, limits, parameters and what is demanded of the device are known and consistent.
-5. A bundle of format 2 carries the base rules and the schema that it was signed with, and all parameters, so that its
-   decisions can be made again by later software. They are this software's own or of an earlier release; one of format 1
-   carries none, and those of the software at hand hold.
-6. On being offered: the whole of what the clock may read lies within its validity, and its version is not below one
-   that was seen before, nor the same with other content.
+2. It belongs to this agency.
+3. Its pack is valid under the schema with the names of its triggers, and not empty (`packs`); every permit and forbid
+   in it can fire (`analysis`; Cedar confirms each finding).
+4. Gestures, declarations, triggers, limits, parameters and device requirements are known and consistent.
+5. A bundle of format 2 carries the base rules and the schema that it was signed with, and all parameters, so that later
+   software can reproduce its decisions. They must be those of this software or of an earlier release. A bundle of
+   format 1 carries none; the rules and schema of the running software apply.
+6. When it is offered: the clock's whole error interval lies within its validity, and its version is neither below one
+   that was seen before nor the same with different content.
 
-Expiry does not take a bundle out of force: a camera in the field must decide by something, and by a policy that its
-agency signed rather than by none. That it has expired is an event (`keeper`).
+Expiry does not take a bundle out of force: a camera in the field needs some policy, and an expired one signed by its
+agency is better than none. The expiry is an event (`store`).
 """
 
 import difflib
@@ -46,18 +46,18 @@ TYP = "bwc-policy+jws"
 MAX_VERSION = (1 << 53) - 1
 _MOST_TRIGGERS = 32
 _SLIP = 0.8
-"""How alike two names are (difflib's ratio) if one is taken for a slip of the other."""
+"""Similarity (difflib's ratio) from which one name counts as a misspelling of another."""
 
 _Utc = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 
 
 class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a trigger line is read; which pin it is on is the device's business.
+    """How a trigger line is read. The device's configuration assigns its pin.
 
     Attributes:
         mode: `level` for what lasts (a siren), `edge` for a pulse (an impact).
-        active: Which level means that it is raised.
+        active: The level at which it counts as raised.
     """
 
     mode: Literal["level", "edge"] = "level"
@@ -99,18 +99,18 @@ class Bundle:
     """A verified bundle.
 
     Attributes:
-        agency: Whose it is.
-        version: Counts up.
-        not_before_ns: It may come into force from then on; nanoseconds since 1970, UTC.
-        expires_ns: It may come into force until just before then.
+        agency: The agency that it belongs to.
+        version: Increases with every bundle of the agency.
+        not_before_ns: Start of its validity; nanoseconds since 1970, UTC.
+        expires_ns: End of its validity, exclusive.
         pack: Its rules, with its parameters.
-        gestures: Which press pattern asks for what.
-        triggers: By name.
-        limits: See there.
-        device: What it demands of the device itself.
-        token: The signed bundle itself, in its canonical form.
+        gestures: What each press pattern requests.
+        triggers: Trigger lines by name.
+        limits: Limits of pauses.
+        device: Requirements on the device itself.
+        token: The signed bundle in canonical form.
         carried: SHA-256 over the base rules and the schema that it carries, lower-case hex (`rules_digest`); empty for
-            a bundle of format 1, which carries none and is decided by those of the software at hand.
+            a bundle of format 1, which carries none.
     """
 
     agency: str
@@ -127,27 +127,28 @@ class Bundle:
 
     @property
     def digest(self) -> str:
-        """Lower-case hex SHA-256 of the signed bundle: the policy's name in journal and evidence."""
+        """Lower-case hex SHA-256 of the signed bundle: identifies the policy in journal and evidence."""
         return digest_of(self.token)
 
     def surely_expired(self, now: WallReading) -> bool:
-        """True if it has expired however wrong the clock may be; never true by a clock that nobody vouches for."""
+        """True if it has expired even with the largest possible clock error; False for an untrusted clock."""
         return now.uncertainty_s is not None and now.utc_ns - _margin_ns(now) >= self.expires_ns
 
 
 def digest_of(token: str) -> str:
-    """Lower-case hex SHA-256 of a signed bundle in its canonical form, which is how it is signed and kept.
+    """Lower-case hex SHA-256 of a signed bundle in canonical form, the form in which it is signed and kept.
 
-    Whoever carries a bundle can give it the other signature that fits, but no other name: see `agent.keys.jws`, rule 6.
+    ECDSA signatures are malleable: a third party can compute a second valid signature for a bundle. The canonical form
+    gives both the same digest (`agent.keys.jws`, rule 6).
 
     Raises:
-        EvidenceError: It is no compact JWS.
+        EvidenceError: The token is not a compact JWS.
     """
     return sha256(jws.canonical(token).encode("ascii")).hex()
 
 
 def rules_digest(base: str, schema: str) -> str:
-    """Lower-case hex SHA-256 of base rules and schema: of the JSON array of both texts, without white space."""
+    """Lower-case hex SHA-256 of the JSON array of both texts, without white space."""
     return sha256(msgspec.json.encode([base, schema])).hex()
 
 
@@ -158,8 +159,8 @@ def own_rules_digest() -> str:
 
 
 EARLIER_RULES: frozenset[str] = frozenset()
-"""`rules_digest` of the base rules and schemas of earlier releases whose bundles still come into force: a camera
-decides by what they carry. There are none yet; whoever changes base rules or schema adds those of before."""
+"""`rules_digest` of the base rules and schemas of earlier releases whose bundles are still accepted; a camera decides
+by the rules that a bundle carries. There are none yet: a change of base rules or schema adds the previous digest."""
 
 
 def _margin_ns(now: WallReading) -> int:
@@ -180,20 +181,20 @@ def sign_bundle(
     limits: Limits | None = None,
     device: Terms | None = None,
 ) -> str:
-    """Signs a bundle that `read_bundle` accepts. Times are cut to whole microseconds.
+    """Signs a bundle that `read_bundle` accepts. Times are truncated to whole microseconds.
 
     Args:
         signer: A policy key of the agency.
-        agency: Whose it is.
+        agency: The agency that it is for.
         version: Above that of every bundle signed before.
         not_before_ns: Nanoseconds since 1970, UTC.
         expires_ns: As `not_before_ns`, and after it.
         pack: Its name and its Cedar text.
-        gestures: Which press pattern asks for what.
+        gestures: What each press pattern requests.
         parameters: Those that differ from `parameters.toml`.
         triggers: The agency's trigger lines by name.
         limits: None for the defaults.
-        device: What is demanded of the device itself; None for nothing.
+        device: Requirements on the device itself; None for none.
 
     Raises:
         PolicyError: It breaks one of the rules 1 to 5 at the top of this module.
@@ -220,9 +221,9 @@ def sign_bundle(
 def _all_parameters(
     pack: tuple[str, str], parameters: Mapping[str, Any], triggers: Mapping[str, Trigger]
 ) -> Mapping[str, Any]:
-    """Every parameter with its value, so that no later default changes what the bundle decides.
+    """Every parameter with its value, so that no later default changes the bundle's decisions.
 
-    What can't be loaded is refused by `read_bundle`, with all its rules.
+    A pack that can't be loaded is left to `read_bundle` to refuse.
     """
     try:
         return load_pack(*pack, parameters, standard().with_triggers(triggers)).parameters
@@ -233,14 +234,14 @@ def _all_parameters(
 def read_bundle(
     token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: str, *, any_rules: bool = False
 ) -> Bundle:
-    """The bundle in a token, whenever it is valid: what a camera does with the one it has, and a tool that shows it.
+    """The verified bundle in a token, without checking its validity period (see `admit`).
 
     Args:
         token: The signed bundle.
         keys: The agency's policy keys, those of its trust document that are valid now.
-        agency: Whose it has to be.
-        any_rules: Take whatever base rules and schema it carries, to decide again what was decided by them. A camera
-            takes those of this software and of `EARLIER_RULES` only: base rules are no agency's to weaken.
+        agency: The agency that it must belong to.
+        any_rules: Accept any base rules and schema that it carries, to reproduce decisions made by them. A camera
+            accepts only those of this software and of `EARLIER_RULES`, because no agency may weaken the base rules.
 
     Raises:
         PolicyError: It breaks one of the rules 1 to 5 at the top of this module.
@@ -302,7 +303,7 @@ def admit(bundle: Bundle, now: WallReading, seen_version: int, seen_digest: str)
 
     Args:
         bundle: A verified bundle.
-        now: The wall clock; one that nobody vouches for admits nothing.
+        now: The wall clock; with an untrusted clock nothing is admitted.
         seen_version: The highest version seen so far; 0 for none.
         seen_digest: The digest of that one; empty if it is not known.
 
@@ -349,7 +350,7 @@ def _time(text: str) -> int:
 
 
 def _check_trigger_names(record: _BundleRecord) -> None:
-    """A name that nearly is a standard one, and that no rule of the pack speaks of, is a slip: no rule would see it."""
+    """Refuses a name that resembles a standard one and that no rule of the pack uses: it must be a misspelling."""
     known = standard().values("Trigger")
     for name in sorted(set(record.triggers) - set(known)):
         near = difflib.get_close_matches(name, known, 1, _SLIP)

@@ -1,10 +1,9 @@
-"""Worked cases: requests with the decision that a text demands, and changes of one key that must turn it round.
+"""Worked cases: requests with the decision that a source text demands, and flips: changes that must reverse it.
 
 The format is a JSON list of objects with `id`, `principal`, `action`, `context`, `expected` (`allow` or `deny`), and
-optionally `pack`, `parameters`, `obligations`, `rules` and `flips`; what else they hold (citation, situation, quote
-…) is for readers. A flip is an object of changes: `principal`, `action`, parameters and attributes by name. Each flip
-must turn the
-decision: a policy that denies everything fails them.
+optionally `pack`, `parameters`, `obligations`, `rules` and `flips`; other fields (citation, situation, quote
+…) are for human readers. A flip is an object of changes: `principal`, `action`, parameters and attributes by name.
+Each flip must reverse the decision, so a policy that denies everything fails.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ from agent.policy.schema import PARAMETERS
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One worked case; fields that it does not name are for readers."""
+    """One worked case; other fields in the file are for human readers."""
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
     principal: str
@@ -34,7 +33,7 @@ class Case(msgspec.Struct, frozen=True):
     flips: tuple[dict[str, Any], ...] = ()
 
     def request(self, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The request, with changes of a flip."""
+        """The request, with the changes of a flip applied."""
         document: dict[str, Any] = {
             "principal": self.principal,
             "action": self.action,
@@ -51,13 +50,13 @@ class Case(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A case that did not come out as it says.
+    """A case whose decision differs from the expected one.
 
     Attributes:
         case: Its id.
         flip: The changes of the flip that failed; None for the case itself.
-        why: In words.
-        decision: What came out.
+        why: The difference, in words.
+        decision: The actual decision.
     """
 
     case: str
@@ -70,7 +69,7 @@ def read_cases(data: bytes) -> list[Case]:
     """The cases in a file.
 
     Raises:
-        PolicyError: It is not such a file, has no cases, or an id twice.
+        PolicyError: The file is malformed, has no cases, or repeats an id.
     """
     try:
         cases = msgspec.json.decode(data, type=list[Case])
@@ -85,11 +84,11 @@ def read_cases(data: bytes) -> list[Case]:
 
 
 def failures(case: Case, engine_of: Callable[[str], Engine]) -> Iterator[Failure]:
-    """What fails of a case and its flips.
+    """The failures of a case and its flips.
 
     Args:
         case: The case.
-        engine_of: The engine for a pack's name; empty where the case names none.
+        engine_of: Returns the engine for a pack's name, which is empty if the case names none.
 
     Raises:
         PolicyError: There is no such pack.

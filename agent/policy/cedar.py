@@ -1,4 +1,4 @@
-"""Cedar, called: policies parsed once, a context in Cedar's own JSON, and a verdict that errors cannot widen."""
+"""The interface to Cedar: policies parsed once, contexts in Cedar's JSON, verdicts that never allow on an error."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from agent.policy.request import Authorization, Json, Resolved, Value, visible_r
 from agent.policy.schema import ATTRIBUTES, Vocabulary
 
 _NOBODY = cedarpy.Entities.from_json_str("[]")
-"""Enumerated entities have neither attributes nor parents, so there is nothing to tell about them."""
+"""Empty: enumerated entities have neither attributes nor parents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What Cedar says.
+    """Cedar's answer to a request.
 
     Attributes:
-        allow: Cedar allows, and nothing went wrong on the way to that.
-        rules: The ids of the rules that determined it: all permits that fired, or all forbids.
-        errors: Of the request or of the evaluation; a policy that errs is skipped by Cedar, a forbid too.
+        allow: Cedar allows, and reported no error.
+        rules: The ids of the determining rules: all permits that fired, or all forbids.
+        errors: Errors of the request or the evaluation; Cedar skips a policy that errs, even a forbid.
     """
 
     allow: bool
@@ -37,11 +37,11 @@ def cedar_schema(text: str) -> cedarpy.Schema:
 
 
 class RuleSet:
-    """Policies as Cedar evaluates them, parsed once.
+    """Policies in the form that Cedar evaluates, parsed once.
 
     Args:
         policies: In Cedar's JSON format, by id.
-        vocabulary: Whose schema every request is checked against.
+        vocabulary: Its schema is the one that every request is checked against.
     """
 
     def __init__(self, policies: Mapping[str, object], vocabulary: Vocabulary) -> None:
@@ -64,7 +64,7 @@ class RuleSet:
 
 
 def _context(resolved: Resolved, vocabulary: Vocabulary) -> str:
-    """The context as Cedar's JSON, just what the schema demands, with the names of what is unknown."""
+    """The context in Cedar's JSON: exactly the attributes of the schema, and the names of the unknown ones."""
     unknown = sorted(resolved.unknown & vocabulary.attributes)
     context: dict[str, Any] = {"unknown": [{"type": "Attribute", "id": name} for name in unknown]}
     for name in resolved.values.keys() & vocabulary.attributes:

@@ -1,18 +1,19 @@
-"""The decision: a request and a pack in, an answer with its reasons out. Pure; it never raises for what a request says.
+"""The decision engine: from a request and a pack to a decision with its reasons. Pure; bad requests never raise.
 
 How it decides:
-1. The request is checked (`request.resolve`). What is wrong with it is a denial that names it.
-2. Cedar evaluates the pack's rules and the base rules in their guarded form (`guards`), with the schema. Allowed is
-   what Cedar allows *and* evaluated without a single error: a policy that errors is skipped by Cedar, a forbid too.
-3. A denial names the forbids whose conditions hold on what is known. A forbid that denies only because an unknown
-   attribute counts as its least favourable value is not named: nobody knows that force was used. Where no forbid holds
-   for certain, and knowing more could make a permit fire, the denial names `UNKNOWN_SITUATION`, and `unknown` what
-   nobody declared or measured. Where no permit could fire whatever is unknown, it is a denial by default, by no rule.
-4. The rules that made the decision give their obligations. A denial for which no rule states an obligation gets
-   `log_denied_attempt`; one by default also what was missing.
-5. A permit that would have fired on the wearer's word alone is marked `declared_only`. In the field such a grant that
-   ends, darkens or silences a recording carries `flag_for_review` as well, under every pack: whether a grant rests on
-   words alone depends on where its facts come from, which no annotation of a rule can say.
+1. The request is checked (`request.resolve`). An error in it results in a denial that names the error.
+2. Cedar evaluates the pack's rules and the base rules in their guarded form (`guards`), with the schema. A
+   request is allowed if Cedar allows it *and* reports no error: Cedar skips a policy that errs, even a forbid.
+3. A denial names the forbids whose conditions hold on the known attributes. A forbid that denies only because an
+   unknown attribute counts as its least favourable value is not named: it is not known that, say, force was used. If no
+   forbid certainly holds, and more knowledge could make a permit fire, the denial names `UNKNOWN_SITUATION`, and
+   `unknown` lists the attributes that nobody declared or measured. If no permit could fire whatever the unknown values,
+   it is a denial by default, and names no rule.
+4. The deciding rules state the obligations. A denial for which no rule states one gets `log_denied_attempt`; a denial
+   by default also lists what was missing.
+5. A grant that would also have been made on the wearer's declarations alone is marked `declared_only`. In the field
+   such a grant also carries `flag_for_review`, under every pack, if it ends, pauses or mutes a recording: whether it
+   rests on declarations alone depends on the provenance of its facts, which no annotation of a rule can express.
 """
 
 from collections.abc import Iterable
@@ -28,7 +29,7 @@ from agent.policy.schema import FACTS
 from agent.policy.syntax import Expr, reads
 
 UNKNOWN_SITUATION = "base.unknown-situation"
-"""Stands for a rule's id where a request is denied because of what nobody declared or measured."""
+"""Used as a rule id where a request is denied because of attributes that nobody declared or measured."""
 UNKNOWN_SITUATION_SOURCE = (
     "Base rules: on the device silence is not a fact; what nobody declared or measured permits nothing, and rules "
     "nothing out that forbids"
@@ -37,15 +38,15 @@ _ENDING = frozenset({"StopRecording", "PrivacyPause", "Mute", "PowerOff"})
 
 
 def refused(error: str) -> Decision:
-    """The denial of a request that could not be read or evaluated."""
+    """A denial for a request that could not be read or evaluated."""
     return Decision(allow=False, obligations=(LOG_DENIED_ATTEMPT,), error=error)
 
 
 class Engine:
-    """Decides by one pack.
+    """Decides requests by one pack.
 
     Args:
-        pack: A loaded pack; its parameters hold for every request in the field.
+        pack: A loaded pack; its parameters apply to every request in the field.
     """
 
     def __init__(self, pack: Pack) -> None:
@@ -53,8 +54,8 @@ class Engine:
         self._rules = {rule.id: rule for rule in pack.rules}
         self._all = self._rule_set(pack.rules)
         self._permits = self._rule_set(rule for rule in pack.rules if rule.permit)
-        # All as permits, so that one evaluation tells each that fires: forbids that hold whatever is unknown, and
-        # permits that could fire if more were known.
+        # Every rule as a permit, so that one evaluation lists all that fire: forbids that hold whatever the unknown
+        # values are, and permits that could fire if more were known.
         self._held = RuleSet(
             {rule.id: rule.as_cedar(_other_guard(rule), permit=True) for rule in pack.rules}, pack.vocabulary
         )
@@ -64,7 +65,7 @@ class Engine:
         return RuleSet({rule.id: rule.as_cedar(rule.guarded) for rule in rules}, self.pack.vocabulary)
 
     def decide(self, request: Request) -> Decision:
-        """The decision. Never raises for what the request says: a bad name or value is a denial that names it."""
+        """The decision. Bad requests never raise: a bad name or value results in a denial that names it."""
         try:
             resolved = resolve(request, self.pack.parameters, self.pack.vocabulary)
         except PolicyError as error:
@@ -77,22 +78,22 @@ class Engine:
         return self._denied(resolved, verdict)
 
     def decide_worked(self, document: object, *, field: bool = False) -> Decision:
-        """The decision on a worked case's JSON (see `worked_request`); what is malformed about it is a denial too."""
+        """The decision on a worked case's JSON (see `worked_request`); malformed JSON is denied too."""
         try:
             return self.decide(worked_request(document, field=field))
         except PolicyError as error:
             return refused(str(error))
 
     def unmet(self, request: Request) -> list["explain.Unmet"]:
-        """For each permit in the request's scope what keeps it from firing, the nearest first.
+        """For each permit in the request's scope, the unmet conditions; the permit with the fewest first.
 
         Raises:
-            PolicyError: The request names something that the schema does not know.
+            PolicyError: The request uses a name that the schema does not define.
         """
         return self._probes.unmet(resolve(request, self.pack.parameters, self.pack.vocabulary))
 
     def rule(self, rule_id: str) -> Rule:
-        """The rule of that id, out of a decision.
+        """The rule with an id from a decision.
 
         Raises:
             PolicyError: There is none.
@@ -103,7 +104,7 @@ class Engine:
 
     def _granted(self, resolved: Resolved, verdict: Verdict) -> Decision:
         fired = [self._rules[rule_id] for rule_id in verdict.rules]
-        # Would the same permits fire if only the wearer's word counted?
+        # Would the same permits fire if only the wearer's declarations counted?
         word = self._permits.verdict(resolved.without(frozenset(FACTS) - resolved.declared))
         declared_only = verdict.rules <= word.rules and any(reads(rule.condition) for rule in fired)
         obligations = _obligations(fired)
@@ -151,7 +152,7 @@ class Engine:
 
 
 def _other_guard(rule: Rule) -> Expr:
-    """A permit's condition where it may hold, a forbid's where it surely does: the reverse of `Rule.guarded`."""
+    """A permit's condition where it may hold, a forbid's where it certainly holds: the reverse of `Rule.guarded`."""
     return guards.possibly(rule.condition) if rule.permit else guards.surely(rule.condition)
 
 

@@ -1,10 +1,10 @@
-"""What would turn a denial round: which conditions of which permits are not met, and which of them a procedure meets.
+"""What would reverse a denial: the unmet conditions of each permit, and the procedures that would meet them.
 
-Each condition of each permit is a policy of its own here, so that one evaluation by Cedar tells all that are met.
+Each condition of each permit is a separate policy here, so that one evaluation by Cedar lists all that are met.
 
 A device must not coach: it may say what to *do* (speak, let the request be heard, ask for leave, give a reason where
-any will do), never what to *claim*. So a procedure is named only where Cedar confirms that it alone would turn the
-denial.
+any will do), never what to *claim*. So a procedure is named only if Cedar confirms that it alone would reverse
+the denial.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -52,9 +52,9 @@ class Missing:
     """What a denial by default lacks.
 
     Attributes:
-        procedures: What to do, where that alone would turn it.
-        attributes: What the nearest permit lacks.
-        prompts: Obligations owed before the decision can turn.
+        procedures: What to do, if that alone would reverse the denial.
+        attributes: The attributes that the permit with the fewest unmet conditions lacks.
+        prompts: Obligations to be met before the decision can change.
         read: Every attribute that any permit in question lacks.
     """
 
@@ -82,7 +82,7 @@ class Probes:
         self._rules = RuleSet(policies, pack.vocabulary)
 
     def unmet(self, resolved: Resolved) -> list[Unmet]:
-        """For each permit in the request's scope what keeps it from firing, the nearest first."""
+        """For each permit in the request's scope, the unmet conditions; the permit with the fewest first."""
         met = self._rules.verdict(resolved).rules
         found = [
             Unmet(rule, tuple(each for index, each in enumerate(conditions) if f"{rule.id}#{index}" not in met))
@@ -96,7 +96,7 @@ class Probes:
 
         Args:
             resolved: The request.
-            allows: Whether the pack allows another one.
+            allows: Whether the pack allows a changed request.
         """
         found = self.unmet(resolved)
         if not found:
@@ -113,7 +113,7 @@ class Probes:
 def _way(
     unmet: Unmet, resolved: Resolved, allows: Callable[[Resolved], bool], vocabulary: Vocabulary
 ) -> tuple[Rule, tuple[str, ...], str] | None:
-    """The attributes by which procedures alone meet these conditions, and who would give leave; None if none do."""
+    """The attributes by which procedures alone meet these conditions, and who would authorise it; None if none do."""
     touched = [reads(condition) & PROCEDURES.keys() for condition in unmet.conditions]
     if not all(touched):
         return None
@@ -138,14 +138,14 @@ def _way(
 
 
 def _takes_any(condition: Expr, reasons: list[str], vocabulary: Vocabulary) -> bool:
-    """True if the condition does not read the reason, or holds for any: then asking for one suggests nothing."""
+    """True if the condition does not read the reason, or holds for any: asking for one is then no hint."""
     if "reason_code" not in reads(condition):
         return True
     return all(evaluate(condition, "", {"reason_code": reason}, vocabulary) is True for reason in reasons)
 
 
 def _prompts(rule: Rule, procedures: tuple[str, ...], authority: str) -> Iterator[str]:
-    """What the permit that would fire says is owed before it can, in its own obligations; else the general word."""
+    """The obligations that the permit states as due before it fires; if it states none, the general prompt."""
     own = set(rule.obligations) & set(BEFORE)
     if CAPTURE in procedures:
         yield "prompt_capture_request"

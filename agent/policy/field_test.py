@@ -1,4 +1,4 @@
-"""What `bwc-agent policy test` says of a camera: which gestures reach each permit and each case that is allowed."""
+"""What `bwc-agent policy test` reports about a camera: the gestures that reach each permit and each allowed case."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class FieldTest:
-    """A pack on a camera.
+    """A pack tested with a camera's layout.
 
     Attributes:
         pack: The pack's name.
@@ -43,10 +43,10 @@ class FieldTest:
             pack: The pack.
             layout: What the camera's gestures mean.
             cases: Of this pack; those that the rules do not allow are left out.
-            engine: Decides by the pack.
+            engine: The pack's engine.
 
         Raises:
-            PolicyError: The layout declares what the schema does not know, or the search would take too long.
+            PolicyError: The layout declares a name that the schema does not define, or the search would take too long.
         """
         reacher = Reacher(pack, layout)
         allowed = [case for case in cases if engine.decide_worked(case.request()).allow]
@@ -55,15 +55,15 @@ class FieldTest:
 
     @property
     def wanting(self) -> bool:
-        """True if for lack of a gesture a camera would refuse what is allowed, or would refuse every stop."""
+        """True if, for lack of a gesture, a camera would refuse something allowed, or every stop."""
         lacking = any(found.obstacle is Obstacle.NO_GESTURE for _, found in self.cases)
         return lacking or no_stop(self.permits) or any(each.mendable for each in self.permits)
 
     def lines(self, *, ways: bool) -> Iterator[str]:
-        """It in words, line by line.
+        """The result in words, line by line.
 
         Args:
-            ways: With the ways to the permits; else warnings only.
+            ways: Include how each permit is reached; otherwise warnings only.
         """
         if ways:
             yield f"{self.pack} on a camera with the layout {self.layout}:"
@@ -75,7 +75,7 @@ class FieldTest:
                 yield f"WARNING case {case}: the rules allow it, a camera refuses: {_WORDS[found.obstacle]}"
 
     def record(self) -> dict[str, Any]:
-        """It as JSON."""
+        """The result as JSON."""
         return {
             "pack": self.pack,
             "layout": self.layout,

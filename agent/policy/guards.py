@@ -1,19 +1,19 @@
-"""Silence is not a fact: rules rewritten so that Cedar itself decides them with attributes unknown.
+"""Guarded rules: rules rewritten so that Cedar itself decides them with unknown attributes.
 
 Every comparison of a rule gets a guard that asks whether the attributes it reads are in `context.unknown`. In a permit
-the guard makes it false, in a forbid true, and the other way round under a negation:
+the guard makes it false, in a forbid true, and the reverse under a negation:
 
     permit:  context.reason_spoken      becomes  !unknown.contains("reason_spoken") && context.reason_spoken
     forbid:  context.critical_incident  becomes   unknown.contains("critical_incident") || context.critical_incident
 
-This is Kleene's strong three-valued logic, a permit firing where its condition is true and a forbid where it is not
-false. So a permit that fires would fire whatever the unknown attributes are, and a forbid that does not fire would not,
-whatever they are: an Allow holds in every world that fits what is known. The converse is not claimed: a permit over
-`a || !a` does not fire while `a` is unknown. It errs towards recording.
+This is Kleene's strong three-valued logic: a permit fires if its condition is true, a forbid if it is not false. So a
+permit that fires, and a forbid that does not, would do the same for any values of the unknown attributes: an Allow
+holds in every situation that is consistent with the known attributes. The converse does not hold: a permit over
+`a || !a` does not fire while `a` is unknown. The error is on the side of recording.
 
-With nothing unknown the guarded rule is the rule. The same guarded rules therefore serve worked cases and the device,
-and what the scenarios test is what decides in the field. Cedar's partial evaluation would do too; it is experimental
-and its makers warn against deciding by it.
+If nothing is unknown, a guarded rule is equivalent to the rule. So worked cases and the device use the same guarded
+rules, and the scenarios test the rules that decide in the field. Cedar's partial evaluation would also do, but it is
+experimental, and its authors warn against basing decisions on it.
 """
 
 from agent.policy.schema import PARAMETERS

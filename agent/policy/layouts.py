@@ -1,7 +1,7 @@
-"""The layouts of the shipped packs: for every pack one for two buttons and one for three, read from `layouts.toml`.
+"""The layouts of the shipped packs: one for two and one for three buttons for each pack, read from `layouts.toml`.
 
-A layout is named by its buttons (`two-buttons`, `three-buttons`), and by its pack where it is another's
-(`us-il:two-buttons`): an agency's own pack may begin with the gestures of the shipped pack that it was made from.
+A layout is named by its buttons (`two-buttons`, `three-buttons`), with a prefix if it belongs to another pack
+(`us-il:two-buttons`): an agency's own pack may reuse the gestures of the shipped pack that it was derived from.
 """
 
 import tomllib
@@ -17,11 +17,11 @@ _FILE = Path(__file__).with_name("packs") / "layouts.toml"
 _COMMON = "common"
 
 TWO_BUTTONS = "two-buttons"
-"""Of a camera with the buttons `record` and `mark`."""
+"""For a camera with the buttons `record` and `mark`."""
 THREE_BUTTONS = "three-buttons"
-"""Of a camera with the buttons `record`, `mark` and `privacy`."""
+"""For a camera with the buttons `record`, `mark` and `privacy`."""
 BUTTONS = (TWO_BUTTONS, THREE_BUTTONS)
-"""What a layout may be called by its buttons."""
+"""The names of layouts without a pack's prefix."""
 
 
 @cache
@@ -50,7 +50,7 @@ def shipped_layout(pack: str, buttons: str) -> Layout:
 
 
 def layout_for(pack: str, name: str) -> Layout:
-    """The layout that a name means for a pack.
+    """The layout that a name refers to for a pack.
 
     Args:
         pack: The pack's name.

@@ -1,4 +1,4 @@
-"""Obligations: what permit and forbid cannot say. A closed vocabulary; carrying them out is the recorder's business."""
+"""Obligations: duties that come with a permit or forbid. A closed vocabulary; the recorder carries them out."""
 
 BEFORE = (
     "capture_request_on_recording",
@@ -8,7 +8,7 @@ BEFORE = (
     "supervisor_approval",
     "prompt_capture_request",
 )
-"""Owed before the decision."""
+"""Due before the decision."""
 
 BY_DEVICE = (
     "resume_when_exception_ends",
@@ -38,15 +38,15 @@ BY_PEOPLE = (
     "redact_on_release",
     "release_only_by_supervisor_or_investigator",
 )
-"""For people: into the evidence's metadata and the report."""
+"""Carried out by people, in the evidence's metadata and the report."""
 
 OBLIGATIONS = (*BEFORE, *BY_DEVICE, *BY_PEOPLE)
 
 PROMPT_STOP = "prompt_stop"
-"""Where a text compels a stop the wearer is prompted; the device never stops by itself."""
+"""If a source text compels a stop, the wearer is prompted; the device never stops by itself."""
 
 LOG_DENIED_ATTEMPT = "log_denied_attempt"
-"""What the agent adds to a denial for which no rule states an obligation."""
+"""Added to a denial for which no rule states an obligation."""
 
 FLAG_FOR_REVIEW = "flag_for_review"
-"""What the agent adds to a grant that ends, darkens or silences a recording on the wearer's word alone."""
+"""Added to a grant that ends, pauses or mutes a recording on the wearer's declarations alone."""

@@ -1,13 +1,13 @@
-"""Policy packs: Cedar text, validated, annotated and made ready for Cedar to decide by.
+"""Policy packs: annotated Cedar text, validated and prepared for evaluation.
 
-What a pack must be to be loaded, in order:
+The rules by which a pack is loaded, in order:
 1. Cedar parses it; it has at least one policy and no templates.
-2. Cedar's validator finds nothing wrong with it under the schema.
+2. Cedar's validator reports no error under the schema.
 3. Annotations are `@id`, `@source` (both on every policy), `@obligations`, `@compels` and `@instead_of`, no others; ids
-   are unique and not those of base rules; obligations and what is compelled are known words.
-4. Conditions keep to the part of Cedar that `syntax` describes.
+   are unique and not those of base rules; obligations and compelled actions are from the known vocabulary.
+4. Conditions use only the subset of Cedar that `syntax` describes.
 5. A permit for StopRecording permits PrivacyPause too, the weaker act; no permit reads the elapsed time.
-6. `@instead_of("base.concluded")` says that the pack's own text rules the end; no forbid can be replaced.
+6. `@instead_of("base.concluded")` means that the pack's own permit replaces that one; no forbid can be replaced.
 """
 
 import json
@@ -32,11 +32,11 @@ from agent.policy.request import Value, check_parameters
 from agent.policy.schema import ACTIONS, Vocabulary, standard
 
 MAX_TEXT = 1 << 16
-"""Characters of a pack."""
+"""Maximum length of a pack's text in characters."""
 
 BASE = "base"
 BUILT_IN = "built-in"
-"""The strictest pack: what a device has that was never given another."""
+"""The strictest pack, used by a device that has never received another."""
 
 _FOLDER = Path(__file__).with_name("packs")
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*(\.[a-z0-9]+(-[a-z0-9]+)*)+")
@@ -51,13 +51,13 @@ class Rule:
     Attributes:
         id: Its `@id`.
         permit: True for a permit, False for a forbid.
-        principal: The only principal that it is about; None for any.
-        actions: The actions that it is about.
+        principal: The only principal that it applies to; None for any.
+        actions: The actions that it applies to.
         condition: When it fires, guards not included.
-        source: The text that it follows, with the clause.
-        obligations: What it carries.
-        compels: The text does not only permit: the wearer is to be prompted.
-        instead_of: The base permit that it stands in for; empty for none.
+        source: The text and clause that it implements.
+        obligations: Its obligations.
+        compels: The text not only permits but compels the action, so the wearer is prompted.
+        instead_of: The base permit that it replaces; empty for none.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Rule:
         return action in self.actions and self.principal in (None, principal)
 
     def as_cedar(self, condition: syntax.Expr | None = None, *, permit: bool | None = None) -> dict[str, Any]:
-        """It in Cedar's JSON policy format, with another condition or effect where one is given."""
+        """The rule in Cedar's JSON policy format, optionally with another condition or effect."""
         everybody = {"op": "All"}
         asker = {"op": "==", "entity": {"type": "Principal", "id": self.principal}}
         return {
@@ -90,20 +90,20 @@ class Rule:
 
     @property
     def guarded(self) -> syntax.Expr:
-        """Its condition as Cedar gets it: see `guards`."""
+        """The guarded condition that is passed to Cedar: see `guards`."""
         return guards.surely(self.condition) if self.permit else guards.possibly(self.condition)
 
 
 @dataclass(frozen=True)
 class Pack:
-    """A loaded pack: its own rules and the base rules that hold under it.
+    """A loaded pack: its own rules and the base rules that apply with it.
 
     Attributes:
-        name: What it is called.
+        name: The pack's name.
         text: Its Cedar text.
-        own: Its rules.
-        base: The base rules that hold under it.
-        parameters: A value for every parameter.
+        own: Its own rules.
+        base: The base rules that apply with it.
+        parameters: The value of each parameter.
         vocabulary: The schema that it was validated against.
         base_text: The Cedar text of the base rules.
     """
@@ -118,12 +118,12 @@ class Pack:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """All rules that hold, the pack's own first."""
+        """All rules that apply, the pack's own first."""
         return self.own + self.base
 
     @property
     def digest(self) -> str:
-        """Lower-case hex SHA-256 over everything that it decides by: schema, base rules, text and parameters."""
+        """Lower-case hex SHA-256 over all inputs of its decisions: schema, base rules, text and parameters."""
         parts = [
             self.vocabulary.text,
             self.base_text,
@@ -143,14 +143,14 @@ def load_pack(
     """Loads a pack, by the rules at the top of this module.
 
     Args:
-        name: What it is called.
+        name: The pack's name.
         text: Its Cedar text.
         parameters: Those that differ from `parameters.toml`.
         vocabulary: The schema; that of this package if None.
         base_text: The Cedar text of the base rules; that of this package if None.
 
     Raises:
-        PolicyError: A rule is broken; the text names policy and place.
+        PolicyError: A rule is violated; the message names policy and place.
     """
     words = vocabulary or standard()
     base_text = base_rules_text() if base_text is None else base_text
@@ -168,13 +168,13 @@ def load_pack(
 
 @cache
 def shipped_names() -> tuple[str, ...]:
-    """The names of the packs that ship with this package; the base rules and the built-in pack are none of them."""
+    """The names of the packs that ship with this package; without the base rules and the built-in pack."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.cedar") if path.stem not in (BASE, BUILT_IN)))
 
 
 @cache
 def shipped(name: str) -> Pack:
-    """A pack of this package, `built-in` too.
+    """A shipped pack, or the pack `built-in`.
 
     Raises:
         PolicyError: There is none of that name.
@@ -216,10 +216,10 @@ def _base_rules(vocabulary: Vocabulary, text: str) -> tuple[Rule, ...]:
 
 
 def read_rules(name: str, text: str, vocabulary: Vocabulary) -> tuple[Rule, ...]:
-    """The rules of a Cedar text, by all that the top of this module says of a pack by itself.
+    """The rules of a Cedar text, checked by the rules at the top of this module that concern a pack by itself.
 
     Raises:
-        PolicyError: A rule is broken; the text names policy and place.
+        PolicyError: A rule is violated; the message names policy and place.
     """
     if len(text) > MAX_TEXT:
         raise PolicyError(f"{name}: expected a pack of at most {MAX_TEXT} characters, got {len(text)}")

@@ -18,11 +18,11 @@ PROCEDURES: Mapping[str, str] = {
     explain.AUTHORISE: "obtain a signed authorisation, then ask again",
     explain.GIVE_REASON: "give a reason, then ask again",
 }
-"""What each procedure means for the wearer."""
+"""What the wearer has to do for each procedure."""
 
 
 def describe(engine: Engine, request: Request, decision: Decision) -> Iterator[str]:
-    """A decision in words: what made it, what it demands, and for a denial what stands in the way, line by line."""
+    """A decision in words: the deciding rules, the obligations, and for a denial what is missing, line by line."""
     if decision.error:
         yield f"denied: {decision.error}"
         return
@@ -75,7 +75,7 @@ def _rule(rule: Rule) -> Iterator[str]:
 
 
 def reach_lines(found: Sequence[Reach]) -> Iterator[str]:
-    """How a camera reaches each permit, or why it does not, line by line."""
+    """How a camera reaches each permit, or why it can't, line by line."""
     for rule_id, group in itertools.groupby(found, key=lambda each: each.rule.id):
         yield f"  {rule_id}"
         for words, alike in _alike(group):
@@ -83,7 +83,7 @@ def reach_lines(found: Sequence[Reach]) -> Iterator[str]:
 
 
 def reach_warnings(found: Sequence[Reach]) -> Iterator[str]:
-    """A sentence for each permit that nothing reaches, and one if that leaves no stop at all."""
+    """A sentence for each unreachable permit, and one if no stop is reachable at all."""
     for rule_id, group in itertools.groupby(found, key=lambda each: each.rule.id):
         for words, alike in _alike(each for each in group if each.obstacle is not None):
             yield f"{rule_id}: {', '.join(alike)}: {words}"
@@ -99,12 +99,12 @@ def way_words(way: Way) -> str:
 
 
 def way_needs(way: Way) -> list[str]:
-    """What has to be measured or signed besides the gestures, in words."""
+    """What has to be measured or signed in addition to the gestures, in words."""
     return [_needed(name, value) for name, value in way.measured.items()]
 
 
 def obstacle_words(reach: Reach) -> str:
-    """Why nothing reaches a permit, and what would."""
+    """Why a permit is unreachable, and what would make it reachable."""
     names = ", ".join(reach.attributes)
     match reach.obstacle:
         case Obstacle.NO_GESTURE if reach.suggestion:
@@ -125,7 +125,7 @@ def obstacle_words(reach: Reach) -> str:
 
 
 def _alike(found: Iterable[Reach]) -> list[tuple[str, list[str]]]:
-    """Actions by the words that hold for them, in order."""
+    """Actions grouped by the words that apply to them, in order."""
     actions: dict[str, list[str]] = {}
     for each in found:
         words = obstacle_words(each) if each.way is None else way_words(each.way)

@@ -1,19 +1,19 @@
-"""Whether a camera can ever come to what a permit permits: which gestures declare it, and what must be measured.
+"""Reachability: whether a camera can ever make a permit fire, by which gestures, and with what measured.
 
-A pack may be valid, pass its cases and still refuse every stop on a camera, because nothing there can declare what its
-permits read. So each permit is tried with exactly what a camera has:
+A pack may be valid, pass its cases and still refuse every stop on a camera, because nothing there can declare the
+attributes that its permits read. So each permit is tried with exactly the facts that a camera can have:
 
-1. Declared attributes have the values that the layout's gestures declare, at most `MOST_GESTURES` of them one after the
-   other. A later gesture replaces what an earlier one said; elements of a set add up.
-2. Measured and signed attributes may have any value that a recorder brings about (`BROUGHT`). The search tries the
-   ordinary situation first: no trigger, no leave, undocked, nothing said.
-3. All else is unknown, and decides as on the device (`guards`): it satisfies no permit and excludes no forbid.
-4. The wearer asks, with a gesture of the layout. `ResumeRecording` is asked of no policy; no camera asks for
-   `DisablePreEvent`.
-5. A permit that fires only where another permit fires too does not count as reached: whoever relies on it would have to
-   declare what the other one is about.
+1. Declared attributes have the values that the layout's gestures declare, at most `MOST_GESTURES` in sequence. A later
+   gesture replaces the value of an earlier one; elements of a set accumulate.
+2. Measured and signed attributes may have any value that a recorder can supply (`BROUGHT`). The search tries the
+   ordinary situation first: no trigger, no authorisation, undocked, nothing spoken.
+3. Everything else is unknown, as on the device (`guards`): it satisfies no permit and excludes no forbid.
+4. The wearer makes the request, with a gesture of the layout. `ResumeRecording` needs no policy decision; no camera
+   requests `DisablePreEvent`.
+5. A permit that fires only where another permit fires too does not count as reached: to use it, a wearer would
+   have to declare the other one's situation.
 
-What is found is put to Cedar as a request in the field, and has to be granted there by the permit in question.
+Each result is confirmed by Cedar: as a request in the field it must be granted by the permit in question.
 """
 
 import itertools
@@ -44,7 +44,7 @@ from agent.policy.schema import ATTRIBUTES, FACTS, PARAMETERS, Kind, Provenance,
 from agent.policy.syntax import reads
 
 MOST_GESTURES = 3
-"""Declaring gestures before one request; nobody does more under stress."""
+"""Maximum number of declaring gestures before one request; nobody manages more under stress."""
 
 WEARER = "wearer"
 BROUGHT: Mapping[str, str] = MappingProxyType(
@@ -62,8 +62,8 @@ BROUGHT: Mapping[str, str] = MappingProxyType(
         "authorization": "a signed authorisation",
     }
 )
-"""The attributes that a recorder measures or is given signed, and by what. The others but the declared ones are never
-known on a device today."""
+"""The attributes that a recorder measures or receives signed, and their source. Of the other attributes only the
+declared ones are ever known on a device today."""
 
 _ASKED_BY: Mapping[str, Verb] = MappingProxyType(
     {
@@ -88,22 +88,22 @@ _ORDINARY: Mapping[str, Value] = MappingProxyType(
         "authorization": Authorization(),
     }
 )
-"""What is measured while nothing out of the ordinary happens."""
+"""The measured values of the ordinary situation."""
 
 
 class Obstacle(StrEnum):
-    """Why nothing reaches a permit."""
+    """Why a permit is unreachable."""
 
     NO_GESTURE = "no_gesture"
-    """No gesture of the layout declares what it reads, or asks for the action."""
+    """No gesture of the layout declares what the permit reads, or requests the action."""
     ONLY_WITH_OTHERS = "only_with_others"
-    """It fires only where another permit fires too."""
+    """The permit fires only where another permit fires too."""
     NOT_BROUGHT = "not_brought"
-    """It reads what nothing on a camera measures or is given signed."""
+    """The permit reads an attribute that a camera neither measures nor receives signed."""
     NOT_ASKED = "not_asked"
-    """No camera asks for the action, or not for somebody other than the wearer."""
+    """No camera requests the action, or the permit is for a principal other than the wearer."""
     FORBIDDEN = "forbidden"
-    """With all that a camera can know, a forbid stands in the way."""
+    """Whatever facts the camera has, a forbid denies."""
 
 
 _MENDABLE = frozenset({Obstacle.NO_GESTURE, Obstacle.ONLY_WITH_OTHERS})
@@ -111,12 +111,12 @@ _MENDABLE = frozenset({Obstacle.NO_GESTURE, Obstacle.ONLY_WITH_OTHERS})
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a wearer comes to what a permit permits.
+    """How a wearer obtains what a permit permits.
 
     Attributes:
         declare: The gestures that declare the situation, in order.
-        ask: The gesture that asks.
-        measured: What has to be measured or signed besides, where that is out of the ordinary.
+        ask: The gesture that makes the request.
+        measured: What else has to be measured or signed, where it differs from the ordinary situation.
     """
 
     declare: tuple[Pattern, ...]
@@ -130,11 +130,11 @@ class Reach:
 
     Attributes:
         rule: The permit.
-        action: What it is asked for.
-        way: How it is reached; None if nothing reaches it.
-        obstacle: Why nothing does; None if something does.
-        attributes: The attributes that stand in the way, sorted.
-        suggestion: A declaration that would reach it, in a layout's words; empty for none.
+        action: The requested action.
+        way: How it is reached; None if it is unreachable.
+        obstacle: Why it is unreachable; None if it is not.
+        attributes: The attributes that are lacking, sorted.
+        suggestion: A declaration that would reach it, in the syntax of a layout; empty for none.
         others: The permits without which it does not fire, sorted.
     """
 
@@ -148,17 +148,17 @@ class Reach:
 
     @property
     def mendable(self) -> bool:
-        """True if nothing reaches it, and another layout or pack would."""
+        """True if it is unreachable, and another layout or pack would make it reachable."""
         return self.obstacle in _MENDABLE
 
 
 @dataclass(frozen=True, slots=True)
 class CaseReach:
-    """How a camera comes to what a worked case allows.
+    """How a camera reaches what a worked case allows.
 
     Attributes:
         declare: The gestures that declare it, in order.
-        ask: The gesture that asks; None if there is none.
+        ask: The gesture that makes the request; None if there is none.
         obstacle: Why the camera refuses it; None if it grants it.
     """
 
@@ -168,14 +168,14 @@ class CaseReach:
 
 
 class Reacher:
-    """Tells for each permit of a pack how a camera reaches it.
+    """Determines how a camera reaches each permit of a pack.
 
     Args:
         pack: The pack, with its parameters.
         layout: What the camera's gestures mean.
 
     Raises:
-        PolicyError: The layout declares something that the pack's schema does not know.
+        PolicyError: The layout declares a name that the pack's schema does not define.
     """
 
     def __init__(self, pack: Pack, layout: Layout) -> None:
@@ -190,7 +190,7 @@ class Reacher:
                 self._ask.setdefault(intent.verb, pattern)
 
     def all(self) -> tuple[Reach, ...]:
-        """Every permit that holds, for each of its actions; the pack's own first.
+        """The reach of every permit that applies, for each of its actions; the pack's own first.
 
         Raises:
             PolicyError: The search would take too long.
@@ -199,13 +199,13 @@ class Reacher:
         return tuple(self._reach(rule, action) for rule in permits for action in rule.actions)
 
     def case(self, request: Request) -> "CaseReach":
-        """Whether a camera comes to what a worked case allows, by gestures that say nothing but what the case says.
+        """Whether a camera reaches what a worked case allows, by gestures that declare only facts of the case.
 
         Args:
-            request: A worked case that the rules allow. What it leaves out may be declared as anything.
+            request: A worked case that the rules allow. Attributes that it leaves out may be declared with any value.
 
         Raises:
-            PolicyError: The case names something that the schema does not know.
+            PolicyError: The case uses a name that the schema does not define.
         """
         stated = resolve(request, self._pack.parameters, self._pack.vocabulary)
         engine = self._engine
@@ -218,7 +218,7 @@ class Reacher:
         ask = self._asks(verb)
         if ask is None:
             return CaseReach(obstacle=Obstacle.NO_GESTURE)
-        if verb is Verb.RESUME:  # never refused, whoever presses, and asked of no policy
+        if verb is Verb.RESUME:  # never refused, whoever presses, and needs no policy decision
             return CaseReach(ask=ask)
         allowed = engine.decide(request)
         facts = {name: stated.values[name] for name in request.facts}
@@ -242,7 +242,7 @@ class Reacher:
         ask = self._asks(verb)
         if ask is None:
             return Reach(rule, action, obstacle=Obstacle.NO_GESTURE)
-        if verb is Verb.RESUME:  # never refused, and asked of no policy
+        if verb is Verb.RESUME:  # never refused, and needs no policy decision
             return Reach(rule, action, way=Way((), ask, {}))
         rivals = tuple(each for each in self._pack.rules if each.permit and each is not rule)
         for apart in (True, False):
@@ -256,7 +256,7 @@ class Reacher:
         return self._diagnosed(rule, action)
 
     def _asks(self, verb: Verb) -> Pattern | None:
-        """The gesture that asks for something; a start resumes too."""
+        """The gesture that requests an action; a start gesture resumes too."""
         return self._ask.get(verb) or (self._ask.get(Verb.START) if verb is Verb.RESUME else None)
 
     def _found(
@@ -302,7 +302,7 @@ class Reacher:
         return frozenset(decision.rules)
 
     def _diagnosed(self, rule: Rule, action: str) -> Reach:
-        """Why nothing reaches a permit: what would if every declaration could be made, or everything were known."""
+        """Why a permit is unreachable: what would reach it if everything could be declared, or were known."""
         search = self._search(rule, action, ())
         declarable = frozenset(name for name in FACTS if counts(name, action) and _declarable(name))
         unknown = frozenset(FACTS) - declarable - BROUGHT.keys()
@@ -324,19 +324,19 @@ def reaches(pack: Pack, layout: Layout) -> tuple[Reach, ...]:
     """Every permit of a pack, for each of its actions, and how a camera with this layout reaches it.
 
     Raises:
-        PolicyError: The layout declares what the schema does not know, or the search would take too long.
+        PolicyError: The layout declares a name that the schema does not define, or the search would take too long.
     """
     return Reacher(pack, layout).all()
 
 
 def no_stop(found: Sequence[Reach]) -> bool:
-    """True if the rules permit a stop and a camera reaches none of them: every recording would run on for ever."""
+    """True if the rules permit stops but a camera reaches none of them: no recording could ever be stopped."""
     stops = [each for each in found if each.action == "StopRecording"]
     return bool(stops) and all(each.way is None for each in stops)
 
 
 def request_of(action: str, declared: Mapping[str, Value], measured: Mapping[str, Value]) -> Request:
-    """What a recorder would ask the policy, with the ordinary situation where nothing else is said."""
+    """The request that a recorder would make; facts that are not given are those of the ordinary situation."""
     known = {**_ORDINARY, "conclusion_declared": says_concluded(declared), **measured}
     facts = {name: Fact(value, Provenance.DECLARED) for name, value in declared.items()}
     facts |= {name: Fact(value, ATTRIBUTES[name].provenances[0]) for name, value in known.items()}
@@ -349,7 +349,7 @@ def counts(name: str, action: str) -> bool:
 
 
 def declaration(values: Mapping[str, Value]) -> str:
-    """Values as a layout's `declare:` says them; empty for none."""
+    """Values in the syntax of a layout's `declare:`; empty for none."""
     parts = []
     for name, value in values.items():
         match value:
@@ -365,12 +365,12 @@ def declaration(values: Mapping[str, Value]) -> str:
 
 
 def effort(pattern: Pattern) -> tuple[int, int, int, tuple[str, ...]]:
-    """Sorts patterns by how easy hands do them: presses before holds, one button before two, few before many."""
+    """Sort key of patterns by ease of use: presses before holds, one button before two, few before many."""
     return (pattern.kind is not PatternKind.PRESS) + 2 * pattern.chord, pattern.presses, pattern.hold_ms, pattern.lines
 
 
 def _declared(said: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
-    """What is declared after several gestures."""
+    """The declared values after several gestures."""
     declared: dict[str, Value] = {}
     for values in said:
         declared = merge_declarations(declared, values)
@@ -378,7 +378,7 @@ def _declared(said: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
 
 
 def _fewest(search: Search, declared: Mapping[str, Value]) -> dict[str, Value]:
-    """Declared values without those that a permit can do without."""
+    """The declared values that a permit needs."""
     needed = dict(declared)
     for name in declared:
         fewer = {other: value for other, value in needed.items() if other != name}
@@ -388,7 +388,7 @@ def _fewest(search: Search, declared: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _agrees(said: Mapping[str, Value], facts: Mapping[str, Value]) -> bool:
-    """True if a gesture says nothing that a case does not say too."""
+    """True if a gesture declares only facts of the case."""
     for name, value in said.items():
         stated = facts.get(name, value)
         if value <= stated if isinstance(value, frozenset) and isinstance(stated, frozenset) else value == stated:

@@ -1,12 +1,12 @@
-"""A request and its context: every fact with where it comes from; checked before Cedar sees it.
+"""Requests and their context: every fact with its provenance, checked before Cedar evaluates it.
 
 Rules, in order:
-1. A name or value that the schema does not know is refused, and the error names it.
-2. A worked case has the defaults of `schema.ATTRIBUTES` for what it leaves out.
-3. In the field there are no defaults: what nobody declared or measured is unknown. A value there must come from where
-   its attribute may come from: speech that was merely claimed is refused, not believed.
-4. Power-off in the field never rests on a declared place: only a beacon's counts.
-5. Parameters are the pack's. A worked case may bring its own; a request in the field may not.
+1. A name or value that the schema does not define is refused, and the error names it.
+2. Attributes that a worked case leaves out have the defaults of `schema.ATTRIBUTES`.
+3. In the field there are no defaults: what nobody declared or measured is unknown. A value must have one of the
+   attribute's admissible provenances: a declared `reason_spoken`, which must be measured, is refused.
+4. Power-off in the field never rests on a declared place: only a beacon's place counts.
+5. The pack gives the parameters. A worked case may override them; a request in the field may not.
 """
 
 import dataclasses
@@ -30,21 +30,21 @@ from agent.policy.schema import (
 )
 
 DEFAULT_EXPIRY_S = 300
-"""Of an authorisation in a worked case that does not say when it ends."""
+"""Validity of an authorisation in a worked case that does not state it, in seconds."""
 
 _MOST_LISTED = 10
-"""Values that an error lists."""
+"""Maximum number of values that an error message lists."""
 
 Json = str | int | bool | list[Any] | dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """Leave that somebody gave.
+    """Permission given by somebody with the authority to do so.
 
     Attributes:
         type: `none`, `supervisor_onscene`, `supervisor_remote` or `prosecutor`.
-        rank: The giver's.
+        rank: The rank of the person who gave it.
         signed: True if a signature by a key of the trust document was verified.
         expires_in_s: Seconds until it ends.
     """
@@ -56,14 +56,14 @@ class Authorization:
 
 
 KEY_SWITCH = Authorization("supervisor_onscene", "officer", signed=False, expires_in_s=60)
-"""What a turned key switch counts as: somebody with that key is there, and signed nothing."""
+"""The value of a turned key switch: somebody with that key is present, but nothing was signed."""
 
 Value = str | int | bool | frozenset[str] | Authorization
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What is said of one attribute, and where that comes from. Nothing is checked before the decision."""
+    """The value of one attribute and its provenance. Unchecked until the decision."""
 
     value: object
     provenance: Provenance
@@ -71,14 +71,14 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody asks for something.
+    """A request for an action.
 
     Attributes:
-        principal: Who asks, as in the schema.
-        action: For what, as in the schema.
+        principal: Who makes it, as in the schema.
+        action: The action, as in the schema.
         facts: By attribute.
-        parameters: Of a worked case, over the pack's; must be empty in the field.
-        field: True on the device, where silence is not a fact; False for a worked case.
+        parameters: A worked case's, which override the pack's; must be empty in the field.
+        field: True on the device, where attributes without a fact are unknown; False for a worked case.
     """
 
     principal: str
@@ -88,7 +88,7 @@ class Request:
     field: bool = True
 
     def record(self) -> dict[str, Any]:
-        """It as JSON, with provenance; for the journal. `from_record` reads it back."""
+        """The request as JSON with provenance, for the journal. `from_record` reads it back."""
         facts = {
             name: {"value": plain(fact.value), "provenance": str(fact.provenance)}
             for name, fact in sorted(self.facts.items())
@@ -100,7 +100,7 @@ def from_record(record: Mapping[str, Any]) -> Request:
     """The field request that `Request.record` wrote down.
 
     Raises:
-        PolicyError: It is not such a record.
+        PolicyError: The record is malformed.
     """
     try:
         facts = {
@@ -117,11 +117,11 @@ def worked_request(document: object, *, field: bool = False) -> Request:
     """The request of a worked case: `{"principal", "action", "context", "parameters"}`, the last two optional.
 
     Args:
-        document: JSON as Python reads it.
-        field: Ask as the device would: what the context leaves out is unknown, and there are no parameters.
+        document: The decoded JSON.
+        field: Make a request as on the device: attributes left out are unknown, and there are no parameters.
 
     Raises:
-        PolicyError: It is not of that form; the text names what is wrong.
+        PolicyError: The document does not have that form; the message names the fault.
     """
     if not isinstance(document, Mapping):
         raise PolicyError(f"expected a request as a JSON object, got {type(document).__name__}")
@@ -143,9 +143,9 @@ def worked_request(document: object, *, field: bool = False) -> Request:
 
 
 def parse_declarations(text: str, vocabulary: Vocabulary) -> dict[str, Value]:
-    """What a gesture's `declare:` says: one declaration, or several joined by `+`.
+    """The values of a gesture's `declare:`: one declaration, or several joined by `+`.
 
-    Elements of one set add up; no other attribute may be declared twice.
+    Elements of one set accumulate; no other attribute may be declared twice.
 
     Raises:
         PolicyError: As `parse_declaration`; or one attribute is declared twice.
@@ -163,7 +163,7 @@ def parse_declarations(text: str, vocabulary: Vocabulary) -> dict[str, Value]:
 
 
 def parse_declaration(text: str, vocabulary: Vocabulary) -> tuple[str, Value]:
-    """What a gesture's `declare:` says: a reason code, or `attribute=value` of an attribute that can be declared.
+    """One declaration of a `declare:`: a reason code, or `attribute=value` of an attribute that can be declared.
 
     A set is declared one element at a time: `person_class=minor` is the set of minor alone.
 
@@ -184,7 +184,7 @@ def parse_declaration(text: str, vocabulary: Vocabulary) -> tuple[str, Value]:
 
 
 def merge_declarations(known: Mapping[str, object], values: Mapping[str, object]) -> dict[str, Any]:
-    """What is declared once `values` is declared too: sets grow by what is added, everything else is replaced."""
+    """The declarations after `values` is added: sets are united, other values are replaced."""
     merged: dict[str, Any] = dict(known)
     for name, value in values.items():
         before = merged.get(name)
@@ -193,20 +193,20 @@ def merge_declarations(known: Mapping[str, object], values: Mapping[str, object]
 
 
 def says_concluded(declared: Mapping[str, object]) -> bool:
-    """True if the wearer has said, in either of the words there are for it, that the encounter is over."""
+    """True if the wearer has declared, by either of the two attributes for it, that the encounter is over."""
     return declared.get("encounter_state") == "concluded" or declared.get("reason_code") == "encounter_concluded"
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A checked request: a value for every attribute, and which of them nobody knows.
+    """A checked request: a value for every attribute, and the set of unknown attributes.
 
     Attributes:
-        principal: Who asks.
-        action: For what.
-        values: By attribute, parameters too. That of an unknown attribute is a placeholder which decides nothing.
+        principal: Who makes the request.
+        action: The action.
+        values: By attribute, parameters too. The value of an unknown attribute is a placeholder that decides nothing.
         unknown: Attributes that nobody declared or measured.
-        declared: Attributes that rest on the wearer's word.
+        declared: Attributes that the wearer declared.
         field: As in the request.
     """
 
@@ -218,7 +218,7 @@ class Resolved:
     field: bool
 
     def knowing(self, changes: Mapping[str, Value]) -> "Resolved":
-        """The same with these values, known."""
+        """A copy in which these values are known."""
         return Resolved(
             self.principal,
             self.action,
@@ -229,21 +229,21 @@ class Resolved:
         )
 
     def without(self, names: Collection[str]) -> "Resolved":
-        """The same with nothing known of these attributes."""
+        """A copy in which these attributes are unknown."""
         unknown = self.unknown | frozenset(names)
         return Resolved(self.principal, self.action, self.values, unknown, self.declared, self.field)
 
 
 def resolve(request: Request, parameters: Mapping[str, Value], vocabulary: Vocabulary) -> Resolved:
-    """A request with every attribute, by the rules at the top of this module.
+    """The request with a value for every attribute, by the rules at the top of this module.
 
     Args:
-        request: Anything.
+        request: An unchecked request.
         parameters: The pack's, complete and checked.
-        vocabulary: What there is.
+        vocabulary: The vocabulary that it is checked against.
 
     Raises:
-        PolicyError: A rule is broken; the text names the attribute or value.
+        PolicyError: A rule is violated; the message names the attribute or value.
     """
     _check_choice("principal", request.principal, vocabulary.values("Principal"))
     _check_choice("action", request.action, ACTIONS)
@@ -255,7 +255,7 @@ def resolve(request: Request, parameters: Mapping[str, Value], vocabulary: Vocab
         _check_name(name, FACTS, "context")
     for name in FACTS:
         if name not in vocabulary.attributes:
-            continue  # of a schema before this attribute: no rule under it reads it
+            continue  # the schema is older than this attribute, so none of its rules reads it
         attribute = ATTRIBUTES[name]
         fact = request.facts.get(name)
         if fact is None:
@@ -297,10 +297,10 @@ def check_parameters(parameters: Mapping[str, object], vocabulary: Vocabulary) -
 
 
 def check_value(attribute: Attribute, value: object, vocabulary: Vocabulary) -> Value:
-    """A value of an attribute, in its one form.
+    """A value of an attribute in its canonical form.
 
     Raises:
-        PolicyError: It is none.
+        PolicyError: The attribute can't have this value.
     """
     name = attribute.name
     match attribute.kind:
@@ -368,7 +368,7 @@ def _check_name(name: object, names: tuple[str, ...], where: str) -> None:
 
 
 def _shown(value: object) -> str:
-    """A value for an error's text, short; what Python refuses to write out (a number of many digits) by type."""
+    """A value shortened for an error message; one that Python refuses to print (a very long integer) by its type."""
     try:
         return f"{value!r:.60}"
     except ValueError:
@@ -381,7 +381,7 @@ def _like(value: object, choices: tuple[str, ...]) -> str:
 
 
 def plain(value: object) -> Json:
-    """A fact's value as JSON has it: an authorisation as an object, a set as a sorted list."""
+    """A fact's value in JSON form: an authorisation as an object, a set as a sorted list."""
     if isinstance(value, Authorization):
         return {"type": value.type, "rank": value.rank, "signed": value.signed, "expires_in_s": value.expires_in_s}
     if isinstance(value, set | frozenset | tuple):
@@ -390,7 +390,7 @@ def plain(value: object) -> Json:
 
 
 def visible_ranks(authorization: Authorization, vocabulary: Vocabulary) -> frozenset[str]:
-    """The rank of an authorisation's giver and all below it; none where nobody gave leave."""
+    """The rank of an authorisation's giver and all ranks below it; empty where there is no authorisation."""
     if authorization.type == "none":
         return frozenset()
     ranks = vocabulary.values("Rank")

@@ -1,7 +1,7 @@
 """The vocabulary of requests: the Cedar schema, and for every attribute its type, default and admissible provenance.
 
-The enumerations are read from `schema.cedarschema`, so that each value is written down once. What Cedar has no word
-for, where a value may come from, is the table `ATTRIBUTES`.
+The enumerations are read from `schema.cedarschema`, so that each value is written down once. Where a
+value may come from, which Cedar can't express, is in the table `ATTRIBUTES`.
 """
 
 import re
@@ -18,29 +18,29 @@ _ENUMERATION = re.compile(r'^entity (\w+) enum \[((?:"\w+"(?:, )?)+)\];$', re.MU
 _CONTEXT = re.compile(r"^type Request = \{\n(.*?)^\};$", re.MULTILINE | re.DOTALL)
 _ATTRIBUTE = re.compile(r"^  (\w+):", re.MULTILINE)
 _TYPES: Mapping[str, tuple[str, ...]] = {"authorization": ("Authority", "Rank")}
-"""Enumerations that an attribute needs besides its own."""
+"""Enumerations that are used in addition to those of the attributes."""
 _TRIGGER_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 ACTIONS = ("StopRecording", "PrivacyPause", "Mute", "PowerOff", "DisablePreEvent", "ResumeRecording")
 LARGEST_COUNT = (1 << 53) - 1
-"""Numbers in a request fit every JSON reader."""
+"""Largest number in a request; every JSON reader represents it exactly."""
 
 
 class Provenance(StrEnum):
     """Where the value of an attribute comes from."""
 
     MEASURED = "measured"
-    """By the device itself; an authenticated beacon is a measurement of the place."""
+    """Measured by the device itself; an authenticated beacon is a measurement of the place."""
     DECLARED = "declared"
-    """The wearer's word."""
+    """Declared by the wearer."""
     SIGNED = "signed"
-    """By an authority: a supervisor, a prosecutor, dispatch, the roster."""
+    """Given by an authority: a supervisor, a prosecutor, dispatch, the roster."""
     PARAMETER = "parameter"
-    """Of the pack or its bundle."""
+    """Set by the pack or its bundle."""
 
 
 class Kind(StrEnum):
-    """What the values of an attribute are."""
+    """The form of an attribute's values."""
 
     ONE = "one"
     """One value of an enumeration."""
@@ -58,11 +58,11 @@ class Attribute:
 
     Attributes:
         name: As in the schema.
-        kind: What its values are.
+        kind: The form of its values.
         type: The enumeration of its values; empty if it has none.
-        default: What a worked case has that leaves it out. On the device there are no defaults.
-        provenances: Where a value may come from in the field; the first is that of a worked case.
-        largest: The largest number, if it is one.
+        default: Its value in a worked case that leaves it out. On the device there are no defaults.
+        provenances: The admissible provenances in the field; the first one is used for worked cases.
+        largest: The largest value of a number.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Attribute:
 
     @property
     def is_parameter(self) -> bool:
-        """True if the pack gives it and no request may."""
+        """True if it is set by the pack and not by requests."""
         return self.provenances == _PARAMETER
 
 
@@ -110,7 +110,7 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
         attribute.name: attribute
         for attribute in (
             _one("encounter_state", "EncounterState", "none", _DISPATCH),
-            # Triggers raise it, so it may be measured too.
+            # A trigger may set it, so it may be measured too.
             _one("enforcement_mode", "EnforcementMode", "none", _BEACON),
             _one("reason_code", "Reason", "none"),
             _truth("reason_spoken", _MEASURED),
@@ -129,7 +129,7 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
             _truth("critical_incident", _LATCH),
             _set("triggers_active", "Trigger", _MEASURED),
             _truth("trigger_line_raised", _MEASURED),
-            # That it was declared is measured; that it is true is the wearer's word, `encounter_state`.
+            # The fact of the declaration is measured; its content is declared by the wearer in `encounter_state`.
             _truth("conclusion_declared", _MEASURED),
             _count("seconds_since_last_trigger"),
             _count("elapsed_s"),
@@ -144,7 +144,7 @@ ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType(
             _count("preevent_s"),
             _truth("preevent_audio", _MEASURED),
             _truth("requested_preevent_audio", _MEASURED),
-            # Their values are those of parameters.toml; the defaults here never decide anything.
+            # Their values come from parameters.toml; the defaults here are never used in a decision.
             _count("min_preevent_s", _PARAMETER),
             _truth("preevent_audio_required", _PARAMETER),
             _count("min_inactivity_s", _PARAMETER),
@@ -168,7 +168,7 @@ AUTHORIZATION_FIELDS: Mapping[str, tuple[Kind, str]] = MappingProxyType(
         "expires_in_s": (Kind.COUNT, ""),
     }
 )
-"""What a policy can read of an authorisation, and of which type that is."""
+"""The parts of an authorisation that a policy can read, and their types."""
 
 
 @dataclass(frozen=True)
@@ -190,10 +190,10 @@ class Vocabulary:
         return self.enumerations[enumeration]
 
     def with_triggers(self, names: Iterable[str]) -> "Vocabulary":
-        """The same with an agency's own trigger names added to the standard ones.
+        """A copy with an agency's own trigger names added to the standard ones.
 
         Raises:
-            PolicyError: A name is not of `a-z`, `0-9` and `_`, up to 32 and beginning with a letter.
+            PolicyError: A name is not a letter followed by up to 31 of `a-z`, `0-9` and `_`.
         """
         known = self.values("Trigger")
         new = sorted(set(names) - set(known))
@@ -220,11 +220,11 @@ def _vocabulary(text: str) -> Vocabulary:
 
 
 def carried_vocabulary(text: str) -> Vocabulary:
-    """The vocabulary of a schema that a bundle carries: that of this software, or of one before.
+    """The vocabulary of a schema that a bundle carries: that of this software or of an earlier release.
 
     Raises:
-        PolicyError: It knows attributes or enumerations that this software does not, so that it is a later one's; or it
-            is no such schema.
+        PolicyError: The schema is malformed, or defines attributes or enumerations that this software does not know
+            and so belongs to a later release.
     """
     found = _vocabulary(text)
     if not found.attributes:

@@ -1,14 +1,14 @@
-"""The policy in force on a device: the last good bundle, and never none.
+"""The policy in force on a device: the last valid bundle, or the built-in pack.
 
 The rules, in order:
-1. A bundle that was admitted is kept before it is in force; it stays in force until a newer one is admitted.
-2. After a boot the newest kept bundle that verifies is in force. One that does not is passed over, and that is an
-   event. So is one that this device never had in force, by its digest, and that surely has expired: it was laid there.
-   Of very many that somebody laid there at most `MOST_TRIED` are read, one after the other, and that of the newest
-   version that was seen is among them whatever lies beside it.
-3. Where none is left, or all are older than the newest that the journal knows of, the built-in pack is in force:
-   putting an old bundle back buys nothing.
-4. An offer that is refused changes nothing, and is an event that names the bundle by its own digest, and why.
+1. An admitted bundle is stored before it comes into force; it stays in force until a newer one is admitted.
+2. After a boot the newest stored bundle that verifies is in force. One that does not verify is skipped, with an event.
+   So is a bundle that has certainly expired and, by its digest, was never in force on this device: somebody planted it.
+   To bound the work for planted files at most `MOST_TRIED` bundles are read, one at a time; the one of the newest
+   version seen is always among them.
+3. If none is left, or all are older than the newest version in the journal, the built-in pack is in force, so that
+   putting back an old bundle gains nothing.
+4. A refused offer changes nothing; its event names the bundle by its own digest, and the reason.
 5. Expiry is an event, once for each bundle, and changes nothing else.
 """
 
@@ -29,29 +29,29 @@ from agent.policy.packs import BUILT_IN, shipped
 from agent.storage.interface import Storage
 
 MAX_TOKEN = 1 << 20
-"""Bytes of a signed bundle."""
+"""Maximum size of a signed bundle in bytes."""
 MOST_TRIED = 64
-"""Kept bundles that are read at a boot: an agency publishes few, and each that is bad is a line in the journal."""
+"""Maximum number of stored bundles read at a boot: agencies publish few, and each bad one adds a journal line."""
 _NAME = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})\.jws", re.ASCII)
 
 
 class BundleStore(Protocol):
-    """Where bundles are kept."""
+    """Persistent storage of bundles."""
 
     def kept(self, seen_version: int = 0) -> Iterator[tuple[int, str]]:
-        """Versions and tokens, the newest first; each is read when it is asked for. One that can't be read is empty.
+        """Versions and tokens, the newest first, read lazily. The token of an unreadable bundle is empty.
 
-        Of more than `MOST_TRIED` the newest come, and that of the version that was seen.
+        If there are more than `MOST_TRIED`, only the newest ones and the one of the version that was seen.
 
         Raises:
-            StorageError: Storage refuses.
+            StorageError: Storage fails.
         """
 
     def keep(self, version: int, token: str) -> None:
-        """Keeps a bundle, durable on return; the same version may be kept again only with the same content.
+        """Stores a bundle durably; a version that exists may be stored again only with the same content.
 
         Raises:
-            StorageError: Storage refuses.
+            StorageError: Storage fails.
         """
 
 
@@ -59,7 +59,7 @@ class BundleFiles:
     """Bundles as files `NNNNNNNN.jws` in a folder; none is ever overwritten.
 
     Args:
-        storage: Where.
+        storage: The storage to use.
         folder: The folder's name in it.
     """
 
@@ -68,12 +68,12 @@ class BundleFiles:
         self._folder = folder
 
     def kept(self, seen_version: int = 0) -> Iterator[tuple[int, str]]:
-        """Versions and tokens, the newest first; each is read when it is asked for. One that can't be read is empty.
+        """Versions and tokens, the newest first, read lazily. The token of an unreadable bundle is empty.
 
-        Names of another form are no bundles: a number that somebody chose must not reach the journal.
+        Files with names of another form are ignored: a number that somebody chose must not reach the journal.
 
         Raises:
-            StorageError: Storage refuses to list the folder.
+            StorageError: The folder can't be listed.
         """
         names = filter(_NAME.fullmatch, self._storage.names(self._folder))
         versions = sorted((int(name.removesuffix(".jws")) for name in names), reverse=True)
@@ -82,10 +82,10 @@ class BundleFiles:
         return ((version, self._read(version)) for version in tried)
 
     def keep(self, version: int, token: str) -> None:
-        """Keeps a bundle, durable on return.
+        """Stores a bundle durably.
 
         Raises:
-            StorageError: Storage refuses, or holds another bundle of this version.
+            StorageError: Storage fails, or holds another bundle of this version.
         """
         if self._read(version) != token:
             self._storage.publish(self._path(version), token.encode("ascii"))
@@ -101,7 +101,7 @@ class BundleFiles:
 
 
 class PolicyEventKind(StrEnum):
-    """What can happen to the policy in force; each is a line in the journal."""
+    """Changes and failures of the policy in force; each is a line in the journal."""
 
     IN_FORCE = "policy_in_force"
     REFUSED = "policy_refused"
@@ -115,13 +115,13 @@ class PolicyEventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PolicyEvent:
-    """Something that happened to the policy.
+    """A change or failure of the policy in force.
 
     Attributes:
-        kind: What.
-        version: Of the bundle in question; 0 where it is not known.
+        kind: What happened.
+        version: Version of the bundle in question; 0 where it is not known.
         digest: SHA-256 of the policy in question; empty for a bundle that can't be read from storage.
-        detail: Why, in words; empty for what is in force.
+        detail: The reason in words; empty for a policy that is in force.
     """
 
     kind: PolicyEventKind
@@ -131,7 +131,7 @@ class PolicyEvent:
 
 
 def offered_digest(token: str) -> str:
-    """Lower-case hex SHA-256 of what was offered as a bundle, whatever it is; as `digest_of` for a bundle."""
+    """Lower-case hex SHA-256 of whatever was offered as a bundle; for a bundle the same as `digest_of`."""
     try:
         return digest_of(token)
     except (EvidenceError, UnicodeError):
@@ -142,21 +142,21 @@ class PolicyStore:
     """The policy in force.
 
     Args:
-        shelf: Where bundles are kept.
-        keys: The agency's policy keys, those that are not revoked: a bundle outlives the key that signed it.
+        bundles: Where bundles are stored.
+        keys: The agency's policy keys that are not revoked: a bundle remains valid after its key has expired.
         agency: Its name.
-        seen_version: The newest version that the journal knows of; 0 for none.
+        seen_version: The newest version in the journal; 0 for none.
     """
 
     def __init__(
-        self, shelf: BundleStore, keys: Sequence[ec.EllipticCurvePublicKey], agency: str, seen_version: int = 0
+        self, bundles: BundleStore, keys: Sequence[ec.EllipticCurvePublicKey], agency: str, seen_version: int = 0
     ) -> None:
-        self._shelf = shelf
+        self._bundles = bundles
         self._keys = tuple(keys)
         self._agency = agency
         self._seen_version = seen_version
         self._seen_digest = ""
-        self._told_expired = False
+        self._expiry_reported = False
         self._bundle: Bundle | None = None
         self._engine = Engine(shipped(BUILT_IN))
 
@@ -167,25 +167,25 @@ class PolicyStore:
 
     @property
     def engine(self) -> Engine:
-        """What decides."""
+        """The engine of the policy in force."""
         return self._engine
 
     @property
     def digest(self) -> str:
-        """Lower-case hex SHA-256 that names the policy in force."""
+        """Lower-case hex SHA-256 that identifies the policy in force."""
         return self._engine.pack.digest if self._bundle is None else self._bundle.digest
 
     def load(self, now: WallReading, seen_digest: str = "", passed_ns: int = 0) -> list[PolicyEvent]:
-        """Puts the newest good bundle in force, by the rules at the top of this module. Never raises.
+        """Puts the newest valid bundle in force, by the rules at the top of this module. Never raises.
 
         Args:
             now: The wall clock.
             seen_digest: Digest of the newest bundle that was ever in force; empty if it is not known.
-            passed_ns: A time that has surely passed, nanoseconds since 1970; 0 if none is known.
+            passed_ns: A time that has certainly passed, nanoseconds since 1970; 0 if none is known.
         """
         events = []
         try:
-            kept = self._shelf.kept(self._seen_version)
+            kept = self._bundles.kept(self._seen_version)
         except StorageError as error:
             kept = iter(())
             events.append(PolicyEvent(PolicyEventKind.DAMAGED, 0, "", f"the kept bundles can't be listed: {error}"))
@@ -212,28 +212,28 @@ class PolicyStore:
         return events
 
     def offer(self, token: str, now: WallReading) -> PolicyEvent:
-        """Takes a new bundle, or says why not. Never raises."""
+        """Puts an offered bundle in force, or returns the event of its refusal. Never raises."""
         version = 0
         try:
             bundle = read_bundle(token, self._keys, self._agency)
             version = bundle.version
             admit(bundle, now, self._seen_version, self._seen_digest)
-            self._shelf.keep(version, bundle.token)
+            self._bundles.keep(version, bundle.token)
         except (PolicyError, StorageError) as error:
             return PolicyEvent(PolicyEventKind.REFUSED, version, offered_digest(token), str(error))
         self._put_in_force(bundle)
         return PolicyEvent(PolicyEventKind.IN_FORCE, version, self.digest)
 
     def check(self, now: WallReading) -> PolicyEvent | None:
-        """The event that the bundle in force has expired, the first time that it surely has; None otherwise."""
-        if self._bundle is None or self._told_expired or not self._bundle.surely_expired(now):
+        """The expiry event of the bundle in force, once it has certainly expired; None otherwise and afterwards."""
+        if self._bundle is None or self._expiry_reported or not self._bundle.surely_expired(now):
             return None
-        self._told_expired = True
+        self._expiry_reported = True
         detail = f"expired {utc_text(self._bundle.expires_ns)}; it stays in force until a newer one comes"
         return PolicyEvent(PolicyEventKind.EXPIRED, self._bundle.version, self._bundle.digest, detail)
 
     def _foreign(self, bundle: Bundle, now: WallReading, seen_digest: str, passed_ns: int) -> str:
-        """Why a kept bundle that was not the newest one in force may not be now; empty if it may."""
+        """Why a stored bundle other than the newest one in force is refused; empty if it is accepted."""
         if seen_digest and bundle.version == self._seen_version:
             return f"expected one bundle of version {bundle.version}, got another of the same version"
         if bundle.version >= self._seen_version and (bundle.surely_expired(now) or passed_ns >= bundle.expires_ns):
@@ -241,7 +241,7 @@ class PolicyStore:
         return ""
 
     def _read(self, version: int, token: str) -> Bundle:
-        """A kept bundle; one that lies where another belongs is refused, so that no name makes an old one new."""
+        """A stored bundle. Its version must be that of its file name, so that renaming can't make an old one new."""
         bundle = read_bundle(token, self._keys, self._agency)
         if bundle.version != version:
             raise PolicyError(f"expected the bundle of version {version} here, got {bundle.version}")
@@ -250,5 +250,5 @@ class PolicyStore:
     def _put_in_force(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._engine = Engine(bundle.pack)
-        self._told_expired = False
+        self._expiry_reported = False
         self._seen_version, self._seen_digest = bundle.version, bundle.digest

@@ -1,12 +1,12 @@
-"""The part of Cedar that a pack may use, as a small tree: read from Cedar's JSON, typed, written back, evaluated.
+"""The subset of Cedar that packs may use, as an expression tree: parsed from Cedar's JSON, type-checked, evaluated.
 
-A pack says what it says with `==`, `!=`, `in`, `<`, `<=`, `>`, `>=`, `contains`, `containsAll`, `containsAny`,
+Packs use `==`, `!=`, `in`, `<`, `<=`, `>`, `>=`, `contains`, `containsAll`, `containsAny`,
 `isEmpty`, `&&`, `||` and `!` over the context's attributes and the principal. Everything else is refused: arithmetic
-can overflow, and a policy that errors is skipped by Cedar, a forbid too; `has` hides a misspelt attribute from
+can overflow, and Cedar skips a policy that errs, even a forbid; `has` hides a misspelt attribute from
 Cedar's validator (measured with cedarpy 4.12), and so does comparing entities of two types, which is never true.
 
-Cedar decides. The evaluation here (Kleene's strong three-valued logic) only searches for requests that fire a rule;
-what it finds is confirmed by Cedar.
+Cedar makes the decisions. The evaluation here (Kleene's strong three-valued logic) only serves to search for requests
+that fire a rule; Cedar confirms what it finds.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -77,7 +77,7 @@ def parse(body: Mapping[str, Any], depth: int = 0) -> Expr:
     """An expression from Cedar's JSON policy format.
 
     Raises:
-        PolicyError: It uses something that packs may not; the text names it.
+        PolicyError: It uses a construct that packs may not use; the message names it.
     """
     if depth > MAX_DEPTH:
         raise PolicyError(f"expected a condition of at most {MAX_DEPTH} levels")
@@ -142,10 +142,10 @@ def to_json(expr: Expr) -> dict[str, Any]:
 
 
 def check_condition(expr: Expr, vocabulary: Vocabulary) -> None:
-    """Checks that an expression is true or false and compares like with like.
+    """Checks that an expression is Boolean and compares only values of the same type.
 
     Raises:
-        PolicyError: It does not; the text says where.
+        PolicyError: It is not; the message says where.
     """
     if _type(expr, vocabulary) != "Bool":
         raise PolicyError(f"expected a condition that is true or false, got {to_text(expr)}")
@@ -248,7 +248,7 @@ def to_text(expr: Expr) -> str:
 
 _STRENGTH: Final[Mapping[str, int]] = {"||": 1, "&&": 2, "!": 4}
 _COMPARES: Final = 3
-"""How strongly an operator binds; one inside of a stronger one needs brackets."""
+"""Operator precedence; an operator inside one of higher precedence needs brackets."""
 
 
 def _text(expr: Expr, around: int) -> str:
@@ -285,7 +285,7 @@ Result = bool | int | str | frozenset[Any] | None
 
 
 def evaluate(expr: Expr, principal: str, known: Known, vocabulary: Vocabulary) -> Result:
-    """The value of a checked expression; None where it hangs on attributes that are not in `known`."""
+    """The value of a checked expression; None if it depends on attributes that are not in `known`."""
     match expr:
         case Read(name, part):
             return _read(known.get(name), part, vocabulary)

@@ -1,8 +1,8 @@
-"""What an agency demands of a device itself, signed with its policy: what a configuration may not fall short of.
+"""An agency's requirements on the device's configuration, signed with its policy.
 
-A configuration lies on the device in clear and unsigned. So what weakens evidence without touching a rule is decided by
-the signed bundle where it says something, and what deviates is journalled and shown. No deviation keeps a camera from
-recording: the stricter of both counts, and the recording goes on.
+The configuration on the device is neither encrypted nor signed. So the signed bundle, where it states them, governs
+the settings that could weaken evidence without touching a rule; deviations are journalled and shown. A deviation never
+keeps a camera from recording: the stricter of the two values applies.
 """
 
 from collections.abc import Collection, Iterator
@@ -15,15 +15,14 @@ MOST_PRE_EVENT_S = 600
 
 
 class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a bundle demands of the device. What it leaves out is not demanded; of pins see there.
+    """A bundle's requirements on the device. A field that is left out requires nothing; for pins see below.
 
     Attributes:
-        pre_event_s: So much is kept from before a start, at least. (The parameter `min_preevent_s` is another matter:
-            rules judge by it what may be granted.)
-        simulated_pins: True if buttons may be simulated, as on a bench. False refuses presses on them. A bundle that
-            does not say so refuses none, but a device that simulates them is reported: in the field it has no business
-            to.
-        classification: The recipient set of recordings that nobody classified; empty to leave it to the device.
+        pre_event_s: Minimum pre-event time that is kept, in seconds. (Not the parameter `min_preevent_s`, which
+            rules read to decide requests.)
+        simulated_pins: True if buttons may be simulated, as on a bench. False refuses presses on them. Without a value
+            none are refused, but a device that simulates them is reported, because none should in the field.
+        classification: The recipient set of unclassified recordings; empty to leave it to the device.
     """
 
     pre_event_s: Annotated[int, msgspec.Meta(ge=0, le=MOST_PRE_EVENT_S)] = 0
@@ -33,13 +32,13 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the device's configuration says of the same things.
+    """The device's configured values for the same settings.
 
     Attributes:
-        pre_event_s: Length of the buffer.
+        pre_event_s: Length of the pre-event buffer in seconds.
         simulated_pins: The buttons are simulated.
-        classification: The recipient set.
-        triggers: Names of its trigger lines.
+        classification: The configured recipient set.
+        triggers: Names of the configured trigger lines.
     """
 
     pre_event_s: float
@@ -49,12 +48,12 @@ class Configured:
 
 
 def deviations(configured: Configured, terms: Terms, known_triggers: Collection[str]) -> Iterator[str]:
-    """Where a configuration falls short, in words.
+    """A sentence for each deviation of the configuration from the policy's requirements.
 
     Args:
-        configured: What the device is configured to do.
-        terms: What the policy in force demands.
-        known_triggers: Names of triggers that its rules know.
+        configured: The device's configuration.
+        terms: The requirements of the policy in force.
+        known_triggers: Names of the triggers that the policy's rules know.
     """
     if configured.pre_event_s < terms.pre_event_s:
         yield f"pre_event_s is {configured.pre_event_s:g}, the policy demands {terms.pre_event_s}, which is kept"

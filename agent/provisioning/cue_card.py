@@ -5,8 +5,8 @@ mean: one sheet of A4, as a page of HTML that needs nothing beside it, or as tex
 bundle and the tables of the core: the gestures from the layout, what is granted from `policy.reach`, the rhythms from
 `core.indicator.signals`. Nothing here decides.
 
-The size of type falls until the card is estimated to fit. With every shipped pack and layout it does; a pack of many
-more rules goes on to a second sheet.
+The font size is reduced until the card is estimated to fit. With every shipped pack and layout it does; a pack with
+many more rules continues on a second sheet.
 """
 
 from collections.abc import Iterator, Mapping

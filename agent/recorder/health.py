@@ -3,7 +3,7 @@
 The rules of the heartbeat, in order:
 1. The recorder is ready as soon as storage was read and the camera delivers: a start would lose nothing.
 2. It is ready after `READY_TIMEOUT_NS` all the same. A missing camera or card is a fault that the wearer is shown; a
-   service that never becomes ready would be killed and restarted for ever, and so would units that wait for it.
+   service that never becomes ready would be killed and restarted endlessly, and so would units that wait for it.
 3. It is alive while its control loop runs. Whether packets come in and storage takes them does not matter here: no
    restart repairs a camera or a card.
 

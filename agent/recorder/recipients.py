@@ -1,4 +1,4 @@
-"""To whom recordings are sealed: their classification names a recipient set of the trust document."""
+"""Recipients of recordings: a recording's classification names a recipient set of the trust document."""
 
 import contextlib
 from collections.abc import Callable

@@ -4,11 +4,11 @@ The rules, in order:
 1. A line is made of the public part of a journal entry, which names no person, reason, place or declaration. Of the
    sealed details only two are added, and only to a refusal: the ids of the policy rules that refuse it, and which
    procedure is missing (`speak`, `capture`, `authorise`, `give_reason`). The status shows the latter too.
-2. What is written for every second of a recording (segments, checkpoints) or describes a situation (declarations,
-   measurements, classifications, marks) has no line: it is in the journal.
+2. Entries that are written continually (segments, checkpoints) or describe a situation (declarations, measurements,
+   classifications, marks) are not logged: they are in the journal.
 3. Entries are logged when they are posted, before storage has taken them: a card that hangs shows in the log.
 
-Escaping, and that no log ever blocks the recorder, are `agent.output`'s.
+`agent.output` escapes the lines and ensures that logging never blocks the recorder.
 """
 
 from collections.abc import Callable, Mapping

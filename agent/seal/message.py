@@ -1,8 +1,8 @@
-"""The AWS Encryption SDK message format, version 2, as bytes: header, frames, and a walk over them without a key.
+"""The AWS Encryption SDK message format, version 2: header and frame layout, and a structural scan without a key.
 
 Source: github.com/awslabs/aws-encryption-sdk-specification, `data-format/message.md`, `message-header.md`,
-`message-body.md`, `message-body-aad.md` and `framework/algorithm-suites.md`. Of what that allows, exactly one kind of
-message is written and read here:
+`message-body.md`, `message-body-aad.md` and `framework/algorithm-suites.md`. Of the options there, exactly one kind
+of message is written and read here:
 
 1. Message format version 2 and algorithm suite 0x0478: AES-256-GCM, HKDF with SHA-512, key commitment, no signature.
 2. Framed content. Frames are numbered from 1; a frame's IV is its number.
@@ -30,7 +30,7 @@ MAX_RECIPIENTS = 16
 MAX_FRAME_LENGTH = 1 << 20
 MAX_FRAMES = 0xFFFF_FFFF
 MAX_SIZED = 0xFFFF
-"""Bytes that a header's 16 bit lengths can count."""
+"""Largest value of a header's 16 bit lengths, in bytes."""
 
 KEY_LENGTH = 32
 MESSAGE_ID_LENGTH = 32
@@ -46,14 +46,14 @@ FINAL_FRAME = b"AWSKMSEncryptionClient Final Frame"
 RESERVED_CONTEXT_KEY = "aws-crypto-public-key"
 
 END_FRAME = 0xFFFF_FFFF
-"""Stands before the final frame's own sequence number."""
+"""Marks the final frame; precedes its sequence number."""
 
 REGULAR_HEAD = struct.Struct(">IQI")
-"""Of a regular frame: sequence number, then the IV, which is the sequence number in 12 bytes."""
+"""Head of a regular frame: sequence number, then the IV, which is the sequence number in 12 bytes."""
 FINAL_HEAD = struct.Struct(">IIQII")
-"""Of the final frame: `END_FRAME`, sequence number, IV as above, length of the content in bytes."""
+"""Head of the final frame: `END_FRAME`, sequence number, IV as above, length of the content in bytes."""
 BODY_AAD_TAIL = struct.Struct(">IQ")
-"""Ends the body AAD (message-body-aad.md): sequence number, length of the content in bytes."""
+"""End of the body AAD (message-body-aad.md): sequence number, length of the content in bytes."""
 
 FRAME_OVERHEAD = REGULAR_HEAD.size + TAG_LENGTH
 """Bytes that a regular frame adds to its content."""
@@ -63,17 +63,17 @@ _U32 = struct.Struct(">I")
 
 
 class Readable(Protocol):
-    """What bytes are read from: a file, a pipe, a `BytesIO`."""
+    """A source of bytes: a file, a pipe, a `BytesIO`."""
 
     def read(self, size: int, /) -> bytes:
         """At most `size` bytes, at least one, or none at the end."""
 
 
 class Seekable(Readable, Protocol):
-    """A file, or something like it, that can be walked without reading all of it."""
+    """A file-like object that can be scanned without reading all of it."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a byte; returns where it now is."""
+        """Moves to a byte; returns the new position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class EncryptedDataKey:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A message header (message-header.md), its authentication tag included.
+    """A message header (message-header.md), including its authentication tag.
 
     Attributes:
         message_id: 32 random bytes.
@@ -112,7 +112,7 @@ class Header:
     tag: bytes
 
     def body(self) -> bytes:
-        """The header as the tag authenticates it: everything but the tag itself."""
+        """The authenticated part of the header: everything but the tag itself."""
         context = serialize_context(self.context)
         parts = [struct.pack(">BH", VERSION, SUITE), self.message_id, _U16.pack(len(context)), context]
         parts.append(_U16.pack(len(self.recipients)))
@@ -166,7 +166,7 @@ def read_exactly(stream: Readable, size: int) -> bytes:
 
 
 class _Fields:
-    """Reads a header's fields one after the other and knows where it is."""
+    """Reads a header's fields in sequence and keeps the position."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -214,10 +214,10 @@ def _parse_context(data: bytes) -> Mapping[str, str]:
 
 
 def read_header(stream: Readable) -> Header:
-    """Reads a message's header and leaves the stream at its first frame. Nothing in it is verified yet.
+    """Reads a message's header and leaves the stream at its first frame. Nothing is verified yet.
 
     Raises:
-        EvidenceError: It is not a header as the rules at the top of this module allow, or ends too early.
+        EvidenceError: The header violates the rules at the top of this module, or is truncated.
     """
     fields = _Fields(stream)
     version, suite = struct.unpack(">BH", fields.take(3, "version"))
@@ -247,10 +247,10 @@ def read_header(stream: Readable) -> Header:
 
 
 def parse_header(data: bytes) -> Header:
-    """The header whose bytes these are, no less and no more.
+    """The header that these bytes consist of.
 
     Raises:
-        EvidenceError: As `read_header`; or bytes are left.
+        EvidenceError: As `read_header`; or bytes follow it.
     """
     stream = io.BytesIO(data)
     header = read_header(stream)
@@ -261,7 +261,7 @@ def parse_header(data: bytes) -> Header:
 
 @dataclass(frozen=True, slots=True)
 class FrameHead:
-    """What stands before a frame's ciphertext.
+    """The fields before a frame's ciphertext.
 
     Attributes:
         head_length: Bytes before the ciphertext.
@@ -280,12 +280,12 @@ class FrameHead:
 
 
 def frame_head(data: bytes | memoryview, sequence: int, frame_length: int) -> FrameHead | None:
-    """What the frame that starts with `data` (24 bytes, or fewer at the stream's end) says of itself.
+    """The head of the frame that starts with `data` (24 bytes, or fewer at the stream's end).
 
     Returns None if the bytes are the beginning of frame number `sequence` but too few to tell its length.
 
     Raises:
-        EvidenceError: They are no beginning of that frame.
+        EvidenceError: The bytes are not the beginning of that frame.
     """
     regular = REGULAR_HEAD.pack(sequence, 0, sequence)
     final = _U32.pack(END_FRAME) + regular
@@ -306,16 +306,16 @@ def frame_head(data: bytes | memoryview, sequence: int, frame_length: int) -> Fr
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a walk over a message without any key saw. Structure only: no tag was checked.
+    """The result of a scan without a key. Structure only: no tag was checked.
 
     Attributes:
-        header: Its header, not yet verified.
+        header: The message's header, unverified.
         frame_length: Bytes of plaintext in each frame but the last.
-        whole_frames: Frames that are there from first to last byte, the final one included.
-        whole_bytes: Where the last whole frame ends, counted from the header's first byte.
-        plaintext_bytes: What the whole frames hold.
+        whole_frames: Complete frames, including the final one.
+        whole_bytes: End of the last whole frame, counted from the header's first byte.
+        plaintext_bytes: Bytes of plaintext in the whole frames.
         final: True if the final frame is among them: the message was finished.
-        torn_bytes: What follows `whole_bytes`.
+        torn_bytes: Bytes after `whole_bytes`.
         fault: None, or why those bytes are not the beginning of the next frame; only ever set for `recovering`.
     """
 
@@ -346,16 +346,16 @@ def _walk(stream: Seekable, start: int, size: int, frame_length: int) -> Iterato
 
 
 def scan(stream: Seekable, *, recovering: bool = False) -> Scan:
-    """Walks a message from the stream's beginning to its end, in constant memory, passing over the ciphertext.
+    """Scans a message from the stream's beginning to its end, in constant memory, skipping the ciphertext.
 
     Args:
         stream: An open file.
-        recovering: For a file that lost power while it was written, whose tail may hold whatever the storage left
-            there: what is no frame then ends the walk and is named in `fault`, instead of being refused.
+        recovering: For a file that was being written when power was lost, whose tail may hold arbitrary bytes: bytes
+            that are not a frame then end the scan and are described in `fault`, instead of being refused.
 
     Raises:
-        EvidenceError: It is no message as the rules at the top of this module allow; a cut one is.
-        OSError: The stream's own.
+        EvidenceError: The message violates the rules at the top of this module; a cut message does not.
+        OSError: Reading the stream failed.
     """
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)

@@ -1,14 +1,14 @@
-"""Opens a message: its header first, then its plaintext piece by piece, in constant memory.
+"""Opens a message: verifies its header, then yields its plaintext in pieces, in constant memory.
 
 The rules, in order:
-1. Nothing is given back before the key commitment and the header's tag fit, and no frame before its own tag fits.
-2. A message that ends before its final frame, wherever, gives back all its whole frames and is reported as cut.
+1. Nothing is returned before the key commitment and the header's tag are verified, and no frame before its own tag is.
+2. If a message ends anywhere before its final frame, all whole frames are returned and it is reported as cut.
 3. Everything else that is not exactly what a sealer wrote is refused: another key, a flipped bit, a frame that was
-   dropped, repeated or moved, bytes after the final frame, arbitrary bytes. The frames before it are given back first.
-4. What is torn off a cut message's end was never authenticated and is not given back. Where its first bytes are no
-   beginning of the next frame, or it is a whole final frame whose length was altered, that is no cut.
-5. A file system that lost power may give a file its new length and not all of its new bytes: frames with holes of
-   zeros. Whoever knows from where on nothing was synced says so; from there on what is no frame was torn, not altered.
+   dropped, repeated or moved, bytes after the final frame, arbitrary bytes. The frames before it are returned first.
+4. The torn bytes at the end of a cut message can't be authenticated and are not returned. If they do not begin like the
+   next frame, or are a whole final frame with an altered length, the message is refused, not reported as cut.
+5. After a loss of power a file may have its new length but not all of its new bytes: frames with holes of zeros. If the
+   caller passes the offset after which nothing was synced, an invalid frame from there on counts as torn, not altered.
 
 Source: aws-encryption-sdk-specification, `client-apis/decrypt.md`, `data-format/message-body.md`.
 """
@@ -29,20 +29,20 @@ from agent.seal.recipients import RecipientKey
 from agent.seal.writer import message_keys
 
 _BLOCK = 256 * 1024
-"""About how many bytes are read, and given back, at once; one frame if that is longer."""
+"""Approximate number of bytes read and returned at once; one frame if that is longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a message gave back, and why it ended.
+    """What was read from a message, and how it ended.
 
     Attributes:
-        frames: Whole frames, the final one included.
-        plaintext_bytes: What they held.
-        message_bytes: Header and whole frames.
-        ended: `whole` if the final frame was there, else `cut`.
+        frames: Whole frames, including the final one.
+        plaintext_bytes: Bytes of plaintext in them.
+        message_bytes: Bytes of the header and the whole frames.
+        ended: `whole` if the final frame was present, else `cut`.
         torn_bytes: Bytes after the last whole frame of a cut message.
-        fault: Why they are no frame although there are enough of them (rule 5); empty if there are not.
+        fault: Why they are not a frame although there are enough of them (rule 5); empty if there are too few.
     """
 
     frames: int
@@ -54,9 +54,9 @@ class Report:
 
 
 class Opened:
-    """A message whose header was verified. Iterate over it once for the plaintext, then ask for the report.
+    """A message whose header was verified. Iterate over it once for the plaintext, then read `report`.
 
-    Each piece is a new `bytearray`, never empty, that is the caller's own.
+    Each piece is a new, non-empty `bytearray` that belongs to the caller.
 
     Attributes:
         header: The verified header.
@@ -80,10 +80,10 @@ class Opened:
 
     @property
     def report(self) -> Report:
-        """What was given back; only after the last piece.
+        """The report; available after the last piece.
 
         Raises:
-            ValueError: The iteration has not come to its end.
+            ValueError: The iteration has not finished.
         """
         if self._report is None:
             raise ValueError("expected the whole message to have been read before its report is asked for")
@@ -94,7 +94,7 @@ class Opened:
 
         Raises:
             EvidenceError: The message is neither whole nor merely cut.
-            OSError: The stream's own.
+            OSError: Reading the stream failed.
         """
         return self._pieces
 
@@ -125,8 +125,8 @@ class Opened:
                 raise fault
             if used < block_length:
                 break
-        # What is left begins with the final frame, a torn one, or something that is neither; a byte more than the
-        # longest final frame tells whether anything follows it.
+        # The rest begins with the final frame, a torn frame or something else. One byte more than the longest final
+        # frame shows whether anything follows it.
         rest = bytes(block[used:])
         longest = message.FINAL_HEAD.size + self.header.frame_length + message.TAG_LENGTH
         rest += self._take(max(0, longest + 1 - len(rest)))
@@ -134,7 +134,7 @@ class Opened:
             yield bytearray(last)
 
     def _open_regular(self, block: memoryview) -> tuple[bytearray, int, EvidenceError | None]:
-        """Opens the regular frames that `block` begins with: plaintext, bytes used, and what stopped it if altered."""
+        """Opens the regular frames at the start of `block`: plaintext, bytes used, error if one is altered."""
         frame_length = self.header.frame_length
         step = frame_length + message.FRAME_OVERHEAD
         count = len(block) // step
@@ -165,10 +165,10 @@ class Opened:
         return plaintext, used, fault
 
     def _open_rest(self, rest: bytes) -> bytes | None:
-        """Opens the final frame, or finds that the message was cut; `rest` is all that is left, or more than enough."""
+        """Opens the final frame; None if the message was cut. `rest`: all that is left, or more than one frame."""
         head = message.frame_head(rest, self._sequence, self.header.frame_length)
         if head is None or len(rest) < head.length:
-            # A final frame that is whole but claims to be longer looks like a torn one; its tag knows better.
+            # A whole final frame that claims a greater length looks like a torn one; its tag shows that it is altered.
             claimed = len(rest) - message.FINAL_HEAD.size - message.TAG_LENGTH
             if head is not None and head.final and claimed >= 0 and self._open_final(rest) is not None:
                 raise _altered(self._sequence)
@@ -186,7 +186,7 @@ class Opened:
         return plaintext
 
     def _open_final(self, frame: bytes) -> bytes | None:
-        """The plaintext of a final frame of the length that it truly has; None if its tag does not fit."""
+        """The plaintext of a final frame, assuming its actual length; None if its tag does not verify."""
         length = len(frame) - message.FINAL_HEAD.size - message.TAG_LENGTH
         tail = message.BODY_AAD_TAIL.pack(self._sequence, length)
         iv = self._sequence.to_bytes(message.IV_LENGTH, "big")
@@ -218,17 +218,17 @@ def _data_key(header: Header, keys: Sequence[RecipientKey]) -> bytes:
 
 
 def open_message(stream: Readable, keys: Sequence[RecipientKey], *, torn_from: int | None = None) -> Opened:
-    """Verifies a message's header with whichever of the keys it is sealed to, and prepares to read the rest.
+    """Verifies a message's header with the first key that it is sealed to, and prepares to read the rest.
 
     Args:
-        stream: At the message's first byte; need not be seekable, and nothing may follow the message in it.
+        stream: Positioned at the message's first byte; need not be seekable. Nothing may follow the message.
         keys: Private keys, in any order.
-        torn_from: From this byte on storage may hold anything, because power was lost before it was synced (rule 5);
-            None if it was closed in order.
+        torn_from: Offset from which the file may hold arbitrary bytes, because power was lost before a sync (rule 5);
+            None if the file was closed properly.
 
     Raises:
-        EvidenceError: It is no message of ours, is cut within its header, was altered, or is for none of the keys.
-        OSError: The stream's own.
+        EvidenceError: It is not a message of this format, is cut within its header, altered, or for none of the keys.
+        OSError: Reading the stream failed.
     """
     header = message.read_header(stream)
     cipher, commitment = message_keys(_data_key(header, keys), header.message_id)

@@ -1,7 +1,7 @@
-"""A message's recipients: the data key is wrapped once for each of them, in one of two ways.
+"""Recipients: a message's data key is wrapped once for each of them, in one of two ways.
 
 `HPKE` (the default): RFC 9180 base mode with the KEM ML-KEM-1024 + P-384 (draft-ietf-hpke-pq), HKDF-SHA-384 and
-AES-256-GCM, so that what is sealed today stays closed to tomorrow's quantum computers. `info` is a label, the message's
+AES-256-GCM, so that a future quantum computer can't open what is sealed today. `info` is a label, the message's
 algorithm suite and its encryption context: a wrapped key moved into another message's header does not open.
 
 `RSA`: RSAES-OAEP with SHA-384 and MGF1 (RFC 8017, 7.1), as the Encryption SDK's own raw RSA provider does it
@@ -41,7 +41,7 @@ RSA_PROVIDER = "bwc-rsa"
 """Key provider id (key namespace) of data keys wrapped with RSA-OAEP."""
 
 MIN_RSA_BITS = 3072
-"""128 bits of strength (NIST SP 800-57 part 1, table 2)."""
+"""128 bits of security (NIST SP 800-57 part 1, table 2)."""
 MAX_RSA_BITS = 8192
 
 _INFO_LABEL = b"bwc-agent data key v1\0" + struct.pack(">H", SUITE)
@@ -52,11 +52,11 @@ _OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA384()), algorithm=hashes.SHA384(
 
 
 class Recipient(Protocol):
-    """Somebody's public key: data keys can be wrapped for it."""
+    """A recipient's public key, for which data keys can be wrapped."""
 
     @property
     def kid(self) -> str:
-        """Base64url SHA-256 over `alg`, a zero byte and the public key: how key and messages name it."""
+        """Base64url SHA-256 over `alg`, a zero byte and the public key: its name in key files and messages."""
 
     def wrap(self, data_key: bytes | bytearray, context: bytes) -> EncryptedDataKey:
         """The data key, wrapped; `context` is the serialised encryption context of the message."""
@@ -66,14 +66,14 @@ class Recipient(Protocol):
 
 
 class RecipientKey(Protocol):
-    """Somebody's private key: opens the data keys that were wrapped for it."""
+    """A recipient's private key, which unwraps data keys."""
 
     @property
     def recipient(self) -> Recipient:
         """The public half."""
 
     def unwrap(self, key: EncryptedDataKey, context: bytes) -> bytes | None:
-        """The data key, or None if it was wrapped for another or does not open: a header may have several."""
+        """The data key; None if it was wrapped for another key or does not open, since a header may have several."""
 
 
 def hpke_info(context: bytes) -> bytes:
@@ -87,7 +87,7 @@ def _kid(alg: str, public: bytes) -> str:
 
 @dataclass(frozen=True)
 class HpkeRecipient:
-    """A hybrid public key: both halves must be broken before anything opens.
+    """A hybrid public key: an attacker has to break both parts.
 
     Attributes:
         kem_key: ML-KEM-1024 (FIPS 203).
@@ -121,7 +121,7 @@ class HpkeRecipient:
 
 @dataclass(frozen=True)
 class RsaRecipient:
-    """An RSA public key, for those who open segments with an unmodified Encryption SDK.
+    """An RSA public key, for recipients who open segments with an unmodified Encryption SDK.
 
     Attributes:
         key: 3072 to 8192 bits.
@@ -136,11 +136,11 @@ class RsaRecipient:
 
     @cached_property
     def kid(self) -> str:
-        """As `Recipient.kid`; also the key name that the Encryption SDK's raw RSA provider is to be given."""
+        """As `Recipient.kid`; also the key name to configure in the Encryption SDK's raw RSA provider."""
         return _kid(RSA, self.public_bytes)
 
     def wrap(self, data_key: bytes | bytearray, context: bytes) -> EncryptedDataKey:  # noqa: ARG002
-        """As `Recipient.wrap`; OAEP binds no context, the message's commitment and header tag do."""
+        """As `Recipient.wrap`; OAEP does not bind the context; the message's commitment and header tag do."""
         return EncryptedDataKey(RSA_PROVIDER, self.kid.encode(), self.key.encrypt(bytes(data_key), _OAEP))
 
     def public(self) -> dict[str, str]:
@@ -162,7 +162,7 @@ class HpkeRecipientKey:
 
     @classmethod
     def generate(cls) -> "HpkeRecipientKey":
-        """A new pair."""
+        """A new key pair."""
         return cls(mlkem.MLKEM1024PrivateKey.generate(), ec.generate_private_key(ec.SECP384R1()))
 
     @cached_property
@@ -218,10 +218,10 @@ AnyRecipientKey: TypeAlias = HpkeRecipientKey | RsaRecipientKey
 
 
 def check_rsa_size(bits: int) -> None:
-    """Refuses RSA keys that are too weak, or so long that a trust document could stall a device.
+    """Refuses RSA keys that are too weak, or so long that a hostile trust document could stall a device.
 
     Raises:
-        EvidenceError: The key is not of 3072 to 8192 bits.
+        EvidenceError: The key does not have 3072 to 8192 bits.
     """
     if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
         raise EvidenceError(f"expected an RSA key of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits, got {bits}")
@@ -244,10 +244,10 @@ def _parse_rsa(public: bytes) -> RsaRecipient:
 
 
 def parse_recipient(value: Any) -> AnyRecipient:
-    """The recipient that `Recipient.public` described.
+    """The recipient from the form that `Recipient.public` returns.
 
     Raises:
-        EvidenceError: It is anything else, of an unknown kind, too weak, or its `kid` is not its key's.
+        EvidenceError: It is malformed, of an unknown kind, too weak, or its `kid` does not match its key.
     """
     if not isinstance(value, dict) or set(value) != {"alg", "kid", "pub"}:
         raise EvidenceError("expected a recipient as an object with alg, kid and pub and nothing else")
@@ -263,7 +263,7 @@ def parse_recipient(value: Any) -> AnyRecipient:
         raise
     except (ValueError, UnsupportedAlgorithm) as error:
         raise EvidenceError(f"expected a public key of {value['alg']} as pub: {error}") from error
-    # A public key has one encoding here; another one for the same key would be the same recipient under another name.
+    # Only one encoding of a public key is accepted; another one would give the same recipient a second name.
     if recipient.public_bytes != public:
         raise EvidenceError("expected a recipient's public key in its canonical encoding")
     if recipient.kid != value["kid"]:

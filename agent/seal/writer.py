@@ -1,10 +1,10 @@
-"""Seals a message while it is being made: header first, then as many whole frames as there are, then the final frame.
+"""Seals a message as a stream: the header, then whole frames as data arrives, then the final frame.
 
-Every frame can be authenticated on its own, so that a file cut anywhere still opens up to its last whole frame.
+Every frame is authenticated separately, so that a file cut anywhere can be opened up to its last whole frame.
 `Sealer.seal` is on the recorder's hottest path: one buffer for all frames of a call, and AES-GCM writes into it.
 
 Sources: aws-encryption-sdk-specification, `client-apis/encrypt.md`, `data-format/message-body.md`;
-`framework/algorithm-suites.md` ("Algorithm Suites Encryption Key Derivation Settings") for key and commitment.
+`framework/algorithm-suites.md` ("Algorithm Suites Encryption Key Derivation Settings") for key derivation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from agent.seal.message import Header
 from agent.seal.recipients import Recipient
 
 RandomBytes = Callable[[int], bytes]
-"""Returns that many unpredictable bytes; `os.urandom` outside of tests."""
+"""Returns the given number of unpredictable bytes; `os.urandom` outside of tests."""
 
 _SMALL_FRAME = 4096
 
@@ -35,12 +35,12 @@ def message_keys(data_key: bytes | bytearray, message_id: bytes) -> tuple[AESGCM
 
 
 def wipe(secret: bytearray) -> None:
-    """Overwrites a secret in place. Copies that libraries made are beyond reach; this leaves one fewer."""
+    """Overwrites a secret in place. Copies made by libraries can't be erased; this removes one."""
     secret[:] = bytes(len(secret))
 
 
 class Sealer:
-    """One message being written. Not for several threads at once.
+    """A message being written. Not thread-safe.
 
     Attributes:
         header: The message's header, to be written before any frame.
@@ -54,11 +54,11 @@ class Sealer:
         frame_length: int,
         random_bytes: RandomBytes,
     ) -> None:
-        """Makes a data key, wraps it for each recipient, forgets it, and keeps the cipher that it gives.
+        """Generates a data key, wraps it for each recipient, wipes it, and keeps the cipher derived from it.
 
         Raises:
             EvidenceError: The encryption context does not fit the format.
-            ValueError: Recipients or frame length are outside of the format's limits.
+            ValueError: The number of recipients or the frame length is outside of the format's limits.
         """
         if not 1 <= len(recipients) <= message.MAX_RECIPIENTS:
             raise ValueError(f"expected 1 to {message.MAX_RECIPIENTS} recipients, got {len(recipients)}")
@@ -84,12 +84,12 @@ class Sealer:
 
     @property
     def frames(self) -> int:
-        """Frames sealed so far, the final one included."""
+        """Frames sealed so far, including the final one."""
         return self._sequence - 1
 
     @property
     def finished(self) -> bool:
-        """True once the final frame was made."""
+        """True once the final frame was written."""
         return self._cipher is None
 
     def _open_cipher(self, frames: int) -> AESGCM:
@@ -101,7 +101,7 @@ class Sealer:
         return self._cipher
 
     def seal(self, data: bytes | bytearray | memoryview) -> bytearray:
-        """Seals `data`, a whole number of frames, into that many regular frames; the buffer is the caller's.
+        """Seals `data`, a whole number of frames, into that many regular frames; the caller owns the result.
 
         Raises:
             ValueError: It is not a whole number of frames, the message is finished, or it would have too many frames.
@@ -130,7 +130,7 @@ class Sealer:
         return frames
 
     def finish(self, data: bytes | bytearray | memoryview = b"") -> bytes:
-        """The final frame, over what is left: at most a frame, or nothing. Nothing can be sealed after it.
+        """The final frame, with the remaining data: at most one frame's length, possibly none. It ends the message.
 
         Raises:
             ValueError: It is longer than a frame, or the message is finished already.
@@ -150,7 +150,7 @@ class Sealer:
 def seal_bytes(
     recipients: Sequence[Recipient], context: Mapping[str, str], data: bytes, random_bytes: RandomBytes
 ) -> bytes:
-    """A whole message over a few bytes, in one final frame, such as a key.
+    """A whole message with a few bytes of data, such as a key, in one final frame.
 
     Raises:
         EvidenceError, ValueError: As `Sealer`; or `data` is longer than 4 KiB.

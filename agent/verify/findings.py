@@ -174,7 +174,7 @@ class Finding:
 
     Attributes:
         subject: What it is about: a path below the folder that was checked, and for a journal the line.
-        sentence: What an auditor is told; printable text without control characters.
+        sentence: The finding in words, for an auditor; printable text without control characters.
         recording: Id of the recording it is about; empty if it is about none.
     """
 

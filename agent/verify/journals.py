@@ -8,8 +8,8 @@ The rules, in order (the format is that of `agent.journal.format`):
 3. Bytes after the last whole line of a file were torn by the loss of power if the next boot counts exactly as many. In
    the newest file no boot has counted them yet: the journal is cut there.
 4. Each checkpoint is signed by its boot's key, over the number and hash of the line before it and the times of its own.
-   Lines that were altered and chained anew do not get past the next checkpoint.
-5. Neither clock ever goes back, except that the monotonic one starts anew with a boot. The times of a boot's unattested
+   Lines that were altered and rechained do not match the next checkpoint.
+5. Neither clock ever goes back, except that the monotonic one restarts with a boot. The times of a boot's unattested
    lines bind no later boot, and no key has to be valid at them.
 6. A line that permits, ends, continues or releases something, a boot line and an orderly end are trusted only if a
    checkpoint covers them (`agent.journal.line_trust`). The recorder stores such a line and its checkpoint in one write,
@@ -134,7 +134,7 @@ class _Reader:
         self._missing = (path, first, last)
 
     def lose_track(self) -> None:
-        """A file is missing: the chain begins anew with the next line."""
+        """Called for a missing file: the chain restarts with the next line."""
         self._chain.lose()
         self._loose = 0
 
@@ -214,7 +214,7 @@ class _Reader:
         self._take(line)
 
     def _go_on(self, line: Line) -> None:
-        """Rule 9: where the first line of a file goes on from, if not from the line before it here."""
+        """Rule 9: the line that the first line of a file continues from, if not the line before it here."""
         entry = line.entry
         continuity = entry.continuity if isinstance(entry, entries.Boot) else None
         goes_on = continuity is not None and continuity.line >= self._chain.number
@@ -399,7 +399,7 @@ class _Reader:
 
     def _started(self, n: int, entry: entries.RecordingStarted) -> None:
         boot = self._boot
-        # A recording in whose folder nothing can be stored goes on as another one, which the next line says.
+        # A recording whose folder can't be written continues as another recording, which the next line states.
         if boot.running and (entry.cause != "recovery" or boot.running == entry.recording):
             what = "it" if boot.running == entry.recording else f"recording {boot.running}"
             self._contradicts(n, f"the recording is begun while {what} runs", entry.recording)

@@ -206,7 +206,7 @@ class _Recording:
             self._vouch(opening.path, opening.value)
 
     def _opening(self, segment: int) -> SignedStatement[Opening] | None:
-        """A segment's opening statement; None if there is none that can be read, which is told once."""
+        """A segment's opening statement; None if it is missing or unreadable, which is reported once."""
         if segment not in self._openings:
             name = self._parts.get(segment, {}).get(_OPENING)
             self._openings[segment] = read_statement(self._scope, name, OPENING, segment) if name else None

@@ -180,7 +180,7 @@ class _Checker:
         return trust
 
     def _folders(self, place: DevicePlace) -> list[str]:
-        """The recordings' folders; whatever else lies there is named."""
+        """The recordings' folders; anything else there is reported."""
         folders = []
         path = below(place.path, layout.RECORDINGS)
         for entry in self.tree.entries(path):

@@ -16,7 +16,7 @@ The rules, in order:
    before that counts as its continuation. The latch, triggers, used-up limits and classification carry over.
 8. SIGTERM ends the process, not the recording: it is stored, journalled as interrupted, and resumed after the next
    start. A critical battery does the same and then powers off: that is no request, and no stop.
-9. A mark never changes anything. Outside of a recording there is nothing to mark, and the wearer is told so.
+9. A mark never changes anything. Outside of a recording there is nothing to mark, which is signalled to the wearer.
 10. A trigger is live for its hold time from its rising edge on, not while its level stays high. Whether a level is
     still high is a fact of its own. Its rise is a change of context; its fall voids nothing that was granted.
 11. A critical incident latches until a supervisor or an investigator releases it by signature.

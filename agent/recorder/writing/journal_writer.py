@@ -7,8 +7,8 @@ The rules, in order:
    the boot line too: the next boot does not believe such a line without a signature (see `agent.journal.line_trust`).
 3. While storage refuses, lines wait in memory and nobody is called back; nothing is dropped. They are signed when they
    are stored. The file is reopened for that: after a card was pulled and put back the old handle is useless.
-4. An entry that can't be written costs that entry, and an error in reading the old journal costs another attempt; the
-   journal goes on.
+4. An entry that can't be written costs that entry, and an error in reading the old journal costs another attempt;
+   journalling continues.
 """
 
 import queue

@@ -46,7 +46,7 @@ class Recovery:
 
     Args:
         boot: This boot, which signs.
-        identity: Who signs a recording, and to whom it is sealed.
+        identity: Returns a recording's signer and recipients.
         journal: Takes the entries.
         clocks: Both clocks.
         may_begin: True once the running recording is being stored, or none runs.

@@ -111,7 +111,7 @@ class WriterContext:
         feed: Where packets come from.
         storage: Where segments go.
         journal: Takes entries and attestations.
-        identity: Who signs a recording, and to whom it is sealed; evaluated anew for each segment.
+        identity: Returns a recording's signer and recipients; called for each segment.
         certify: Puts copies of device and boot certificate beside a recording.
         random_bytes: Source of data keys.
         frame_length: The frame length of a sealed message for a bit rate in bits a second.

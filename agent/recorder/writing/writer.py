@@ -40,7 +40,7 @@ _POLL_S = 0.1
 
 
 class Wait(NamedTuple):
-    """How long the writer may sleep: for `seconds` (None: for ever), or until a packet of `until_ns` or later comes."""
+    """How long the writer may sleep: for `seconds` (None: no limit), or until a packet of `until_ns` or later comes."""
 
     seconds: float | None
     until_ns: int
