@@ -282,8 +282,8 @@ def _print_replay(replayed: "Replay", console: "Console") -> None:
         console.print(*_texts((f"{said}; all the same",), "green"))
     for digest, rules in replayed.other_rules.items():
         text = (
-            f"the policy {digest[:12]}… decided by the base rules and the schema that it carries ({rules[:12]}…), "
-            f"which are not those of this version of bwc-agent ({own_rules_digest()[:12]}…)"
+            f"the policy {digest[:12]}… carries base rules and a schema ({rules[:12]}…) that are not those of this "
+            f"version of bwc-agent ({own_rules_digest()[:12]}…)"
         )
         console.print(*_texts((text,), "yellow"))
     for digest, count in replayed.unknown.items():
