@@ -168,18 +168,14 @@ class RuleSet:
             self._policies = cedarpy.PolicySet.from_json_str(msgspec.json.encode(document).decode())
 
     def verdict(self, resolved: Resolved) -> Verdict:
-        """Cedar's verdict on a request; never raises for what Cedar refuses."""
+        """Cedar's verdict on a request."""
         request = {
             "principal": f'Principal::"{resolved.principal}"',
             "action": f'Action::"{resolved.action}"',
             "resource": 'Camera::"this"',
             "context": _context(resolved, self._vocabulary),
         }
-        try:
-            with _cedar_errors("a request that Cedar can evaluate"):
-                result = cedarpy.is_authorized(request, self._policies, _NOBODY, self._schema)
-        except PolicyError as error:
-            return Verdict(allow=False, rules=frozenset(), errors=(str(error),))
+        result = cedarpy.is_authorized(request, self._policies, _NOBODY, self._schema)
         errors = tuple(map(str, result.diagnostics.errors))
         return Verdict(result.allowed and not errors, frozenset(result.diagnostics.reasons), errors)
 
