@@ -56,7 +56,7 @@ def test_a_pack_nested_to_end_the_process_is_refused_by_every_command(tmp_path: 
     )
     pack, key, target = tmp_path / "our.cedar", tmp_path / "policy.pem", tmp_path / "our.jws"
     pack.write_text(text)
-    save_signing_key(key, KeySigner.generate())
+    save_signing_key(key, KeySigner.generate()._private_key, None, os.urandom)
     signing = ["--key", str(key), "--agency", "ex", "--version", "1", "-o", str(target)]
     for arguments in (["test", "--pack", str(pack)], ["show", str(pack)], ["sign", str(pack), *signing]):
         said = refusal(run(*arguments))
