@@ -10,7 +10,7 @@ the journal.
 Limits: a replay can't show whether declarations and measurements were true, nor what was never journalled.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,7 +93,7 @@ class Replay:
     lines: int = 0
     requests: int = 0
     redecided: int = 0
-    unknown: Counter[str] = field(default_factory=Counter)
+    unknown: dict[str, int] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     other_rules: dict[str, str] = field(default_factory=dict)
 
@@ -318,7 +318,7 @@ class _Run:
     def _decide_again(self, command: commands.Decide, item: CoreInput, entry: entries.Decided) -> None:
         policy = self._policies(entry.policy)
         if policy is None:
-            self._into.unknown[entry.policy] += 1
+            self._into.unknown[entry.policy] = self._into.unknown.get(entry.policy, 0) + 1
             return
         if policy.other_rules:
             self._into.other_rules[entry.policy] = policy.other_rules
