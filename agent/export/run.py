@@ -413,7 +413,7 @@ class Run:
                 film.text.publish(text_beside(name))
                 film.file.publish(name)
                 files.append(replace(opened, path=name, text=text_beside(name)))
-        except StorageError:
+        except BaseException:  # an interrupt too: no text may stay without its film
             for file in self._files:
                 file.withdraw()
             raise
