@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from agent.clock import NS
 from agent.encoding.strict_json import sha256_hex
-from agent.errors import EvidenceError, StorageError
+from agent.errors import EvidenceError
 from agent.evidence.manifest import Opening, track
 from agent.export.annotations import annotations
 from agent.export.annotations import caption as annotated_as
@@ -413,7 +413,7 @@ class Run:
                 film.text.publish(text_beside(name))
                 film.file.publish(name)
                 files.append(replace(opened, path=name, text=text_beside(name)))
-        except StorageError:
+        except BaseException:  # an interrupt too: no text may stay without its film
             for file in self._files:
                 file.withdraw()
             raise

@@ -88,7 +88,10 @@ def _read(path: Path, limit: int, what: str, *, private: bool) -> bytes:
 
 def rights_of_others(path: Path, mode: int) -> int:
     """Permissions of others than the owner in a key file's mode; they must be 0."""
-    handed_over = path.parent == Path(os.environ.get("CREDENTIALS_DIRECTORY", "")) or _CREDENTIALS in path.parents
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")  # unset, it must not stand for the working directory
+    handed_over = ".." not in path.parts and (
+        (bool(directory) and path.parent == Path(directory or "")) or _CREDENTIALS in path.parents
+    )
     return mode & (_OTHERS & ~stat.S_IRGRP if handed_over else _OTHERS)
 
 

@@ -65,5 +65,9 @@ def revoke(key_file: Path, passphrase: str | None, name: str, revoked: Path, now
     if count:
         temporary = revoked.with_name(f".{revoked.name}.{secrets.token_hex(4)}")
         files.write_new(temporary, more, _PUBLIC)
-        rename_durably(temporary, revoked)
+        try:
+            rename_durably(temporary, revoked)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     return count

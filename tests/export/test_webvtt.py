@@ -144,3 +144,19 @@ def test_no_text_is_left_without_its_film(tmp_path: Path, monkeypatch: pytest.Mo
         open_rig(rig, tmp_path / "a.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
     assert (tmp_path / "a.mp4").read_text() == "somebody else's"
+
+
+def test_interrupt_between_text_and_film_leaves_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    record(rig, packets_of(camera(ACTION), 4), 1, 3)
+    publish = new_file.NewFile.publish
+
+    def interrupted(self: new_file.NewFile, path: Path) -> None:
+        if path.suffix == ".mp4":
+            raise KeyboardInterrupt
+        publish(self, path)
+
+    monkeypatch.setattr(new_file.NewFile, "publish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_rig(rig, tmp_path / "a.mp4")
+    assert list(tmp_path.iterdir()) == []

@@ -282,3 +282,19 @@ def test_key_handed_over_by_the_service_manager_may_show_its_access_control_list
         path.chmod(mode)
         with pytest.raises(KeyFileError, match="only its owner"):
             files.load_signer(f"file:{path}")
+
+
+@pytest.mark.parametrize("place", ["pw", "./pw"])
+def test_group_readable_passphrase_named_by_a_bare_path_is_not_taken_for_one_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    write(tmp_path / "pw", "correct horse\n", 0o640)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(KeyFileError, match="only its owner"):
+        files.read_passphrase(Path(place))
+
+
+def test_path_that_climbs_out_of_the_credentials_is_not_taken_for_one_handed_over() -> None:
+    assert files.rights_of_others(Path("/run/credentials/unit/pw"), 0o440) == 0
+    assert files.rights_of_others(Path("/run/credentials/../../home/pw"), 0o440) == 0o040
