@@ -52,7 +52,7 @@ def test_replay_by_a_trust_document_of_ones_own_believes_no_key_of_the_card(tmp_
     device = under_signed_policy()
     act_out(device)
     evidence = write({path: bytes(file.data) for path, file in memory(device).files.items()}, tmp_path / "evidence")
-    shared = ["--key", agency().custodian, "--replay", "--json"]
+    shared: list[str | Path] = ["--key", agency().custodian, "--replay", "--json"]
     made_again = {}
     for name, token in (("own", (evidence / layout.TRUST).read_text()), ("another", Agency().token())):
         path = tmp_path / f"{name}.jws"
