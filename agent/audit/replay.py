@@ -41,13 +41,15 @@ class PolicyAtHand:
     """A policy to decide again by.
 
     Attributes:
-        decide: Answers a request; None if its bundle carries base rules or a schema that no release had.
+        decide: Answers a request; None if `problem` says why nothing can be decided by it.
         other_rules: SHA-256 over the base rules and the schema that its bundle carries, where they are not this
             software's; empty where they are, or where it carries none.
+        problem: Why its bundle, which lies beside the evidence, decides nothing: a clause that follows its name.
     """
 
     decide: Decider | None
     other_rules: str = ""
+    problem: str = ""
 
 
 Policies = Callable[[str], PolicyAtHand | None]
@@ -83,8 +85,8 @@ class Replay:
         requests: Requests among them that were decided.
         redecided: Of those, the ones decided again by their policy, with the same outcome.
         unknown: Requests by the digest of a policy that is not available.
-        differences: The first of each boot, and in each boot the first decision by a policy whose base rules or schema
-            no release had; empty if all is the same.
+        differences: The first of each boot, and in each boot the first decision by each policy whose bundle can't be
+            read, or carries base rules or a schema that no release had; empty if all is the same.
         other_rules: By the digest of each policy that carries other base rules or another schema than this software's,
             the SHA-256 of what it carries. Rules of an earlier release decide again; others are a difference.
     """
@@ -210,7 +212,7 @@ class _Run:
         self._into = into
         self._state = State(settings=_setup(lines), tag=boot.tag)
         self._facts: dict[int, CoreInput] = {}
-        self._unreleased: set[str] = set()
+        self._reported: set[str] = set()
         self._older = older.is_older(lines)
         self.at = lines[0].line.n if lines else 0
 
@@ -323,7 +325,7 @@ class _Run:
         if policy.other_rules:
             self._into.other_rules[entry.policy] = policy.other_rules
         if policy.decide is None:
-            self._report_unreleased(item, command.number, entry.policy, policy.other_rules)
+            self._report_problem(item, command.number, entry.policy, policy.problem)
             return
         asked = self._facts.get(command.number)
         if asked is None:
@@ -347,16 +349,12 @@ class _Run:
                 raise _DifferenceError(item, f"request {command.number} was decided with {said}")
         self._into.redecided += 1
 
-    def _report_unreleased(self, item: CoreInput, request: int, policy: str, rules: str) -> None:
-        """Once for each policy: its decisions can't be made again, and what it carries weakens what nobody may."""
-        if policy in self._unreleased:
+    def _report_problem(self, item: CoreInput, request: int, policy: str, problem: str) -> None:
+        """Reports a policy by which nothing can be decided again, once in a boot; the rest is still replayed."""
+        if policy in self._reported:
             return
-        self._unreleased.add(policy)
-        text = (
-            f"request {request} was decided by the policy {policy[:12]}…, whose base rules and schema ({rules[:12]}…) "
-            "are not those of this version of bwc-agent or of one before it: if a later one signed it, use that one; "
-            "otherwise no camera should have accepted it"
-        )
+        self._reported.add(policy)
+        text = f"request {request} was decided by the policy {policy[:12]}…, {problem}"
         self._into.differences.append(Difference(self._boot.boot, item.line.n, text))
 
 

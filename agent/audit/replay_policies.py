@@ -6,7 +6,7 @@ from functools import partial
 from agent.audit.replay import Policies, PolicyAtHand
 from agent.core.recording.requests import answer
 from agent.decisions.unsafe import DIGEST, UnsafePermitEverything
-from agent.errors import BwcError, EvidenceError, StorageError
+from agent.errors import BwcError, EvidenceError, PolicyError, StorageError
 from agent.evidence import layout
 from agent.policy.bundle import OtherRulesError, own_rules_digest, read_bundle
 from agent.policy.engine import Engine
@@ -51,9 +51,15 @@ def _decider(digest: str, kept: dict[str, str], trust: TrustDocument | None) -> 
             bundle = read_bundle(kept[digest], keys, trust.agency, withdrawn=True)
             engine = Engine(bundle.pack)
         except OtherRulesError as error:
-            return PolicyAtHand(None, error.rules)
-        except Exception:  # noqa: BLE001 - whatever a card's bundle does, it is then not at hand, and the replay goes on
+            problem = (
+                f"whose base rules and schema ({error.rules[:12]}…) are not those of this version of bwc-agent or of "
+                "one before it: if a later one signed it, use that one; otherwise no camera should have accepted it"
+            )
+            return PolicyAtHand(None, error.rules, problem)
+        except PolicyError:
             return None
+        except Exception as error:  # noqa: BLE001 - whatever a card's bundle does, the replay goes on and reports it
+            return PolicyAtHand(None, problem=f"which can't be read: {type(error).__name__}: {str(error)[:200]}")
         other = "" if bundle.carried in ("", own_rules_digest()) else bundle.carried
         return PolicyAtHand(partial(answer, engine, digest), other)
     for name in (BUILT_IN, *shipped_names()):

@@ -441,7 +441,7 @@ def test_decision_by_base_rules_that_no_release_had_is_a_difference(
 
 
 @pytest.mark.parametrize("error", [RecursionError(), KeyError("id"), ValueError("expected")])
-def test_card_with_a_bundle_that_raises_an_unexpected_error_is_replayed(
+def test_bundle_on_the_card_that_raises_an_unexpected_error_is_a_difference(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     device = under_signed_policy()
@@ -452,8 +452,9 @@ def test_card_with_a_bundle_that_raises_an_unexpected_error_is_replayed(
 
     monkeypatch.setattr("agent.audit.replay_policies.read_bundle", raising)
     result = of(device)
-    assert result.differences == []
-    assert sum(result.unknown.values()) == result.requests > 0
+    assert [difference.boot for difference in result.differences] == [1, 2]
+    assert f"which can't be read: {type(error).__name__}" in result.differences[0].text
+    assert result.redecided == 0 < result.requests
 
 
 @pytest.mark.usefixtures("later_software")
