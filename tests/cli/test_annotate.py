@@ -46,7 +46,7 @@ def test_a_recordings_folder_is_annotated_and_the_evidence_stays_intact(evidence
     assert "juvenile" not in checked.out
 
 
-def test_what_was_said_is_for_the_recipients(evidence: Path) -> None:
+def test_annotation_content_is_sealed_to_the_recipients(evidence: Path) -> None:
     ran = annotate(evidence, "--recording", SAMPLE.c, "--name", "Sgt. A. Doe", "--json", classification="medical")
     said = json.loads(ran.out)
     assert (said["number"], said["recording"], said["ended"]) == (1, SAMPLE.c, True)
@@ -56,7 +56,7 @@ def test_what_was_said_is_for_the_recipients(evidence: Path) -> None:
     assert content == Content("medical", "Sgt. A. Doe", "")
 
 
-def test_a_second_annotation_leaves_the_first_one(evidence: Path) -> None:
+def test_second_annotation_does_not_replace_the_first(evidence: Path) -> None:
     folder = evidence / layout.recording(SAMPLE.b)
     assert annotate(folder).code == 0
     before = tree(evidence)
@@ -85,7 +85,7 @@ def test_a_recordings_folder_alone_needs_a_trust_document(evidence: Path, tmp_pa
     ],
     ids=str,
 )
-def test_a_refusal_stores_nothing(evidence: Path, args: dict[str, str], said: str) -> None:
+def test_refused_annotation_stores_nothing(evidence: Path, args: dict[str, str], said: str) -> None:
     options = {"recording": SAMPLE.a, "classification": "juvenile"} | args if args else {}
     given = [part for name, value in options.items() if name != "classification" for part in (f"--{name}", value)]
     ran = annotate(evidence, *given, classification=options.get("classification", "juvenile"))
@@ -94,7 +94,7 @@ def test_a_refusal_stores_nothing(evidence: Path, args: dict[str, str], said: st
 
 
 @pytest.mark.parametrize("office", ["policy", "station", "root", "device_key"])
-def test_a_key_of_another_office_annotates_nothing(evidence: Path, office: str) -> None:
+def test_key_of_another_role_is_refused(evidence: Path, office: str) -> None:
     ran = annotate(evidence / layout.recording(SAMPLE.a), key=getattr(agency(), office))
     assert "expected a supervisor or custodian key" in ran.refusal
     assert tree(evidence) == SAMPLE.files

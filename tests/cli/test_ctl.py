@@ -131,7 +131,7 @@ def test_mark_says_whether_there_was_anything_to_mark(
     assert json.loads(capsys.readouterr().out) == {"recording": ""}
 
 
-def test_status_is_told_in_words_and_as_json(
+def test_status_is_printed_as_text_and_as_json(
     folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(folder, monkeypatch, "ctl", "status") == 0
@@ -160,7 +160,7 @@ def test_status_is_told_in_words_and_as_json(
     ],
 )
 @pytest.mark.usefixtures("recorder")
-def test_status_of_a_recorder_that_is_not_well_ends_with_exit_code_one(
+def test_status_of_a_faulty_recorder_ends_with_exit_code_one(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -173,7 +173,7 @@ def test_status_of_a_recorder_that_is_not_well_ends_with_exit_code_one(
     assert said in capsys.readouterr().out
 
 
-def test_status_of_a_recorder_that_knows_little_says_so(
+def test_unknown_values_in_a_status_are_named(
     folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorder.status = STATUS | {
@@ -192,7 +192,7 @@ def test_status_of_a_recorder_that_knows_little_says_so(
     assert "GB free" not in said
 
 
-def test_time_left_of_zero_is_said(
+def test_time_left_of_zero_is_printed(
     folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorder.status = STATUS | {"storage_free_bytes": 0, "time_left_s": 0}
@@ -214,7 +214,7 @@ def test_recorders_refusal_is_one_line_and_exit_code_two(
 
 
 @pytest.mark.parametrize("command", [["ctl", "start"], ["ctl", "mark"], ["ctl", "status"], ["press", "record"]])
-def test_recorder_that_does_not_run_is_said_not_to(
+def test_recorder_that_does_not_run_is_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     assert run(folder, monkeypatch, *command) == 2
@@ -232,5 +232,5 @@ def test_recorder_that_does_not_run_is_said_not_to(
         ({"dock_contact": True, "docked": True, "station": "north"}, "dock      docked, attested by north"),
     ],
 )
-def test_dock_is_told_as_the_recorder_sees_it(changed: dict[str, Any], said: str) -> None:
+def test_dock_state_is_printed(changed: dict[str, Any], said: str) -> None:
     assert said in _lines({**STATUS, **changed})

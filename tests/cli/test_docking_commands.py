@@ -100,7 +100,7 @@ def test_watch_without_alarms_is_exit_code_0_and_json_names_everything(office: P
     assert (one["battery_pct"], one["events"], one["alarms"], two["state"]) == (None, 3, 0, "lost")
 
 
-def test_what_a_device_says_works_no_terminal(office: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_commands_from_a_device_are_escaped(office: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     kept(office, policy="evil\x1b[31m\u202e[bold]x")
     store = Store(office.parent / "station.sqlite")
@@ -115,7 +115,7 @@ def test_what_a_device_says_works_no_terminal(office: Path, monkeypatch: pytest.
         assert "[bold]" in ran.out or command == "events"
 
 
-def test_events_are_told_in_order_and_counted(office: Path) -> None:
+def test_events_are_printed_in_order_and_counted(office: Path) -> None:
     kept(office)
     ran = bwc_agent("fleet", "events", "--config", office, "--most", "2")
     assert ran.code == 0
@@ -126,7 +126,7 @@ def test_events_are_told_in_order_and_counted(office: Path) -> None:
     assert [event["data"]["line"] for event in json.loads(whole.out)] == [1, 2, 3]
 
 
-def test_empty_lists_of_events_and_alarms_are_said_to_be_empty(office: Path) -> None:
+def test_empty_lists_of_events_and_alarms_are_reported(office: Path) -> None:
     kept(office)
     for arguments, code, text in (
         (("events", "--device", "cam-2"), 1, "no events of cam-2\n"),

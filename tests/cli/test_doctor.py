@@ -45,7 +45,7 @@ def test_fit_device_is_one_line_a_check_and_exit_code_zero(
     assert "fit for a shift" in lines[2]
 
 
-def test_device_that_is_not_well_is_told_the_remedy_and_exit_code_one(
+def test_failed_check_is_printed_with_its_remedy_and_exit_code_one(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(config, monkeypatch, BAD) == 1
@@ -80,7 +80,7 @@ def test_configuration_that_can_not_be_read_is_exit_code_two(
     assert "line 9: buffer.pre_event: unknown key" in said.err
 
 
-def test_doctor_of_an_empty_device_names_all_that_is_missing_and_makes_nothing(
+def test_doctor_of_an_empty_device_names_what_is_missing_and_creates_nothing(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(checks, "harden", lambda: Hardening(not_dumpable=True, no_core=True, locked=True))
@@ -115,7 +115,7 @@ def test_hardware_of_another_users_camera_is_not_tested(
     assert "run with sudo" in capsys.readouterr().err
 
 
-def test_hardware_without_a_terminal_asks_nobody_and_hides_no_finding(config: Path) -> None:
+def test_hardware_test_without_a_terminal_asks_nothing_and_hides_no_finding(config: Path) -> None:
     with config.open("a") as file:
         file.write('[run]\ndirectory = "run"\n[controls]\npin_factory = "mock"\n')
     (config.parent / "evidence").mkdir()
@@ -127,7 +127,7 @@ def test_hardware_without_a_terminal_asks_nobody_and_hides_no_finding(config: Pa
     assert "ok   storage sync" in ran.out
 
 
-def test_wrong_file_is_named_with_what_a_recorder_starts_with_instead(tmp_path: Path) -> None:
+def test_invalid_file_is_named_with_its_replacement(tmp_path: Path) -> None:
     file = provision(tmp_path / "pilot")
     change(file, "[buffer]", "[buffer")
     ran = bwc_agent("doctor", "--json", "--config", file)

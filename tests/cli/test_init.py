@@ -24,7 +24,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, said: str = "") -> int
     return 0
 
 
-def test_made_device_is_whole_and_its_configuration_is_accepted(
+def test_provisioned_device_is_complete_and_its_configuration_is_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pilot = tmp_path / "pilot"
@@ -52,9 +52,7 @@ def test_made_device_is_whole_and_its_configuration_is_accepted(
     assert stat.S_IMODE((pilot / "device" / "state").stat().st_mode) == 0o700
 
 
-def test_no_key_that_opens_recordings_or_signs_for_the_agency_lies_on_the_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_agency_key_is_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pilot = tmp_path / "pilot"
     run(monkeypatch, str(pilot))
     assert [path.name for path in (pilot / "device").rglob("*.pem")] == ["device.pem"]
@@ -89,7 +87,7 @@ def test_refused_init_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_can_not_be_made_is_one_line(
+def test_folder_that_can_not_be_created_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "/proc/pilot") == 2
@@ -118,7 +116,7 @@ def test_camera_is_written_as_it_was_given(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("option", ["--agency", "--device"])
-def test_name_that_no_certificate_may_carry_is_refused_in_words(tmp_path: Path, option: str) -> None:
+def test_name_unfit_for_a_certificate_is_refused(tmp_path: Path, option: str) -> None:
     said = bwc_agent("init", tmp_path / "pilot", option, "bad name/").refusal
     assert f"expected {option} as 1 to 64 letters, digits, dots, underscores and hyphens" in said
     assert "'bad name/'" in said
@@ -141,7 +139,7 @@ def test_film_with_b_frames_is_refused_with_the_command_that_removes_them(tmp_pa
     assert not (tmp_path / "pilot").exists()
 
 
-def test_simulated_camera_is_warned_of_and_a_real_one_is_not(tmp_path: Path) -> None:
+def test_only_a_simulated_camera_gives_a_warning(tmp_path: Path) -> None:
     ran = bwc_agent("init", tmp_path / "bench")
     assert ran.code == 0
     assert "WARNING: the camera pattern is simulated" in ran.err

@@ -58,7 +58,7 @@ def test_help_of_every_command_shows_what_it_does_and_an_example(
         assert "--help" in said
 
 
-def test_help_of_all_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--help") == 0
     said = capsys.readouterr().out
     for name in COMMANDS:
@@ -102,7 +102,7 @@ def test_help_says_where_the_logs_are(monkeypatch: pytest.MonkeyPatch, capsys: p
         ),
     ],
 )
-def test_command_that_a_camera_lacks_is_said_not_to_be_installed(
+def test_missing_command_on_a_camera_is_reported_as_not_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], module: str
 ) -> None:
     real = importlib.util.find_spec
@@ -111,9 +111,7 @@ def test_command_that_a_camera_lacks_is_said_not_to_be_installed(
     assert "is not installed here: the package for cameras leaves it out" in capsys.readouterr().err
 
 
-def test_nothing_can_be_asked_for_that_stops_a_recording(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_command_stops_a_recording(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = {word for command in groups(monkeypatch, capsys) for word in command}
     assert not words & {"stop", "pause", "mute", "off", "poweroff", "power-off", "privacy", "kill", "end", "delete"}
 
@@ -207,7 +205,7 @@ def test_recorder_starts_without_loading_what_only_other_commands_need() -> None
     assert "agent.demo" not in modules
 
 
-def test_recorder_loads_nothing_that_speaks_to_a_network() -> None:
+def test_recorder_loads_no_network_module() -> None:
     modules = loaded_by("import agent.recorder.service")
     assert not modules & {"ssl", "http.client", "urllib.request", "socketserver", "ftplib", "smtplib", "paho"}
 
@@ -226,11 +224,11 @@ def test_recorder_loads_nothing_that_speaks_to_a_network() -> None:
         ([], ""),
     ],
 )
-def test_only_a_plain_run_goes_past_what_reads_command_lines(arguments: list[str], file: str) -> None:
+def test_only_a_plain_run_skips_the_command_line_parser(arguments: list[str], file: str) -> None:
     assert cli.recorder_asked_for(arguments) == file
 
 
-def test_run_by_either_way_refuses_a_missing_configuration_alike(
+def test_both_ways_to_run_refuse_a_missing_configuration_alike(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     missing = str(tmp_path / "none.toml")
