@@ -3,8 +3,8 @@
 A recorder is not dumpable: its descriptors are closed even to other processes of its user (proc_pid_fd(5)). The
 kernel's socket tables are not, but they list a network's sockets with their users and inodes, and not with the
 processes that hold them (proc_pid_net(5)). So an ordinary user's recorder is started in a network of its own, as its
-unit starts it: all that is listed there is its own. Where that is not allowed, the user's sockets are accounted for: each
-must be held by a process whose descriptors can be read, or be older than the recorder.
+unit starts it: all that is listed there is its own. Where that is not allowed, each of the user's sockets is
+accounted for: it must be held by a process whose descriptors can be read, or be older than the recorder.
 """
 
 import contextlib

@@ -1,7 +1,8 @@
-"""Is this device fit for a shift? Each check says in one line what it found, and what to do if that is wrong.
+"""Checks whether a device is fit for a shift. Each states in one line what it found, and what to do if that is wrong.
 
 What a running recorder holds open is not opened a second time: the recorder is asked instead. Keys, evidence and state
-belong to the recorder's user; checks that only this user and root can make are skipped for other users, which one finding reports.
+belong to the recorder's user; checks that only this user and root can make are skipped for other users, and one
+finding reports that.
 """
 
 import os

@@ -15,8 +15,8 @@ The rules, in order:
 3. Content and author are always sealed to the agency's default recipients, at one length: neither the choice of
    recipients nor the length shows without a key what kind of recording this is. The sealed part names all that rule 2
    names, so that it can't be moved to another annotation.
-4. Annotations of a recording are numbered from 1, and each names the SHA-256 of the one before it. So none can be removed
-   from the middle or inserted; removal of the newest ones is not detected.
+4. Annotations of a recording are numbered from 1, and each names the SHA-256 of the one before it. So none can be
+   removed from the middle or inserted; removal of the newest ones is not detected.
 5. An annotation is never overwritten or withdrawn. The newest classification holds.
 """
 

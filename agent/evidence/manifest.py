@@ -184,7 +184,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sealed: Sealed details: who permitted that; empty if there are none.
         interrupted: `previous` is the hash of an opening statement: that segment is not closed yet.
         unread_bytes: Of a recovered segment: by so much the file was longer than what recovery reads at the most
-            (`agent.evidence.closing`). No recorder leaves a file like that; somebody has lengthened it.
+            (`agent.evidence.closing`). No recorder leaves such a file: it was lengthened later.
     """
 
     format: str

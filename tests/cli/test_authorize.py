@@ -115,9 +115,9 @@ def test_authoriser_defaults_to_the_login_name(pilot: Provisioned, monkeypatch: 
 
 def test_json_says_what_was_signed(pilot: Provisioned) -> None:
     ran = for_this(pilot, "--json", "--valid-s", "60")
-    said = json.loads(ran.out)
-    token = said.pop("token")
-    assert said == {
+    printed = json.loads(ran.out)
+    token = printed.pop("token")
+    assert printed == {
         "device": "cam-1",
         "recording": RECORDING,
         "action": "StopRecording",
@@ -171,10 +171,10 @@ def test_sending_without_a_running_recorder_is_refused(pilot: Provisioned) -> No
 
 def test_sent_token_as_json(pilot: Provisioned, camera: Camera) -> None:
     ran = authorize(pilot, "--send", "--config", pilot.device / "config.toml", "--json")
-    said = json.loads(ran.out)
-    assert said["answer"] == {"action": "StopRecording"}
+    printed = json.loads(ran.out)
+    assert printed["answer"] == {"action": "StopRecording"}
     with pytest.raises(EvidenceError, match="used before"):
-        camera.take(said["token"])
+        camera.take(printed["token"])
 
 
 # -- what is not signed -----------------------------------------------------------------------------------------------

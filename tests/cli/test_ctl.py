@@ -62,7 +62,7 @@ STATUS: dict[str, Any] = {
 
 
 class Recorder:
-    """What answers at the socket: a running recorder's part, said by the test."""
+    """Stands in for a running recorder at the socket, with the answers that a test sets."""
 
     def __init__(self) -> None:
         self.asked: list[Mapping[str, Any]] = []
@@ -135,7 +135,7 @@ def test_status_is_printed_as_text_and_as_json(
     folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(folder, monkeypatch, "ctl", "status") == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for words in (
         "cam-1 of city, boot 2",
         "recording abc-0001, 12 s",
@@ -144,15 +144,15 @@ def test_status_is_printed_as_text_and_as_json(
         "32.0 GB free, 17.8 h",
         "power     battery 42 %, discharging, 48 °C, undervoltage, bit rate lowered",
     ):
-        assert words in said
-    assert "ntp, within 12 ms" in said
-    assert "requests  3, refused 1" in said
+        assert words in printed
+    assert "ntp, within 12 ms" in printed
+    assert "requests  3, refused 1" in printed
     assert run(folder, monkeypatch, "ctl", "status", "--json") == 0
     assert json.loads(capsys.readouterr().out) == recorder.status
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"source_delivering": False}, "DOWN"),
         ({"storage_failing": True}, "FAILS"),
@@ -165,12 +165,12 @@ def test_status_of_a_faulty_recorder_ends_with_exit_code_one(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     change: dict[str, Any],
-    said: str,
+    expected: str,
 ) -> None:
     for name, value in change.items():
         monkeypatch.setitem(STATUS, name, value)
     assert run(folder, monkeypatch, "ctl", "status") == 1
-    assert said in capsys.readouterr().out
+    assert expected in capsys.readouterr().out
 
 
 def test_unknown_values_in_a_status_are_named(
@@ -186,10 +186,10 @@ def test_unknown_values_in_a_status_are_named(
         "clock_within_ms": None,
     }
     assert run(folder, monkeypatch, "ctl", "status") == 0
-    said = capsys.readouterr().out
-    assert "no track yet" in said
-    assert "unsynchronised, accuracy unknown" in said
-    assert "GB free" not in said
+    printed = capsys.readouterr().out
+    assert "no track yet" in printed
+    assert "unsynchronised, accuracy unknown" in printed
+    assert "GB free" not in printed
 
 
 def test_time_left_of_zero_is_printed(
@@ -218,19 +218,19 @@ def test_recorder_that_does_not_run_is_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     assert run(folder, monkeypatch, *command) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("\n") == 1
-    assert "start it with: bwc-agent run" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert "start it with: bwc-agent run" in printed.err
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "expected"),
     [
         ({}, "dock      not docked"),
         ({"dock_contact": True}, "dock      contact closed, but no station attests it"),
         ({"dock_contact": True, "docked": True, "station": "north"}, "dock      docked, attested by north"),
     ],
 )
-def test_dock_state_is_printed(changed: dict[str, Any], said: str) -> None:
-    assert said in _lines({**STATUS, **changed})
+def test_dock_state_is_printed(changed: dict[str, Any], expected: str) -> None:
+    assert expected in _lines({**STATUS, **changed})

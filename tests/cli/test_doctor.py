@@ -49,10 +49,10 @@ def test_failed_check_is_printed_with_its_remedy_and_exit_code_one(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(config, monkeypatch, BAD) == 1
-    said = capsys.readouterr().out
-    assert "BAD  key file" in said
-    assert "remedy: chmod 600 device.pem" in said
-    assert "3 checks, 1 failed" in said
+    printed = capsys.readouterr().out
+    assert "BAD  key file" in printed
+    assert "remedy: chmod 600 device.pem" in printed
+    assert "3 checks, 1 failed" in printed
 
 
 @pytest.mark.parametrize(("findings", "code"), [(GOOD, 0), (BAD, 1)])
@@ -64,10 +64,10 @@ def test_findings_as_json(
     code: int,
 ) -> None:
     assert run(config, monkeypatch, findings, "--json") == code
-    said = json.loads(capsys.readouterr().out)
-    assert said["fit"] is (code == 0)
-    assert [finding["check"] for finding in said["findings"]] == [finding.check for finding in findings]
-    assert [finding["good"] for finding in said["findings"]] == [finding.good for finding in findings]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["fit"] is (code == 0)
+    assert [finding["check"] for finding in printed["findings"]] == [finding.check for finding in findings]
+    assert [finding["good"] for finding in printed["findings"]] == [finding.good for finding in findings]
 
 
 def test_configuration_that_can_not_be_read_is_exit_code_two(
@@ -75,9 +75,9 @@ def test_configuration_that_can_not_be_read_is_exit_code_two(
 ) -> None:
     config.write_text(config.read_text() + "[buffer]\npre_event = 3\n")
     assert run(config, monkeypatch, None) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "line 9: buffer.pre_event: unknown key" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "line 9: buffer.pre_event: unknown key" in printed.err
 
 
 def test_doctor_of_an_empty_device_names_what_is_missing_and_creates_nothing(

@@ -52,17 +52,17 @@ def test_help_of_every_command_shows_what_it_does_and_an_example(
     assert {("run",), ("ctl", "start"), ("ctl", "mark"), ("ctl", "status"), ("verify",), ("open",)} <= set(every)
     for command in every:
         assert run(monkeypatch, *command, "--help") == 0
-        said = capsys.readouterr().out
-        example = " ".join(said.split()).partition("Example: ")[2]
+        printed = capsys.readouterr().out
+        example = " ".join(printed.split()).partition("Example: ")[2]
         assert f"bwc-agent {' '.join(command)}" in example, f"{command} shows no example"
-        assert "--help" in said
+        assert "--help" in printed
 
 
 def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--help") == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name in COMMANDS:
-        assert f"\n  {name}" in said
+        assert f"\n  {name}" in printed
 
 
 def test_no_summary_of_a_command_is_cut_off_at_80_columns(
@@ -140,9 +140,9 @@ def test_unknown_command_or_option_is_refused_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert run(monkeypatch, *arguments) == 2
-    said = capsys.readouterr()
-    assert "Error" in said.err or "expected" in said.err
-    assert "Traceback" not in said.err
+    printed = capsys.readouterr()
+    assert "Error" in printed.err or "expected" in printed.err
+    assert "Traceback" not in printed.err
 
 
 def test_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +156,7 @@ def test_no_argument_shows_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "expected"),
     [
         (EvidenceError("expected this,\n  got that"), "bwc-agent: expected this, got that\n"),
         (StorageError(28, "storage is full"), "bwc-agent: storage is full\n"),
@@ -165,14 +165,14 @@ def test_no_argument_shows_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     ],
 )
 def test_refusal_is_one_line_and_exit_code_two(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, expected: str
 ) -> None:
     def refuse(_asked: str) -> None:
         raise error
 
     monkeypatch.setattr(cli, "application", refuse)
     assert run(monkeypatch, "verify", "x") == 2
-    assert capsys.readouterr() == ("", said)
+    assert capsys.readouterr() == ("", expected)
 
 
 def test_interrupted_tool_ends_with_the_shells_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,9 +33,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr("sys.argv", ["bwc-agent", "open", *map(str, args)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return Ran(int(ended.value.code or 0), said.out, said.err)
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return Ran(int(ended.value.code or 0), printed.out, printed.err)
 
     return called
 
@@ -177,16 +177,16 @@ def test_existing_file_is_refused_before_anything_is_checked(run: Run, evidence:
 def test_json_holds_everything(run: Run, evidence: Path, tmp_path: Path) -> None:
     ran = run(evidence, "--recording", whole().b, *key(), "--out", tmp_path / "b.mp4", "--json")
     assert ran.code == 1
-    told = json.loads(ran.out)
-    assert told["verified"] is True
-    assert told["complete"] is False
-    assert told["closed"] is True
-    assert told["recording"] == whole().b
-    assert told["files"][0]["path"] == str(tmp_path / "b.mp4")
-    assert {gap["cause"] for gap in told["files"][0]["gaps"]} == {"power loss"}
-    assert [segment["number"] for segment in told["segments"]] == list(range(1, len(told["segments"]) + 1))
-    assert any(event["details"] for event in told["events"])
-    assert told["missing"]
+    reported = json.loads(ran.out)
+    assert reported["verified"] is True
+    assert reported["complete"] is False
+    assert reported["closed"] is True
+    assert reported["recording"] == whole().b
+    assert reported["files"][0]["path"] == str(tmp_path / "b.mp4")
+    assert {gap["cause"] for gap in reported["files"][0]["gaps"]} == {"power loss"}
+    assert [segment["number"] for segment in reported["segments"]] == list(range(1, len(reported["segments"]) + 1))
+    assert any(event["details"] for event in reported["events"])
+    assert reported["missing"]
 
 
 def test_segments_are_written_separately_on_request(run: Run, evidence: Path, tmp_path: Path) -> None:

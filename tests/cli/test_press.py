@@ -39,10 +39,10 @@ def test_outcome_of_each_press_is_printed(recorder: Running) -> None:
     assert "enforcement_mode" in refused.out
     pause = press(recorder, "mark", "--hold", "3.2", "--json")
     assert pause.code == 1
-    told = json.loads(pause.out)
-    assert told["refused"] is True
-    assert [entry["kind"] for entry in told["entries"]][:2] == ["requested", "decided"]
-    assert told["entries"][1]["details"]["rules"] == ["base.unknown-situation"]
+    reported = json.loads(pause.out)
+    assert reported["refused"] is True
+    assert [entry["kind"] for entry in reported["entries"]][:2] == ["requested", "decided"]
+    assert reported["entries"][1]["details"]["rules"] == ["base.unknown-situation"]
     marked = press(recorder, "mark")
     assert (marked.code, "marked in recording" in marked.out) == (0, True)
     declared = press(recorder, "mark", "--times", "2")

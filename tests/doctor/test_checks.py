@@ -197,11 +197,11 @@ def test_missing_film_of_a_simulated_camera(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("camera", "said"), [("webcam", "expected a source"), ("pattern:9999x1", "expected width and height")]
+    ("camera", "expected"), [("webcam", "expected a source"), ("pattern:9999x1", "expected width and height")]
 )
-def test_camera_that_does_not_exist_is_refused_with_its_line(bench: Bench, camera: str, said: str) -> None:
+def test_camera_that_does_not_exist_is_refused_with_its_line(bench: Bench, camera: str, expected: str) -> None:
     bench.change('camera = "pattern:64x64"', f'camera = "{camera}"')
-    with pytest.raises(ConfigError, match=rf"line \d+: source: {said}"):
+    with pytest.raises(ConfigError, match=rf"line \d+: source: {expected}"):
         bench.config()
 
 
@@ -242,16 +242,16 @@ class Broken:
 
 
 @pytest.mark.parametrize(
-    ("camera", "said"),
+    ("camera", "expected"),
     [
         (Broken(SourceError("no cable")), "no cable"),
         (Broken(RuntimeError("libcamera")), "RuntimeError: libcamera"),
         (Broken(None), "delivers nothing"),
     ],
 )
-def test_camera_that_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, camera: Broken, said: str) -> None:
+def test_camera_that_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, camera: Broken, expected: str) -> None:
     monkeypatch.setattr(sources, "parse_spec", lambda *_: camera)
-    assert said in only(bench, "camera").said
+    assert expected in only(bench, "camera").said
 
 
 def test_camera_that_hangs_does_not_hang_the_doctor(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,9 +303,9 @@ def test_policy_for_development_is_not_fit_for_a_shift(bench: Bench) -> None:
 
 def test_policy_that_has_expired_or_was_altered(bench: Bench) -> None:
     bench.clocks.utc_offset_ns += 366 * 86_400 * NS
-    said = bench.bad()["policy"].said
-    assert "policy_refused 1" in said
-    assert "expired" in said
+    printed = bench.bad()["policy"].said
+    assert "policy_refused 1" in printed
+    assert "expired" in printed
     bench.clocks = FakeClocks()
     bundle = next((bench.device / "evidence/policy").iterdir())
     bundle.write_text(bundle.read_text()[:-9] + "AAAAAAAAA")
@@ -422,7 +422,7 @@ def test_anchor_is_probed(bench: Bench, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said", "remedy"),
+    ("changes", "expected", "remedy"),
     [
         ({"origin": "last_good", "problem": "line 3: wrong"}, "last good one: line 3: wrong", "bwc-agent reload"),
         ({"digest": "0" * 64}, "has changed since", "bwc-agent reload"),
@@ -431,11 +431,11 @@ def test_anchor_is_probed(bench: Bench, size: int) -> None:
     ],
 )
 def test_running_recorder_with_another_configuration_is_found(
-    bench: Bench, changes: dict[str, object], said: str, remedy: str
+    bench: Bench, changes: dict[str, object], expected: str, remedy: str
 ) -> None:
     digest = sha256_hex(bench.file.read_bytes())
-    told = {"origin": "file", "digest": digest, "problem": "", "pending": [], **changes}
-    found = checks._configuration(bench.file, "", {"configuration": told})
-    assert said in found[0]
+    reported = {"origin": "file", "digest": digest, "problem": "", "pending": [], **changes}
+    found = checks._configuration(bench.file, "", {"configuration": reported})
+    assert expected in found[0]
     assert remedy in found[1]
     assert bool(found[1]) is bool(remedy)

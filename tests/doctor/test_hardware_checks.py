@@ -1,4 +1,4 @@
-"""The pilot's test of a device: what is wired is named, one broken part hides no other, nobody's eyes are assumed."""
+"""The hardware test: wired parts are named, a broken one hides no other finding, and it works without an operator."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -254,14 +254,15 @@ def test_watchdog_that_no_process_feeds_fails(tmp_path: Path, state: str, good: 
 
 
 @pytest.mark.parametrize(
-    ("throttled", "said", "good"), [("0", "well", True), ("50000", "since boot", False), ("1", "strained now", False)]
+    ("throttled", "expected", "good"),
+    [("0", "well", True), ("50000", "since boot", False), ("1", "strained now", False)],
 )
-def test_undervoltage_since_boot_fails(tmp_path: Path, throttled: str, said: str, good: bool) -> None:
+def test_undervoltage_since_boot_fails(tmp_path: Path, throttled: str, expected: str, good: bool) -> None:
     here = bench(tmp_path)
     (tmp_path / "throttled").write_text(throttled)
     (tmp_path / "temp").write_text("41000")
     found = only(hardware_checks.power, here)
-    assert said in found["supply"].said
+    assert expected in found["supply"].said
     assert found["supply"].good is good
     assert found["temperature"].said == "41 °C, limit 75 °C"
 

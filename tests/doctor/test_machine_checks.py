@@ -106,8 +106,8 @@ def test_usb_reader_allowed_by_a_rule_is_named_and_passes(machine: Path) -> None
     keyboard(machine)
     (machine / "run/udev/data/+usb:1-1:1.0").write_text("I:1\nE:BWC_USB_INPUT=allow\n")
     assert bad(machine) == {}
-    said = {check.name: check.finding().said for check in machine_checks(machine, Path(CARD))}
-    assert "1-1:1.0, which a udev rule allows" in said["usb input"]
+    printed = {check.name: check.finding().said for check in machine_checks(machine, Path(CARD))}
+    assert "1-1:1.0, which a udev rule allows" in printed["usb input"]
 
 
 def test_rules_that_are_masked_are_found(machine: Path) -> None:

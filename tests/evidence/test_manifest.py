@@ -27,8 +27,8 @@ def test_statements_of_the_first_version_are_read() -> None:
         del payload["interrupted"]
     del closed["unread_bytes"]
     assert not opening(opened).interrupted
-    said = manifest(closed)
-    assert (said.interrupted, said.unread_bytes) == (False, 0)
+    printed = manifest(closed)
+    assert (printed.interrupted, printed.unread_bytes) == (False, 0)
 
 
 @pytest.mark.parametrize(("name", "value"), [("interrupted", True), ("unread_bytes", 1)])

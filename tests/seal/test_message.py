@@ -116,7 +116,7 @@ def test_the_context_in_use_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "replacement", "told"),
+    ("at", "replacement", "expected"),
     [
         (0, b"\x01", "version 1"),
         (1, b"\x05\x78", "0x0578"),
@@ -128,10 +128,10 @@ def test_the_context_in_use_is_accepted() -> None:
         (71, b"\x00\x10\x00\x01", "got 1048577"),
     ],
 )
-def test_unsupported_header_is_refused(at: int, replacement: bytes, told: str) -> None:
+def test_unsupported_header_is_refused(at: int, replacement: bytes, expected: str) -> None:
     data = bytearray(header().serialize())
     data[at : at + len(replacement)] = replacement
-    with pytest.raises(EvidenceError, match=told):
+    with pytest.raises(EvidenceError, match=expected):
         parse_header(bytes(data))
 
 
