@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from agent.clock import NS
 from agent.encoding.strict_json import sha256_hex
-from agent.errors import EvidenceError, StorageError
+from agent.errors import EvidenceError
 from agent.evidence.manifest import Opening, track
 from agent.export.annotations import annotations
 from agent.export.annotations import caption as annotated_as
