@@ -263,16 +263,16 @@ class Story:
                 say.say("ledger", f"{state:<10} {us / 1e6:6.1f} s")
         total_us = sum(ledger["states"].values())
         say.claim("every microsecond of the shift is in exactly one state", total_us == ledger["shift"]["length_us"])
-        asked = [row for row in ledger["requests"] if row["again"]]
-        for row in asked:
+        requests = [row for row in ledger["requests"] if row["again"]]
+        for row in requests:
             by = ", ".join(row["sealed"].get("rules", [])) or "no rule permits it"
             say.say("ledger", f"{row['action']}: {row['outcome']} ({by})")
-        outcomes = [row["outcome"] for row in asked if row["recording"] == first]
+        outcomes = [row["outcome"] for row in requests if row["recording"] == first]
         say.claim(
             "in the first recording two requests were refused and two granted",
             sorted(outcomes) == ["granted"] * 2 + ["refused"] * 2,
         )
-        stops = [(row["outcome"], row["sealed"].get("rules", [])) for row in asked if row["recording"] != first]
+        stops = [(row["outcome"], row["sealed"].get("rules", [])) for row in requests if row["recording"] != first]
         say.claim(
             f"the second recording was stopped in the dock, under the agency's own rule {RULE_ID}",
             [outcome for outcome, _ in stops] == ["refused", "granted"] and stops[-1][1] == [RULE_ID],

@@ -105,7 +105,7 @@ def _microphone(settings: MicrophoneConfig, root: Path) -> Finding:
         return Finding("sound card", "the kernel has no sound cards", "check dtoverlay and the card's driver")
     known = re.findall(r"^\s*(\d+) \[(\S+)\s*\]: (.*)$", cards, re.MULTILINE)
     text = ", ".join(f"{number} {name} ({what.strip()})" for number, name, what in known)
-    asked = _CARD.match(settings.name)
-    if asked and not any(asked["card"] in {number, name} for number, name, _ in known):
+    wanted = _CARD.match(settings.name)
+    if wanted and not any(wanted["card"] in {number, name} for number, name, _ in known):
         return Finding("sound card", f"{settings.name} is missing; present: {text or 'none'}", "see `arecord -l`")
     return Finding("sound card", f"{settings.name}; present: {text or 'none'}")

@@ -300,12 +300,12 @@ def _keys(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:
     from agent.recorder.identity import load_device_identity
     from agent.trust.certificates import verify_device
 
-    owner = load_device_identity(config, config_file)
+    identity = load_device_identity(config, config_file)
     wall = clocks.wall()
     now_ns = wall.utc_ns if wall.trusted else None
-    verify_device(owner.certificate.decode("ascii"), owner.trust, now_ns)
-    recipients = owner.trust.recipients(config.recording.classification, now_ns)
-    return f"{owner.device} of {owner.agency}; recordings open for {len(recipients)} recipients", ""
+    verify_device(identity.certificate.decode("ascii"), identity.trust, now_ns)
+    recipients = identity.trust.recipients(config.recording.classification, now_ns)
+    return f"{identity.device} of {identity.agency}; recordings open for {len(recipients)} recipients", ""
 
 
 def _key_file(config: Config, config_file: Path) -> tuple[str, str]:
@@ -326,20 +326,20 @@ def _policy(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str
 
     if config.policy.unsafe_permit_everything:
         return "permits whatever is asked: UNSAFE, for development only", "unsafe_permit_everything = false in [policy]"
-    owner = load_device_identity(config, config_file)
+    identity = load_device_identity(config, config_file)
     storage = DiskStorage(resolve(config_file, config.storage.path))
     seen = read_recovery_state(storage, read_tail(storage)).carried.policy_version
-    known = state_store(config, config_file, owner).load().state
+    known = state_store(config, config_file, identity).load().state
     digest = known.policy_digest if known is not None and known.policy_version >= seen else ""
     seen = max(seen, known.policy_version) if known is not None else seen
-    keeper = PolicyStore(BundleFiles(storage, layout.POLICY), owner.trust.keys_of("policy"), owner.agency, seen)
-    happened = keeper.load(clocks.wall(), digest)
-    expired = keeper.check(clocks.wall())
+    store = PolicyStore(BundleFiles(storage, layout.POLICY), identity.trust.keys_of("policy"), identity.agency, seen)
+    happened = store.load(clocks.wall(), digest)
+    expired = store.check(clocks.wall())
     bad = {PolicyEventKind.DAMAGED, PolicyEventKind.ROLLED_BACK, PolicyEventKind.REFUSED}
     wrong = [event for event in happened if event.kind in bad]
     wrong += [expired] if expired is not None else []
-    pack = keeper.engine.pack.name
-    text = f"{pack}, built in" if keeper.bundle is None else f"{pack}, version {keeper.bundle.version}"
+    pack = store.engine.pack.name
+    text = f"{pack}, built in" if store.bundle is None else f"{pack}, version {store.bundle.version}"
     text += "".join(f"; {event.kind} {event.version}: {event.detail}" for event in wrong)
     return text, "install a newer bundle: bwc-agent policy sign" if wrong else ""
 

@@ -204,9 +204,9 @@ def _check_button(
     clocks = bench.clocks
     until_ns = clocks.monotonic_ns() + round(PRESS_S * 1e9)
     while clocks.monotonic_ns() < until_ns:
-        mine = [edge for edge in edges if edge.line == name]
-        if any(edge.active for edge in mine) and not mine[-1].active:
-            return Finding(f"button {name}", f"moved, with {len(mine)} edges")
+        moved = [edge for edge in edges if edge.line == name]
+        if any(edge.active for edge in moved) and not moved[-1].active:
+            return Finding(f"button {name}", f"moved, with {len(moved)} edges")
         hardware.turn(clocks.monotonic_ns())
         bench.sleep(0.02)
     others = sorted({edge.line for edge in edges} - {name})
