@@ -57,9 +57,9 @@ def _read(place: Place, files: Mapping[int, str], key: RecipientKey) -> Iterator
         yield OpenedAnnotation(event, content)
 
 
-def caption(said: Sequence[OpenedAnnotation]) -> str:
+def caption(opened: Sequence[OpenedAnnotation]) -> str:
     """What stands in the text track all along: the newest classification that opens holds; empty for none."""
-    newest = next((one.content for one in reversed(said) if one.content is not None), None)
+    newest = next((annotation.content for annotation in reversed(opened) if annotation.content is not None), None)
     if newest is not None:
         return f"annotated: {newest.classification}"
-    return "annotated: sealed to others" if said else ""
+    return "annotated: sealed to others" if opened else ""

@@ -99,26 +99,26 @@ def repeats_from(segments: Sequence[SegmentStatements]) -> list[int | None]:
     return repeats[::-1]
 
 
-def torn_from(said: SegmentStatements) -> int | None:
+def torn_from(statements: SegmentStatements) -> int | None:
     """From where on a sealed file may hold whatever storage left there at a loss of power; None if nowhere.
 
     The bytes that the manifest counts as attested were on storage. For a segment without a manifest the journal alone
     says which were.
     """
-    if said.manifest is None:
+    if statements.manifest is None:
         return 0
-    closed_in_order = bool(said.manifest.written)
-    return None if closed_in_order else max(0, said.manifest.attested_bytes)
+    closed_in_order = bool(statements.manifest.written)
+    return None if closed_in_order else max(0, statements.manifest.attested_bytes)
 
 
-def whole_bytes(said: SegmentStatements, stream: BinaryIO) -> int:
+def whole_bytes(statements: SegmentStatements, stream: BinaryIO) -> int:
     """Where the last whole frame of a sealed file ends: as its manifest says, else as its frames' heads look.
 
     Raises:
         EvidenceError: Its header is not whole.
     """
-    if said.manifest is not None:
-        return max(0, said.manifest.whole_bytes)
+    if statements.manifest is not None:
+        return max(0, statements.manifest.whole_bytes)
     whole = message.scan(stream, recovering=True).whole_bytes
     stream.seek(0)
     return whole

@@ -182,11 +182,11 @@ class _Reader:
                 self._release(entry)
                 self._event(line, f"{_kinds(entry.kinds)} recorded again: {entry.why}", entry.to_us)
             case entry if self._runs:
-                self._happened(line, entry)
+                self._take_unnamed(line, entry)
             case _:
                 return
 
-    def _happened(self, line: Line, entry: entries.AnyEntry) -> None:
+    def _take_unnamed(self, line: Line, entry: entries.AnyEntry) -> None:
         """What happened while the recording ran, and names no recording."""
         match entry:
             case entries.Requested():

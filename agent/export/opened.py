@@ -155,7 +155,7 @@ def segments_text(first: int, last: int) -> str:
     return f"segment {first}" if first == last else f"segments {first} to {last}"
 
 
-def cut_sentence(segment: OpenedSegment, lived_on_s: float) -> str:
+def cut_sentence(segment: OpenedSegment, journalled_s: float) -> str:
     """What opened of a segment that is not whole, and what is known of the rest.
 
     Args:
@@ -163,19 +163,19 @@ def cut_sentence(segment: OpenedSegment, lived_on_s: float) -> str:
         lived_on_s: How long the recorder journalled after it, at least.
     """
     why = f"ended by {segment.ended.replace('_', ' ')}" if segment.ended else "never closed"
-    said = f"segment {segment.number} is cut ({why}): opened up to its last whole fragment, {segment.seconds:.3f} s"
-    said += f" with {packets_text(segment.packets)}"
+    text = f"segment {segment.number} is cut ({why}): opened up to its last whole fragment, {segment.seconds:.3f} s"
+    text += f" with {packets_text(segment.packets)}"
     if segment.torn_bytes:
-        said += f"; {number(segment.torn_bytes, 'byte')} after its last whole frame are torn and not given back"
+        text += f"; {number(segment.torn_bytes, 'byte')} after its last whole frame are torn and not given back"
         if segment.torn_because:
-            said += f" (as a power cut can leave them; what does not fit: {segment.torn_because})"
+            text += f" (as a power cut can leave them; what does not fit: {segment.torn_because})"
     if segment.partial_bytes:
-        said += f"; {number(segment.partial_bytes, 'byte')} of a fragment that is not whole are not given back"
+        text += f"; {number(segment.partial_bytes, 'byte')} of a fragment that is not whole are not given back"
     if segment.unattested_bytes:
-        said += f"; its last {number(segment.unattested_bytes, 'byte')} were not attested before it was cut"
-    if lived_on_s:
-        said += f"; the recorder still journalled {lived_on_s:.3f} s after that"
-    return said
+        text += f"; its last {number(segment.unattested_bytes, 'byte')} were not attested before it was cut"
+    if journalled_s:
+        text += f"; the recorder still journalled {journalled_s:.3f} s after that"
+    return text
 
 
 def gap_sentence(gap: OpenedGap) -> str:
@@ -190,19 +190,19 @@ def gap_sentence(gap: OpenedGap) -> str:
 def file_sentence(file: OpenedFile) -> str:
     """What is in a file."""
     which = segments_text(file.segments[0], file.segments[-1])
-    said = f"{file.path} (text in {file.text.name}): {file.seconds:.3f} s, {packets_text(file.packets)}, {which}"
+    text = f"{file.path} (text in {file.text.name}): {file.seconds:.3f} s, {packets_text(file.packets)}, {which}"
     if file.begins:
-        said += f", from {file.begins}"
+        text += f", from {file.begins}"
     if file.silent_frames:
-        said += f"; {number(file.silent_frames, 'frame')} of silence inserted"
+        text += f"; {number(file.silent_frames, 'frame')} of silence inserted"
     if file.repeated:
-        said += f"; {number(file.repeated, 'packet')} that two segments hold are in it once"
-    return said
+        text += f"; {number(file.repeated, 'packet')} that two segments hold are in it once"
+    return text
 
 
 def event_sentence(event: OpenedEvent) -> str:
     """Such as `23:40:07.123 UTC stop recording requested: wearer; declared encounter_state=concluded`."""
     when = f"{event.utc[11:23]} UTC " if event.utc else ""
     details = details_text(event.details)
-    said = f"{when}{event.text}{': ' if details else ''}{details}"
-    return f"{said} ({event.problem})" if event.problem else said
+    text = f"{when}{event.text}{': ' if details else ''}{details}"
+    return f"{text} ({event.problem})" if event.problem else text

@@ -50,7 +50,7 @@ class Break:
 
     at_ns: int
     cause: str
-    dark: bool
+    downtime: bool
     known: bool
 
 
@@ -152,9 +152,9 @@ class OutputFile:
         if after is not None:
             self._breaks = [*self._breaks[-1:], after]
         self._join.begin_segment(placement, overlaps=overlaps, remember_from_ns=remember_from_ns)
-        self._tell_events()
+        self._add_events()
 
-    def _tell_events(self) -> None:
+    def _add_events(self) -> None:
         """Put the journal's events into the text, for boots that have been placed on the line."""
         placed: set[int] = set()
         for event in self._context.journal.events:
@@ -182,7 +182,7 @@ class OutputFile:
         """
         return {kind: track.add for kind, track in self._join.tracks.items()}
 
-    def look(self) -> None:
+    def update_text(self) -> None:
         """Make the text for what is in the file; to be called now and then."""
         self._text.until(self._zero_ns + self._join.settled_ns)
 
@@ -193,18 +193,18 @@ class OutputFile:
     def gap(self, gap: Gap) -> None:
         """As `Sink.gap`: name it in the text, and keep it for the summary."""
         from_ns, to_ns = self._zero_ns + gap.from_ns, self._zero_ns + gap.to_ns
-        broken = next(
+        break_ = next(
             (b for b in self._breaks if from_ns <= b.at_ns + _BREAK_SLACK_NS and b.at_ns - _BREAK_SLACK_NS <= to_ns),
             None,
         )
-        if gap.ns <= GAP_NS and broken is None:
+        if gap.ns <= GAP_NS and break_ is None:
             self._short_gap(gap.kind, from_ns, to_ns, gap.silent_frames)
             return
-        cause = self._cause(gap.kind, from_ns, to_ns, broken)
-        known = broken is None or broken.known
-        dark = broken is not None and broken.dark
+        cause = self._cause(gap.kind, from_ns, to_ns, break_)
+        known = break_ is None or break_.known
+        downtime = break_ is not None and break_.downtime
         text = self._gap_text(gap, from_ns, to_ns, cause, known=known)
-        self._text.note(Note(from_ns, to_ns, text, dark=dark))
+        self._text.note(Note(from_ns, to_ns, text, downtime=downtime))
         if to_ns < from_ns + SHOWN_NS:
             self._text.note(Note(to_ns, from_ns + SHOWN_NS, text))
         if len(self._gaps) < MOST_GAPS:
@@ -233,9 +233,9 @@ class OutputFile:
         note.until_ns = max(note.until_ns, to_ns, from_ns + SHOWN_NS)
         note.text = f"{number(self._short_frames[kind], 'sound frame')} missing (silence inserted)"
 
-    def _cause(self, kind: Kind, from_ns: int, to_ns: int, broken: Break | None) -> str:
-        if broken is not None and broken.cause:
-            return broken.cause
+    def _cause(self, kind: Kind, from_ns: int, to_ns: int, break_: Break | None) -> str:
+        if break_ is not None and break_.cause:
+            return break_.cause
         causes: dict[str, None] = {}
         explained = False
         for span in self._context.journal.spans:

@@ -79,7 +79,7 @@ class Placement:
     start_ns: int
     epochs_ns: Mapping[Kind, int]
     base_ticks: Mapping[Kind, int]
-    dark: Downtime | None
+    downtime: Downtime | None
 
 
 @dataclass(slots=True)
@@ -131,13 +131,13 @@ class Timeline:
             opening: The statement.
             after_ns: End of what was recorded before, on the line; None if this is the first.
         """
-        dark = None
+        downtime = None
         if all(placed.boot != opening.boot for placed in self._placed):
-            dark = self._place_boot(opening, after_ns)
+            downtime = self._place_boot(opening, after_ns)
         shift_ns = next(placed.shift_ns for placed in self._placed if placed.boot == opening.boot)
         epochs = {track.kind: self._epoch(track, opening.start.mono_us, shift_ns) for track in opening.tracks}
         base_ticks = {track.kind: track.base_ticks for track in opening.tracks}
-        return Placement(opening.start.mono_us * 1000 + shift_ns, epochs, base_ticks, dark)
+        return Placement(opening.start.mono_us * 1000 + shift_ns, epochs, base_ticks, downtime)
 
     def _place_boot(self, opening: Opening, after_ns: int | None) -> Downtime | None:
         start_ns = opening.start.mono_us * 1000

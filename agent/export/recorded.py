@@ -99,8 +99,8 @@ class Recorded:
     def readings(self) -> dict[int, list[Reading]]:
         """What the statements say of both clocks, by boot."""
         readings: dict[int, list[Reading]] = {}
-        for said in self.openings:
-            readings.setdefault(said.boot, []).append(reading(said.start))
+        for statement in self.openings:
+            readings.setdefault(statement.boot, []).append(reading(statement.start))
         return readings
 
 
@@ -126,10 +126,10 @@ def _numbers(tree: Tree, folder: str) -> list[int]:
 def _id(tree: Tree, folder: str) -> str:
     """The id that a recording's statements name, if its folder lies alone and may have any name."""
     for number in _numbers(tree, folder):
-        said = _segment(tree, folder, number)
-        statement = said.opening or said.manifest
-        if statement is not None:
-            return statement.recording
+        statements = _segment(tree, folder, number)
+        signed = statements.opening or statements.manifest
+        if signed is not None:
+            return signed.recording
     return folder.rsplit("/", 1)[-1] or "recording"
 
 
@@ -158,11 +158,11 @@ def _name(path: str) -> str:
 
 def _segment(tree: Tree, folder: str, number: int) -> SegmentStatements:
     problems: list[str] = []
-    said: Opening | None = None
+    opened: Opening | None = None
     closed: Manifest | None = None
     try:
         payload = _payload(tree, below(folder, _name(layout.opening("", number))), OPENING_TYPE)
-        said = None if payload is None else _bounded(opening(payload), number)
+        opened = None if payload is None else _bounded(opening(payload), number)
     except (EvidenceError, StorageError) as error:
         problems.append(f"its opening statement is not readable: {error}")
     try:
@@ -171,27 +171,27 @@ def _segment(tree: Tree, folder: str, number: int) -> SegmentStatements:
     except (EvidenceError, StorageError) as error:
         problems.append(f"its manifest is not readable: {error}")
     size = tree.size(below(folder, _name(layout.segment("", number))))
-    return SegmentStatements(number, said, closed, size, problems)
+    return SegmentStatements(number, opened, closed, size, problems)
 
 
-def _numbered(said: _Statement, number: int) -> _Statement:
-    if said.segment != number:
-        raise EvidenceError(f"expected a statement about segment {number}, got one about segment {said.segment}")
-    return said
+def _numbered(statement: _Statement, number: int) -> _Statement:
+    if statement.segment != number:
+        raise EvidenceError(f"expected a statement about segment {number}, got one about segment {statement.segment}")
+    return statement
 
 
-def _bounded(said: Opening, number: int) -> Opening:
+def _bounded(statement: Opening, number: int) -> Opening:
     """An opening statement whose numbers are such that times can be computed from them."""
-    _numbered(said, number)
-    reading(said.start)
-    ticks = [track.base_ticks for track in said.tracks]
-    if not said.tracks or len({track.kind for track in said.tracks}) != len(said.tracks):
+    _numbered(statement, number)
+    reading(statement.start)
+    ticks = [track.base_ticks for track in statement.tracks]
+    if not statement.tracks or len({track.kind for track in statement.tracks}) != len(statement.tracks):
         raise EvidenceError("expected one or two tracks, each of its own kind")
-    if not 0 <= said.start.mono_us < _MAX_MONO_US or any(abs(base) > _MAX_TICKS for base in ticks):
+    if not 0 <= statement.start.mono_us < _MAX_MONO_US or any(abs(base) > _MAX_TICKS for base in ticks):
         raise EvidenceError("expected times within what a device can have counted")
-    if any(track.timescale < 1 for track in said.tracks):
+    if any(track.timescale < 1 for track in statement.tracks):
         raise EvidenceError("expected at least one tick a second")
-    return said
+    return statement
 
 
 def _payload(tree: Tree, path: str, typ: str) -> dict[str, Any] | None:

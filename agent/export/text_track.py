@@ -37,7 +37,7 @@ class Note:
     from_ns: int
     until_ns: int = field(compare=False)
     text: str = field(compare=False)
-    dark: bool = field(default=False, compare=False)
+    downtime: bool = field(default=False, compare=False)
 
 
 def time_text(reading: WallReading | None) -> str:
@@ -125,13 +125,13 @@ class TextTrack:
         edges = [note.until_ns for note in self._active]
         edges += [self._coming[0].from_ns] if self._coming else []
         edges += [from_ns for from_ns, _ in self._modes if from_ns > now]
-        reading = None if self._is_dark() else self._wall(now)
+        reading = None if self._in_downtime() else self._wall(now)
         if reading is not None:
             edges.append(now + NS - (reading.utc_ns + _ROUNDING_NS) % NS + _ROUNDING_NS)
         return min(edges, default=_NEVER)
 
-    def _is_dark(self) -> bool:
-        return any(note.dark for note in self._active)
+    def _in_downtime(self) -> bool:
+        return any(note.downtime for note in self._active)
 
     def _cue(self) -> None:
         at_ms = (self._at_ns - self._zero_ns + MS // 2) // MS
@@ -141,9 +141,9 @@ class TextTrack:
         self._pending = (at_ms, self._text() if self._cues < MOST_CUES else f"{self._caption} | no further text")
 
     def _text(self) -> str:
-        dark = self._is_dark()
-        mode = ["not recording"] if dark else [name for from_ns, name in self._modes if from_ns <= self._at_ns]
-        reading = None if dark else self._wall(self._at_ns)
+        downtime = self._in_downtime()
+        mode = ["not recording"] if downtime else [name for from_ns, name in self._modes if from_ns <= self._at_ns]
+        reading = None if downtime else self._wall(self._at_ns)
         parts = [self._caption]
         if reading is not None:
             utc = utc_or_empty(WallReading(reading.utc_ns + _ROUNDING_NS, reading.source, reading.uncertainty_s))

@@ -55,10 +55,10 @@ class TrustChain:
             raise EvidenceError(f"expected the certificate of boot {boot}, got that of boot {certificate.boot}")
         self.boots.setdefault(boot, certificate)
         if certificate.time.trusted:
-            self.vouched(boot, certificate.time.utc_ns)
+            self.note_trusted_time(boot, certificate.time.utc_ns)
         return certificate
 
-    def vouched(self, boot: int, utc_ns: int) -> None:
+    def note_trusted_time(self, boot: int, utc_ns: int) -> None:
         """A synchronised clock showed this time during that boot."""
         first, last = self.times.get(boot, (utc_ns, utc_ns))
         self.times[boot] = (min(first, utc_ns), max(last, utc_ns))

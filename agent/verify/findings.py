@@ -268,19 +268,19 @@ class Report:
         )
         match self.verdict:
             case Verdict.INTACT:
-                said = "all intact"
+                result = "all intact"
             case Verdict.UNFINISHED:
                 elsewhere = any(finding.code in _ELSEWHERE for finding in self.bad)
-                said = f"nothing is altered, but not all is closed{' or here' if elsewhere else ''}"
+                result = f"nothing is altered, but not all is closed{' or here' if elsewhere else ''}"
             case Verdict.UNSAFE_POLICY:
-                said = "UNSAFE POLICY: nothing is altered, but the camera permitted whatever was asked for"
+                result = "UNSAFE POLICY: nothing is altered, but the camera permitted whatever was asked for"
             case _:
-                said = f"NOT INTACT, {number(len(self.bad), 'finding')}"
+                result = f"NOT INTACT, {number(len(self.bad), 'finding')}"
         pinned = all(anchor.pinned for anchor in self.anchors)
         basis = "" if pinned else " (consistent with the trust document found beside it; its origin is not proved)"
         blind = sum(finding.code is Code.NO_PICTURE for finding in self.findings)
         seen = f"; {number(blind, 'recording')} WITHOUT ANY PICTURE" if blind else ""
-        return f"{what}: {said}{basis}{seen}"
+        return f"{what}: {result}{basis}{seen}"
 
 
 def verdict_of(findings: tuple[Finding, ...]) -> Verdict:

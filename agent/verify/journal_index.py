@@ -129,7 +129,7 @@ class BootIndex:
     running: str = ""
     first_utc: str = ""
     last_utc: str = ""
-    dark: str = ""
+    downtime: str = ""
     clocks: Counter[str] = field(default_factory=Counter)
     untrusted: int = 0
     worst_within_s: float = 0.0

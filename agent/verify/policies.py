@@ -48,10 +48,10 @@ def verify_policies(
             findings.add(Code.FOREIGN_FILE, place, "does not belong among policies")
     for digest, (version, line) in journal.policies.items() if journal else ():
         if digest not in digests:
-            said = (
+            sentence = (
                 f"version {version} ({short(digest)}) was in force by line {line} of the journal, and is not kept here"
             )
-            findings.add(Code.POLICY_MISSING, below(path, f"{version:08d}.jws"), said)
+            findings.add(Code.POLICY_MISSING, below(path, f"{version:08d}.jws"), sentence)
 
 
 def _check(tree: Tree, path: str, version: int, trust: TrustDocument, findings: Findings) -> set[str]:
@@ -70,11 +70,11 @@ def _check(tree: Tree, path: str, version: int, trust: TrustDocument, findings: 
         findings.add(Code.POLICY_ALTERED, path, f"the policy was altered: {error}")
         return set()
     if (payload.get("agency"), payload.get("version")) != (trust.agency, version):
-        said = f"it is version {payload.get('version')} of {payload.get('agency')}: it does not belong here"
-        findings.add(Code.POLICY_ALTERED, path, said)
+        sentence = f"it is version {payload.get('version')} of {payload.get('agency')}: it does not belong here"
+        findings.add(Code.POLICY_ALTERED, path, sentence)
     elif not keys:
-        said = "signed by a key that this trust document does not list: an older or a newer one may list it"
-        findings.add(Code.POLICY_UNVERIFIED, path, said)
+        sentence = "signed by a key that this trust document does not list: an older or a newer one may list it"
+        findings.add(Code.POLICY_UNVERIFIED, path, sentence)
     return digests
 
 

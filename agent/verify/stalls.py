@@ -40,9 +40,9 @@ class Stalls:
 
     def follow(self, line: Line) -> Stall | None:
         """Take in the next line; returns a stall, once, if there is one up to the line before."""
-        sign = self._sign(line)
-        stall = None if sign else self._stall()
-        if sign or self._excuses:
+        written = self._shows_writing(line)
+        stall = None if written else self._stall()
+        if written or self._excuses:
             self._written_us, self._reported = line.mono_us, False
         self._before = line
         return stall
@@ -60,7 +60,7 @@ class Stalls:
         self._reported = True
         return Stall(self._recording, self._before.n, us)
 
-    def _sign(self, line: Line) -> bool:
+    def _shows_writing(self, line: Line) -> bool:
         """True if the line shows that something was written, or why not."""
         match line.entry:
             case entries.RecordingStarted() as entry:

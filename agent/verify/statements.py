@@ -68,7 +68,7 @@ class Scope:
         """What the journal says of this recording."""
         return self.journal.recordings.get(self.recording) if self.journal else None
 
-    def say(self, code: Code, path: str, sentence: str) -> None:
+    def add(self, code: Code, path: str, sentence: str) -> None:
         """Add a finding about this recording."""
         self.findings.add(code, path, sentence, recording=self.recording)
 
@@ -83,7 +83,7 @@ def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> Sign
     try:
         raw = scope.tree.read(path)
     except StorageError as error:
-        scope.say(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+        scope.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
         return None
     value = None
     try:
@@ -91,7 +91,7 @@ def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> Sign
         claimed = jws.unverified_payload(token, form.typ).get("boot")
         value = _checked(scope, path, token, form, claimed)
     except (EvidenceError, UnicodeDecodeError) as error:
-        scope.say(Code.STATEMENT_ALTERED, path, f"the {form.name} was altered: {error}")
+        scope.add(Code.STATEMENT_ALTERED, path, f"the {form.name} was altered: {error}")
     if value is not None and not _in_place(scope, path, form, value, segment):
         value = None
     return SignedStatement(path, sha256_hex(raw), value)
@@ -109,8 +109,8 @@ def _checked(scope: Scope, path: str, token: str, form: Form[S], boot: object) -
         other = scope.authority.boot_of_key(kid)
         whose = "no boot certificate names" if other is None else f"is that of boot {other}"
         claim = f"boot {boot}" if certificate else f"boot {str(boot)[:20]}, of which there is no certificate,"
-        said = f"the {form.name} says that it is by {claim} but is signed by a key that {whose}: forged"
-        scope.say(Code.STATEMENT_FORGED, path, said)
+        text = f"the {form.name} says that it is by {claim} but is signed by a key that {whose}: forged"
+        scope.add(Code.STATEMENT_FORGED, path, text)
         return None
     value = form.read(jws.verify(token, form.typ, certificate.key))
     if value.boot_certificate != sha256_hex(certificate.token.encode("ascii")):
@@ -123,9 +123,9 @@ def _in_place(scope: Scope, path: str, form: Form[S], value: S, segment: int) ->
     expected = (device.agency, device.device, scope.recording, segment)
     if (value.agency, value.device, value.recording, value.segment) == expected:
         return True
-    said = (
+    text = (
         f"the {form.name} is of segment {value.segment} of recording {value.recording} of {value.device} of "
         f"{value.agency}: it does not belong here"
     )
-    scope.say(Code.STATEMENT_MISPLACED, path, said)
+    scope.add(Code.STATEMENT_MISPLACED, path, text)
     return False

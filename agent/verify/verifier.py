@@ -58,7 +58,7 @@ def verify(root: Path | Storage, trust: TrustDocument | None = None, *, progress
     for place in found.devices:
         checker.guarded(place.path, partial(checker.device, place))
     for folder in found.recordings:
-        checker.guarded(folder, partial(checker.alone, folder))
+        checker.guarded(folder, partial(checker.lone_recording, folder))
     report = checker.report()
     if not report.anchors and all(finding.code is Code.TRUST_MISSING for finding in report.bad):
         raise EvidenceError("expected a trust document: there is none beside the evidence, so name your own copy of it")
@@ -160,11 +160,11 @@ class _Checker:
                 folder = below(recordings, name)
                 self._recording(Scope(tree, folder, name, authority, journal, findings), lag)
         for boot in sorted(lag.missing):
-            said = f"the journal of boot {boot}, which signed segments, is missing"
-            findings.add(Code.JOURNAL_MISSING, below(place.path, layout.journal(boot)), said)
+            sentence = f"the journal of boot {boot}, which signed segments, is missing"
+            findings.add(Code.JOURNAL_MISSING, below(place.path, layout.journal(boot)), sentence)
         if journal is not None:
-            self._missing(place, journal, folders)
-            self._open_end(place, journal)
+            self._check_missing(place, journal, folders)
+            self._check_newest_boot(place, journal)
         if not place.only:
             verify_policies(tree, place.path, trust, journal, findings)
         check_validity(authority, place.path, findings)
@@ -175,8 +175,8 @@ class _Checker:
         if anchor is not None:
             self._anchors.append(anchor)
         elif self._findings.bad == bad:
-            said = "not checked: there is no trust document beside it; name your own copy"
-            self._findings.add(Code.TRUST_MISSING, below(folder, layout.TRUST), said)
+            sentence = "not checked: there is no trust document beside it; name your own copy"
+            self._findings.add(Code.TRUST_MISSING, below(folder, layout.TRUST), sentence)
         return trust
 
     def _folders(self, place: DevicePlace) -> list[str]:
@@ -193,25 +193,29 @@ class _Checker:
             if entry.name not in known and not place.only:
                 leftover = entry.name.endswith(".unfinished")
                 code = Code.LEFTOVER if leftover else Code.OTHER_FILE
-                said = "the rest of a cut write; nothing counts on it" if leftover else "is no evidence; not checked"
-                self._findings.add(code, below(place.path, entry.name), said)
+                sentence = (
+                    "the rest of a cut write; nothing counts on it" if leftover else "is no evidence; not checked"
+                )
+                self._findings.add(code, below(place.path, entry.name), sentence)
         return folders
 
     def _not_certified(self, path: str) -> None:
-        said = "nothing here was checked further: no device certificate is there that the trust document's root signed"
-        self._findings.add(Code.CERTIFICATE_REFUSED, path, said)
+        sentence = (
+            "nothing here was checked further: no device certificate is there that the trust document's root signed"
+        )
+        self._findings.add(Code.CERTIFICATE_REFUSED, path, sentence)
 
     def _certified(self, authority: TrustChain, path: str) -> None:
         device = authority.device
-        said = f"{device.device} of {device.agency}, certified by the root key: identity key {device.kid}"
-        self._findings.add(Code.DEVICE_CERTIFIED, path, said)
+        sentence = f"{device.device} of {device.agency}, certified by the root key: identity key {device.kid}"
+        self._findings.add(Code.DEVICE_CERTIFIED, path, sentence)
 
     def _journal(self, place: DevicePlace, authority: TrustChain) -> JournalIndex | None:
         path = below(place.path, layout.JOURNAL)
         entries = self.tree.entries(path)
         if not any(layout.journal_boot(entry.name) and entry.kind is Kind.FILE for entry in entries):
             if place.only:
-                self._findings.add(Code.JOURNAL_UNAVAILABLE, path, _WITHOUT)
+                self._findings.add(Code.JOURNAL_UNAVAILABLE, path, _WITHOUT_JOURNAL)
             else:
                 self._findings.add(Code.JOURNAL_MISSING, path, "the journal is missing, all of it")
             return None
@@ -219,7 +223,7 @@ class _Checker:
         self._lines += sum(boot.lines for boot in index.boots.values())
         return index
 
-    def _missing(self, place: DevicePlace, journal: JournalIndex, folders: list[str]) -> None:
+    def _check_missing(self, place: DevicePlace, journal: JournalIndex, folders: list[str]) -> None:
         """Recordings that the journal names and the folder lacks."""
         present = set(folders)
         for recording, index in journal.recordings.items():
@@ -227,13 +231,13 @@ class _Checker:
                 continue
             path = f"{below(place.path, layout.RECORDINGS)}/{recording}"
             if index.segments:
-                said = f"missing: the journal names {number(len(index.segments), 'segment')} of it"
-                self._findings.add(Code.RECORDING_MISSING, path, said, recording=recording)
+                sentence = f"missing: the journal names {number(len(index.segments), 'segment')} of it"
+                self._findings.add(Code.RECORDING_MISSING, path, sentence, recording=recording)
             else:
-                said = "begun, but nothing of it reached storage"
-                self._findings.add(Code.RECORDING_EMPTY, path, said, recording=recording)
+                sentence = "begun, but nothing of it reached storage"
+                self._findings.add(Code.RECORDING_EMPTY, path, sentence, recording=recording)
 
-    def _open_end(self, place: DevicePlace, journal: JournalIndex) -> None:
+    def _check_newest_boot(self, place: DevicePlace, journal: JournalIndex) -> None:
         """The newest boot did not end in order: what it did last may be missing, and nobody can tell."""
         newest = journal.boots[max(journal.boots)]
         ended = place.only and journal.recordings.get(place.only)
@@ -255,13 +259,13 @@ class _Checker:
         try:
             size = verify_recording(scope, lag)
         except StorageError as error:
-            scope.say(Code.UNREADABLE, scope.folder, f"can't be read: {error.strerror}")
+            scope.add(Code.UNREADABLE, scope.folder, f"can't be read: {error.strerror}")
             return
         self._recordings += 1
         self._segments += size.segments
         self._bytes += size.bytes
 
-    def alone(self, folder: str) -> None:
+    def lone_recording(self, folder: str) -> None:
         """A recording's folder without its device's."""
         tree, findings = self.tree, self._findings
         trust = self._anchor(folder, whole=False)
@@ -279,7 +283,7 @@ class _Checker:
 
         authority = TrustChain(trust, *found, copies)
         self._certified(authority, folder)
-        findings.add(Code.JOURNAL_UNAVAILABLE, folder, _WITHOUT)
+        findings.add(Code.JOURNAL_UNAVAILABLE, folder, _WITHOUT_JOURNAL)
         self._recording(Scope(tree, folder, self._name_of(folder), authority, None, findings), Lag())
         check_validity(authority, folder, findings)
 
@@ -296,7 +300,7 @@ class _Checker:
         return folder.rpartition("/")[2]
 
 
-_WITHOUT = (
+_WITHOUT_JOURNAL = (
     "there is no journal here. Without it there is no telling whether a segment was cut below what was attested, what "
     "follows its last attestation, whether whole recordings are missing, or what the camera did before and after"
 )
