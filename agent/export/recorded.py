@@ -1,7 +1,7 @@
-"""What a recording's folder says of itself: its statements, read and typed, in order.
+"""Loads the statements in a recording's folder, in order.
 
-Nothing is believed or refused here: signatures and hashes are the business of checking. This only finds what there is
-to open, and says what is not readable.
+Signatures and hashes are not checked here (see `agent.verify`). This only finds what can be opened, and notes what is
+not readable.
 """
 
 import re
@@ -28,11 +28,11 @@ _BOOT_CERTIFICATE = re.compile(r"boot-(\d{8})\.jws", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a recording lies.
+    """The location of a recording.
 
     Attributes:
         folder: Its folder in the tree.
-        device: The device's folder in the tree; None if the recording's folder lies alone.
+        device: The device's folder in the tree; None if the recording is in none.
         recording: Its id.
     """
 
@@ -55,11 +55,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SegmentStatements:
-    """What is said about a segment.
+    """The unverified statements about a segment.
 
     Attributes:
-        opening, manifest: The statements; None if missing or not readable.
-        size: Of the sealed file, in bytes; None if it is missing.
+        opening, manifest: None if missing or not readable.
+        size: Size of the sealed file in bytes; None if it is missing.
         problems: What is not readable.
     """
 
@@ -72,10 +72,10 @@ class SegmentStatements:
 
 @dataclass(frozen=True, slots=True)
 class BootFacts:
-    """What a boot's certificate says.
+    """What a boot's certificate states, unverified.
 
     Attributes:
-        kernel: The kernel's boot id; empty if it says none.
+        kernel: The kernel's boot id; empty if there is none.
         details_key: The sealed message that holds the boot's details key; empty if there is none.
     """
 
@@ -85,7 +85,7 @@ class BootFacts:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A recording as its folder has it. `segments` are in order; their numbers may have holes."""
+    """The content of a recording's folder. `segments` are in order; numbers may be missing."""
 
     place: Place
     segments: Sequence[SegmentStatements]
@@ -93,11 +93,11 @@ class Recorded:
 
     @property
     def openings(self) -> list[Opening]:
-        """All that could be read, in order."""
+        """All readable opening statements, in order."""
         return [segment.opening for segment in self.segments if segment.opening is not None]
 
     def readings(self) -> dict[int, list[Reading]]:
-        """What the statements say of both clocks, by boot."""
+        """Readings of both clocks in the opening statements, by boot."""
         readings: dict[int, list[Reading]] = {}
         for statement in self.openings:
             readings.setdefault(statement.boot, []).append(reading(statement.start))
@@ -105,7 +105,7 @@ class Recorded:
 
 
 def recordings(found: Found) -> list[Place]:
-    """All recordings among the evidence that was found, each with its id."""
+    """All recordings in the evidence, each with its id."""
     places = []
     for device in found.devices:
         folder = below(device.path, layout.RECORDINGS)
@@ -118,13 +118,13 @@ def recordings(found: Found) -> list[Place]:
 
 
 def _numbers(tree: Tree, folder: str) -> list[int]:
-    """Numbers of the segments of which anything is there."""
+    """Numbers of the segments that have any file, in order."""
     parts = (layout.segment_part(entry.name) for entry in tree.entries(folder) if entry.kind is not Kind.FOLDER)
     return sorted({part[0] for part in parts if part is not None})
 
 
 def _id(tree: Tree, folder: str) -> str:
-    """The id that a recording's statements name, if its folder lies alone and may have any name."""
+    """The recording id in the first readable statement: a folder outside a device's may have any name."""
     for number in _numbers(tree, folder):
         statements = _segment(tree, folder, number)
         signed = statements.opening or statements.manifest
@@ -181,7 +181,7 @@ def _numbered(statement: _Statement, number: int) -> _Statement:
 
 
 def _bounded(statement: Opening, number: int) -> Opening:
-    """An opening statement whose numbers are such that times can be computed from them."""
+    """Check that times can be computed from an opening statement's numbers."""
     _numbered(statement, number)
     reading(statement.start)
     ticks = [track.base_ticks for track in statement.tracks]
@@ -195,7 +195,7 @@ def _bounded(statement: Opening, number: int) -> Opening:
 
 
 def _payload(tree: Tree, path: str, typ: str) -> dict[str, Any] | None:
-    """The payload of a signed statement, signature not checked; None if there is none."""
+    """The payload of a signed statement, signature not checked; None if the file is missing."""
     if tree.size(path) is None:
         return None
     try:

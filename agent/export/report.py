@@ -21,8 +21,8 @@ def opened_events(
 
     Args:
         recorded: The recording.
-        journal: Its events by the journals.
-        timeline: Where its boots lie.
+        journal: Its events from the journals.
+        timeline: Its time line.
         keys: Details keys, by boot.
     """
     events = []
@@ -50,7 +50,7 @@ def _of_manifest(manifest: Manifest, key: DetailsKey | None) -> OpenedEvent:
 
 
 def remarks(recorded: Recorded, journal: RecordingEvents, files: Sequence[OpenedFile]) -> list[str]:
-    """What whoever looks at the files should know of them."""
+    """Notes on the files for their viewer."""
     sentences = []
     if journal.missing:
         which = ", ".join(map(str, journal.missing))

@@ -1,4 +1,4 @@
-"""One opening of a recording, segment by segment: see `opening` for its rules."""
+"""One opening of a recording, segment by segment; see `recording` for its rules."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from agent.clock import NS
 from agent.encoding.strict_json import sha256_hex
-from agent.errors import EvidenceError, StorageError
+from agent.errors import EvidenceError
 from agent.evidence.manifest import Opening, track
 from agent.export.annotations import annotations
 from agent.export.annotations import caption as annotated_as
@@ -41,14 +41,14 @@ _CAUSES = {
 }
 
 MOST_AFTER_GAPS = 100
-"""Files that are begun within segments, because a gap is too long for one."""
+"""Files that may be begun within segments, because a gap is too long for one file."""
 _FRAGMENTS_PER_UPDATE = 8
-"""After that many the text is made for what they hold."""
+"""After that many fragments the text track is written up to their end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked for: see `opening.open_recording`."""
+    """The arguments of `recording.open_recording`."""
 
     out: Path
     verified: bool
@@ -56,7 +56,7 @@ class Options:
 
 
 class _Whole:
-    """A sealed file up to the end of its last whole frame: after it storage may have left anything at a power cut."""
+    """A sealed file up to the end of its last whole frame; a loss of power may have left arbitrary bytes after it."""
 
     def __init__(self, stream: BinaryIO, size: int, progress: Callable[[int], None]) -> None:
         self._stream = stream
@@ -71,13 +71,13 @@ class _Whole:
 
 
 class Run:
-    """One opening. Open all, publish; discard in any case.
+    """One opening: call `open_all`, then `publish`, and `discard` in any case.
 
     Args:
-        recorded: What is to be opened, with at least one segment.
+        recorded: The recording, with at least one segment.
         key: A private key.
-        options: What is asked for.
-        progress: Told how many of how many sealed bytes were read.
+        options: The caller's options.
+        progress: Called with the sealed bytes read so far and the total.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Run:
         self._unopened: list[int] = []
 
     def open_all(self) -> None:
-        """Open every segment there is, and finish the files.
+        """Open every segment, and finish the files.
 
         Raises:
             EvidenceError: Nothing could be opened.
@@ -191,7 +191,7 @@ class Run:
         reader: Reader,
         result: OpenedSegment,
     ) -> None:
-        """Put a segment's samples where they belong. A file is begun only when there is a sample for it."""
+        """Put a segment's samples into files. A file is begun only when there is a sample for it."""
         counts: Counter[Kind] = Counter()
         film: OutputFile | None = None
         placement: Placement | None = None
@@ -217,7 +217,7 @@ class Run:
                 self._end_ns = max(film.end_ns, self._end_ns or film.end_ns)
 
     def _compare(self, index: int, statements: SegmentStatements, result: OpenedSegment, problem: str) -> None:
-        """What opened, beside what the manifest says."""
+        """Compare what was opened with the manifest, and report what is missing."""
         manifest, name = statements.manifest, f"segment {statements.number}"
         if manifest is None:
             if not statements.problems:
@@ -239,7 +239,7 @@ class Run:
             self._missing.append(cut_sentence(result, self._journalled_after_s(index, statements, result)))
 
     def _journalled_after_s(self, index: int, statements: SegmentStatements, result: OpenedSegment) -> float:
-        """How long a boot journalled after the last that was opened of its last segment; 0 if that is not known."""
+        """How long a boot journalled after the end of its last segment, as far as opened; 0 if unknown."""
         following = [later.opening for later in self._recorded.segments[index + 1 :] if later.opening is not None]
         if statements.opening is None or (following and following[0].boot == statements.opening.boot):
             return 0.0
@@ -251,7 +251,7 @@ class Run:
     def _begin(
         self, index: int, opening: Opening, parameters: Sequence[StreamParameters], placement: Placement
     ) -> OutputFile:
-        """The file that a segment goes into, ready for its samples."""
+        """The file for a segment's samples: the current one, or a new one if that can't take them."""
         after = self._break(opening, placement)
         film = self._film
         too_far = film is not None and placement.start_ns - film.end_ns > MOST_HELD_NS
@@ -274,15 +274,15 @@ class Run:
         placement: Placement,
         sample: Sample,
     ) -> OutputFile:
-        """Another file, for a sample that is too far off, and what follows it.
+        """A new file, for a sample after a gap that is too long, and for those that follow.
 
         Raises:
-            EvidenceError: There were `MOST_AFTER_GAPS` of them: these are no times of a recording.
+            EvidenceError: There were `MOST_AFTER_GAPS` such gaps: the times are not plausible.
         """
         self._after_gaps += 1
         if self._after_gaps > MOST_AFTER_GAPS:
             raise EvidenceError(f"its times leave more than {MOST_AFTER_GAPS} gaps that no file can hold")
-        # Of the other track there may be samples from just before this one.
+        # The other track may have samples from just before this one.
         declared = next(candidate for candidate in opening.tracks if candidate.kind is sample.kind)
         begins = {sample.kind: declared.base_ticks + sample.ticks - declared.timescale // 4}
         film = self._new_film(index, opening, parameters, TimeLine(opening.tracks, placement, begins), None)
@@ -339,7 +339,7 @@ class Run:
         return RecordingContext(self._timeline, self._journal, caption, started_ns)
 
     def _break(self, opening: Opening, placement: Placement) -> Break | None:
-        """What explains a gap before a segment, if anything does."""
+        """The known reason for a gap before a segment; None if there is none. Reports downtime as missing."""
         downtime, cause = placement.downtime, self._cause
         if downtime is None:
             return Break(placement.start_ns, cause, downtime=False, known=True) if cause else None
@@ -372,7 +372,7 @@ class Run:
             )
 
     def _stop_ns(self) -> int | None:
-        """When the recording was ended, on the line; None if it was not, or no statement says when."""
+        """When the recording was ended, on the time line; None if it was not, or if that is unknown."""
         last = self._recorded.segments[-1]
         manifest = last.manifest
         if manifest is None or not manifest.final:
@@ -401,7 +401,7 @@ class Run:
         """Give the files their names.
 
         Raises:
-            StorageError: There is something of such a name already, or storage refuses.
+            StorageError: A file of such a name exists, or storage fails.
         """
         out = self._options.out
         names = [out]
@@ -438,7 +438,7 @@ class Run:
         )
 
     def discard(self) -> None:
-        """Remove what has no name."""
+        """Remove files that were not published."""
         for file in self._files:
             file.discard()
 

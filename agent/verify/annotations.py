@@ -16,14 +16,14 @@ from agent.verify.statements import Scope
 from agent.verify.tree import annotation_files, below
 
 _UNKNOWN = "unknown"
-"""Stands for the hash of an annotation that is missing or can't be read, which was told."""
+"""Stands for the hash of an annotation that is missing or can't be read, which is reported already."""
 
 
 def verify_annotations(scope: Scope, manifests: Collection[str]) -> None:
-    """All that lies in a recording's folder of annotations.
+    """Check every file in a recording's annotations folder.
 
     Args:
-        scope: The recording.
+        scope: The recording being checked.
         manifests: SHA-256 of its trusted manifests.
 
     Raises:
@@ -53,7 +53,7 @@ def verify_annotations(scope: Scope, manifests: Collection[str]) -> None:
 
 
 def _read(scope: Scope, path: str, manifests: Collection[str]) -> tuple[str, Annotation | None]:
-    """The SHA-256 of an annotation's file, if it can be read, and the annotation, if it is trusted."""
+    """Read an annotation: the SHA-256 of its file, or `_UNKNOWN`, and the annotation, or None if it is not trusted."""
     authority = scope.authority
     try:
         raw = scope.tree.read(path)

@@ -1,4 +1,4 @@
-"""Checks the journals of a device, line by line, and indexes what they say.
+"""Checks the journals of a device, line by line, and indexes what they state.
 
 The rules, in order (the format is that of `agent.journal.format`):
 1. Boots are counted from 1 without gaps, one file each. A file without a line is a boot that lost power before its
@@ -10,19 +10,19 @@ The rules, in order (the format is that of `agent.journal.format`):
 4. Each checkpoint is signed by its boot's key, over the number and hash of the line before it and the times of its own.
    Lines that were altered and rechained do not match the next checkpoint.
 5. Neither clock ever goes back, except that the monotonic one restarts with a boot. The times of a boot's unattested
-   lines bind no later boot, and no key has to be valid at them.
+   lines constrain no later boot, and no key has to be valid at them.
 6. A line that permits, ends, continues or releases something, a boot line and an orderly end are trusted only if a
    checkpoint covers them (`agent.journal.line_trust`). The recorder stores such a line and its checkpoint in one write,
-   so without one it is altered: somebody who holds the card has appended it. The one exception is the last line before
-   torn bytes, where that write was interrupted; it is not trusted either.
+   so without one it was appended or altered by a holder of the card. The one exception is the last line before torn
+   bytes, where that write was interrupted; it is not trusted either.
 7. A recording ends only by a stop or power-off that was requested for it and granted in the same boot, and whose grant
    was neither voided nor cancelled (`agent.journal.grants`). It is continued only by another one, which has begun.
-8. While a recording runs, segments are attested or a line says why not (see `agent.verify.stalls`).
-9. A boot whose device state has a line that the card lacks continues from that line, and says so in its first line
-   (`entries.Continuity`). That explains where the lines between are missing, and excuses nothing. If that first line is
-   unsigned, only that of a later boot, which continues from the same line, explains it.
+8. While a recording runs, segments are attested or a line explains why not (see `agent.verify.stalls`).
+9. A boot whose device state has a line that the card lacks continues from that line, and states that in its first line
+   (`entries.Continuity`). That explains the break in the chain; the missing lines are reported all the same. If that
+   first line is unsigned, only that of a later boot, which continues from the same line, explains the break.
 
-After anything wrong, reading continues with the next line, so that one alteration is reported once and hides no other.
+After a fault, reading continues with the next line, so that one alteration is reported once and hides no other.
 """
 
 from agent.clock import utc_text
@@ -51,9 +51,9 @@ from agent.verify.stalls import Stall, Stalls
 from agent.verify.tree import Tree, below, journal_files
 
 UNSAFE_POLICY = sha256_hex(b"UNSAFE-permit-everything")
-"""As `agent.decisions.unsafe` has it, which is not imported: no rule is run here."""
+"""Equal to that in `agent.decisions.unsafe`, which is not imported: checking evidence never evaluates a policy."""
 _GRANTS = (entries.Requested, entries.RecordingStarted, entries.StopTakenBack, entries.Voided)
-"""Kinds that decide, besides those that need a signature, whether a grant holds."""
+"""Entries without a signature of their own that also determine whether a grant holds."""
 _STATE_EVENTS = {
     Code.CARD_ROLLED_BACK: "the card was put back to an earlier state, or cut: lines that were on it are gone",
     Code.CARD_REPLACED: "the card is another one than before: the lines before are on that one, or gone",
@@ -63,17 +63,17 @@ _STATE_EVENTS = {
 }
 _REPORTED_EVENTS = {str(code): code for code in _STATE_EVENTS}
 MOST_PENDING = 1 << 16
-"""Lines that may wait for a checkpoint: more than a recorder writes in many minutes. Beyond that none is trusted."""
+"""Lines that may wait for a checkpoint, more than a recorder writes in many minutes; if more wait, none is trusted."""
 
 
 def verify_journals(tree: Tree, folder: str, authority: TrustChain, findings: Findings) -> JournalIndex:
-    """All journals of a device's folder.
+    """Check all journals in a device's folder.
 
     Args:
-        tree: Where it lies.
+        tree: The evidence.
         folder: The device's folder.
         authority: The device's certificate chain; the boots' certificates are added to it.
-        findings: Where results are reported.
+        findings: Receives the results.
     """
     path = below(folder, layout.JOURNAL)
     boots = journal_files(tree, folder)
@@ -103,9 +103,9 @@ def _add_missing_boots(path: str, first: int, last: int, findings: Findings) -> 
 
 
 class _Reader:
-    """Reads one file after the other and knows where the chain stands.
+    """Reads one file after the other and follows the hash chain.
 
-    `_chain` stands at the last line that is in its place. `_loose` counts bytes after that line that are no line.
+    `_chain` is at the last line that was in its place. `_loose` counts the bytes after it that are not a valid line.
     """
 
     def __init__(self, tree: Tree, authority: TrustChain, findings: Findings) -> None:
@@ -130,16 +130,16 @@ class _Reader:
         self._bad = 0
 
     def note_missing_boots(self, path: str, first: int, last: int) -> None:
-        """Files are missing before the next one; whether that is explained, its first line tells."""
+        """Remember that files are missing before the next one; its first line may explain it (rule 9)."""
         self._missing_boots = (path, first, last)
 
     def restart_chain(self) -> None:
-        """Called for a missing file: the chain restarts with the next line."""
+        """Restart the chain with the next line, after a missing or unreadable file."""
         self._chain.lose()
         self._loose = 0
 
     def read(self, boot: int, path: str, *, newest: bool) -> None:
-        """One boot's file."""
+        """Check one boot's file."""
         self._boot = self.index.boots[boot] = BootIndex(boot)
         self._path = path
         self._mono_us = 0
@@ -174,7 +174,7 @@ class _Reader:
         self._sum_up(path, newest=newest, intact=self._findings.bad == self._bad)
 
     def finish(self) -> None:
-        """There is no further file."""
+        """Report what only the end of the last file decides."""
         for place, lines in self._unexplained.values():
             text = f"{lines}, and the boot line that says where they are is not signed: anybody can have written it"
             self._findings.add(Code.JOURNAL_LINE_MISSING, place, text)
@@ -190,7 +190,7 @@ class _Reader:
         return f"{self._path} line {line}"
 
     def _invalid_line(self, size: int, why: str) -> None:
-        """Bytes that end like a line and are none."""
+        """Report bytes that end like a line but are not a valid one."""
         self._loose += size
         self._chain.unread += 1
         place = self._at(self._chain.number + self._chain.unread)
@@ -214,7 +214,7 @@ class _Reader:
         self._take(line)
 
     def _continue_from(self, line: Line) -> None:
-        """Rule 9: the line that the first line of a file continues from, if not the line before it here."""
+        """Apply the continuity that a file's first line states (rule 9)."""
         entry = line.entry
         continuity = entry.continuity if isinstance(entry, entries.Boot) else None
         continues = continuity is not None and continuity.line >= self._chain.number
@@ -228,9 +228,9 @@ class _Reader:
         self._report_missing_boots()
 
     def _report_gap(self, n: int, continuity: entries.Continuity) -> None:
-        """Lines that were on this card, by those before and behind them.
+        """Report the missing lines if they were on this card, as the lines on both sides of the gap show.
 
-        Of a card that began empty nothing was, and of one that the device knows to be whole neither.
+        A card that started empty lacks none, and neither does one that the device knows to be complete.
         """
         first, last = self._chain.number + 1, continuity.line
         if 1 < first <= last and not continuity.whole:
@@ -241,12 +241,12 @@ class _Reader:
     def _report_missing_boots(self) -> None:
         if self._missing_boots is not None:
             _add_missing_boots(*self._missing_boots, self._findings)
-            self._bad += 1  # of what lies before this file
+            self._bad += 1  # it concerns what precedes this file, which can still be intact
             self._missing_boots = None
             self.restart_chain()
 
     def _in_place(self, line: Line) -> bool:
-        """Rule 2; False if the line belongs elsewhere."""
+        """Check number and chain (rule 2); False if the line belongs elsewhere."""
         before, expected = self._chain.number, self._chain.number + 1
         match self._chain.link(line.n, line.prev):
             case Link.FOLLOWS | Link.UNCHECKED:
@@ -270,7 +270,7 @@ class _Reader:
     # -- the first line of a file -------------------------------------------------------------------------------------
 
     def _begin(self, line: Line) -> None:
-        """Rules 1 and 3."""
+        """Check what concerns only the first line of a file (rules 1 and 3)."""
         boot = self._boot
         first = not boot.lines
         if first:
@@ -289,7 +289,7 @@ class _Reader:
             boot.certificate = self._authority.boot(boot.boot)
 
     def _report_state_events(self, n: int, entry: entries.Boot) -> None:
-        """What this boot found of card and device, and reported."""
+        """Report the differences between card and device state that this boot journalled."""
         continuity = entry.continuity
         if continuity is None:
             return
@@ -336,10 +336,10 @@ class _Reader:
     # -- every line ---------------------------------------------------------------------------------------------------
 
     def _check_times(self, line: Line) -> None:
-        """Rule 5."""
+        """Check both clocks (rule 5) and count time sources."""
         boot = self._boot
         utc = utc_text(line.wall.utc_ns)
-        # A synchronised clock corrects what an unsynchronised one showed: its own lines do not go back.
+        # A synchronised clock may set back an unsynchronised one, but not behind an earlier synchronised time.
         corrected = line.wall.trusted and latest_ns(line.wall) >= self._lower_bound_ns
         if line.wall.utc_ns < self._utc_ns and not corrected:
             text = f"its time, {utc}, is earlier than that of the line before, {utc_text(self._utc_ns)}"
@@ -407,17 +407,17 @@ class _Reader:
         self.index.recording(entry.recording, n).boots.append(boot.boot)
 
     def _stalled(self, stall: Stall) -> None:
-        """Rule 8."""
+        """Report a stall (rule 8)."""
         text = (
             f"for {stall.us / 1_000_000:.0f} s before this line the recording ran by the journal, but nothing of it "
             "reached storage, and no line says why"
         )
         self._findings.add(Code.RECORDING_STALLED, self._at(stall.line), text, recording=stall.recording)
 
-    # -- what only attested lines say ---------------------------------------------------------------------------------
+    # -- what only attested lines prove -------------------------------------------------------------------------------
 
     def _attested(self) -> None:
-        """A checkpoint covers what was pending."""
+        """Accept the pending lines: a checkpoint covers them."""
         for n, entry in self._pending:
             self._trust(n, entry)
             self._boot.grants.follow(entry)
@@ -435,7 +435,7 @@ class _Reader:
             case entries.Boot() if entry.continuity is not None:
                 self._unexplained.pop(entry.continuity.head, None)
             case entries.ShutDown():
-                self._boot.shut_down = self._boot.last == n + 1  # of which the second is the checkpoint
+                self._boot.shut_down = self._boot.last == n + 1  # only its checkpoint follows
             case entries.RecordingEnded():
                 self._ended(n, entry)
             case entries.Continued():
@@ -446,7 +446,11 @@ class _Reader:
                 return
 
     def _unattested(self, *, torn: int = 0) -> None:
-        """Rule 6: lines that are pending when no checkpoint follows; `torn` bytes of a line end the file."""
+        """Report pending lines that no checkpoint covers (rule 6).
+
+        Args:
+            torn: Bytes of an unfinished line at the end of the file.
+        """
         for n, entry in self._pending:
             if not needs_signature(entry):
                 continue
@@ -467,7 +471,7 @@ class _Reader:
         self._findings.add(Code.JOURNAL_CONTRADICTS, self._at(n), text, recording=recording)
 
     def _ended(self, n: int, entry: entries.RecordingEnded) -> None:
-        """Rule 7."""
+        """Check that a grant explains the end of a recording (rule 7)."""
         index = self.index.recording(entry.recording, n)
         index.ended_line, index.ended_boot = n, self._boot.boot
         if why := self._boot.grants.why_not_ended(entry):
@@ -475,7 +479,7 @@ class _Reader:
             self._findings.add(Code.ENDED_WITHOUT_GRANT, self._at(n), text, recording=entry.recording)
 
     def _continued(self, n: int, entry: entries.Continued) -> None:
-        """Rule 7."""
+        """Check that the continuing recording has begun (rule 7)."""
         other = self.index.recordings.get(entry.by)
         if entry.by == entry.recording or other is None or self._boot.boot not in other.boots:
             text = f"it is named as continued by recording {entry.by}, which did not begin in this boot"
@@ -486,10 +490,10 @@ class _Reader:
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def _checkpoint(self, line: Line, entry: entries.Checkpoint) -> None:
-        """Rule 4."""
+        """Verify a checkpoint (rule 4)."""
         boot = self._boot
         if boot.certificate is None:
-            return  # reported where the certificate stands
+            return  # reported with the certificate
         try:
             payload = verified_checkpoint(entry, boot.certificate.key)
         except EvidenceError as error:
@@ -555,7 +559,7 @@ class _Reader:
 
 
 def _permits_everything(entry: entries.AnyEntry) -> bool:
-    """True of a line that says that the unsafe policy is in force, or that it has decided."""
+    """True if the line shows that the unsafe policy is in force, or that it decided a request."""
     match entry:
         case entries.PolicyChanged(what="policy_unsafe"):
             return True

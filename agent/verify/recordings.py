@@ -1,16 +1,16 @@
-"""Checks one recording: all that lies in its folder, in order, against itself and against the journal.
+"""Checks one recording: the files in its folder, in order, against each other and against the journal.
 
 The rules, in order:
-1. In the folder lie segments, statements about them, copies of the certificates of those who signed these, and
+1. The folder holds segments, statements about them, copies of the certificates of the keys that signed these, and
    annotations (see `annotations`); nothing else.
 2. Segments are counted from 1 without gaps. Each statement names the hash of the manifest before it, or, where that
    segment was interrupted and not closed yet, of the opening statement before it; a manifest names its opening
-   statement; both say the same.
+   statement; both agree.
 3. `final` marks the last segment. A recording that ends without it must be explained by the journal.
-4. Journal and folder agree both ways: what one names the other has, with the same hash. Only what a boot did last
-   before it lost power may be missing from its journal: at most one opening and one manifest of its own, and what it
-   recovered.
-5. A recording whose statements count no picture in any segment is intact all the same, but is named.
+4. Journal and folder agree both ways: each has what the other names, with the same hash. Only the last statements of a
+   boot that lost power may be missing from its journal: at most one opening statement and one manifest of its own, and
+   the manifests of what it recovered.
+5. A recording whose statements count no picture in any segment is still intact, but is reported.
 """
 
 import re
@@ -36,10 +36,11 @@ _CUT_OFF = frozenset({"interrupted", "power_loss", "storage_full", "fault"})
 
 @dataclass(slots=True)
 class Lag:
-    """Rule 4: how many statements of each boot its journal does not name, over all recordings.
+    """The statements of each boot that its journal does not name, over all recordings (rule 4).
 
     Attributes:
-        missing: Boots that signed something, and whose journals are missing after the newest one.
+        openings, manifests: Counts by boot.
+        missing: Boots that signed a statement, but are newer than the newest journal.
     """
 
     openings: Counter[int] = field(default_factory=Counter)
@@ -49,14 +50,14 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much a recording is."""
+    """The size of a recording."""
 
     segments: int
     bytes: int
 
 
 def verify_recording(scope: Scope, lag: Lag) -> Size:
-    """All that lies in a recording's folder.
+    """Check all files in a recording's folder.
 
     Raises:
         StorageError: The folder can't be read.
@@ -111,7 +112,7 @@ class _Recording:
     # -- rule 1 -------------------------------------------------------------------------------------------------------
 
     def _sort(self) -> None:
-        """What is in the folder, by what it is."""
+        """Sort the folder's files by their kind; report those that do not belong into it."""
         scope = self._scope
         for entry in scope.tree.entries(scope.folder):
             part, boot = layout.segment_part(entry.name), _BOOT_COPY.fullmatch(entry.name)
@@ -193,7 +194,7 @@ class _Recording:
         self._check_journal(segment, index, opening, manifest)
         trusted = opening.value if opening else None, manifest.value if manifest else None
         self._pictures = self._pictures or not without_picture(*trusted)
-        # What does not follow a manifest that is not believed was told with that one.
+        # If a manifest is not trusted, the finding about it covers the next one's broken chain.
         self._previous = manifest.sha256 if manifest and manifest.value else None
         self._opening_before = opening.sha256 if opening and opening.value else None
         if manifest and manifest.value:
@@ -213,7 +214,7 @@ class _Recording:
         return self._openings[segment]
 
     def _left_open(self, segment: int) -> bool:
-        """True if the segment after it says, signed, that this one was interrupted and not closed when it began."""
+        """True if the next segment's opening statement marks this one as interrupted and not closed then."""
         following = self._opening(segment + 1)
         return following is not None and following.value is not None and following.value.interrupted
 
@@ -231,7 +232,7 @@ class _Recording:
         return (recording.segments.get(segment) if recording else None) or SegmentIndex()
 
     def _check_presence(self, segment: int, path: str, index: SegmentIndex, *, last: bool) -> bool:
-        """What is missing of a segment; True if it was closed, so that it can't be unfinished."""
+        """Report missing statements; True if the segment was closed, so that it can't be unfinished."""
         scope, names = self._scope, self._parts[segment]
         closed = _MANIFEST in names or index.closed is not None or not (last or self._left_open(segment))
         if _OPENING not in names:
@@ -274,7 +275,7 @@ class _Recording:
         interrupted = signed.value.interrupted
         expected = self._opening_before if interrupted else self._previous
         if expected is None:
-            return  # what it should follow is not believed, or not there: that was told
+            return  # what it should follow is missing or not trusted, which is reported already
         if signed.value.previous != expected or (interrupted and not expected):
             what = "opening statement" if interrupted else "manifest"
             before = f"the {what} of segment {segment - 1} as it stands" if expected else "nothing, as the first"
@@ -282,7 +283,7 @@ class _Recording:
             self._scope.add(Code.CHAIN_BROKEN, signed.path, text)
 
     def _check_boots(self, opened: int, manifest: Manifest, path: str) -> None:
-        """A later boot can only recover, and only a later boot can."""
+        """Check that a later boot closed the segment if, and only if, the manifest states a recovery."""
         if manifest.boot == opened and not manifest.recovered:
             return
         if manifest.boot > opened and manifest.recovered:
@@ -343,17 +344,17 @@ class _Recording:
             self._scope.add(Code.JOURNAL_CONTRADICTS, manifest.path, text)
 
     def _later_boot(self, segment: int, boot: int) -> bool:
-        """True if what follows a segment is not by the same boot: then the boot may have ended with it."""
+        """True if the same boot opened no further segment, so that this one may be its last."""
         following = self._segment_index(segment + 1)
         return following.opened is None or following.opened_boot > boot
 
     def _unnamed(self, path: str, boot: int, *, allowed: bool) -> None:
-        """A boot signed something that no line names."""
+        """Report a statement that no line names; `allowed` if a loss of power can explain it."""
         assert self._scope.journal is not None
         journal = self._scope.journal.boots.get(boot)
         if journal is None:
             newest = max(self._scope.journal.boots, default=0)
-            if boot > newest:  # a gap between two boots' files was told
+            if boot > newest:  # a gap between two boots' files is reported already
                 self._lag.missing.add(boot)
             return
         if journal.shut_down:
@@ -369,7 +370,7 @@ class _Recording:
             self._scope.add(Code.JOURNAL_TRUNCATED, path, text)
 
     def _check_missing(self) -> None:
-        """What the journal names and the folder lacks."""
+        """Report what the journal names and the folder lacks."""
         scope, index = self._scope, self._scope.index
         for segment in self._parts:
             self._check_missing_file(segment)
@@ -382,7 +383,7 @@ class _Recording:
             scope.add(Code.RECORDING_UNNAMED, scope.folder, text)
 
     def _check_missing_file(self, segment: int) -> None:
-        """A segment of which there are statements only."""
+        """Report a segment that has statements but no sealed file."""
         scope, names = self._scope, self._parts[segment]
         if _SEG in names:
             return
@@ -411,7 +412,7 @@ class _Recording:
     def _check_end(self, segment: int) -> None:
         scope, last = self._scope, self._last
         if last is None or last.segment != segment:
-            return  # unfinished, missing or altered: told
+            return  # unfinished, missing or altered, which is reported already
         path = scope.path(f"{segment:04d}.{_MANIFEST}")
         if scope.journal is None:
             if not last.final:
@@ -423,7 +424,7 @@ class _Recording:
             self._explain(last, path)
 
     def _check_grant(self, last: Manifest, path: str) -> None:
-        """A recording that was ended: the journal says by which request, or was cut off just before it could."""
+        """Check that the journal explains the end of a recording, or that it was cut off just before that line."""
         assert self._scope.journal is not None
         index, boot = self._scope.index, self._scope.journal.boots.get(last.boot)
         if boot is None or (index is not None and (index.ended_line or index.continued_by)):
@@ -436,11 +437,11 @@ class _Recording:
             self._scope.add(Code.ENDED_WITHOUT_GRANT, path, text)
 
     def _explain(self, last: Manifest, path: str) -> None:
-        """A recording whose last segment does not end it."""
+        """Explain by the journal why the last segment does not end the recording (rule 3)."""
         scope, index = self._scope, self._scope.index
         assert scope.journal is not None
         if index is None:
-            return  # told where its statements are not named
+            return  # reported with the statements that the journal does not name
         if index.ended_line:
             why = f"line {index.ended_line} ends it; its last segment was closed before that, or by recovery"
         elif index.continued_by:
@@ -458,7 +459,7 @@ class _Recording:
         scope.add(Code.RECORDING_OPEN_END, path, f"has no final segment: {why}")
 
     def _boot_without(self, last: Manifest, boots: dict[int, BootIndex]) -> int:
-        """A later boot that ended in order and had nothing to do with this recording; 0 if there is none."""
+        """A later boot that shut down in order without resuming this recording; 0 if there is none."""
         index = self._scope.index
         continued = set(index.boots) if index else set()
         candidates = (b.boot for b in boots.values() if b.boot > last.boot and b.shut_down and b.boot not in continued)

@@ -1,7 +1,7 @@
-"""Checks one segment: its sealed file against all that was signed about it.
+"""Checks one segment: its sealed file against every signed statement about it.
 
 The rules, in order:
-1. The sealed file begins with the header that the opening statement signs; its encryption context says the same as the
+1. The sealed file begins with the header that the opening statement signs; its encryption context agrees with the
    statement. Any other header is forged.
 2. Each attestation in the journal, and the manifest, name a length and a hash: the file's first bytes have it. A file
    shorter than what was attested was altered, not cut: those bytes were on storage.
@@ -22,11 +22,11 @@ from agent.verify.sealed_file import Mark, SealedFile, examine
 from agent.verify.statements import Scope
 
 MUCH = 2 << 20
-"""Bytes that may always follow the last attestation: what goes to storage under one sync, twice."""
+"""Bytes that may always follow the last attestation: twice what is written before one sync."""
 USUAL = 10
-"""Times the most that ever lay between two attestations of the same segment: some ten seconds of it."""
+"""Factor on the largest distance between two attestations of the same segment: about ten seconds of it."""
 ENOUGH = 5
-"""Attestations, one a second, from which on what lay between them says what is usual."""
+"""Attestations, one a second, that are needed before their distances count as usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,14 @@ def _marks(statements: Statements) -> Iterator[Mark]:
         try:
             yield Mark(statements.manifest.bytes, 0, bytes.fromhex(statements.manifest.sha256))
         except ValueError:
-            return  # no hash at all: the comparison of the whole file tells
+            return  # not a hash: the comparison of the whole file reports it
 
 
 # -- rule 1 -----------------------------------------------------------------------------------------------------------
 
 
 def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -> bool:
-    """Whether it is the header that was signed; only then what it says counts."""
+    """Check the header against the opening statement; returns whether it is the signed one."""
     assert seen.header is not None
     if seen.header_sha256 != opening.header:
         context = seen.header.context
@@ -117,7 +117,7 @@ def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -
 
 
 def _check_context(scope: Scope, path: str, statements: Statements, seen: SealedFile) -> None:
-    """What the header says beyond the opening statement: where the journal stood, and who can open it."""
+    """Check what only the header states: the newest journal line at that time, and the recipients."""
     assert seen.header is not None
     head = seen.header.context.get("journal", "")
     if head and scope.journal is not None and statements.opened_in_journal and not scope.journal.has_line(head):
@@ -187,7 +187,7 @@ def _check_length(scope: Scope, path: str, manifest: Manifest, seen: SealedFile)
 
 
 def _check_structure(scope: Scope, path: str, manifest: Manifest, seen: SealedFile) -> None:
-    """What the manifest says of the sealed message, whose bytes are those that it counts."""
+    """Check the frames that the manifest counts; the bytes are already known to match."""
     if (manifest.whole_frames, manifest.whole_bytes) != (seen.whole_frames, seen.whole_bytes):
         scope.add(
             Code.STATEMENTS_CONTRADICT,
@@ -203,7 +203,7 @@ def _check_structure(scope: Scope, path: str, manifest: Manifest, seen: SealedFi
 
 
 def _check_tail(scope: Scope, path: str, statements: Statements, seen: SealedFile) -> None:
-    """What follows the last attestation of a segment that the boot that wrote it did not close."""
+    """Report bytes after the last attestation of a segment that its own boot did not close."""
     attested = statements.attestations.last
     if scope.journal is None and statements.manifest is not None:
         attested = statements.manifest.attested_bytes

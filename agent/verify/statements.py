@@ -1,4 +1,4 @@
-"""Checks opening statements and manifests by themselves: who signed them, and whether they belong where they lie."""
+"""Checks each opening statement and manifest by itself: its signature, and whether it belongs to its folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ S = TypeVar("S", Opening, Manifest)
 
 @dataclass(frozen=True, slots=True)
 class Form(Generic[S]):
-    """A kind of statement: its `typ`, how its payload is read, and what an auditor calls it."""
+    """A kind of statement: its JWS `typ`, its payload parser, and its name in findings."""
 
     typ: str
     read: Callable[[dict[str, Any]], S]
@@ -31,11 +31,11 @@ MANIFEST: Form[Manifest] = Form(MANIFEST_TYPE, manifest, "manifest")
 
 @dataclass(frozen=True, slots=True)
 class SignedStatement(Generic[S]):
-    """A statement that is there.
+    """A statement that was read.
 
     Attributes:
-        sha256: Of its file.
-        value: What it says; None if it is not trusted.
+        sha256: Hash of its file.
+        value: Its content; None if it is not trusted.
     """
 
     path: str
@@ -45,15 +45,15 @@ class SignedStatement(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the check of one recording works with.
+    """What the check of one recording needs.
 
     Attributes:
-        tree: Where it lies.
+        tree: The evidence.
         folder: The recording's folder.
         recording: Its id.
         authority: The device's certificate chain.
-        journal: What the device's journals say; None if there are none.
-        findings: Where results are reported.
+        journal: The index of the device's journals; None if there are none.
+        findings: Receives the results.
     """
 
     tree: Tree
@@ -65,7 +65,7 @@ class Scope:
 
     @property
     def index(self) -> RecordingIndex | None:
-        """What the journal says of this recording."""
+        """The journal's index of this recording; None if no line names it."""
         return self.journal.recordings.get(self.recording) if self.journal else None
 
     def add(self, code: Code, path: str, sentence: str) -> None:
@@ -73,12 +73,12 @@ class Scope:
         self.findings.add(code, path, sentence, recording=self.recording)
 
     def path(self, name: str) -> str:
-        """Of a name in the recording's folder."""
+        """The path of a name in the recording's folder."""
         return below(self.folder, name)
 
 
 def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> SignedStatement[S] | None:
-    """A statement about a segment, signed by the key of the boot that it names; None if it can't be read at all."""
+    """Read a segment's statement, verified with the key of the boot that it names; None if the file can't be read."""
     path = scope.path(name)
     try:
         raw = scope.tree.read(path)
@@ -98,10 +98,10 @@ def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> Sign
 
 
 def _checked(scope: Scope, path: str, token: str, form: Form[S], boot: object) -> S | None:
-    """What the statement says, if the boot that it names signed it.
+    """Verify and parse a statement; None, and a finding, if the boot that it names did not sign it.
 
     Raises:
-        EvidenceError: It is by the right key, but was altered, or is no such statement.
+        EvidenceError: It names the right key, but was altered, or is not a statement of this form.
     """
     certificate = scope.authority.boot(boot) if isinstance(boot, int) else None
     kid = jws.unverified_kid(token, form.typ)

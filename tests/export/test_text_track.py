@@ -58,8 +58,8 @@ def test_no_clock_runs_in_the_dark() -> None:
     text, cues = track()
     text.note(Note(NS, 100 * NS, "power loss", downtime=True))
     text.finish(101 * NS)
-    downtime = next(text for _, text in cues if "power loss" in text)
-    assert downtime == "city/cam-1 r1 | not recording\npower loss"
+    shown = next(text for _, text in cues if "power loss" in text)
+    assert shown == "city/cam-1 r1 | not recording\npower loss"
     assert len(cues) == 5
 
 
