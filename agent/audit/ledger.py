@@ -23,7 +23,8 @@ microseconds, in names that end in `_us`. Times that no recorder can mean are no
                         "policy", "sealed"}]; see `agent.audit.rows.Request`
     events              [{"at": moment, "kind", "text", "stands_out", "since": moment or null, "sealed"}]
     unaccounted         [{"kind", "boot", "text"}]: what this ledger can't vouch for
-    without_picture     ids of recordings in which nothing is to be seen, by what their segments' statements count
+    without_picture     ids of recordings in which nothing is to be seen, by what their segments' statements count;
+                        empty if they can't be listed: `unaccounted` has the kind `recordings_unreadable` then
     replay              only with `--replay`: {"boots", "lines", "requests", "redecided", "unknown", "differences"}; see
                         `agent.audit.replay.Replay`
     details             {"sealed": lines with sealed details, "opened": those that a key opened, "problem"}
@@ -212,11 +213,21 @@ def read_ledger(tree: Tree, folder: str, key: RecipientKey | None = None) -> Led
     builder = _LedgerBuilder(key)
     for item in attested_only(chained_lines(tree, folder)):
         builder.take(item)
-    return builder.finish(*_names(tree, folder), _without_picture(tree, folder))
+    unseen: list[str] = []
+    try:
+        unseen = _without_picture(tree, folder)
+    except StorageError as error:  # the account itself rests on the journal alone
+        said = f"which recordings are without a picture is not known: {error.strerror}"
+        builder.take(ChainBroken("recordings_unreadable", 0, said))
+    return builder.finish(*_names(tree, folder), unseen)
 
 
 def _without_picture(tree: Tree, folder: str) -> list[str]:
-    """Ids of the recordings in which nothing is to be seen; not of those whose statements can't be read."""
+    """Ids of the recordings in which nothing is to be seen; not of those whose statements can't be read.
+
+    Raises:
+        StorageError: The recordings can't be listed.
+    """
     found = []
     path = below(folder, layout.RECORDINGS)
     for entry in tree.entries(path):

@@ -14,6 +14,7 @@ beside the journal, which is not verified here: a station verifies it.
 import errno
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -25,7 +26,7 @@ from agent.errors import EvidenceError, KeyFileError, StorageError
 from agent.evidence import layout
 from agent.journal.format import parse_line
 from agent.journal.line_trust import SIGNED_KINDS
-from agent.journal.reader import certified_boot, covers, line_hash, read_line
+from agent.journal.reader import certified_boot, covers, read_line
 from agent.keys import jws
 from agent.keys.jwk import public_key
 from agent.storage.interface import Storage
@@ -326,7 +327,11 @@ class JournalReader:
             first = self._first_line(boot)
             if first is None or first.n > number:
                 continue
-            return line_hash(self._storage, boot, number) or None
+            # Lines are counted, not bisected: any line may follow the last signed one, and a copy of an old line or a
+            # forged one there would mislead a search by numbers. Counting needs no parsing.
+            raw = next(islice(self._raw_lines(boot, 0), number - first.n, None), None)
+            line = None if raw is None else parse(raw)
+            return line.hash if line is not None and line.n == number else None
         return None
 
 

@@ -29,6 +29,8 @@ from agent.journal.format import Line, parse_line
 from agent.journal.reader import (
     Chain,
     Link,
+    TooLong,
+    Torn,
     Whole,
     certified_boot,
     covers,
@@ -98,18 +100,22 @@ class BootJournal:
         for raw in self._raw(self.attested_bytes, min(self.size, self.attested_bytes + TAIL)):
             yield from _parsed(raw)
 
-    def no_lines(self) -> Iterator[bytes]:
-        """Whole lines among those bytes, without their line feeds, that are no journal lines.
+    def no_lines(self) -> Iterator[Whole | TooLong]:
+        """Lines among those bytes that are no journal lines, and those that are too long to be any.
 
         Raises:
             StorageError: Storage can't be read on.
         """
-        for raw in self._raw(self.attested_bytes, min(self.size, self.attested_bytes + TAIL)):
-            if not any(_parsed(raw)):
-                yield raw
+        for item in self._ended(self.attested_bytes, min(self.size, self.attested_bytes + TAIL)):
+            if isinstance(item, TooLong) or not any(_parsed(item.raw)):
+                yield item
 
     def _raw(self, start: int, end: int) -> Iterator[bytes]:
         """Whole lines between two places in the file, without their line feeds."""
+        return (item.raw for item in self._ended(start, end) if isinstance(item, Whole))
+
+    def _ended(self, start: int, end: int) -> Iterator[Whole | TooLong]:
+        """Whatever ends with a line feed between two places in the file."""
         if start >= end:
             return
         with self.storage.open(layout.journal(self.boot)) as stream:
@@ -117,8 +123,8 @@ class BootJournal:
             place = start
             for item in raw_lines(stream, end - start):
                 place += len(item.raw) + 1 if isinstance(item, Whole) else item.size
-                if isinstance(item, Whole) and place <= end:
-                    yield item.raw
+                if not isinstance(item, Torn) and place <= end:
+                    yield item
 
 
 def read_boot(storage: Storage, boot: int, identity: PublicKey | None) -> BootJournal | None:

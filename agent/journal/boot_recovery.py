@@ -24,7 +24,7 @@ from agent.journal.account import Account, account_of, read_account
 from agent.journal.attested import TAIL, BootJournal, is_ours, read_boot
 from agent.journal.entries import PersistedState
 from agent.journal.format import HELD, Line, parse_line, split_lines
-from agent.journal.reader import certified_boot, read_line
+from agent.journal.reader import TooLong, certified_boot, read_line
 from agent.storage.interface import MAX_NAMES, Storage
 
 _TAIL = 1 << 20
@@ -372,11 +372,14 @@ def _is_final(storage: Storage, recording: str, segment: int, account: Account, 
 def _refused(journal: BootJournal) -> tuple[str, ...]:
     """What follows the last signature and is no line, escaped: somebody else may have written it."""
     found = []
-    for raw in journal.no_lines():
-        try:
-            parse_line(raw)
-        except EvidenceError as error:
-            found.append(ascii(f"boot {journal.boot}: {error}: {raw[:MOST_QUOTED]!r}"))
+    for item in journal.no_lines():
+        if isinstance(item, TooLong):
+            found.append(f"boot {journal.boot}: a line of {item.size} bytes")
+        else:
+            try:
+                parse_line(item.raw)
+            except EvidenceError as error:
+                found.append(ascii(f"boot {journal.boot}: {error}: {item.raw[:MOST_QUOTED]!r}"))
         if len(found) == MOST_REFUSED:
             break
     unread = journal.size - journal.attested_bytes - TAIL

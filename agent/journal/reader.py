@@ -310,6 +310,7 @@ def line_hash(storage: Storage, boot: int, number: int) -> str:
     """The hash of a journal's line; empty if there is no such line.
 
     Lines are numbered one by one, so that its place is found by halving: a journal of 10 GB costs some 20 reads.
+    Unsigned lines that somebody appended can hide a line from the search, or show another one of the same number.
 
     Raises:
         StorageError: Storage can't be read.

@@ -1,5 +1,6 @@
 """What stands out in a shift, what is sealed of it, and what the ledger says it can't vouch for."""
 
+import errno
 import json
 from functools import cache
 
@@ -20,7 +21,7 @@ from tests.support.cards import card, journal_of, last_line, signed_by_another_k
 from tests.support.device import Device, agency
 from tests.support.evidence import Files, files_of, joined, lines, storage_of
 from tests.support.shifts import custodian, under_signed_policy
-from tests.support.storage import MemoryStorage
+from tests.support.storage import MemoryStorage, failing
 
 
 @cache
@@ -209,6 +210,14 @@ def test_line_longer_than_any_line_is_named_and_not_kept_in_memory() -> None:
 def test_torn_end_is_named() -> None:
     torn = _acted_out() | {layout.journal(2): _acted_out()[layout.journal(2)] + b'{"n":99,"ut'}
     assert "torn" in kinds(ledger_of(torn))
+
+
+def test_recordings_on_a_failing_card_leave_the_account_whole_and_are_named() -> None:
+    storage = storage_of(_acted_out())
+    storage.fault = failing({"read"}, errno.EIO, only=layout.RECORDINGS)
+    ledger, whole = read_ledger(StorageTree(storage), ""), ledger_of(_acted_out())
+    assert sorted(kinds(ledger)) == sorted([*kinds(whole), "recordings_unreadable"])
+    assert (ledger.states, ledger.requests, ledger.events) == (whole.states, whole.requests, whole.events)
 
 
 def test_missing_boot_is_named_and_its_time_is_not_passed_off_as_ordinary_dark() -> None:

@@ -113,3 +113,20 @@ def test_running_camera_is_not_said_to_have_failed_and_an_older_boot_is(tmp_path
     assert result.exit_code == 0
     assert "boot 2 is still running, or ended without closing its journal" in result.stdout
     assert "boot 1 ended without closing its journal" in result.stdout
+
+
+def test_recordings_that_cannot_be_listed_cost_the_ledger_a_note_and_nothing_else(tmp_path: Path) -> None:
+    journals = {path: data for path, data in _acted_out().items() if not path.startswith(layout.RECORDINGS)}
+    evidence = write(journals, tmp_path)
+    before = json.loads(run(evidence, "--json").stdout)
+    (evidence / layout.RECORDINGS).symlink_to(layout.RECORDINGS)
+    result = run(evidence, "--json")
+    assert result.exit_code == 0
+    ledger = json.loads(result.stdout)
+    (note,) = (item for item in ledger["unaccounted"] if item["kind"] == "recordings_unreadable")
+    assert "recordings can't be read" in note["text"]
+    ledger["unaccounted"].remove(note)
+    assert ledger == before
+    printed = run(evidence)
+    assert printed.exit_code == 0
+    assert "recordings unreadable" in printed.stdout

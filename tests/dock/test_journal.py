@@ -132,3 +132,20 @@ def test_journal_whose_first_line_comes_in_later_is_read_then() -> None:
     assert list(reader.lines(MOST, MOST)) == []
     storage.files[layout.journal(1)].data[:] = whole
     assert len(list(reader.lines(MOST, MOST))) == whole.count(b"\n")
+
+
+@pytest.mark.parametrize("numbered", [False, True], ids=["copies", "copies and the same number"])
+def test_old_lines_copied_behind_a_journal_do_not_lose_the_place_up_to_which_it_was_read(*, numbered: bool) -> None:
+    """Copies mislead a search by line numbers to their end, where another line may have the number."""
+    device, storage = journalled()
+    newest(device)
+    confirmed = device.lines()[-3]
+    storage.cut_power()
+    file = storage.files[layout.journal(1)]
+    copied = bytes(file.data).splitlines(keepends=True)[1]
+    file.data += copied * (1_500_000 // len(copied))
+    if numbered:
+        file.data += copied.replace(b'"n":2,', b'"n":%d,' % confirmed.n)
+    assert JournalReader(storage).line_hash(confirmed.n) == confirmed.hash
+    unread = JournalReader(storage, confirmed.n, confirmed.hash).lines(MOST, MOST)
+    assert [line.n for line in unread] == [confirmed.n + 1, confirmed.n + 2]

@@ -1,7 +1,10 @@
 """What a boot finds of those before it, also where several in a row lost power before they had recovered anything."""
 
-from agent.journal.boot_recovery import read_recovery_state, read_tail
-from agent.journal.entries import PolicyChanged
+import pytest
+
+from agent.journal.boot_recovery import MOST_REFUSED, read_recovery_state, read_tail
+from agent.journal.entries import PolicyChanged, Tampered
+from agent.journal.format import MAX_LINE
 from tests.support.evidence import JOURNAL, crashed, files_of, memory, recorder, resumed, storage_of
 
 
@@ -41,3 +44,22 @@ def test_torn_bytes_of_several_boots_are_counted_together() -> None:
     assert torn
     storage = storage_of(files | {JOURNAL[1]: b'{"clock"'})
     assert read_tail(storage).torn_bytes == torn + len(b'{"clock"')
+
+
+@pytest.mark.parametrize("size", [MAX_LINE + 1, 70_000, 200_000])
+def test_planted_line_that_is_too_long_is_reported_as_damage_by_the_next_boot(size: int) -> None:
+    files = crashed(torn=False)
+    files[JOURNAL[0]] += b"Z" * size + b"\n"
+    before = storage_of(files)
+    assert read_recovery_state(before, read_tail(before)).refused == (f"boot 1: a line of {size + 1} bytes",)
+    device = resumed(files, torn=False)
+    assert "journal_damaged" in [entry.what for entry in device.entries(Tampered, 2) if isinstance(entry, Tampered)]
+
+
+def test_planted_lines_that_are_too_long_are_named_up_to_the_bound_and_counted_beyond_it() -> None:
+    files = crashed(torn=False)
+    files[JOURNAL[0]] += (b"Z" * 70_000 + b"\n") * 20
+    storage = storage_of(files)
+    *named, unread = read_recovery_state(storage, read_tail(storage)).refused
+    assert named == ["boot 1: a line of 70001 bytes"] * MOST_REFUSED
+    assert "bytes more than what is read without a signature" in unread
