@@ -10,7 +10,7 @@ the journal.
 Limits: a replay can't show whether declarations and measurements were true, nor what was never journalled.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,12 +41,12 @@ class PolicyAtHand:
     """A policy to decide again by.
 
     Attributes:
-        decide: Answers a request.
+        decide: Answers a request; None if its bundle carries base rules or a schema that no release had.
         other_rules: SHA-256 over the base rules and the schema that its bundle carries, where they are not this
             software's; empty where they are, or where it carries none.
     """
 
-    decide: Decider
+    decide: Decider | None
     other_rules: str = ""
 
 
@@ -83,16 +83,17 @@ class Replay:
         requests: Requests among them that were decided.
         redecided: Of those, the ones decided again by their policy, with the same outcome.
         unknown: Requests by the digest of a policy that is not available.
-        differences: The first of each boot; empty if all is the same.
+        differences: The first of each boot, and in each boot the first decision by a policy whose base rules or schema
+            no release had; empty if all is the same.
         other_rules: By the digest of each policy that carries other base rules or another schema than this software's,
-            and decided again by them, the SHA-256 of what it carries.
+            the SHA-256 of what it carries. Rules of an earlier release decide again; others are a difference.
     """
 
     boots: int = 0
     lines: int = 0
     requests: int = 0
     redecided: int = 0
-    unknown: Counter[str] = field(default_factory=Counter)
+    unknown: dict[str, int] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     other_rules: dict[str, str] = field(default_factory=dict)
 
@@ -209,6 +210,7 @@ class _Run:
         self._into = into
         self._state = State(settings=_setup(lines), tag=boot.tag)
         self._facts: dict[int, CoreInput] = {}
+        self._unreleased: set[str] = set()
         self._older = older.is_older(lines)
         self.at = lines[0].line.n if lines else 0
 
@@ -316,7 +318,12 @@ class _Run:
     def _decide_again(self, command: commands.Decide, item: CoreInput, entry: entries.Decided) -> None:
         policy = self._policies(entry.policy)
         if policy is None:
-            self._into.unknown[entry.policy] += 1
+            self._into.unknown[entry.policy] = self._into.unknown.get(entry.policy, 0) + 1
+            return
+        if policy.other_rules:
+            self._into.other_rules[entry.policy] = policy.other_rules
+        if policy.decide is None:
+            self._report_unreleased(item, command.number, entry.policy, policy.other_rules)
             return
         asked = self._facts.get(command.number)
         if asked is None:
@@ -327,8 +334,6 @@ class _Run:
             raise _DifferenceError(asked, f"request {command.number} can't be read back: {error}") from error
         if self._older:
             request = older.request_as_it_was(request)
-        if policy.other_rules:
-            self._into.other_rules[entry.policy] = policy.other_rules
         again = policy.decide(commands.Decide(command.number, request, command.at_ns))
         journalled = decided(item)
         names: tuple[str, ...] = (*_OUTCOME, "rules", "obligations", "missing", "unknown")
@@ -341,6 +346,18 @@ class _Run:
                 said = f"{name} {_shown(was)}; by its policy it is {_shown(now)}"
                 raise _DifferenceError(item, f"request {command.number} was decided with {said}")
         self._into.redecided += 1
+
+    def _report_unreleased(self, item: CoreInput, request: int, policy: str, rules: str) -> None:
+        """Once for each policy: its decisions can't be made again, and what it carries weakens what nobody may."""
+        if policy in self._unreleased:
+            return
+        self._unreleased.add(policy)
+        text = (
+            f"request {request} was decided by the policy {policy[:12]}…, whose base rules and schema ({rules[:12]}…) "
+            "are not those of this version of bwc-agent or of one before it: if a later one signed it, use that one; "
+            "otherwise no camera should have accepted it"
+        )
+        self._into.differences.append(Difference(self._boot.boot, item.line.n, text))
 
 
 def _decides(entry: entries.AnyEntry, request: int) -> bool:

@@ -6,9 +6,9 @@ from functools import partial
 from agent.audit.replay import Policies, PolicyAtHand
 from agent.core.recording.requests import answer
 from agent.decisions.unsafe import DIGEST, UnsafePermitEverything
-from agent.errors import BwcError, EvidenceError, PolicyError, StorageError
+from agent.errors import BwcError, EvidenceError, StorageError
 from agent.evidence import layout
-from agent.policy.bundle import own_rules_digest, read_bundle
+from agent.policy.bundle import OtherRulesError, own_rules_digest, read_bundle
 from agent.policy.engine import Engine
 from agent.policy.packs import BUILT_IN, shipped, shipped_names
 from agent.trust.document import TrustDocument, read_unpinned
@@ -22,7 +22,8 @@ def policies_at_hand(tree: Tree, folder: str, trust: TrustDocument | None = None
 
     A bundle is known by its hash, which the journal names, and has to be signed by a policy key of the trust document:
     an unsigned policy decides nothing, not even in a replay. It decides by the base rules and the schema that it
-    carries, whatever those of this software are.
+    carries, if they are those of this software or of an earlier release (`EARLIER_RULES`, `WITHDRAWN_RULES`). Others
+    are not even parsed: whoever made the card may have written them.
 
     Args:
         tree: Where the evidence lies.
@@ -47,11 +48,14 @@ def _decider(digest: str, kept: dict[str, str], trust: TrustDocument | None) -> 
     if digest in kept and trust is not None:
         keys = [entry.key for entry in trust.keys if entry.role == "policy"]
         try:
-            bundle = read_bundle(kept[digest], keys, trust.agency, any_rules=True)
-        except PolicyError:
+            bundle = read_bundle(kept[digest], keys, trust.agency, withdrawn=True)
+            engine = Engine(bundle.pack)
+        except OtherRulesError as error:
+            return PolicyAtHand(None, error.rules)
+        except Exception:  # noqa: BLE001 - whatever a card's bundle does, it is then not at hand, and the replay goes on
             return None
         other = "" if bundle.carried in ("", own_rules_digest()) else bundle.carried
-        return PolicyAtHand(partial(answer, Engine(bundle.pack), digest), other)
+        return PolicyAtHand(partial(answer, engine, digest), other)
     for name in (BUILT_IN, *shipped_names()):
         pack = shipped(name)
         if pack.digest == digest:

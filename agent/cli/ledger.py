@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.audit.rows import Event
     from agent.audit.timekeeping import Span
     from agent.seal.recipients import RecipientKey
+    from agent.trust.document import TrustDocument
     from agent.verify.tree import Tree
 
 WIDTH = 10_000
@@ -72,6 +73,16 @@ def ledger_command(
     replay: Annotated[
         bool, typer.Option("--replay", help="Replay the journal through the recorder's core, too; needs --key.")
     ] = False,
+    trust: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust",
+            metavar="FILE",
+            help="Your own copy of the agency's trust document: a replay decides by policies that its keys signed. "
+            "Without it, the one beside the evidence is taken.",
+            show_default=False,
+        ),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Print everything that happened, marks and all.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON.")] = False,
 ) -> None:
@@ -83,17 +94,22 @@ def ledger_command(
     to the same decisions.
 
     Exit code 0: nothing is unaccounted for; 1: there are holes, sealed details that did not open,
-    or a replay that differs; 2: there is no journal, or the key can't be read.
+    or a replay that differs or needs base rules that no release had; 2: there is no journal, or a key or trust
+    document can't be read.
 
-    Example: bwc-agent ledger /media/card/evidence --key custodian.pem --replay
+    Example: bwc-agent ledger /media/card/evidence --key custodian.pem --replay --trust agency/trust.jws
     """
     from agent.audit.ledger import read_ledger
     from agent.errors import EvidenceError
-    from agent.keys.files import load_recipient_key
+    from agent.keys.files import load_recipient_key, read_token
+    from agent.trust.document import read_unpinned
     from agent.verify.tree import find
 
     if replay and key is None:
         raise typer.BadParameter("a replay needs the sealed details: give --key", param_hint="--replay")
+    if trust is not None and not replay:
+        raise typer.BadParameter("it says whose policies a replay decides by: give --replay", param_hint="--trust")
+    given = None if trust is None else read_unpinned(read_token(trust))
     found = find(directory)
     if len(found.devices) != 1:
         listed = ", ".join(place.path or "." for place in found.devices) or "none"
@@ -101,7 +117,7 @@ def ledger_command(
     folder = found.devices[0].path
     private = None if key is None else load_recipient_key(key, passphrase_of(key, passphrase_file))
     ledger = read_ledger(found.tree, folder, private)
-    replayed = _replayed(found.tree, folder, private) if replay and private is not None else None
+    replayed = _replayed(found.tree, folder, private, given) if replay and private is not None else None
     if as_json:
         more = {} if replayed is None else {"replay": asdict(replayed)}
         output.data({**ledger.as_json(), **more}, indent=1)
@@ -258,11 +274,11 @@ def _length(us: int) -> str:
 # -- replay -----------------------------------------------------------------------------------------------------------
 
 
-def _replayed(tree: "Tree", folder: str, key: "RecipientKey") -> "Replay":
+def _replayed(tree: "Tree", folder: str, key: "RecipientKey", trust: "TrustDocument | None") -> "Replay":
     from agent.audit.replay import replay
     from agent.audit.replay_policies import policies_at_hand
 
-    return replay(tree, folder, key, policies_at_hand(tree, folder))
+    return replay(tree, folder, key, policies_at_hand(tree, folder, trust))
 
 
 def _print_replay(replayed: "Replay", console: "Console") -> None:
@@ -282,8 +298,8 @@ def _print_replay(replayed: "Replay", console: "Console") -> None:
         console.print(*_texts((f"{said}; all the same",), "green"))
     for digest, rules in replayed.other_rules.items():
         text = (
-            f"the policy {digest[:12]}… decided by the base rules and the schema that it carries ({rules[:12]}…), "
-            f"which are not those of this version of bwc-agent ({own_rules_digest()[:12]}…)"
+            f"the policy {digest[:12]}… carries base rules and a schema ({rules[:12]}…) that are not those of this "
+            f"version of bwc-agent ({own_rules_digest()[:12]}…)"
         )
         console.print(*_texts((text,), "yellow"))
     for digest, count in replayed.unknown.items():

@@ -161,6 +161,21 @@ def own_rules_digest() -> str:
 EARLIER_RULES: frozenset[str] = frozenset()
 """`rules_digest` of the base rules and schemas of earlier releases whose bundles are still accepted; a camera decides
 by the rules that a bundle carries. There are none yet: a change of base rules or schema adds the previous digest."""
+WITHDRAWN_RULES: frozenset[str] = frozenset()
+"""`rules_digest` of earlier releases whose bundles no camera accepts any more; a replay still decides by them. A digest
+that a release had is in exactly one of both sets, forever: a replay calls rules that are in neither a difference."""
+
+
+class OtherRulesError(PolicyError):
+    """A bundle carries base rules or a schema that are not accepted.
+
+    Attributes:
+        rules: `rules_digest` of what it carries.
+    """
+
+    def __init__(self, rules: str, message: str) -> None:
+        super().__init__(message)
+        self.rules = rules
 
 
 def _margin_ns(now: WallReading) -> int:
@@ -232,7 +247,7 @@ def _all_parameters(
 
 
 def read_bundle(
-    token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: str, *, any_rules: bool = False
+    token: str, keys: Sequence[ec.EllipticCurvePublicKey], agency: str, *, withdrawn: bool = False
 ) -> Bundle:
     """The verified bundle in a token, without checking its validity period (see `admit`).
 
@@ -240,10 +255,12 @@ def read_bundle(
         token: The signed bundle.
         keys: The agency's policy keys, those of its trust document that are valid now.
         agency: The agency that it must belong to.
-        any_rules: Accept any base rules and schema that it carries, to reproduce decisions made by them. A camera
-            accepts only those of this software and of `EARLIER_RULES`, because no agency may weaken the base rules.
+        withdrawn: Also accept the base rules and schemas of `WITHDRAWN_RULES`, to reproduce decisions made by them. A
+            camera accepts only those of this software and of `EARLIER_RULES`. Others are never accepted, because no
+            agency may weaken the base rules.
 
     Raises:
+        OtherRulesError: It carries base rules or a schema that are not accepted; they have not been parsed.
         PolicyError: It breaks one of the rules 1 to 5 at the top of this module.
     """
     record = _verified(token, keys)
@@ -257,7 +274,7 @@ def read_bundle(
     if record.pack.name == BUILT_IN:
         raise PolicyError(f"expected a pack's name other than {BUILT_IN}, which is the device's own")
     _check_trigger_names(record)
-    carried = _checked_rules(record, any_rules=any_rules)
+    carried = _checked_rules(record, withdrawn=withdrawn)
     words = standard() if record.carried is None else carried_vocabulary(record.carried.schema)
     vocabulary = words.with_triggers(record.triggers)
     base_text = None if record.carried is None else record.carried.base
@@ -283,17 +300,18 @@ def read_bundle(
     )
 
 
-def _checked_rules(record: _BundleRecord, *, any_rules: bool) -> str:
+def _checked_rules(record: _BundleRecord, *, withdrawn: bool) -> str:
     """The digest of the base rules and schema that a bundle carries; empty for format 1."""
     if (record.format == 2) is (record.carried is None):  # noqa: PLR2004 - the format's number
         raise PolicyError(f"expected carried rules in a bundle of format 2 and only there, got format {record.format}")
     if record.carried is None:
         return ""
     found = rules_digest(record.carried.base, record.carried.schema)
-    if not any_rules and found != own_rules_digest() and found not in EARLIER_RULES:
-        raise PolicyError(
+    if found not in {own_rules_digest(), *EARLIER_RULES, *(WITHDRAWN_RULES if withdrawn else ())}:
+        raise OtherRulesError(
+            found,
             f"expected a bundle with the base rules and the schema of this software ({own_rules_digest()[:12]}…) or of "
-            f"one before it, got {found[:12]}…: sign the pack again with this version of bwc-agent"
+            f"one before it, got {found[:12]}…: sign the pack again with this version of bwc-agent",
         )
     return found
 

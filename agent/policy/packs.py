@@ -1,7 +1,7 @@
 """Policy packs: annotated Cedar text, validated and prepared for evaluation.
 
 The rules by which a pack is loaded, in order:
-1. Cedar parses it; it has at least one policy and no templates.
+1. It is nested within bounds (`cedar.check_nesting`) and Cedar parses it; it has at least one policy and no templates.
 2. Cedar's validator reports no error under the schema.
 3. Annotations are `@id`, `@source` (both on every policy), `@obligations`, `@compels` and `@instead_of`, no others; ids
    are unique and not those of base rules; obligations and compelled actions are from the known vocabulary.
@@ -20,13 +20,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import cedarpy
 import msgspec
 
 from agent.encoding.digest import sha256
 from agent.errors import PolicyError
 from agent.policy import guards, syntax
-from agent.policy.cedar import cedar_schema
+from agent.policy.cedar import parse_policies, validation_errors
 from agent.policy.obligations import OBLIGATIONS, PROMPT_STOP
 from agent.policy.request import Value, check_parameters
 from agent.policy.schema import ACTIONS, Vocabulary, standard
@@ -224,9 +223,9 @@ def read_rules(name: str, text: str, vocabulary: Vocabulary) -> tuple[Rule, ...]
     if len(text) > MAX_TEXT:
         raise PolicyError(f"{name}: expected a pack of at most {MAX_TEXT} characters, got {len(text)}")
     try:
-        document = json.loads(cedarpy.policies_to_json_str(text))
-    except ValueError as error:
-        raise PolicyError(f"{name}: expected Cedar policies: {error}") from error
+        document = parse_policies(text)
+    except PolicyError as error:
+        raise PolicyError(f"{name}: {error}") from error
     policies: Mapping[str, Mapping[str, Any]] = document["staticPolicies"]
     if document["templates"] or document["templateLinks"]:
         raise PolicyError(f"{name}: expected policies, got a template: who and what belongs into conditions")
@@ -245,12 +244,8 @@ def _position(policy_id: str) -> int:
 
 
 def _validate(name: str, text: str, vocabulary: Vocabulary) -> None:
-    result = cedarpy.validate_policies(text, cedar_schema(vocabulary.text))
-    if result.validation_passed:
-        return
-    ids = result.id_annotations_by_policy_id
-    found = [f"{ids.get(each.policy_id, each.policy_id)}: {each.error}" for each in result.errors]
-    raise PolicyError(f"{name}: expected a pack that is valid under the schema: {'; '.join(found[:5])}")
+    if found := validation_errors(text, vocabulary):
+        raise PolicyError(f"{name}: expected a pack that is valid under the schema: {'; '.join(found[:5])}")
 
 
 def _rule(pack: str, policy: Mapping[str, Any], vocabulary: Vocabulary) -> Rule:
@@ -317,6 +312,8 @@ def _condition(where: str, clauses: list[Mapping[str, Any]], vocabulary: Vocabul
         if clause["kind"] == "unless":
             part = syntax.Op("!", (part,))
         whole = part if whole == syntax.TRUE else syntax.Op("&&", (whole, part))
+        if syntax.depth(whole) > syntax.MAX_DEPTH:  # after each clause, so that no number of clauses makes it deep
+            raise PolicyError(f"{where}: {syntax.TOO_DEEP}")
     return whole
 
 

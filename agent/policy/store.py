@@ -2,7 +2,8 @@
 
 The rules, in order:
 1. An admitted bundle is stored before it comes into force; it stays in force until a newer one is admitted.
-2. After a boot the newest stored bundle that verifies is in force. One that does not verify is skipped, with an event.
+2. After a boot the newest stored bundle that verifies is in force. One that does not verify, or fails in any other
+   way, is skipped, with an event.
    So is a bundle that has certainly expired and, by its digest, was never in force on this device: somebody planted it.
    To bound the work for planted files at most `MOST_TRIED` bundles are read, one at a time; the one of the newest
    version seen is always among them.
@@ -138,6 +139,13 @@ def offered_digest(token: str) -> str:
         return sha256(token.encode("utf-8", "surrogatepass")).hex()
 
 
+def _reason(error: Exception) -> str:
+    """The reason of a refusal, in words; an error that nobody expected is named by its type."""
+    if isinstance(error, PolicyError | StorageError):
+        return str(error)
+    return f"expected a policy bundle that can be read, got {type(error).__name__}: {str(error)[:200]}"
+
+
 class PolicyStore:
     """The policy in force.
 
@@ -191,22 +199,13 @@ class PolicyStore:
             events.append(PolicyEvent(PolicyEventKind.DAMAGED, 0, "", f"the kept bundles can't be listed: {error}"))
         for version, token in kept:
             try:
-                bundle = self._read(version, token)
-            except PolicyError as error:
-                events.append(
-                    PolicyEvent(PolicyEventKind.DAMAGED, version, offered_digest(token) if token else "", str(error))
-                )
-                continue
-            if bundle.digest != seen_digest and (problem := self._foreign(bundle, now, seen_digest, passed_ns)):
-                events.append(PolicyEvent(PolicyEventKind.REFUSED, bundle.version, bundle.digest, problem))
-                continue
-            if bundle.version < self._seen_version:
-                detail = f"version {self._seen_version} was seen before and is not there"
-                events.append(PolicyEvent(PolicyEventKind.ROLLED_BACK, bundle.version, bundle.digest, detail))
-            else:
-                self._put_in_force(bundle)
-                events.append(PolicyEvent(PolicyEventKind.IN_FORCE, bundle.version, self.digest))
-            break
+                event = self._load(version, token, now, seen_digest, passed_ns)
+            except Exception as error:  # noqa: BLE001 - no bundle, whatever is in it, keeps a device from recording
+                digest = offered_digest(token) if token else ""
+                event = PolicyEvent(PolicyEventKind.DAMAGED, version, digest, _reason(error))
+            events.append(event)
+            if event.kind in {PolicyEventKind.IN_FORCE, PolicyEventKind.ROLLED_BACK}:
+                break
         if self._bundle is None:
             events.append(PolicyEvent(PolicyEventKind.BUILT_IN, 0, self.digest))
         return events
@@ -218,10 +217,11 @@ class PolicyStore:
             bundle = read_bundle(token, self._keys, self._agency)
             version = bundle.version
             admit(bundle, now, self._seen_version, self._seen_digest)
+            engine = Engine(bundle.pack)
             self._bundles.keep(version, bundle.token)
-        except (PolicyError, StorageError) as error:
-            return PolicyEvent(PolicyEventKind.REFUSED, version, offered_digest(token), str(error))
-        self._put_in_force(bundle)
+        except Exception as error:  # noqa: BLE001 - no offer, whatever is in it, keeps a device from recording
+            return PolicyEvent(PolicyEventKind.REFUSED, version, offered_digest(token), _reason(error))
+        self._put_in_force(bundle, engine)
         return PolicyEvent(PolicyEventKind.IN_FORCE, version, self.digest)
 
     def check(self, now: WallReading) -> PolicyEvent | None:
@@ -231,6 +231,17 @@ class PolicyStore:
         self._expiry_reported = True
         detail = f"expired {utc_text(self._bundle.expires_ns)}; it stays in force until a newer one comes"
         return PolicyEvent(PolicyEventKind.EXPIRED, self._bundle.version, self._bundle.digest, detail)
+
+    def _load(self, version: int, token: str, now: WallReading, seen_digest: str, passed_ns: int) -> PolicyEvent:
+        """Puts a stored bundle in force, unless the rules at the top of this module forbid it."""
+        bundle = self._read(version, token)
+        if bundle.digest != seen_digest and (problem := self._foreign(bundle, now, seen_digest, passed_ns)):
+            return PolicyEvent(PolicyEventKind.REFUSED, bundle.version, bundle.digest, problem)
+        if bundle.version < self._seen_version:
+            detail = f"version {self._seen_version} was seen before and is not there"
+            return PolicyEvent(PolicyEventKind.ROLLED_BACK, bundle.version, bundle.digest, detail)
+        self._put_in_force(bundle, Engine(bundle.pack))
+        return PolicyEvent(PolicyEventKind.IN_FORCE, bundle.version, self.digest)
 
     def _foreign(self, bundle: Bundle, now: WallReading, seen_digest: str, passed_ns: int) -> str:
         """Why a stored bundle other than the newest one in force is refused; empty if it is accepted."""
@@ -247,8 +258,8 @@ class PolicyStore:
             raise PolicyError(f"expected the bundle of version {version} here, got {bundle.version}")
         return bundle
 
-    def _put_in_force(self, bundle: Bundle) -> None:
+    def _put_in_force(self, bundle: Bundle, engine: Engine) -> None:
         self._bundle = bundle
-        self._engine = Engine(bundle.pack)
+        self._engine = engine
         self._expiry_reported = False
         self._seen_version, self._seen_digest = bundle.version, bundle.digest

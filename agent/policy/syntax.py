@@ -17,7 +17,12 @@ from agent.errors import PolicyError
 from agent.policy.request import Authorization, Value, visible_ranks
 from agent.policy.schema import ATTRIBUTES, AUTHORIZATION_FIELDS, Attribute, Kind, Vocabulary
 
-MAX_DEPTH: Final = 100
+MAX_DEPTH: Final = 50
+"""Levels of a condition. Cedar's JSON reader takes 128 levels of JSON, of which each level here needs two, and the
+guards (`guards`) and the rule around it the rest."""
+TOO_DEEP: Final = (
+    f"expected a condition of at most {MAX_DEPTH} levels, got more; write a simpler condition, or several policies"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +78,23 @@ _SETS: Mapping[str, Callable[[frozenset[Any], frozenset[Any]], bool]] = {
 _BINARY = ("==", "!=", "in", "contains", *_ORDER, *_SETS)
 
 
-def parse(body: Mapping[str, Any], depth: int = 0) -> Expr:
+def depth(expr: Expr) -> int:
+    """The number of levels of an expression; 1 if it has no parts."""
+    match expr:
+        case Elements(parts) | Op(_, parts):
+            return 1 + max(map(depth, parts), default=0)
+        case _:
+            return 1
+
+
+def parse(body: Mapping[str, Any], level: int = 0) -> Expr:
     """An expression from Cedar's JSON policy format.
 
     Raises:
         PolicyError: It uses a construct that packs may not use; the message names it.
     """
-    if depth > MAX_DEPTH:
-        raise PolicyError(f"expected a condition of at most {MAX_DEPTH} levels")
+    if level >= MAX_DEPTH:
+        raise PolicyError(TOO_DEEP)
     if len(body) != 1:
         raise PolicyError(f"expected one operator in each place of a condition, got {sorted(body)!r:.80}")
     [(name, operand)] = body.items()
@@ -90,7 +104,7 @@ def parse(body: Mapping[str, Any], depth: int = 0) -> Expr:
         case "Value", bool() | int():
             return Literal(operand)
         case "Set", list():
-            return Elements(tuple(parse(item, depth + 1) for item in operand))
+            return Elements(tuple(parse(item, level + 1) for item in operand))
         case "Var", "principal":
             return Asker()
         case ".", {"left": {"Var": "context"}, "attr": str(attribute)}:
@@ -98,11 +112,11 @@ def parse(body: Mapping[str, Any], depth: int = 0) -> Expr:
         case ".", {"left": {".": {"left": {"Var": "context"}, "attr": str(attribute)}}, "attr": str(part)}:
             return Read(attribute, part)
         case "&&" | "||", {"left": left, "right": right}:
-            return Op(name, (parse(left, depth + 1), parse(right, depth + 1)))
+            return Op(name, (parse(left, level + 1), parse(right, level + 1)))
         case "!" | "isEmpty", {"arg": argument}:
-            return Op(name, (parse(argument, depth + 1),))
+            return Op(name, (parse(argument, level + 1),))
         case _, {"left": left, "right": right} if name in _BINARY:
-            return Op(name, (parse(left, depth + 1), parse(right, depth + 1)))
+            return Op(name, (parse(left, level + 1), parse(right, level + 1)))
     raise PolicyError(f"expected a condition in the part of Cedar that packs may use, got {_shown(name, operand)}")
 
 

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from agent.audit.replay import PolicyAtHand, Replay, replay, replay_boot
 from agent.audit.replay_events import CoreInput
 from agent.audit.replay_policies import policies_at_hand
+from agent.cli.ledger import ledger_command
 from agent.clock import NS
 from agent.core.recording import events
 from agent.core.recording.events import Action
@@ -29,7 +33,8 @@ from agent.policy.engine import Engine
 from agent.policy.request import Authorization, Fact
 from agent.policy.schema import Provenance, standard
 from agent.verify.tree import StorageTree
-from tests.support.device import Device
+from tests.support.device import Device, agency
+from tests.support.evidence import write
 from tests.support.shifts import Desk, custodian, decide, signed_policy, under_signed_policy
 from tests.support.storage import MemoryStorage
 
@@ -40,6 +45,9 @@ SETUP = PolicySettings(
 NONE = PolicySettings(Limits(post_roll_s=0, pause_s=2, pause_total_s=2, mute_s=2, mute_total_s=2, reminder_s=10))
 LEAVE = Authorization("supervisor_onscene", "sergeant", signed=True, expires_in_s=20)
 BEFORE = PersistedState(latched=True, triggers={"impact": 2000}, withheld_ms={"PrivacyPause": 3000}, asked={"Mute": 2})
+
+command = typer.Typer()
+command.command()(ledger_command)
 
 Act = Callable[[Desk], None]
 
@@ -380,7 +388,10 @@ def later_software(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("later_software")
-def test_later_software_decides_again_by_the_rules_that_the_bundle_carries(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("listed", ["EARLIER_RULES", "WITHDRAWN_RULES"])
+def test_later_software_decides_again_by_the_rules_that_the_bundle_carries(
+    monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(packs, "_shipped_text", REAL_TEXT)
         bundles.own_rules_digest.cache_clear()
@@ -389,6 +400,7 @@ def test_later_software_decides_again_by_the_rules_that_the_bundle_carries(monke
         before = of(device)
         policy = signed_policy(device.storage, device.clocks)
         policy.load(0)
+        monkeypatch.setattr(bundles, listed, frozenset({bundles.own_rules_digest()}))
     bundles.own_rules_digest.cache_clear()
     assert before.other_rules == {}
     after = of(device)
@@ -399,8 +411,53 @@ def test_later_software_decides_again_by_the_rules_that_the_bundle_carries(monke
     assert rules == bundles.rules_digest(REAL_TEXT(packs.BASE), standard().text) != bundles.own_rules_digest()
 
 
-def test_rules_that_a_bundle_does_not_carry_are_those_of_the_software_at_hand(later_software: None) -> None:
-    assert later_software is None
+def test_decision_by_base_rules_that_no_release_had_is_a_difference(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A card whose bundle carries base rules that permit what ours forbid, with a journal that follows from them."""
+    weak = '@id("base.all") @source("x") permit (principal, action, resource);'
+    with monkeypatch.context() as patch:
+        patch.setattr(packs, "_shipped_text", lambda name: weak if name == packs.BASE else REAL_TEXT(name))
+        packs.shipped.cache_clear()
+        bundles.own_rules_digest.cache_clear()
+        device = under_signed_policy()
+        act_out(device)
+        assert of(device).differences == []
+        policy = signed_policy(device.storage, device.clocks)
+        policy.load(0)
+    packs.shipped.cache_clear()
+    bundles.own_rules_digest.cache_clear()
+    result = of(device)
+    assert [difference.boot for difference in result.differences] == [1, 2]
+    assert "no camera should have accepted it" in result.differences[0].text
+    assert result.other_rules == {policy.digest: bundles.rules_digest(weak, standard().text)}
+    assert result.redecided == 0 < result.requests
+    assert isinstance(device.storage, MemoryStorage)
+    evidence = write({path: bytes(file.data) for path, file in device.storage.files.items()}, tmp_path)
+    told = CliRunner().invoke(command, [str(evidence), "--key", str(agency().custodian), "--replay", "--json"])
+    assert told.exit_code == 1
+    replayed = json.loads(told.stdout)["replay"]
+    assert (len(replayed["differences"]), list(replayed["other_rules"])) == (2, [policy.digest])
+
+
+@pytest.mark.parametrize("error", [RecursionError(), KeyError("id"), ValueError("expected")])
+def test_card_with_a_bundle_that_raises_an_unexpected_error_is_replayed(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    device = under_signed_policy()
+    act_out(device)
+
+    def raising(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("agent.audit.replay_policies.read_bundle", raising)
+    result = of(device)
+    assert result.differences == []
+    assert sum(result.unknown.values()) == result.requests > 0
+
+
+@pytest.mark.usefixtures("later_software")
+def test_rules_that_a_bundle_does_not_carry_are_those_of_the_software_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     older = {"base": REAL_TEXT(packs.BASE), "schema": standard().text}
     for carried, allowed in ((older, True), (None, False)):
         key = KeySigner.generate()
@@ -419,10 +476,11 @@ def test_rules_that_a_bundle_does_not_carry_are_those_of_the_software_at_hand(la
         token = jws.sign(key, bundles.TYP, payload)
         if carried is None:
             with pytest.raises(PolicyError, match="never fire"):
-                bundles.read_bundle(token, [key.public_key], "ex", any_rules=True)
+                bundles.read_bundle(token, [key.public_key], "ex")
             continue
         with pytest.raises(PolicyError, match="sign the pack again"):
             bundles.read_bundle(token, [key.public_key], "ex")
-        bundle = bundles.read_bundle(token, [key.public_key], "ex", any_rules=True)
+        monkeypatch.setattr(bundles, "EARLIER_RULES", frozenset({bundles.rules_digest(**carried)}))
+        bundle = bundles.read_bundle(token, [key.public_key], "ex")
         asked = {"principal": "wearer", "action": "StopRecording", "context": {"reason_code": "privacy_request"}}
         assert Engine(bundle.pack).decide_worked(asked).allow is allowed

@@ -13,8 +13,11 @@ from agent.cli.ledger import ledger_command, print_ledger
 from agent.evidence import layout
 from agent.verify.tree import find
 from tests.audit.test_ledger import _acted_out, journal, with_journal
+from tests.audit.test_replay import act_out
+from tests.support.agency import Agency
 from tests.support.device import Device, agency
 from tests.support.evidence import files_of, memory, write
+from tests.support.shifts import under_signed_policy
 
 app = typer.Typer()
 app.command()(ledger_command)
@@ -43,6 +46,27 @@ def test_with_the_key_the_rules_are_told_and_the_replay_is_the_same(tmp_path: Pa
 
 def test_replay_without_a_key_is_refused(tmp_path: Path) -> None:
     assert run(write(_acted_out(), tmp_path), "--replay").exit_code == 2
+
+
+def test_replay_by_a_trust_document_of_ones_own_believes_no_key_of_the_card(tmp_path: Path) -> None:
+    device = under_signed_policy()
+    act_out(device)
+    evidence = write({path: bytes(file.data) for path, file in memory(device).files.items()}, tmp_path / "evidence")
+    shared: list[str | Path] = ["--key", agency().custodian, "--replay", "--json"]
+    made_again = {}
+    for name, token in (("own", (evidence / layout.TRUST).read_text()), ("another", Agency().token())):
+        path = tmp_path / f"{name}.jws"
+        path.write_text(token)
+        replayed = json.loads(run(evidence, *shared, "--trust", path).stdout)["replay"]
+        made_again[name] = replayed["redecided"], sum(replayed["unknown"].values())
+    requests = sum(made_again["own"])
+    assert made_again == {"own": (requests, 0), "another": (0, requests)}
+    assert requests > 0
+
+
+def test_trust_document_without_a_replay_is_refused(tmp_path: Path) -> None:
+    evidence = write(_acted_out(), tmp_path)
+    assert run(evidence, "--trust", evidence / layout.TRUST).exit_code == 2
 
 
 def test_json_has_the_replay_only_if_it_was_asked_for(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from agent.encoding.strict_json import sha256_hex
 from agent.errors import PolicyError
 from agent.keys import jws
 from agent.keys.signer import KeySigner
-from agent.policy.bundle import TYP, Trigger, admit, digest_of, read_bundle, rules_digest, sign_bundle
+from agent.policy import bundle as bundles
+from agent.policy.bundle import TYP, OtherRulesError, Trigger, admit, digest_of, read_bundle, rules_digest, sign_bundle
 from agent.policy.engine import Engine
 from agent.policy.packs import base_rules_text, shipped
 from agent.policy.schema import standard
@@ -255,7 +256,9 @@ def test_base_rules_that_an_agency_weakened_never_come_into_force() -> None:
     weak = '@id("base.all") @source("x") permit (principal, action, resource);'
     made = token(format=2, carried=carrying(base=weak))
     refused(made, "sign the pack again")
-    assert read_bundle(made, [KEY.public_key], "ex", any_rules=True).carried == rules_digest(weak, standard().text)
+    with pytest.raises(OtherRulesError) as caught:
+        read_bundle(made, [KEY.public_key], "ex", withdrawn=True)
+    assert caught.value.rules == rules_digest(weak, standard().text)
     refused(token(format=2, carried=carrying(schema=standard().text + "\n")), "sign the pack again")
 
 
@@ -274,12 +277,53 @@ def test_what_is_carried_has_its_form(changes: dict[str, Any], names: str) -> No
     refused(token(**changes), names)
 
 
-def test_a_schema_of_before_an_attribute_decides_as_it_did() -> None:
+def released(monkeypatch: pytest.MonkeyPatch, schema: str, which: str = "EARLIER_RULES") -> None:
+    """As if an earlier release had this schema."""
+    monkeypatch.setattr(bundles, which, frozenset({rules_digest(base_rules_text(), schema)}))
+
+
+def test_withdrawn_rules_are_accepted_in_a_replay_and_by_no_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = standard().text + "\n"
+    made = token(format=2, carried=carrying(schema=older))
+    released(monkeypatch, older, "WITHDRAWN_RULES")
+    refused(made, "sign the pack again")
+    assert read_bundle(made, [KEY.public_key], "ex", withdrawn=True).pack.vocabulary.text == older
+    released(monkeypatch, older)
+    assert read_bundle(made, [KEY.public_key], "ex").pack.vocabulary.text == older
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"schema": standard().text + "\ntype Deep = " + "{a: " * 3000 + "Bool" + "}" * 3000 + ";\n"},
+        {"schema": standard().text + "\nnot cedar\n"},
+        {"base": "permit (principal, action, resource) when { " + "(" * 3000 + "true" + ")" * 3000 + " };"},
+    ],
+    ids=["deep schema", "malformed schema", "deep base rules"],
+)
+def test_carried_rules_that_would_end_the_process_are_refused(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]
+) -> None:
+    made = token(format=2, carried=carrying(**changed))
+    refused(made, "sign the pack again")
+    texts = carrying(**changed)
+    monkeypatch.setattr(bundles, "EARLIER_RULES", frozenset({rules_digest(texts["base"], texts["schema"])}))
+    refused(made, "nested brackets|Cedar schema")
+
+
+@pytest.mark.parametrize(("levels", "names"), [(60, "at most 50 levels"), (300, "nested"), (3000, "nested")])
+def test_a_signed_pack_nested_to_end_the_process_is_refused(levels: int, names: str) -> None:
+    nested = "!(" * levels + "context.exigent" + ")" * levels
+    refused(token(pack={"name": "our", "text": TALK.replace("context.exigent", nested)}), names)
+
+
+def test_a_schema_of_before_an_attribute_decides_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
     text = standard().text
     older = text.replace("  battery_pct: Long,\n", "").replace('"battery_pct", ', "")
     assert older != text
     made = token(format=2, carried=carrying(schema=older))
-    bundle = read_bundle(made, [KEY.public_key], "ex", any_rules=True)
+    released(monkeypatch, older)
+    bundle = read_bundle(made, [KEY.public_key], "ex")
     assert "battery_pct" not in bundle.pack.vocabulary.attributes
     engine, now = Engine(bundle.pack), Engine(shipped("us-il"))
     for context in (
@@ -293,12 +337,12 @@ def test_a_schema_of_before_an_attribute_decides_as_it_did() -> None:
             assert engine.decide_worked(asked, field=field) == now.decide_worked(asked, field=field)
 
 
-def test_a_schema_of_a_release_to_come_is_refused_by_the_attribute_that_is_not_known() -> None:
+def test_a_schema_of_a_release_to_come_is_refused_by_the_attribute_that_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     later = standard().text.replace("  battery_pct: Long,\n", "  battery_pct: Long,\n  heart_rate: Long,\n")
-    made = token(format=2, carried=carrying(schema=later))
-    with pytest.raises(PolicyError, match="heart_rate"):
-        read_bundle(made, [KEY.public_key], "ex", any_rules=True)
+    released(monkeypatch, later)
+    refused(token(format=2, carried=carrying(schema=later)), "heart_rate")
     for broken in ("", "entity A;", standard().text.replace("entity Place enum", "entity Places enum")):
-        made = token(format=2, carried=carrying(schema=broken))
-        with pytest.raises(PolicyError):
-            read_bundle(made, [KEY.public_key], "ex", any_rules=True)
+        released(monkeypatch, broken)
+        refused(token(format=2, carried=carrying(schema=broken)), "expected a schema")

@@ -48,6 +48,23 @@ def test_decide_prints_one_json_object_with_the_four_fields() -> None:
     }
 
 
+@pytest.mark.parametrize("levels", [60, 300, 3000])
+def test_a_pack_nested_to_end_the_process_is_refused_by_every_command(tmp_path: Path, levels: int) -> None:
+    condition = "!(" * levels + "context.exigent" + ")" * levels
+    text = (
+        f'@id("our.talk") @source("x") permit (principal, action == Action::"Mute", resource) when {{ {condition} }};'
+    )
+    pack, key, target = tmp_path / "our.cedar", tmp_path / "policy.pem", tmp_path / "our.jws"
+    pack.write_text(text)
+    save_signing_key(key, KeySigner.generate()._private_key, None, os.urandom)
+    signing = ["--key", str(key), "--agency", "ex", "--version", "1", "-o", str(target)]
+    for arguments in (["test", "--pack", str(pack)], ["show", str(pack)], ["sign", str(pack), *signing]):
+        said = refusal(run(*arguments))
+        assert said.startswith("our: ")
+        assert "at most 50 levels" in said or "at most 100 nested brackets" in said
+    assert not target.exists()
+
+
 def test_a_denial_is_an_answer_and_an_exit_code_only_where_asked_for() -> None:
     unheard = {**REQUEST, "context": {"request_by": "victim"}}
     result = run("decide", "--pack", "us-il", given=unheard)

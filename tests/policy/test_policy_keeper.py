@@ -1,13 +1,20 @@
 import errno
+from typing import Any
 
 import pytest
 
 from agent.clock import NS, WallReading
 from agent.domain.layout import TWO_BUTTONS
+from agent.journal import entries
+from agent.keys import jws
 from agent.keys.signer import KeySigner
-from agent.policy.bundle import digest_of, sign_bundle
+from agent.policy import store
+from agent.policy.bundle import TYP, Bundle, digest_of, read_bundle, sign_bundle
 from agent.policy.packs import BUILT_IN, shipped
 from agent.policy.store import BundleFiles, PolicyEventKind, PolicyStore
+from tests.support.clocks import FakeClocks
+from tests.support.device import Device
+from tests.support.shifts import publish_bundle, signed_policy
 from tests.support.storage import MemoryStorage, failing
 
 KEY = KeySigner.generate()
@@ -143,3 +150,68 @@ def test_storage_that_cannot_be_read_leaves_the_built_in_policy(storage: MemoryS
     storage.fault = failing({"read"}, errno.EIO)
     device = keeper(storage)
     assert [event.kind for event in device.load(wall())] == [PolicyEventKind.DAMAGED, PolicyEventKind.BUILT_IN]
+
+
+def nested_bundle(version: int, levels: int = 60) -> str:
+    """A bundle signed by the agency's key with a condition that is nested too deeply for Cedar's JSON reader."""
+    payload = jws.verify(made(version), TYP, KEY.public_key)
+    condition = "context.exigent"
+    for _ in range(levels):
+        condition = f"(context.adversarial || ({condition} && context.exigent))"
+    text = (
+        f'@id("our.talk") @source("x") permit (principal, action == Action::"Mute", resource) when {{ {condition} }};'
+    )
+    return jws.sign(KEY, TYP, payload | {"pack": {"name": "our", "text": text}})
+
+
+@pytest.mark.parametrize("levels", [30, 60, 1000])
+def test_a_kept_bundle_nested_too_deeply_is_passed_over_for_the_last_good_one(
+    storage: MemoryStorage, levels: int
+) -> None:
+    keeper(storage).offer(made(3), wall())
+    storage.publish("policy/00000004.jws", nested_bundle(4, levels).encode())
+    after = keeper(storage)
+    assert after.offer(nested_bundle(4, levels), wall()).kind is PolicyEventKind.REFUSED
+    assert [event.kind for event in after.load(wall())] == [PolicyEventKind.DAMAGED, PolicyEventKind.IN_FORCE]
+    assert after.engine.pack.name == "us-il"
+
+
+@pytest.mark.parametrize("error", [RecursionError("maximum recursion depth exceeded"), KeyError("id"), ValueError()])
+def test_a_bundle_that_raises_an_unexpected_error_is_an_event(
+    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    keeper(storage).offer(made(3), wall())
+    bad = made(4, "us-nj")
+    storage.publish("policy/00000004.jws", bad.encode())
+
+    def raising(token: str, *arguments: Any) -> Bundle:
+        if token == bad:
+            raise error
+        return read_bundle(token, *arguments)
+
+    monkeypatch.setattr(store, "read_bundle", raising)
+    device = keeper(storage)
+    offered = device.offer(bad, wall())
+    assert (offered.kind, offered.digest) == (PolicyEventKind.REFUSED, digest_of(bad))
+    assert type(error).__name__ in offered.detail
+    events = device.load(wall())
+    assert [event.kind for event in events] == [PolicyEventKind.DAMAGED, PolicyEventKind.IN_FORCE]
+    assert (events[0].version, events[0].digest, events[0].detail) == (4, digest_of(bad), offered.detail)
+    assert device.engine.pack.name == "us-il"
+
+
+def test_a_recorder_with_a_kept_bundle_that_raises_journals_and_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks, card = FakeClocks(), MemoryStorage()
+    publish_bundle(card, clocks, "us-il", 1)
+
+    def raising(*_: Any) -> Bundle:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(store, "read_bundle", raising)
+    device = Device(clocks=clocks, storage=card, policy=signed_policy(card, clocks))
+    device.run(5)
+    device.press("record", times=2)
+    device.run(3)
+    changes = [entry for entry in device.entries(entries.PolicyChanged) if isinstance(entry, entries.PolicyChanged)]
+    assert [entry.what for entry in changes] == [PolicyEventKind.DAMAGED, PolicyEventKind.BUILT_IN]
+    assert device.entries(entries.RecordingStarted)
