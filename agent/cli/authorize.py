@@ -130,12 +130,12 @@ def authorize_command(
         **leave,
     )
     if out is not None:
-        write_new(out, token.encode("ascii") + b"\n", 0o600)  # whoever has it can hand it in
+        write_new(out, token.encode("ascii") + b"\n", 0o600)  # anyone who has the token can use it
     answer = {"answer": ask_recorder(recorder, {"ask": "authorize", "token": token})} if recorder is not None else {}
     expires = utc_text((now_ns // NS + valid_s) * NS)
     if as_json:
-        said = {"type": leave.pop("authority"), "expires": expires, "token": token}
-        output.line(json.dumps(place | leave | said | answer))
+        validity = {"type": leave.pop("authority"), "expires": expires, "token": token}
+        output.line(json.dumps(place | leave | validity | answer))
     elif out is None and recorder is None:
         output.line(token)
     else:

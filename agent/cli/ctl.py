@@ -103,28 +103,30 @@ def _dock(status: dict[str, Any]) -> str:
     return "contact closed, but no station attests it" if status["dock_contact"] else "not docked"
 
 
-def _configuration(told: dict[str, Any]) -> list[str]:
+def _configuration(configuration: dict[str, Any]) -> list[str]:
     """What differs between the file and the configuration in force; empty if nothing does."""
     lines = []
-    if told["origin"] != "file":
-        lines.append(f"config    {told['origin'].replace('_', ' ').upper()}, not the file: {told['problem']}")
-    if told["pending"]:
-        lines.append(f"config    a restart puts {', '.join(told['pending'])} in force")
+    if configuration["origin"] != "file":
+        lines.append(
+            f"config    {configuration['origin'].replace('_', ' ').upper()}, not the file: {configuration['problem']}"
+        )
+    if configuration["pending"]:
+        lines.append(f"config    a restart puts {', '.join(configuration['pending'])} in force")
     return lines
 
 
 def _power(power: dict[str, Any]) -> str:
-    told = []
+    parts = []
     if power["battery_percent"] is not None:
         going = {True: ", charging", False: ", discharging", None: ""}[power["charging"]]
-        told.append(f"battery {power['battery_percent']:.0f} %{going}")
+        parts.append(f"battery {power['battery_percent']:.0f} %{going}")
     if power["celsius"] is not None:
-        told.append(f"{power['celsius']:.0f} °C")
-    told += [word for word in ("undervoltage", "throttled") if power[word]]
+        parts.append(f"{power['celsius']:.0f} °C")
+    parts += [word for word in ("undervoltage", "throttled") if power[word]]
     if power["saving"] != "none":
-        told.append(
+        parts.append(
             "bit rate lowered"
             if power["bit_rate_lowered"]
             else "bit rate should be lower, but this source can't lower it"
         )
-    return ", ".join(told) or "unknown"
+    return ", ".join(parts) or "unknown"

@@ -43,4 +43,4 @@ def demo_command(
             raise ConfigError(f"expected a film to replay as the camera at {Path(rest).resolve()}, found none")
     for number in (signal.SIGTERM, signal.SIGHUP):  # the demo's processes end with it
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
-    Story((out or Path(tempfile.mkdtemp(prefix="bwc-agent-")) / "demo").resolve(), seconds, camera, broker).tell()
+    Story((out or Path(tempfile.mkdtemp(prefix="bwc-agent-")) / "demo").resolve(), seconds, camera, broker).run()

@@ -71,8 +71,8 @@ def doctor_command(
             raise ConfigError(f"the hardware of this camera belongs to {owner}: run with sudo")
         if ask_running(configuration.resolve(config, loaded.run.directory)) is not None:
             raise ConfigError("a recorder is running and holds what is to be tested; stop it first")
-        pilot = None if as_json or not output.can_ask() else _Terminal()
-        found = check_hardware(Bench(loaded, config, clocks, pilot))
+        operator = None if as_json or not output.can_ask() else _Terminal()
+        found = check_hardware(Bench(loaded, config, clocks, operator))
     else:
         found = check_all(loaded, config, clocks, Path("/"), problem=problem)
     for finding in found:

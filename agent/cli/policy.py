@@ -290,9 +290,9 @@ def publish(
     unread = handed is Published.UNREAD and bool(device)
     what = f"version {checked.version} ({checked.pack.name})"
     if as_json:
-        told = {"agency": checked.agency, "device": device or None, "version": checked.version}
+        summary = {"agency": checked.agency, "device": device or None, "version": checked.version}
         known = None if handed is Published.UNKNOWN else not unread
-        output.line(json.dumps({**told, "bundle": checked.digest, "delivered": known}))
+        output.line(json.dumps({**summary, "bundle": checked.digest, "delivered": known}))
     elif handed is Published.UNKNOWN:
         to = device or f"all cameras of {checked.agency}"
         output.line(f"{what} is with the broker, for {to}; over MQTT 3.1.1 it does not say whether it passes it on")

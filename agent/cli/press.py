@@ -85,8 +85,8 @@ def press_command(
     entries, left = _wait_for(config, before, times * hold + (times - 1) * min(hold, _PAUSE_S) + _GESTURE_S, wait)
     found = outcome(entries)
     if as_json:
-        told = [{**each["entry"], "details": each["details"]} for each in entries]
-        output.data({**answer, "entries": told, "refused": found.refused})
+        journalled = [{**each["entry"], "details": each["details"]} for each in entries]
+        output.data({**answer, "entries": journalled, "refused": found.refused})
     else:
         output.line(pressed)
         for line in found.lines:

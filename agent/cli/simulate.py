@@ -166,14 +166,14 @@ def _watching(devices: int) -> "Iterator[Callable[[Progress], None]]":
 
     console = output.console(errors=True)
     if not console.is_terminal:
-        told = 0.0
+        reported_s = 0.0
 
         def tell(progress: "Progress") -> None:
-            nonlocal told
-            if progress.seconds - told >= _REPORT_EVERY_S:
-                told = progress.seconds
-                said = f"docked {progress.docked}, connected {progress.connected}, left {progress.left} of {devices}"
-                output.warn(f"{progress.seconds:5.0f} s: {said}")
+            nonlocal reported_s
+            if progress.seconds - reported_s >= _REPORT_EVERY_S:
+                reported_s = progress.seconds
+                text = f"docked {progress.docked}, connected {progress.connected}, left {progress.left} of {devices}"
+                output.warn(f"{progress.seconds:5.0f} s: {text}")
 
         yield tell
         return

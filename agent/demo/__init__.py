@@ -1,4 +1,4 @@
-"""The demonstration: real processes, driven as a wearer, a thief and a court would.
+"""The demonstration: real processes, driven as by a wearer, a thief and an auditor.
 
-Nothing here is simulated but the buttons: every claim of the transcript is checked, and one that fails ends it.
+Only the buttons are simulated. Every claim of the transcript is checked; a false one ends the demonstration.
 """

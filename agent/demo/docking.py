@@ -99,7 +99,7 @@ def _answers_anybody(port: int, ca: Path) -> bool:
 
 
 class Dock:
-    """Broker, station and dock service, and what they are to show.
+    """Broker, station and dock service, with the claims to check about them.
 
     Args:
         out: The folder that `init` made.
@@ -207,28 +207,28 @@ class Dock:
         else:
             say.claim(f"the recorder has no network access: {seen.how}", not seen.sockets)
 
-    def tell(self, recorder: RecorderProcess) -> None:
+    def show_custodian_view(self, recorder: RecorderProcess) -> None:
         """Show what the custodian sees, and check that every event arrived."""
         say = self._say
         evidence = DiskStorage(self._out / "device" / "evidence")
 
         def arrived() -> bool:
-            told = [
+            reported = [
                 line.hash for line in journal.JournalReader(evidence).lines(_EVERYTHING, _EVERYTHING) if line.reported
             ]
             kept = [event_id for event_id, _, _ in self.store.events(self._device)]
             row = self.row()
-            return told == kept and row is not None and row.mode == recorder.status()["mode"]
+            return reported == kept and row is not None and row.mode == recorder.status()["mode"]
 
         self._station.until("the station has all events", arrived)
-        code, said = run_tool("fleet", "watch", "--once", "--config", str(self._office))
+        code, printed = run_tool("fleet", "watch", "--once", "--config", str(self._office))
         say.say("custodian", "bwc-agent fleet watch")
-        say.show(said)
+        say.show(printed)
         row = self.row()
         say.claim("docked, and no alarm", code == 0 and row is not None and row.state == "docked")
-        code, said = run_tool("fleet", "events", "--most", str(LAST_EVENTS), "--config", str(self._office))
+        code, printed = run_tool("fleet", "events", "--most", str(LAST_EVENTS), "--config", str(self._office))
         say.say("custodian", f"bwc-agent fleet events --most {LAST_EVENTS}")
-        say.show(said)
+        say.show(printed)
         count = len(self.store.events(self._device))
         say.claim(f"the station has stored all {count} events of the shift, each once, in order", count > 0)
 

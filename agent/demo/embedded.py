@@ -1,8 +1,8 @@
 """A broker for demonstrations where Mosquitto is not installed: amqtt, MQTT 3.1.1, as a process of its own.
 
-What it does as the example configuration of Mosquitto does: TLS 1.2 or later with a client certificate of the agency's
-authority that is not revoked, and nobody under another name than the certificate's. What it does not: access lists,
-limits of sizes, and keeping anything over a restart. So it is for demonstrations, and reached from this machine alone.
+Like the example configuration of Mosquitto it demands TLS 1.2 or later with a client certificate of the agency's
+authority that is not revoked, and the certificate's name as the client id. It has no access lists, no size limits, and
+keeps nothing over a restart. So it is for demonstrations only, and can be reached from this machine only.
 
     python -m agent.demo.embedded FOLDER PORT       FOLDER as `bwc-agent init` makes it: agency/broker
 """
@@ -24,7 +24,7 @@ _LISTENER = "default"
 _CONFIG = {
     "listeners": {
         _LISTENER: {"type": "external"}
-    },  # it opens no port of its own: amqtt's TLS asks nobody for a certificate
+    },  # no port of its own: amqtt's TLS does not ask for client certificates
     "plugins": {"agent.demo.embedded.ByCertificate": {}},
 }
 
@@ -45,14 +45,14 @@ async def _beginning(reader: asyncio.StreamReader) -> bytes:
 
 
 class _Begun(StreamReaderAdapter):
-    """A stream whose first bytes were read already."""
+    """A stream that begins with bytes which were read already."""
 
     def __init__(self, begin: bytes, reader: asyncio.StreamReader) -> None:
         super().__init__(reader)
         self._begin = begin
 
     async def read(self, n: int = -1) -> bytes:
-        """As the stream reads."""
+        """Read as from the whole stream."""
         if not self._begin:
             return bytes(await super().read(n))
         data, self._begin = self._begin[:n], self._begin[n:]
@@ -60,7 +60,7 @@ class _Begun(StreamReaderAdapter):
 
 
 class ByCertificate(BaseAuthPlugin):
-    """The client id is the certificate's common name; so is the user, for who names one."""
+    """Admits clients whose client id, and user if they name one, is their certificate's common name."""
 
     async def authenticate(self, *, session: Session) -> bool:
         """True for a client that claims no other name than that of its certificate."""

@@ -3,8 +3,8 @@
 A recorder is not dumpable: its descriptors are closed even to other processes of its user (proc_pid_fd(5)). The
 kernel's socket tables are not, but they list a network's sockets with their users and inodes, and not with the
 processes that hold them (proc_pid_net(5)). So an ordinary user's recorder is started in a network of its own, as its
-unit starts it: all that is listed there is its own. Where that is not allowed, the user's sockets are counted out: each
-must be held by a process whose descriptors can be read, or have been there before the recorder was.
+unit starts it: all that is listed there is its own. Where that is not allowed, each of the user's sockets is
+accounted for: it must be held by a process whose descriptors can be read, or be older than the recorder.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _PREFIX = "socket:["
 
 
 def alone() -> tuple[str, ...]:
-    """What to start a process with whose descriptors can't be read afterwards: `ALONE` where that is allowed."""
+    """The command prefix for a process whose descriptors can't be read afterwards: `ALONE` where it is allowed."""
     if os.geteuid() == 0:
         return ()
     with contextlib.suppress(OSError):
@@ -72,7 +72,7 @@ def listed(pid: int, user: int | None = None) -> dict[str, str]:
 
 
 def leads_nowhere(pid: int) -> bool:
-    """True if a process's network has no route to anywhere else."""
+    """True if a process's network has no route but that of loopback."""
     net = Path(f"/proc/{pid}/net")
     routes = (net / "route").read_text().splitlines()[1:]
     ipv6 = net / "ipv6_route"  # there is none without IPv6
@@ -97,7 +97,7 @@ class Seen:
     """What could be seen of a process's internet sockets.
 
     Attributes:
-        sockets: Those that it holds or may hold; None if nothing can be said.
+        sockets: Those that it holds or may hold; None if they can't be determined.
         how: The observation, for the transcript.
     """
 
@@ -115,7 +115,7 @@ class SocketWatch:
     def look(self, pid: int) -> Seen:
         """Look at the process, while this one's network has sockets in use.
 
-        A socket that another process opens or closes meanwhile is no finding.
+        A socket that another process opens or closes meanwhile does not count.
         """
         try:
             sockets = tuple(internet_sockets(pid))
@@ -145,7 +145,7 @@ def _hiding() -> set[int]:
     found = set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            # A process that is not dumpable belongs to root in /proc, whoever runs it: its status says whose it is.
+            # In /proc root owns a process that is not dumpable, whichever user runs it: its status names the user.
             status = (path / "status").read_text()
             user = next(line.split()[2] for line in status.splitlines() if line.startswith("Uid:"))
             if int(user) == os.geteuid():

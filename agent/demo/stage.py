@@ -50,7 +50,7 @@ class Transcript:
         """Print a claim, which must hold.
 
         Raises:
-            DemoFailed: It is not.
+            DemoFailed: It does not hold.
         """
         if not holds:
             raise DemoFailed(f"this was to be shown, and is not so: {what}")
@@ -59,7 +59,7 @@ class Transcript:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """What would end this comes only afterwards: a process that is being started is known, and can be ended, by then.
+    """Defer terminating signals: a process that is being started is known, and can be ended, when they arrive.
 
     They are not blocked, since what is started would inherit that.
     """
@@ -144,9 +144,9 @@ class RecorderProcess:
         why = "it does not answer"
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:
-                said = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+                lines = self._log.read_text(errors="replace").strip().splitlines()[-3:]
                 raise DemoFailed(
-                    f"expected that {what}, but the recorder ended: {' / '.join(said)}; its log: {self._log}"
+                    f"expected that {what}, but the recorder ended: {' / '.join(lines)}; its log: {self._log}"
                 )
             try:
                 status = self.status()
@@ -201,11 +201,11 @@ class Background:
         """
         began = time.monotonic()
         while not good():
-            said = " / ".join(self._log.read_text(errors="replace").strip().splitlines()[-3:])
+            lines = " / ".join(self._log.read_text(errors="replace").strip().splitlines()[-3:])
             if self._process.poll() is not None:
-                raise DemoFailed(f"expected that {what}, but {self._log.stem} ended: {said}")
+                raise DemoFailed(f"expected that {what}, but {self._log.stem} ended: {lines}")
             if time.monotonic() - began > within_s:
-                raise DemoFailed(f"expected that {what} within {within_s:.0f} s; {self._log.stem} said: {said}")
+                raise DemoFailed(f"expected that {what} within {within_s:.0f} s; {self._log.stem} said: {lines}")
             time.sleep(LOOK_S)
         return time.monotonic() - began
 

@@ -78,7 +78,7 @@ class Story:
             out, agency=AGENCY, device=DEVICE, broker=chosen, asked_for=broker != "auto", port=self._port, say=self._say
         )
 
-    def tell(self) -> None:
+    def run(self) -> None:
         """Run it.
 
         Raises:
@@ -108,30 +108,30 @@ class Story:
     def _provision(self) -> None:
         say = self._say
         say.chapter("Provisioning: an agency's keys, and one camera")
-        code, said = run_tool(
+        code, printed = run_tool(
             "init", str(self._out), "--agency", AGENCY, "--device", DEVICE, "--camera", self._camera,
             "--broker", f"localhost:{self._port}",
         )  # fmt: skip
         if code:
-            raise DemoFailed(said.strip())
+            raise DemoFailed(printed.strip())
         text = self._config.read_text()
         text = text.replace("pre_event_s = 30.0 ", f"pre_event_s = {PRE_EVENT_S} ")
         text = text.replace('directory = "run" ', f'directory = "{self._run}" ')
         self._config.write_text(text)
         dock = self._out / "device" / "dock.toml"
         dock.write_text(dock.read_text().replace('run = "run" ', f'run = "{self._run}" '))
-        for line in said.splitlines()[:2]:
+        for line in printed.splitlines()[:2]:
             say.say("agency", line)
         settings, pack = self._out / "settings.toml", self._out / "agency" / "policy" / f"{AGENCY}.cedar"
         settings.write_text(SETTINGS)
         pack.write_text(shipped(PACK).text + RULE)
-        code, said = run_tool(
+        code, printed = run_tool(
             "policy", "sign", str(pack), "--key", f"file:{self._out / 'agency' / 'policy' / 'policy.pem'}",
             "--agency", AGENCY, "--version", str(VERSION), "--settings", str(settings),
             "-o", str(self._evidence / "policy" / f"{VERSION:08d}.jws"),
         )  # fmt: skip
         if code:
-            raise DemoFailed(said.strip())
+            raise DemoFailed(printed.strip())
         say.say(
             "agency", f"policy {AGENCY} signed as version {VERSION}: the rules of {PACK}, one of its own for the dock,"
         )
@@ -239,15 +239,15 @@ class Story:
         recorder.until("the stop is granted", lambda status: status["mode"] == "post_roll")
         say.say("policy", "grants it: the wearer stopped the recording under the agency's rules; no message can")
         recorder.until("it stands by again", lambda status: not status["recording"])
-        dock.tell(recorder)
+        dock.show_custodian_view(recorder)
         dock.take_out(recorder)
 
     def _verify(self) -> None:
         say = self._say
         say.chapter("Verification: a court checks it with the agency's public key alone")
         trust = str(self._out / "agency" / "trust.jws")
-        code, said = run_tool("verify", str(self._evidence), "--trust", trust)
-        for line in said.splitlines():
+        code, printed = run_tool("verify", str(self._evidence), "--trust", trust)
+        for line in printed.splitlines():
             say.say("verify", line)
         say.claim("everything stored is intact, and what the power loss cut off is named", code == 0)
         self._tamper(trust)
@@ -257,27 +257,27 @@ class Story:
         say = self._say
         say.chapter("Ledger: every second of the shift, and every request")
         key = str(self._out / "agency" / "oversight" / "oversight.pem")
-        _, told = run_json("ledger", str(self._evidence), "--key", key, "--replay", "--json")
-        for state, us in told["states"].items():
+        _, ledger = run_json("ledger", str(self._evidence), "--key", key, "--replay", "--json")
+        for state, us in ledger["states"].items():
             if us:
                 say.say("ledger", f"{state:<10} {us / 1e6:6.1f} s")
-        total_us = sum(told["states"].values())
-        say.claim("every microsecond of the shift is in exactly one state", total_us == told["shift"]["length_us"])
-        asked = [row for row in told["requests"] if row["again"]]
-        for row in asked:
+        total_us = sum(ledger["states"].values())
+        say.claim("every microsecond of the shift is in exactly one state", total_us == ledger["shift"]["length_us"])
+        requests = [row for row in ledger["requests"] if row["again"]]
+        for row in requests:
             by = ", ".join(row["sealed"].get("rules", [])) or "no rule permits it"
             say.say("ledger", f"{row['action']}: {row['outcome']} ({by})")
-        outcomes = [row["outcome"] for row in asked if row["recording"] == first]
+        outcomes = [row["outcome"] for row in requests if row["recording"] == first]
         say.claim(
             "in the first recording two requests were refused and two granted",
             sorted(outcomes) == ["granted"] * 2 + ["refused"] * 2,
         )
-        stops = [(row["outcome"], row["sealed"].get("rules", [])) for row in asked if row["recording"] != first]
+        stops = [(row["outcome"], row["sealed"].get("rules", [])) for row in requests if row["recording"] != first]
         say.claim(
             f"the second recording was stopped in the dock, under the agency's own rule {RULE_ID}",
             [outcome for outcome, _ in stops] == ["refused", "granted"] and stops[-1][1] == [RULE_ID],
         )
-        replayed = told["replay"]
+        replayed = ledger["replay"]
         say.claim(
             f"replayed through the recorder's core, the journal gives the same {replayed['requests']} decisions",
             not replayed["differences"] and replayed["redecided"] == replayed["requests"] > 0,
@@ -298,12 +298,12 @@ class Story:
     def _open(self, first: str, second: str, cut_s: float) -> None:
         say = self._say
         say.chapter("Opening: those who hold a key; the key was never on the camera")
-        code, said = self._open_one(second, "custodian", "second.mp4")
+        code, printed = self._open_one(second, "custodian", "second.mp4")
         say.claim("the custodian opens the second recording", code <= 1)
         self._claim_length("second.mp4", PRE_EVENT_S + cut_s - MOST_LOST_S + AFTER_KILL_S)
-        code, said = self._open_one(first, "custodian", "first-custodian.mp4")
+        code, printed = self._open_one(first, "custodian", "first-custodian.mp4")
         say.claim("of the first recording the custodian can't open what came after a juvenile was declared", code != 0)
-        say.say("open", said.strip().splitlines()[-1] if said.strip() else "")
+        say.say("open", printed.strip().splitlines()[-1] if printed.strip() else "")
         code, _ = self._open_one(first, "oversight", "first.mp4")
         say.claim("oversight opens the whole first recording", code == 0)
         self._claim_length("first.mp4", PRE_EVENT_S + self._first_s)

@@ -1,4 +1,4 @@
 """Checks whether a device is fit for a shift: configuration, keys, machine, camera, device state.
 
-Each check is a function that returns a finding. Nothing here changes the device; the recorder imports nothing of it.
+Each check is a function that returns a finding. Nothing here changes the device, and the recorder does not import it.
 """

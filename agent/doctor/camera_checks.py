@@ -1,4 +1,4 @@
-"""Are camera, encoder and microphone present? For `bwc-agent doctor --hardware`.
+"""Checks that camera, encoder and microphone are present, for `bwc-agent doctor --hardware`.
 
 Nothing is opened for recording.
 """
@@ -44,7 +44,7 @@ def check_camera(config: Config, *, listed: Listed = listed_by_libcamera, root: 
     Args:
         config: The configuration; only the camera `picamera2` has hardware to check.
         listed: Gives the cameras.
-        root: Where the system's folders lie.
+        root: The machine's root folder.
     """
     if config.source.camera == "picamera2":
         yield _cameras(config.source.picamera2.number, listed)
@@ -61,11 +61,11 @@ def _cameras(number: int, listed: Listed) -> Finding:
         return Finding("libcamera", str(error), "apt install python3-picamera2")
     except Exception as error:  # noqa: BLE001 - a camera library may raise anything
         return Finding("libcamera", f"{type(error).__name__}: {error}", "look at `rpicam-hello --list-cameras`")
-    said = ", ".join(f"{n}: {camera.get('Model', '?')} ({camera.get('Id', '?')})" for n, camera in enumerate(cameras))
+    text = ", ".join(f"{n}: {camera.get('Model', '?')} ({camera.get('Id', '?')})" for n, camera in enumerate(cameras))
     if number < len(cameras):
-        return Finding("libcamera", f"uses camera {number} of {said}")
+        return Finding("libcamera", f"uses camera {number} of {text}")
     remedy = "check the cable and config.txt (camera_auto_detect=1, dtoverlay), or [source.picamera2] number"
-    return Finding("libcamera", f"no camera {number}; libcamera lists {said or 'none'}", remedy)
+    return Finding("libcamera", f"no camera {number}; libcamera lists {text or 'none'}", remedy)
 
 
 def _encoder(kind: str, root: Path) -> Finding:
@@ -78,8 +78,8 @@ def _encoder(kind: str, root: Path) -> Finding:
     if kind == "libav":
         return Finding("encoder", f"libav (x264){'; there is a hardware encoder too' if there else ''}")
     if not there:
-        said = f"no hardware encoder at /{ENCODER}{f', which is {name}' if name else ''}"
-        return Finding("encoder", said, 'encoder = "libav" in [source.picamera2]: a Pi 5 has no other')
+        text = f"no hardware encoder at /{ENCODER}{f', which is {name}' if name else ''}"
+        return Finding("encoder", text, 'encoder = "libav" in [source.picamera2]: a Pi 5 has no other')
     if not os.access(device, os.R_OK | os.W_OK):
         return Finding("encoder", f"/{ENCODER} can't be opened by this user", "put the recorder into the group video")
     return Finding("encoder", f"hardware, /{ENCODER}{f' ({name})' if name else ''}")
@@ -104,8 +104,8 @@ def _microphone(settings: MicrophoneConfig, root: Path) -> Finding:
     except OSError:
         return Finding("sound card", "the kernel has no sound cards", "check dtoverlay and the card's driver")
     known = re.findall(r"^\s*(\d+) \[(\S+)\s*\]: (.*)$", cards, re.MULTILINE)
-    said = ", ".join(f"{number} {name} ({what.strip()})" for number, name, what in known)
-    asked = _CARD.match(settings.name)
-    if asked and not any(asked["card"] in {number, name} for number, name, _ in known):
-        return Finding("sound card", f"{settings.name} is missing; present: {said or 'none'}", "see `arecord -l`")
-    return Finding("sound card", f"{settings.name}; present: {said or 'none'}")
+    text = ", ".join(f"{number} {name} ({what.strip()})" for number, name, what in known)
+    wanted = _CARD.match(settings.name)
+    if wanted and not any(wanted["card"] in {number, name} for number, name, _ in known):
+        return Finding("sound card", f"{settings.name} is missing; present: {text or 'none'}", "see `arecord -l`")
+    return Finding("sound card", f"{settings.name}; present: {text or 'none'}")

@@ -1,7 +1,8 @@
-"""Is this device fit for a shift? Each check says in one line what it found, and what to do if that is wrong.
+"""Checks whether a device is fit for a shift. Each states in one line what it found, and what to do if that is wrong.
 
 What a running recorder holds open is not opened a second time: the recorder is asked instead. Keys, evidence and state
-belong to the recorder's user; what only this user and root can judge is skipped for anybody else, and said so once.
+belong to the recorder's user; checks that only this user and root can make are skipped for other users, and one
+finding reports that.
 """
 
 import os
@@ -32,7 +33,7 @@ SYNC_BYTES = 64 << 10
 SYNCS = 20
 LEAST_FREE = 1 << 30
 CAMERA_S = 10.0
-"""A camera that has delivered nothing after this time is taken to hang."""
+"""A camera that has delivered nothing after this time counts as hanging."""
 _ROOM_REMEDY = "insert an empty card; or copy the evidence off this one, run bwc-agent verify on the copy, and empty it"
 _CAMERA_REMEDY = "check its cable and its driver, and [source] camera"
 
@@ -42,7 +43,7 @@ class Finding:
     """What one check found.
 
     Attributes:
-        said: What was found.
+        said: What was found; `said` is also its key in the JSON output.
         remedy: What to do about it; empty if the device is fit in this respect.
     """
 
@@ -63,7 +64,7 @@ class Check:
     Attributes:
         remedy: What to do if `look` raises.
         look: Returns what was found, and what to do about it (empty if nothing). May raise any exception.
-        private: Only the recorder's user and root can judge it.
+        private: Only the recorder's user and root can run it.
     """
 
     name: str
@@ -74,12 +75,12 @@ class Check:
     def finding(self) -> Finding:
         """Run the check. Never raises."""
         try:
-            said, remedy = self.look()
+            text, remedy = self.look()
         except BwcError as error:
             return Finding(self.name, str(error), self.remedy)
         except Exception as error:  # noqa: BLE001 - a camera library may raise anything; the other checks go on
             return Finding(self.name, f"{type(error).__name__}: {error}", self.remedy)
-        return Finding(self.name, said, remedy)
+        return Finding(self.name, text, remedy)
 
 
 def check_all(
@@ -139,8 +140,8 @@ def check_all(
     owner = other_owner(config, config_file, os.geteuid() if user is None else user)
     if owner:
         skipped = ", ".join(check.name for check in checks if check.private)
-        said = f"evidence, state and keys belong to {owner}; skipped, because this user can't judge them: {skipped}"
-        yield Finding("user", said, f"run with sudo: sudo bwc-agent doctor --config {config_file}")
+        text = f"evidence, state and keys belong to {owner}; skipped, because this user can't judge them: {skipped}"
+        yield Finding("user", text, f"run with sudo: sudo bwc-agent doctor --config {config_file}")
     for check in checks:
         if not (owner and check.private):
             yield check.finding()
@@ -149,7 +150,7 @@ def check_all(
 def other_owner(config: Config, config_file: Path, user: int) -> str:
     """The name of the user who owns evidence or state, if that is neither `user` nor a user that root can act as.
 
-    Empty if `user` is root or the owner, or if neither exists yet.
+    Empty if `user` is root or the owner, or if neither folder exists yet.
     """
     if user == 0:
         return ""
@@ -169,7 +170,7 @@ def other_owner(config: Config, config_file: Path, user: int) -> str:
 
 
 def ask_running(run_directory: Path) -> dict[str, Any] | None:
-    """The status of the recorder that runs with this configuration; None if none answers this user."""
+    """The status of the recorder that runs with this configuration; None if there is none or it refuses this user."""
     try:
         return ask(run_directory, {"ask": "status"})
     except ControlError:
@@ -190,8 +191,8 @@ def _configuration(config_file: Path, problem: str, running: dict[str, Any] | No
     if known["digest"] != sha256_hex(config_file.read_bytes()):
         return "the file has changed since the running recorder read it", correct.partition("; ")[2]
     if known["pending"]:
-        said = f"a restart of the running recorder puts {', '.join(known['pending'])} in force"
-        return said, "systemctl kill --kill-whom=main --signal=TERM bwc-recorder: it restarts and continues a recording"
+        text = f"a restart of the running recorder puts {', '.join(known['pending'])} in force"
+        return text, "systemctl kill --kill-whom=main --signal=TERM bwc-recorder: it restarts and continues a recording"
     return f"the running recorder uses {config_file} as it is", ""
 
 
@@ -215,8 +216,8 @@ def _folder(path: Path, config: Config) -> tuple[str, str]:
 def _room(path: Path) -> tuple[str, str]:
     free = DiskStorage(path).free_bytes()
     hours = free * 8 / 4e6 / 3600
-    said = f"{free / 1e9:.1f} GB free, {hours:.0f} h at 4 Mbit/s"
-    return said, "" if free >= LEAST_FREE else _ROOM_REMEDY
+    text = f"{free / 1e9:.1f} GB free, {hours:.0f} h at 4 Mbit/s"
+    return text, "" if free >= LEAST_FREE else _ROOM_REMEDY
 
 
 def storage_speed(path: Path) -> tuple[str, str]:
@@ -235,15 +236,15 @@ def storage_speed(path: Path) -> tuple[str, str]:
         probe.unlink()
     times.sort()
     median, worst = times[len(times) // 2], times[-1]
-    said = f"sync of 64 KiB: median {median * 1000:.1f} ms, slowest {worst * 1000:.1f} ms"
-    return said, "" if worst < SLOW_SYNC_S else "use a card of application class A1 or better, or check this one"
+    text = f"sync of 64 KiB: median {median * 1000:.1f} ms, slowest {worst * 1000:.1f} ms"
+    return text, "" if worst < SLOW_SYNC_S else "use a card of application class A1 or better, or check this one"
 
 
 def _camera(config: Config, config_file: Path, clocks: Clocks, running: dict[str, Any] | None) -> tuple[str, str]:
     if running is not None:
         good = running["source_delivering"]
-        said = f"{running['source']} {'delivers' if good else 'delivers nothing'} to the running recorder"
-        return said, "" if good else _CAMERA_REMEDY
+        text = f"{running['source']} {'delivers' if good else 'delivers nothing'} to the running recorder"
+        return text, "" if good else _CAMERA_REMEDY
     delivering = []
     for named in sources(config, config_file, clocks.monotonic_ns, lambda *_: None, live=False):
         before = time.perf_counter()
@@ -299,12 +300,12 @@ def _keys(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str]:
     from agent.recorder.identity import load_device_identity
     from agent.trust.certificates import verify_device
 
-    owner = load_device_identity(config, config_file)
+    identity = load_device_identity(config, config_file)
     wall = clocks.wall()
     now_ns = wall.utc_ns if wall.trusted else None
-    verify_device(owner.certificate.decode("ascii"), owner.trust, now_ns)
-    recipients = owner.trust.recipients(config.recording.classification, now_ns)
-    return f"{owner.device} of {owner.agency}; recordings open for {len(recipients)} recipients", ""
+    verify_device(identity.certificate.decode("ascii"), identity.trust, now_ns)
+    recipients = identity.trust.recipients(config.recording.classification, now_ns)
+    return f"{identity.device} of {identity.agency}; recordings open for {len(recipients)} recipients", ""
 
 
 def _key_file(config: Config, config_file: Path) -> tuple[str, str]:
@@ -325,22 +326,22 @@ def _policy(config: Config, config_file: Path, clocks: Clocks) -> tuple[str, str
 
     if config.policy.unsafe_permit_everything:
         return "permits whatever is asked: UNSAFE, for development only", "unsafe_permit_everything = false in [policy]"
-    owner = load_device_identity(config, config_file)
+    identity = load_device_identity(config, config_file)
     storage = DiskStorage(resolve(config_file, config.storage.path))
     seen = read_recovery_state(storage, read_tail(storage)).carried.policy_version
-    known = state_store(config, config_file, owner).load().state
+    known = state_store(config, config_file, identity).load().state
     digest = known.policy_digest if known is not None and known.policy_version >= seen else ""
     seen = max(seen, known.policy_version) if known is not None else seen
-    keeper = PolicyStore(BundleFiles(storage, layout.POLICY), owner.trust.keys_of("policy"), owner.agency, seen)
-    happened = keeper.load(clocks.wall(), digest)
-    expired = keeper.check(clocks.wall())
+    store = PolicyStore(BundleFiles(storage, layout.POLICY), identity.trust.keys_of("policy"), identity.agency, seen)
+    happened = store.load(clocks.wall(), digest)
+    expired = store.check(clocks.wall())
     bad = {PolicyEventKind.DAMAGED, PolicyEventKind.ROLLED_BACK, PolicyEventKind.REFUSED}
     wrong = [event for event in happened if event.kind in bad]
     wrong += [expired] if expired is not None else []
-    pack = keeper.engine.pack.name
-    said = f"{pack}, built in" if keeper.bundle is None else f"{pack}, version {keeper.bundle.version}"
-    said += "".join(f"; {event.kind} {event.version}: {event.detail}" for event in wrong)
-    return said, "install a newer bundle: bwc-agent policy sign" if wrong else ""
+    pack = store.engine.pack.name
+    text = f"{pack}, built in" if store.bundle is None else f"{pack}, version {store.bundle.version}"
+    text += "".join(f"; {event.kind} {event.version}: {event.detail}" for event in wrong)
+    return text, "install a newer bundle: bwc-agent policy sign" if wrong else ""
 
 
 def _run_directory(path: Path) -> tuple[str, str]:
@@ -353,8 +354,8 @@ def _run_directory(path: Path) -> tuple[str, str]:
     if not existing.is_dir():
         return f"{existing} is not a folder", remedy
     good = os.access(existing, os.W_OK)
-    said = f"{path} can be {'used' if existing == path else 'made'}" if good else f"{path} can't be written"
-    return said, "" if good else remedy
+    text = f"{path} can be {'used' if existing == path else 'made'}" if good else f"{path} can't be written"
+    return text, "" if good else remedy
 
 
 def _controls(config: Config, clocks: Clocks, running: dict[str, Any] | None) -> tuple[str, str]:
@@ -362,23 +363,23 @@ def _controls(config: Config, clocks: Clocks, running: dict[str, Any] | None) ->
 
     if running is not None:
         faulty = running["faulty_lines"]
-        said = f"{'all inputs work' if not faulty else 'faulty: ' + ', '.join(faulty)}, says the running recorder"
-        return said, "" if not faulty else "release the button, or check its wires"
-    hands = HardwareControls(config.controls, clocks)
+        text = f"{'all inputs work' if not faulty else 'faulty: ' + ', '.join(faulty)}, says the running recorder"
+        return text, "" if not faulty else "release the button, or check its wires"
+    controls = HardwareControls(config.controls, clocks)
     try:
-        wrong = "; ".join(f"{line}: {problem}" for line, problem in hands.problems.items())
+        wrong = "; ".join(f"{line}: {problem}" for line, problem in controls.problems.items())
         if wrong:
             return wrong, "connect the chip, or stop the program that holds the line"
-        return f"{len(hands.lines)} inputs, layout {hands.layout.name}, pins by {config.controls.pin_factory}", ""
+        return f"{len(controls.lines)} inputs, layout {controls.layout.name}, pins by {config.controls.pin_factory}", ""
     finally:
-        hands.close()
+        controls.close()
 
 
 def _memory(config: Config) -> tuple[str, str]:
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     needed = (config.buffer.max_mb + 80) << 20
-    said = f"buffer of at most {config.buffer.max_mb} MB and 80 MB for the recorder, of {available >> 20} MB"
-    return said, "" if needed < available * 3 // 4 else "lower [buffer] max_mb"
+    text = f"buffer of at most {config.buffer.max_mb} MB and 80 MB for the recorder, of {available >> 20} MB"
+    return text, "" if needed < available * 3 // 4 else "lower [buffer] max_mb"
 
 
 def _swap(proc_swaps: Path) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """The hardware test of a device, with a person at it: `bwc-agent doctor --hardware`.
 
 The recorder must not run, because the test opens what the recorder holds. Each part is a function that yields findings;
-`HARDWARE_CHECKS` lists them, so that a driver brings its own along. Steps that need eyes and fingers are asked of a
-person; without one they are left out, and the report says so.
+`HARDWARE_CHECKS` lists them, and a driver adds its own. Steps that need eyes and fingers are put to an
+operator; without one they are left out, and the report says so.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from agent.gpio.pins import PinFactory
 from agent.power import files
 
 PRESS_S = 15.0
-"""So long a pilot has for each button."""
+"""The time that the operator has for each button."""
 SANE_YEAR_NS = 1_704_067_200 * 10**9
 """The beginning of 2024: no clock of this software's devices is older."""
 _HAPPENED = 16
@@ -37,7 +37,7 @@ _WATCHDOG_REMEDY = "RuntimeWatchdogSec=14s in /etc/systemd/system.conf.d/50-bwc.
 
 
 class Operator(Protocol):
-    """A person with eyes and fingers. Both methods raise `EOFError` if nobody is there any more."""
+    """A person with eyes and fingers. Both methods raise `EOFError` if the person has left."""
 
     def tell(self, text: str) -> None:
         """Say what to do now."""
@@ -53,7 +53,7 @@ class Bench:
     Attributes:
         config, config_file: Of the device; relative paths start at the file.
         clocks: Both clocks.
-        pilot: None if nobody is there.
+        operator: None if there is none.
         root: Of /sys, /proc and /dev.
         pin_factory: Other pins than the configured ones.
         sleep: Waits for some seconds.
@@ -63,7 +63,7 @@ class Bench:
     config: Config
     config_file: Path
     clocks: Clocks
-    pilot: Operator | None = None
+    operator: Operator | None = None
     root: Path = field(default_factory=lambda: Path("/"))
     pin_factory: PinFactory = None
     sleep: Callable[[float], None] = time.sleep
@@ -74,7 +74,7 @@ HardwareCheck = Callable[[Bench], Iterator[Finding]]
 
 
 def check_hardware(bench: Bench, checks: Sequence[HardwareCheck] | None = None) -> Iterator[Finding]:
-    """All checks, one after the other; none of them raises, for a broken part must not hide the others."""
+    """Run all checks in order. An exception becomes a finding, so that a broken part does not hide the others."""
     for check in HARDWARE_CHECKS if checks is None else checks:
         try:
             yield from check(bench)
@@ -95,7 +95,7 @@ def camera(bench: Bench) -> Iterator[Finding]:
 def encoder(bench: Bench) -> Iterator[Finding]:
     """Whether there is a hardware encoder of H.264, and whether this user may use it.
 
-    With `picamera2` the camera's own check tells of it.
+    With `picamera2` the camera's own check covers it.
     """
     if bench.config.source.camera == "picamera2":
         return
@@ -133,24 +133,24 @@ def microphone(bench: Bench) -> Iterator[Finding]:
 
 
 def lines(bench: Bench) -> Iterator[Finding]:
-    """Each input line at rest, each button pressed, each output seen. Of simulated pins nothing of this is claimed."""
+    """Each input line at rest, each button pressed, each output seen. Simulated pins are reported as untested."""
     if bench.config.controls.pin_factory == "mock" and bench.pin_factory is None:
-        said = 'simulated (pin_factory = "mock"): buttons and lights that are wired were not tested'
-        yield Finding("pins", said, 'pin_factory = "lgpio" in [controls]')
+        text = 'simulated (pin_factory = "mock"): buttons and lights that are wired were not tested'
+        yield Finding("pins", text, 'pin_factory = "lgpio" in [controls]')
         return
-    hands = HardwareControls(bench.config.controls, bench.clocks, bench.pin_factory)
+    hardware = HardwareControls(bench.config.controls, bench.clocks, bench.pin_factory)
     try:
-        yield from _lines(bench, hands)
+        yield from _lines(bench, hardware)
     finally:
-        hands.close()
+        hardware.close()
 
 
-def _lines(bench: Bench, hands: HardwareControls) -> Iterator[Finding]:
+def _lines(bench: Bench, hardware: HardwareControls) -> Iterator[Finding]:
     controls = bench.config.controls
     buttons = {button.name for button in controls.buttons}
     edges: list[Edge] = []
-    hands.open(lambda item: edges.append(item) if isinstance(item, Edge) else None)
-    levels, problems = hands.levels(), hands.problems
+    hardware.open(lambda item: edges.append(item) if isinstance(item, Edge) else None)
+    levels, problems = hardware.levels(), hardware.problems
     for config in controls.inputs:
         check = f"line {config.name}"
         problem = problems.get(config.name)
@@ -163,28 +163,30 @@ def _lines(bench: Bench, hands: HardwareControls) -> Iterator[Finding]:
             yield Finding(check, f"pin {config.pin!r} is active at rest", "release it, or correct pull, active_high")
         else:
             yield Finding(check, f"pin {config.pin!r} is {'active' if level else 'at rest'}")
-    if bench.pilot is not None:
+    if bench.operator is not None:
         with contextlib.suppress(EOFError):
-            yield from _with_pilot(bench, bench.pilot, hands, edges)
+            yield from _with_operator(bench, bench.operator, hardware, edges)
             return
     yield Finding("pilot", "no terminal: the steps that need a person at buttons and lights were left out")
 
 
-def _with_pilot(bench: Bench, pilot: Operator, hands: HardwareControls, edges: list[Edge]) -> Iterator[Finding]:
-    """What needs a person. Raises EOFError once nobody is there any more."""
+def _with_operator(
+    bench: Bench, operator: Operator, hardware: HardwareControls, edges: list[Edge]
+) -> Iterator[Finding]:
+    """The steps that need a person. Raises EOFError once the person has left."""
     controls = bench.config.controls
     for config in controls.inputs:
-        if config.name not in hands.problems:
-            yield _worked(bench, pilot, hands, config.name, edges)
+        if config.name not in hardware.problems:
+            yield _check_button(bench, operator, hardware, config.name, edges)
     for output in controls.outputs:
         check = f"output {output.name}"
-        if check in hands.problems:
-            yield Finding(check, hands.problems[check], "connect it, or stop the program that holds it")
+        if check in hardware.problems:
+            yield Finding(check, hardware.problems[check], "connect it, or stop the program that holds it")
             continue
-        hands.light(output.output, on=True)
-        seen = pilot.confirms(f"Is {output.name} on now, and nothing else?")
-        hands.light(output.output, on=False)
-        gone = seen and pilot.confirms(f"Is {output.name} off again?")
+        hardware.light(output.output, on=True)
+        seen = operator.confirms(f"Is {output.name} on now, and nothing else?")
+        hardware.light(output.output, on=False)
+        gone = seen and operator.confirms(f"Is {output.name} off again?")
         good = seen and gone
         yield Finding(
             check,
@@ -193,21 +195,23 @@ def _with_pilot(bench: Bench, pilot: Operator, hands: HardwareControls, edges: l
         )
 
 
-def _worked(bench: Bench, pilot: Operator, hands: HardwareControls, name: str, edges: list[Edge]) -> Finding:
-    """Wait for a line to become active and to be let go again; another that moves instead is named."""
+def _check_button(
+    bench: Bench, operator: Operator, hardware: HardwareControls, name: str, edges: list[Edge]
+) -> Finding:
+    """Wait until a line was activated and released; names the lines that changed instead."""
     edges.clear()
-    pilot.tell(f"Press and release {name} now (or switch it on and off).")
+    operator.tell(f"Press and release {name} now (or switch it on and off).")
     clocks = bench.clocks
     until_ns = clocks.monotonic_ns() + round(PRESS_S * 1e9)
     while clocks.monotonic_ns() < until_ns:
-        mine = [edge for edge in edges if edge.line == name]
-        if any(edge.active for edge in mine) and not mine[-1].active:
-            return Finding(f"button {name}", f"moved, with {len(mine)} edges")
-        hands.turn(clocks.monotonic_ns())
+        moved = [edge for edge in edges if edge.line == name]
+        if any(edge.active for edge in moved) and not moved[-1].active:
+            return Finding(f"button {name}", f"moved, with {len(moved)} edges")
+        hardware.turn(clocks.monotonic_ns())
         bench.sleep(0.02)
     others = sorted({edge.line for edge in edges} - {name})
-    said = f"did not change within {PRESS_S:.0f} s" + (f", but {', '.join(others)} did" if others else "")
-    return Finding(f"button {name}", said, "check its wires, and pin in [controls]")
+    text = f"did not change within {PRESS_S:.0f} s" + (f", but {', '.join(others)} did" if others else "")
+    return Finding(f"button {name}", text, "check its wires, and pin in [controls]")
 
 
 def power(bench: Bench) -> Iterator[Finding]:
@@ -239,8 +243,8 @@ def power(bench: Bench) -> Iterator[Finding]:
             low = files.read_alarm(config.undervoltage)
             return f"undervoltage now: {'yes' if low else 'no'}", _SUPPLY_REMEDY if low else ""
         now, before = bits & 0xF, bits >> _HAPPENED & 0xF
-        said = f"get_throttled 0x{bits:x}: {'strained now' if now else 'strained since boot' if before else 'well'}"
-        return said, _SUPPLY_REMEDY if bits & (1 | 1 << _HAPPENED) else ""
+        text = f"get_throttled 0x{bits:x}: {'strained now' if now else 'strained since boot' if before else 'well'}"
+        return text, _SUPPLY_REMEDY if bits & (1 | 1 << _HAPPENED) else ""
 
     remedy = "check its wires, and [power]"
     yield Check("battery gauge", remedy, read_gauge).finding()
@@ -256,16 +260,16 @@ def battery_backed_clock(bench: Bench) -> Iterator[Finding]:
         clocks = sorted((bench.root / "sys/class/rtc").glob("rtc[0-9]*"))
         if not clocks:
             return "none: after each boot the time is unknown until it is synchronised, and recordings say so", ""
-        told = []
+        descriptions = []
         for clock in clocks:
             driver = (clock / "name").read_text().strip()
             shows_ns = int((clock / "since_epoch").read_text()) * 10**9
             if shows_ns < SANE_YEAR_NS:
                 return f"{clock.name} ({driver}) has lost the time", "a new cell for it; it is set at the next docking"
             off_s = (shows_ns - bench.clocks.wall().utc_ns) / 1e9
-            told.append(f"{clock.name} ({driver}), {off_s:+.0f} s off the system clock")
+            descriptions.append(f"{clock.name} ({driver}), {off_s:+.0f} s off the system clock")
         used = any((clock / "hctosys").read_text().strip() == "1" for clock in clocks)
-        return "; ".join(told), "" if used else (
+        return "; ".join(descriptions), "" if used else (
             "let the kernel set its time from it: the overlay of its driver in config.txt, as rtc0, and no fake-hwclock"
         )
 
@@ -273,7 +277,7 @@ def battery_backed_clock(bench: Bench) -> Iterator[Finding]:
 
 
 def watchdog(bench: Bench) -> Iterator[Finding]:
-    """Whether a hardware watchdog is there and somebody feeds it. Its device is not opened: that would arm it."""
+    """Whether there is a hardware watchdog and a process feeds it. Its device is not opened: that would arm it."""
 
     def look() -> tuple[str, str]:
         found = bench.root / "sys/class/watchdog/watchdog0"
@@ -294,7 +298,7 @@ def storage_sync(bench: Bench) -> Iterator[Finding]:
 
 
 def machine(bench: Bench) -> Iterator[Finding]:
-    """What of the machine around the recorder must be closed: Ctrl+Alt+Del, SysRq, USB input, the card's mount."""
+    """Ways round the policy that the machine must close: Ctrl+Alt+Del, SysRq, USB input, the card's mount."""
     if not is_adopted(bench.config_file, bench.root):
         yield Finding(
             "machine", "not an adopted camera: Ctrl+Alt+Del, SysRq, USB input and the card's mount were not checked"
@@ -316,4 +320,4 @@ HARDWARE_CHECKS: Sequence[HardwareCheck] = (
     storage_sync,
     machine,
 )
-"""What is checked, in this order. A driver adds its own function here."""
+"""The checks, in order. A driver adds its own function here."""

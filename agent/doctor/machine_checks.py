@@ -1,4 +1,4 @@
-"""Can nobody stop the recorder from outside of the policy? Checked on an adopted device only, not on a bench.
+"""Checks that the machine offers no way to stop the recorder past the policy; for adopted devices, not for a bench.
 
 1. Ctrl+Alt+Del starts no target, pressed once or seven times.
 2. Magic SysRq is off.
@@ -30,7 +30,7 @@ def machine_checks(root: Path, evidence: Path) -> Iterator[Check]:
     """The checks of the machine.
 
     Args:
-        root: Of /etc, /proc, /sys, /run and /usr.
+        root: The folder that /etc, /proc, /sys, /run and /usr are in.
         evidence: The evidence folder.
     """
     yield Check("ctrl-alt-del", _REINSTALL, lambda: _ctrl_alt_del(root))
@@ -97,8 +97,8 @@ def _usb_input(root: Path) -> tuple[str, str]:
         known = record.read_text().splitlines() if record.exists() else []
         (allowed if ALLOWED in known else live).append(interface.name)
     if live:
-        said = f"USB input devices are active: {', '.join(live)}"
-        return said, "unplug them: new ones get no driver; or: udevadm trigger --action=add"
+        text = f"USB input devices are active: {', '.join(live)}"
+        return text, "unplug them: new ones get no driver; or: udevadm trigger --action=add"
     return (
         f"none is active but {', '.join(allowed)}, which a udev rule allows"
         if allowed

@@ -1,4 +1,4 @@
-"""Is the device state kept where it should be, and how well does this build protect it?"""
+"""Checks where the device state is stored, and how well this build protects it."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ _WRONG = {
 
 
 def device_state(config: Config, config_file: Path, running: dict[str, Any] | None) -> tuple[str, str]:
-    """The state folder, the state in it, its anchor, and the row of SECURITY.md's table that this device is in.
+    """The state folder, the state in it, its anchor, and the row of SECURITY.md's table that applies to this device.
 
     Raises:
         OSError: The folder does not exist.
@@ -28,28 +28,28 @@ def device_state(config: Config, config_file: Path, running: dict[str, Any] | No
     folder = resolve(config_file, config.device.state)
     evidence = resolve(config_file, config.storage.path)
     row = protection_of(evidence, folder, config.device.anchor)
-    said = f"{folder}; build: {row.text}"
+    text = f"{folder}; build: {row.text}"
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & _PRIVATE or not os.access(folder, os.W_OK):
-        return f"{said}; mode {mode:04o}", f"chmod 700 {folder}, owned by the recorder"
+        return f"{text}; mode {mode:04o}", f"chmod 700 {folder}, owned by the recorder"
     if folder == evidence or evidence in folder.parents:
-        return f"{said}; it lies on the card", "name a folder on internal storage in [device] state"
+        return f"{text}; it lies on the card", "name a folder on internal storage in [device] state"
     if running is not None:
         known = running["device_state"]
         problem = known["problem"] or known["anchor_problem"]
-        said += f"; save {known['counter']}" + (f"; {problem}" if problem else "")
-        return said, "check the internal storage, and the clock chip of [device] anchor" if problem else ""
+        text += f"; save {known['counter']}" + (f"; {problem}" if problem else "")
+        return text, "check the internal storage, and the clock chip of [device] anchor" if problem else ""
     try:
         loaded = _load(config, config_file)
     except (KeyFileError, EvidenceError):
-        return f"{said}; not checked, because that needs the keys", ""
+        return f"{text}; not checked, because that needs the keys", ""
     if loaded.anchor:
-        return f"{said}; {loaded.anchor}", "check the clock chip and its battery, or set [device] anchor"
+        return f"{text}; {loaded.anchor}", "check the clock chip and its battery, or set [device] anchor"
     if loaded.found in _WRONG:
-        return f"{said}; the state {loaded.detail}", _WRONG[loaded.found]
+        return f"{text}; the state {loaded.detail}", _WRONG[loaded.found]
     known_state = "no state yet" if loaded.state is None else f"save {loaded.state.counter}"
     hint = ", so that card and state can be put back together" if row is Protection.ONE_CARD else ""
-    return f"{said}{hint}; {known_state}", ""
+    return f"{text}{hint}; {known_state}", ""
 
 
 def _load(config: Config, config_file: Path) -> Loaded:

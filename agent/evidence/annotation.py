@@ -1,23 +1,23 @@
-"""Annotations: what somebody with the right to say so adds to a recording later, signed and never in clear.
+"""Annotations: what an authorised person adds to a recording later, signed and sealed.
 
 A recording that was not classified when it was made (juvenile, sexual assault, medical) is classified here, with a
-note. The recording itself stays as it is, and so do its recipients: whoever could open it still can. An annotation
+note. The recording itself and its recipients stay unchanged: those who could open it still can. An annotation
 tells them how to treat it.
 
 The rules, in order:
 
 1. An annotation is a JWS of type `bwc-annotation+jws` (`agent.keys.jws`) by a key that the trust document lists as a
-   supervisor's or a custodian's, and that was valid, and not revoked, at the time that it states. Where no clock
-   vouched for that time, a revoked key is not believed at all. (Whoever stole a key can state an earlier time than the
-   true one; that shows only to those who know when the annotation was first seen.)
+   supervisor's or a custodian's, and that was valid, and not revoked, at the time that it states. If the
+   clock was not synchronised then, a revoked key is refused. (A thief of a key can state an earlier time than the true
+   one; only those who know when the annotation was first seen notice that.)
 2. It has exactly the fields described here, and names the agency of the trust document, the device, the recording,
    and by its SHA-256 the last manifest that the recording had when it was made, which leads to every byte before it.
-3. What it says, and who says it, is sealed to the agency's default recipients, whatever is said: neither the choice of
-   recipients nor the length tells anybody without a key what kind of recording this is. The sealed part names all that
-   rule 2 names, so that it can't be moved.
-4. Annotations of a recording are numbered from 1, and each names the SHA-256 of the one before it. So none can be taken
-   out or put between; that the newest were taken away, nothing here shows.
-5. What is written is never overwritten or withdrawn. The newest classification holds.
+3. Content and author are always sealed to the agency's default recipients, at one length: neither the choice of
+   recipients nor the length shows without a key what kind of recording this is. The sealed part names all that rule 2
+   names, so that it can't be moved to another annotation.
+4. Annotations of a recording are numbered from 1, and each names the SHA-256 of the one before it. So none can be
+   removed from the middle or inserted; removal of the newest ones is not detected.
+5. An annotation is never overwritten or withdrawn. The newest classification holds.
 """
 
 import io
@@ -43,7 +43,7 @@ TYP = "bwc-annotation+jws"
 FORMAT = "bwc-annotation/1"
 ROLES: tuple[Role, ...] = ("supervisor", "custodian")
 CLASSIFICATIONS = ("confidential_informant", "juvenile", "medical", "privileged_counsel", "sexual_assault")
-"""Known everywhere. An agency's own are the names of the recipient sets in its trust document."""
+"""Classifications of every agency. An agency's own are the names of the recipient sets in its trust document."""
 MOST = 9999
 
 _LENGTH = 4096
@@ -67,8 +67,8 @@ class Content(Record, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         classification: What kind of recording it is.
-        author: The name of who says so.
-        note: In their words; may be empty.
+        author: The name of its author.
+        note: In the author's words; may be empty.
     """
 
     classification: Name
@@ -95,15 +95,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """An annotation that was checked, but for what it says.
+    """A checked annotation, its content still sealed.
 
     Attributes:
         subject: What it is about.
         number: Counts from 1 in its recording.
         previous: SHA-256 of the annotation before it; None for the first.
-        time: When it was made, by its maker's clock.
+        time: When it was made, by its author's clock.
         kid: The key that signed it; `office` is its label in the trust document.
-        sealed: What it says, as a sealed message.
+        sealed: Its content, as a sealed message.
         sha256: Of its file.
     """
 
@@ -117,7 +117,7 @@ class Annotation:
     sha256: str
 
     def content(self, keys: Sequence[RecipientKey]) -> Content:
-        """What it says.
+        """Open its content.
 
         Raises:
             EvidenceError: It is sealed to none of these keys, or is no annotation.
@@ -127,10 +127,10 @@ class Annotation:
 
 
 def check_classification(classification: str, trust: TrustDocument) -> None:
-    """Refuses meaningless content, such as a slip of the pen.
+    """Refuse an unknown classification, such as a misspelt one.
 
     Raises:
-        EvidenceError: It is neither known everywhere nor to this agency; the text names all that are.
+        EvidenceError: Neither every agency nor this one knows it; the text names all known ones.
     """
     known = sorted({*CLASSIFICATIONS, *trust.sets})
     if classification not in known:
@@ -148,13 +148,13 @@ def annotate(
     time: WallReading,
     random_bytes: RandomBytes,
 ) -> str:
-    """Signs and seals an annotation.
+    """Sign and seal an annotation.
 
     Args:
         signer: A supervisor's or a custodian's key.
         trust: The agency's trust document.
         subject: What is annotated.
-        content: What is said.
+        content: What it says.
         number: One more than the newest of the recording.
         previous: SHA-256 of that one's file; None for the first.
         time: Now.
@@ -189,15 +189,15 @@ def annotate(
 def check_annotation(
     token: str, trust: TrustDocument, *, device: str, recording: str, manifests: Collection[str]
 ) -> Annotation:
-    """Checks an annotation by rules 1 to 3; how it stands among the others is for who reads them all.
+    """Check an annotation by rules 1 to 3. The chain of rule 4 is checked by the reader of all annotations.
 
     Args:
         token: The file's text.
         trust: The agency's verified trust document.
-        device: Who made the recording.
+        device: The device that made the recording.
         recording: The recording that it lies beside.
-        manifests: SHA-256 of the recording's manifests. One that was made before a recording went on names what then
-            was the last one.
+        manifests: SHA-256 of the recording's manifests. An annotation that was made before the recording was
+            continued names the manifest that was the last one then.
 
     Raises:
         EvidenceError: A rule is broken; the text names what is wrong.
@@ -234,10 +234,10 @@ def check_annotation(
 
 
 def read_unchecked(token: str) -> Annotation:
-    """An annotation whose signature and place are NOT checked: only for those who show what was checked before.
+    """An annotation whose signature and place are NOT checked: only to display what was checked before.
 
     Raises:
-        EvidenceError: It has not the form of one, or what it says was sealed for another.
+        EvidenceError: It does not have the form of one, or its content was sealed for another.
     """
     record = as_record(jws.unverified_payload(token, TYP), _Payload, "annotation")
     subject = Subject(record.agency, record.device, record.recording, record.manifest)

@@ -1,8 +1,8 @@
-"""Closing a segment that was left unfinished: look at what is on storage, sign a manifest of it, alter nothing.
+"""Closing a segment that was left unfinished: sign a manifest of what is on storage, and alter nothing.
 
-Whoever has the card can make a file as long as they like, for nothing (a sparse file of 4 TiB takes no room). So no
-more is read than what was attested and `TAIL_BYTES` after it, and never more than `MOST_BYTES`; by how much the file
-claims to be longer stands in the manifest.
+Anyone who has the card can make a file of any length at no cost (a sparse file of 4 TiB takes no room). So at most
+the attested bytes and `TAIL_BYTES` after them are read, and never more than `MOST_BYTES`; the manifest states by how
+much the file claims to be longer.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class ClosedSegment:
         ended: Why it ended, as the manifest says.
         whole_bytes: Where the last whole frame ends.
         torn_bytes: Bytes after it, as far as was read; left as they are.
-        unread_bytes: By so much the file claims to be longer.
+        unread_bytes: How much longer the file claims to be.
     """
 
     manifest: bytes
@@ -88,13 +88,13 @@ def close_unfinished(
 ) -> ClosedSegment:
     """Sign and store the manifest of a segment that has none, by what is on storage.
 
-    The sealed file is not touched: a torn end stays, is counted and hashed. What is in the segment the device can't
-    say, for it holds no key that opens it.
+    The sealed file is not touched: a torn end stays, is counted and hashed. The manifest can't
+    list the segment's contents, because the device holds no key that opens it.
 
     Args:
-        storage: Where it lies.
+        storage: Where the segment is.
         identity: Who signs now.
-        place: Where it stands.
+        place: The segment's place in its recording.
         ended: Why it ended.
         attested_bytes: What was last attested as synced, or known to be.
         recovered: True if an earlier boot wrote it.
@@ -158,9 +158,9 @@ def readable(attested_bytes: int) -> int:
 
 
 def place_of(storage: Storage, recording: str, segment: int) -> Place:
-    """Where a segment stands that is to be closed: after the manifest before it, if that is there by now.
+    """The place of a segment that is to be closed: after the manifest before it, if there is one by now.
 
-    Else as its own opening statement says, which was signed when it began.
+    Otherwise the place that its own opening statement names, which was signed when it began.
     """
     if segment == 1:
         return Place(recording, segment, "")
@@ -169,8 +169,8 @@ def place_of(storage: Storage, recording: str, segment: int) -> Place:
         return Place(recording, segment, sha256_hex(storage.read(layout.manifest(recording, before), MOST_STATEMENT)))
     try:
         token = storage.read(layout.opening(recording, segment), MOST_STATEMENT).decode("ascii")
-        said = typed_opening(jws.unverified_payload(token, OPENING_TYPE))
-        return Place(recording, segment, said.previous, said.interrupted)
+        statement = typed_opening(jws.unverified_payload(token, OPENING_TYPE))
+        return Place(recording, segment, statement.previous, statement.interrupted)
     except (StorageError, EvidenceError, UnicodeDecodeError):
         return Place(recording, segment, opening_hash(storage, recording, before), interrupted=True)
 
@@ -250,7 +250,7 @@ class _Prefix:
 
 
 def _closed_before(storage: Storage, target: str) -> ClosedSegment:
-    """What an attempt has made that failed only after its manifest had a name: that manifest stands."""
+    """The result of an earlier attempt that failed after its manifest was published: that manifest is valid."""
     manifest = storage.read(target, MOST_STATEMENT)
     storage.publish(target, manifest)
     try:

@@ -1,4 +1,4 @@
-"""Sealed details: what a journal line or a manifest says about people, reasons and places, for the agency's eyes only.
+"""Sealed details: what a journal line or a manifest says about people, reasons and places, readable by the agency only.
 
 A key is made in memory at each boot, wrapped to the agency's recipients as an Encryption SDK message in the boot
 certificate, and forgotten with the process. Each text is AES-256-GCM (NIST SP 800-38D) under a random 96-bit nonce with

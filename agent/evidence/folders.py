@@ -1,8 +1,8 @@
 """What a recording's folder says: which segments this device opened in it, which of them are not closed.
 
-Whoever has the card can lay anything into a folder, or something else in its place. So a segment counts only by its
-opening statement, signed by a boot's key; names are looked at up to a bound, files up to a bounded size; and a folder
-that can't be read, or is none, costs that recording only.
+Anyone who has the card can put any file into a folder, or something else in its place. So a segment counts only by
+its opening statement, signed by a boot's key; the number of names and the size of files that are read are bounded; and
+a folder that can't be read, or is not one, affects that recording only.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ from agent.storage.interface import Storage
 from agent.trust.records import BOOT_TYP
 
 MOST_CERTIFICATES = 64
-"""Copies of boot certificates in one folder that are looked at, the newest ones."""
+"""At most so many copies of boot certificates in one folder are read, the newest ones."""
 _MOST_CERTIFICATE = 1 << 16
 _MOST_OPENING = 1 << 15
-"""Bytes of an opening statement: many times what one of ours has. More is not read, for very many can lie there."""
+"""The most that is read of an opening statement, many times the length of a real one; a card may hold very many."""
 _ITS_OWN = {
     errno.ENOTDIR,
     errno.ELOOP,
@@ -41,7 +41,7 @@ _ITS_OWN = {
     errno.EISDIR,
     errno.ENXIO,
 }
-"""What is wrong with one name, and says nothing about the storage."""
+"""Errors of a single name, which do not mean that storage fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Folder:
 def look(
     storage: Storage, recording: str, keys: Sequence[PublicKey], identity: PublicKey | None, *, known: int = 0
 ) -> Folder:
-    """What lies in a recording's folder.
+    """Read a recording's folder.
 
     Args:
         storage: The evidence folder.
@@ -83,7 +83,7 @@ def look(
         part = layout.segment_part(name)
         if part is not None:
             parts.setdefault(part[0], set()).add(part[1])
-    # Of the journals' boot lines, too: whoever takes the copies out of a recording gains nothing.
+    # Keys of the journals' boot lines count too: removing the copies from a recording gains an attacker nothing.
     all_keys = None if identity is None else by_kid([*keys, *_boot_keys(storage, recording, identity)])
 
     @cache
@@ -96,7 +96,7 @@ def look(
         last = highest(parts, lambda number: opened(number) is not None, known=known)
     if not last:
         return Folder()
-    # Not from the listing alone: where there are too many names to list, it lacks some.
+    # Not from the listing alone: it is incomplete where there are too many names.
     closed = storage.size(layout.manifest(recording, last)) is not None
     without = [number for number in parts if number < last and "manifest.jws" not in parts[number]]
     if not closed:
@@ -108,16 +108,16 @@ def look(
         previous=_manifest_hash(storage, recording, last) if closed else opening_hash(storage, recording, last),
         interrupted=not closed,
         open=tuple(
-            (number, said.boot if said is not None else 0)
-            for number, said in openings
-            if said is not None or identity is None
+            (number, found.boot if found is not None else 0)
+            for number, found in openings
+            if found is not None or identity is None
         ),
         recipients=statement.recipients if statement is not None else "",
     )
 
 
 def names(storage: Storage, recording: str) -> list[str]:
-    """The names in a recording's folder; none if what lies in its place is no folder, or not the recorder's to read."""
+    """The names in a recording's folder; none if there is no folder of that name, or the recorder may not read it."""
     try:
         return storage.names(layout.recording(recording))
     except StorageError as error:
@@ -173,8 +173,8 @@ def _manifest_hash(storage: Storage, recording: str, segment: int) -> str:
 def certified(storage: Storage, recording: str, boots: Sequence[int], identity: PublicKey | None) -> bool:
     """True if one of these boots, which no line of a journal names, has begun a recording.
 
-    A name alone is no certificate: else somebody could lay one beside an old recording, which would then be gone on
-    with in place of the one that was interrupted.
+    A file name alone proves nothing: a planted file beside an old recording would otherwise cause that one to be
+    continued in place of the interrupted one.
     """
     for boot in boots:
         path = layout.boot_certificate(recording, boot)

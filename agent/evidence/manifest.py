@@ -1,7 +1,7 @@
 """The two signed statements about a segment: the opening statement before its first byte, the manifest after its last.
 
-Both are JWS by the boot's key. The opening statement binds the sealed header, so that nobody who merely knows the
-recipients' public keys can make or finish a segment. Each manifest names its opening statement and the manifest before
+Both are JWS by the boot's key. The opening statement binds the sealed header, so that knowing the recipients' public
+keys is not enough to make or finish a segment. Each manifest names its opening statement and the manifest before
 it, so that the segments of a recording form a chain whose end is marked `final`.
 
 A recording that a power cut interrupted continues at once, before its last segment is closed. The next segment then
@@ -27,7 +27,7 @@ OPENING_TYPE = "bwc-opening+jws"
 MANIFEST_TYPE = "bwc-manifest+jws"
 FORMAT = "bwc-segment/2"
 FORMATS = ("bwc-segment/1", FORMAT)
-"""What is read; the last one is written."""
+"""The versions that are read; the last one is written."""
 SECOND_VERSION = ("interrupted", "unread_bytes")
 """Fields of a manifest that the first version does not have."""
 
@@ -184,7 +184,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sealed: Sealed details: who permitted that; empty if there are none.
         interrupted: `previous` is the hash of an opening statement: that segment is not closed yet.
         unread_bytes: Of a recovered segment: by so much the file was longer than what recovery reads at the most
-            (`agent.evidence.closing`). No recorder leaves a file like that; somebody has lengthened it.
+            (`agent.evidence.closing`). No recorder leaves such a file: it was lengthened later.
     """
 
     format: str
@@ -235,14 +235,14 @@ def manifest(payload: dict[str, Any]) -> Manifest:
     return _typed(payload, Manifest)
 
 
-def without_picture(said: Opening | None, closed: Manifest | None) -> bool:
-    """True if a segment's statements leave no picture in it; False also where they can't tell.
+def without_picture(opened: Opening | None, closed: Manifest | None) -> bool:
+    """True if by its statements a segment has no picture; False also if they can't show it.
 
     Args:
-        said: Its opening statement; None if there is none.
+        opened: Its opening statement; None if there is none.
         closed: Its manifest; None if there is none.
     """
-    if said is not None and all(track.kind is not Kind.VIDEO for track in said.tracks):
+    if opened is not None and all(track.kind is not Kind.VIDEO for track in opened.tracks):
         return True
     if closed is None:
         return False

@@ -1,7 +1,7 @@
 """Names that are read back from storage, typed and bounded where they enter.
 
 Whoever has the card can write any text where a name is expected, and a name becomes a path. So a journal line or a
-statement whose name does not have its form is refused as a whole when it is parsed, and costs nothing but itself.
+statement with a malformed name is refused as a whole when it is parsed, and nothing else is refused with it.
 """
 
 from typing import Annotated

@@ -1,23 +1,23 @@
-"""The highest number that is ours, among files that anybody may have laid there, with a bounded number of looks.
+"""Finds the highest number that is ours among possibly planted files, with a bounded number of reads.
 
-Boots and segments are counted from 1 without gaps, and each file says by a signature whose it is. So it needs no look
-at every file: from the highest numbers down a few are looked at, which finds ours at once where nobody planted
-anything; then the count is followed upwards in doubling steps.
+Boots and segments are counted from 1 without gaps, and each file's signature shows whose it is. So not every
+file has to be read: a few are read from the highest number down, which finds ours at once where nothing was planted;
+then the search continues upwards in doubling steps.
 """
 
 from collections.abc import Callable, Iterable
 
 MOST_LOOKS = 64
-"""Files of others with higher numbers than ours that are looked at, one by one."""
+"""At most so many files are read one by one, from the highest number down."""
 
 
 def highest(found: Iterable[int], is_ours: Callable[[int], bool], *, known: int = 0) -> int:
     """The highest number that is ours; 0 if there is none.
 
     Args:
-        found: Numbers that are there; may lack some, where there are too many to list.
-        is_ours: Looks at one; false also if there is no such file.
-        known: One that should be ours, by what else is known; 0 if nothing is.
+        found: The numbers that were listed; incomplete where there are too many to list.
+        is_ours: Reads the file of a number; false also if there is none.
+        known: A number that should be ours by another source; 0 if there is none.
     """
     newest = sorted(set(found), reverse=True)[:MOST_LOOKS]
     best = next((number for number in newest if is_ours(number)), 0)

@@ -57,7 +57,7 @@ class Streams(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose evidence this is, and who signs and may open it.
+    """Agency, device and boot of a segment, its signer and its recipients.
 
     Attributes:
         boot_certificate: SHA-256 of the boot certificate of `signer`.
@@ -78,7 +78,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a segment stands.
+    """A segment's place in its recording.
 
     Attributes:
         segment: Its number, from 1.
@@ -108,7 +108,7 @@ class SegmentBuilder:
     """One segment from its opening statement to its manifest.
 
     Args:
-        identity, place: Whose it is and where it stands.
+        identity, place: Of the segment.
         streams: What the source delivers; packets of other parameters belong into another segment.
         first_ns: The earliest time in the first fragment: the segment's time 0.
         start: The same moment on both clocks.
@@ -218,7 +218,7 @@ class SegmentBuilder:
     def _run(self, kind: Kind, state: _TrackState, own: list[Packet]) -> fmp4.Run:
         first = own[0]
         if first.stream is not state.stream:
-            # Another opening of the source, with equal parameters: carry its ticks over onto this segment's time line.
+            # The source was reopened with equal parameters: convert its ticks to this segment's time line.
             state.stream = first.stream
             state.shift = _ticks_at(first.stream, self.first_ns) - state.base_ticks
         own, base = _not_before_zero(own, first.ticks - state.shift - state.base_ticks)
@@ -299,7 +299,7 @@ class SegmentBuilder:
 
 
 def signed_manifest(identity: Identity, statement: Manifest, details: Details | None) -> bytes:
-    """The JWS of a manifest, its details sealed and bound to all else in it."""
+    """The JWS of a manifest, its details sealed and bound to all its other fields."""
     if details:
         statement = msgspec.structs.replace(statement, sealed=identity.details.seal(details, _public(statement)))
     return jws.sign(identity.signer, MANIFEST_TYPE, msgspec.to_builtins(statement)).encode()
@@ -317,12 +317,12 @@ def manifest_details(statement: Manifest, key: DetailsKey) -> dict[str, object]:
 
 
 def _public(statement: Manifest) -> bytes:
-    """What a manifest's details are bound to: all else that is in it, without what its version does not have."""
-    said = msgspec.to_builtins(msgspec.structs.replace(statement, sealed=""))
+    """The bytes that a manifest's details are bound to: all its other fields that its version has."""
+    public = msgspec.to_builtins(msgspec.structs.replace(statement, sealed=""))
     if statement.format != FORMAT:
         for name in SECOND_VERSION:
-            del said[name]
-    return encode_json(said)
+            del public[name]
+    return encode_json(public)
 
 
 def _ticks_at(stream: Stream, time_ns: int) -> int:
@@ -331,10 +331,10 @@ def _ticks_at(stream: Stream, time_ns: int) -> int:
 
 
 def _not_before_zero(own: list[Packet], base: int) -> tuple[list[Packet], int]:
-    """Packets that lie before the segment's time 0 are put onto it.
+    """Move packets before the segment's time 0 to it.
 
     That is rounding by less than a tick after a source was opened again; more only if a source delivers packets over
-    a fragment's length out of order. Their bytes are worth more than their place.
+    a fragment's length out of order. A packet at a wrong time is better than a lost one.
     """
     if base >= 0:
         return own, base

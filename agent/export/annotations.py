@@ -1,6 +1,6 @@
 """A recording's annotations, opened with the key that opens the recording.
 
-Their signatures are not checked here, as nowhere in `agent.export`: the caller has verified the recording.
+`agent.export` checks no signatures: the caller has verified the recording.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ class OpenedAnnotation:
     """One annotation.
 
     Attributes:
-        event: For the report.
-        content: What it says; None if it does not open.
+        event: Its line in the report.
+        content: None if it does not open.
     """
 
     event: OpenedEvent
@@ -29,7 +29,7 @@ class OpenedAnnotation:
 
 
 def annotations(place: Place, key: RecipientKey) -> list[OpenedAnnotation]:
-    """All annotations of a recording, in their order. One that does not open says why."""
+    """All annotations of a recording, in order. The event of one that does not open has the reason."""
     return list(_read(place, annotation_files(place.tree, place.folder), key))
 
 
@@ -57,9 +57,9 @@ def _read(place: Place, files: Mapping[int, str], key: RecipientKey) -> Iterator
         yield OpenedAnnotation(event, content)
 
 
-def caption(said: Sequence[OpenedAnnotation]) -> str:
-    """What stands in the text track all along: the newest classification that opens holds; empty for none."""
-    newest = next((one.content for one in reversed(said) if one.content is not None), None)
+def caption(opened: Sequence[OpenedAnnotation]) -> str:
+    """The text track's permanent caption: the newest classification that opens; empty if there are no annotations."""
+    newest = next((annotation.content for annotation in reversed(opened) if annotation.content is not None), None)
     if newest is not None:
         return f"annotated: {newest.classification}"
-    return "annotated: sealed to others" if said else ""
+    return "annotated: sealed to others" if opened else ""

@@ -18,7 +18,7 @@ from agent.verify.tree import below
 
 
 def sealed_to(stream: BinaryIO) -> list[str]:
-    """Key ids of a sealed file's recipients; none if its header is not whole. The stream is at its beginning."""
+    """Key ids of a sealed file's recipients, none if its header is incomplete. Rewinds the stream."""
     try:
         header = message.read_header(stream)
     except EvidenceError:
@@ -29,7 +29,7 @@ def sealed_to(stream: BinaryIO) -> list[str]:
 
 
 def names(kids: Iterable[str], place: Place) -> str:
-    """Kids with what the trust document beside the evidence calls their holders; only to help to find the key."""
+    """Key ids with their labels from the trust document beside the evidence, which is unverified: only a hint."""
     labels: dict[str, str] = {}
     if place.device is not None:
         try:
@@ -41,10 +41,10 @@ def names(kids: Iterable[str], place: Place) -> str:
 
 
 def refuse_others(stream: BinaryIO, place: Place, key: RecipientKey) -> None:
-    """See whether a key is one of those that a segment is sealed to; the stream stands at its beginning, then too.
+    """Check that a segment is sealed to a key. Rewinds the stream.
 
     Raises:
-        EvidenceError: It is not.
+        EvidenceError: It is not sealed to it.
     """
     kids = sealed_to(stream)
     if kids and key.recipient.kid not in kids:
@@ -52,7 +52,7 @@ def refuse_others(stream: BinaryIO, place: Place, key: RecipientKey) -> None:
 
 
 def details_keys(boots: Mapping[int, BootFacts], key: RecipientKey) -> dict[int, DetailsKey]:
-    """The details keys of those boots whose sealed one opens with this key."""
+    """The details keys of the boots whose sealed details key opens with this key."""
     keys = {}
     for boot, facts in boots.items():
         try:
@@ -63,18 +63,18 @@ def details_keys(boots: Mapping[int, BootFacts], key: RecipientKey) -> dict[int,
 
 
 def timeline(recorded: Recorded, journal: RecordingEvents) -> Timeline:
-    """The line of a recording, with all that statements and journals know of its boots' clocks."""
+    """The time line of a recording, with the clock readings in its statements and journals."""
     readings = merged([recorded.readings(), journal.readings])
     kernels = {boot: facts.kernel for boot, facts in recorded.boots.items()}
     return Timeline({boot: BootClock(kernels.get(boot, ""), known) for boot, known in readings.items()})
 
 
 def withheld(segments: Sequence[SegmentStatements]) -> list[Span]:
-    """What was withheld on purpose, as the manifests say, for where there is no journal."""
+    """Suppressed time spans by the manifests, for recordings without a journal."""
     spans = []
     for segment in segments:
         if segment.manifest is not None:
-            # Times of what an earlier boot wrote are on that boot's clock.
+            # A recovered segment's times are on the clock of the boot that wrote it.
             wrote = segment.opening if segment.manifest.recovered else None
             boot = segment.manifest.boot if wrote is None else wrote.boot
             for span in segment.manifest.withheld:
@@ -85,7 +85,7 @@ def withheld(segments: Sequence[SegmentStatements]) -> list[Span]:
 
 
 def repeats_from(segments: Sequence[SegmentStatements]) -> list[int | None]:
-    """For each segment, from when on, on its boot's monotonic clock, later ones may repeat it; None if none does."""
+    """For each segment, the time on its boot's monotonic clock from which later ones may repeat it; None if none do."""
     repeats: list[int | None] = []
     earliest: dict[int, int] = {}
     for segment in reversed(segments):
@@ -99,26 +99,26 @@ def repeats_from(segments: Sequence[SegmentStatements]) -> list[int | None]:
     return repeats[::-1]
 
 
-def torn_from(said: SegmentStatements) -> int | None:
-    """From where on a sealed file may hold whatever storage left there at a loss of power; None if nowhere.
+def torn_from(statements: SegmentStatements) -> int | None:
+    """The offset after which a loss of power may have left arbitrary bytes in a sealed file; None if it can't have.
 
-    The bytes that the manifest counts as attested were on storage. For a segment without a manifest the journal alone
-    says which were.
+    Bytes that the manifest counts as attested were synced. Without a manifest only the journal knows which were, so
+    none count.
     """
-    if said.manifest is None:
+    if statements.manifest is None:
         return 0
-    closed_in_order = bool(said.manifest.written)
-    return None if closed_in_order else max(0, said.manifest.attested_bytes)
+    closed_in_order = bool(statements.manifest.written)
+    return None if closed_in_order else max(0, statements.manifest.attested_bytes)
 
 
-def whole_bytes(said: SegmentStatements, stream: BinaryIO) -> int:
-    """Where the last whole frame of a sealed file ends: as its manifest says, else as its frames' heads look.
+def whole_bytes(statements: SegmentStatements, stream: BinaryIO) -> int:
+    """The offset at which a sealed file's last whole frame ends: from its manifest, else from its frame heads.
 
     Raises:
-        EvidenceError: Its header is not whole.
+        EvidenceError: Its header is incomplete.
     """
-    if said.manifest is not None:
-        return max(0, said.manifest.whole_bytes)
+    if statements.manifest is not None:
+        return max(0, statements.manifest.whole_bytes)
     whole = message.scan(stream, recovering=True).whole_bytes
     stream.seek(0)
     return whole

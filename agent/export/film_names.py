@@ -13,10 +13,10 @@ def text_beside(film: Path) -> Path:
 
 
 def refuse_existing(film: Path) -> None:
-    """Refuse to begin where something has the name that is asked for, of the film or of its text.
+    """Refuse to overwrite an existing film or text.
 
     Raises:
-        StorageError: It does, or there is no such folder.
+        StorageError: One of them exists, the folder does not, or the name is not a film's.
     """
     if film.suffix == ".vtt":
         raise StorageError(errno.EINVAL, f"expected a film's name such as stop.mp4, got {film}: .vtt is its text's")

@@ -1,18 +1,18 @@
-"""Segments' samples onto the one time line of a file. Pure: samples in, samples out.
+"""Joins segments' samples on the time line of one file. Pure: samples in, samples out.
 
 The rules, in order:
 
-1. A sample keeps its bytes, its order and its time; between two segments nothing is rounded where their ticks are of
-   the same epoch (see `placing`).
-2. What a segment repeats of the one before (`overlap`) is dropped, once its bytes are seen to be equal. If they are
-   not, what came first stays, and the contradiction is counted.
-3. A gap stays as long as it was. The last picture is held; sound is filled with frames of silence, whole ones only, so
-   that the last of them may be held for less than a frame.
-4. Gaps that the end of the file shows, where one track ends before the other, are treated alike, above `GAP_NS`.
-5. A time that goes back, which no recorder writes, moves what follows to the end of what there is, and is counted.
-6. A gap in all tracks that is longer than `MOST_HELD_NS`, and one that the format can't express, ends the file.
-7. In all files of one opening together, at most `MOST_FILLED_NS` of each track are held or silence. What is beyond is
-   not filled: a gap then ends the file as one of rule 6 does, and a track that ends before the file just ends.
+1. A sample keeps its bytes, its order and its time; between two segments nothing is rounded if their ticks have the
+   same epoch (see `placing`).
+2. Samples that repeat those of an earlier segment (`overlap`) are dropped if their bytes are equal. If they are not,
+   the earlier sample stays, and the contradiction is counted.
+3. A gap keeps its length. The last picture is held; sound is filled with whole frames of silence, so that the last of
+   them may be held for less than a frame.
+4. Where one track ends before the other, the gap at the end of the file is treated alike, above `GAP_NS`.
+5. A time that goes back, which no recorder writes, moves what follows to the end of the track, and is counted.
+6. A gap in all tracks that is longer than `MOST_HELD_NS`, or that the format can't express, ends the file.
+7. In all files of one opening together, at most `MOST_FILLED_NS` of each track are held pictures or silence. Beyond
+   that, a gap ends the file as in rule 6, and a track that ends before the file is not extended.
 """
 
 import hashlib
@@ -32,17 +32,17 @@ from agent.media.ring import GAP_NS
 from agent.media.silence import silence
 
 MOST_HELD_NS = 12 * 3600 * NS
-"""Longer than a shift: a camera that lay in a drawer makes no film of that."""
+"""Longer than a shift: time that a camera lay in a drawer is not put into a film."""
 MOST_FILLED_NS = 24 * 3600 * NS
-"""Twice that. Evidence whose times are lies must not fill a disk with silence."""
+"""Twice that. Evidence with forged times must not fill a disk with silence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Time in which a track has nothing, in nanoseconds from the file's beginning.
+    """Time without samples in a track, in nanoseconds from the file's beginning.
 
     Attributes:
-        silent_frames: Frames of silence that were put there; 0 where a picture is held, or nothing could be.
+        silent_frames: Inserted frames of silence; 0 where a picture is held, or nothing can be inserted.
     """
 
     kind: Kind
@@ -52,7 +52,7 @@ class Gap:
 
     @property
     def ns(self) -> int:
-        """How long it is."""
+        """Its length."""
         return self.to_ns - self.from_ns
 
 
@@ -60,24 +60,24 @@ class Sink(Protocol):
     """Where the joined samples go."""
 
     def adder(self, kind: Kind) -> Callable[[int, bytes, bool], None]:
-        """What takes each sample of a track: its ticks from the file's beginning, its bytes, whether it is a key."""
+        """The function to add a track's samples: ticks from the file's beginning, bytes, whether it is a key frame."""
 
     def gap(self, gap: Gap) -> None:
-        """A gap that is over."""
+        """Report a gap, once it is over."""
 
 
 class Filling:
-    """How much may still be filled in (rule 7), by kind of track."""
+    """The remaining time that may be filled (rule 7), by kind of track."""
 
     def __init__(self, most_ns: int = MOST_FILLED_NS) -> None:
         self._left_ns = dict.fromkeys(Kind, most_ns)
 
     def left_ns(self, kind: Kind) -> int:
-        """Of this track."""
+        """The remaining time for a kind of track."""
         return self._left_ns[kind]
 
     def fill(self, kind: Kind, ns: int) -> None:
-        """So much was filled in."""
+        """Subtract filled time."""
         self._left_ns[kind] = max(0, self._left_ns[kind] - ns)
 
 
@@ -87,7 +87,7 @@ class TimeLine:
     Args:
         tracks: As the file's first segment declares them.
         placement: Of that segment.
-        begins: Before which ticks of its own no track has anything.
+        begins: By kind, the tick of the stream before which the track has no samples.
 
     Attributes:
         zero_ns: The file's beginning on the recording's line.
@@ -110,7 +110,7 @@ class TimeLine:
         return round(Fraction((epoch_ns - self._reference_ns) * timescale, NS))
 
     def offset(self, epoch_ns: int, timescale: int) -> int:
-        """What to add to a stream's own ticks to count them from the file's beginning."""
+        """Ticks to add to a stream's own ticks to count from the file's beginning."""
         return self._moved(epoch_ns, timescale) - int(self._zero * timescale)
 
 
@@ -120,7 +120,7 @@ class JoinedTrack:
     Args:
         parameters: Of the stream.
         sink: Where samples go.
-        front_ns: Up to where any track has something, from the file's beginning.
+        front_ns: Returns the end of the longest track, from the file's beginning.
         filling: Of the whole opening.
 
     Attributes:
@@ -128,9 +128,9 @@ class JoinedTrack:
         packets: The recording's own samples, without inserted silence.
         silent_frames: Inserted.
         repeated: Samples dropped because a segment before held them.
-        contradictions: Repeated samples whose bytes were others; they were dropped.
-        moved_back: How often time went back.
-        unfilled_ns: What its end lacks by rule 7.
+        contradictions: Repeated samples with other bytes, dropped.
+        moved_back: How often time went back (rule 5).
+        unfilled_ns: Time at its end that was not filled (rule 7).
     """
 
     def __init__(self, parameters: StreamParameters, sink: Sink, front_ns: Callable[[], int], filling: Filling) -> None:
@@ -156,13 +156,12 @@ class JoinedTrack:
         self._remembered: dict[int, bytes] = {}
 
     def begin_segment(self, offset: int, *, overlaps: bool, remember_from: int | None) -> None:
-        """The samples that follow are of another segment.
+        """Begin a segment: the samples that follow belong to it.
 
         Args:
-            offset: What to add to their ticks.
-            overlaps: They may repeat what is there.
-            remember_from: From this tick of the file on, segments to come may repeat what is added now; None if none
-                will.
+            offset: Ticks to add to theirs.
+            overlaps: They may repeat earlier samples.
+            remember_from: The tick of the file from which later segments may repeat these samples; None if none will.
         """
         self._offset = offset
         self._overlaps = overlaps
@@ -172,7 +171,7 @@ class JoinedTrack:
             self._remembered = {at: digest for at, digest in self._remembered.items() if at >= keep_from}
 
     def add(self, sample: Sample) -> bool:
-        """The next sample, its ticks being the segment's own; False, and it is not taken, if it is too far off."""
+        """Add a sample, with the segment's own ticks. Returns False, without adding it, if the gap is too long."""
         at = sample.ticks + self._offset
         if at != self.end:
             if self._is_repeated(at, sample.data):
@@ -183,7 +182,7 @@ class JoinedTrack:
         self._put(at, sample.data, sample.key)
         self._last = at
         duration = sample.duration
-        # Sound that is missing within a fragment shows as a sample that lasts longer than it sounds.
+        # Missing sound within a fragment shows as a sample whose duration is longer than a frame.
         self.end = at + duration if duration <= self._longest else at + int(self._longest)
         self.packets += 1
         if self._remember_from is not None and at >= self._remember_from:
@@ -191,7 +190,7 @@ class JoinedTrack:
         return True
 
     def _is_too_far(self, at: int) -> bool:
-        """Rules 6 and 7."""
+        """True if the gap before a sample ends the file (rules 6 and 7)."""
         if not self._may_fill(self.end or 0, at):
             return True
         if self.end is not None and self._frame is None and at - self._last > MAX_TICKS:
@@ -203,7 +202,7 @@ class JoinedTrack:
         return ns <= GAP_NS or ns <= self._filling.left_ns(self.parameters.kind)
 
     def _is_repeated(self, at: int, data: bytes) -> bool:
-        """Whether a segment before held this sample; its time may differ by a tick if the source was opened again."""
+        """Whether an earlier segment held this sample (rule 2); reopening a source may shift its time by a tick."""
         if not self._overlaps or self.end is None or at > self._last + 1:
             return False
         digest = _digest(data)
@@ -216,7 +215,7 @@ class JoinedTrack:
         return True
 
     def _reconcile(self, at: int) -> int:
-        """Where a sample goes that does not begin where the one before ends: after a gap, at once, or not before."""
+        """The tick for a sample that is not at the track's end: fills a gap, or corrects a time that goes back."""
         end = self.end or 0
         if at < self._last:
             self.moved_back += 1
@@ -227,7 +226,7 @@ class JoinedTrack:
         return at
 
     def _fill(self, start: int, end: int) -> None:
-        """Treat the gap between two ticks: silence for sound; pictures hold by themselves."""
+        """Fill the gap between two ticks with silence; a picture is held by its duration."""
         frames = 0
         if self._silence is not None and self._frame is not None:
             frames = math.floor((end - start) / self._frame)
@@ -241,7 +240,7 @@ class JoinedTrack:
             self._sink.gap(Gap(kind, start * NS // timescale, end * NS // timescale, frames))
 
     def _put_silence(self, begin: Fraction, frame: Fraction, frames: int, data: bytes) -> None:
-        # In whole numbers, because hours of it can be missing.
+        # Integer arithmetic for speed: hours can be missing.
         parts = frame.denominator
         first, step, put = int(begin * parts), frame.numerator, self._put
         for number in range(frames):
@@ -251,7 +250,7 @@ class JoinedTrack:
         self.silent_frames += frames
 
     def finish(self, end_ns: int) -> int:
-        """Nothing more comes, and the file lasts until `end_ns`; returns where the last sample ends, in ticks."""
+        """End the track of a file that lasts until `end_ns`; returns the end of its last sample, in ticks."""
         assert self.end is not None
         end = end_ns * self.parameters.timescale // NS
         if not self._may_fill(self.end, end):
@@ -288,11 +287,11 @@ class Join:
         self._sink = sink
 
     def begin_segment(self, placement: Placement, *, overlaps: bool, remember_from_ns: int | None) -> None:
-        """Begins the segment that the following samples belong to; see `JoinedTrack.begin_segment`.
+        """Begin a segment: the samples that follow belong to it; see `JoinedTrack.begin_segment`.
 
         Args:
             placement: Of the segment.
-            overlaps: Its head may repeat what is there.
+            overlaps: Its first samples may repeat earlier ones.
             remember_from_ns: On the recording's line.
         """
         for kind, joined in self.tracks.items():
@@ -304,19 +303,19 @@ class Join:
             joined.begin_segment(offset, overlaps=overlaps, remember_from=remember_from)
 
     def front_ns(self) -> int:
-        """Where the track that is longest ends, in nanoseconds from the file's beginning."""
+        """The end of the longest track, in nanoseconds from the file's beginning."""
         return max(joined.end_ns for joined in self.tracks.values())
 
     @property
     def settled_ns(self) -> int:
-        """Up to where no track will get anything more."""
+        """The time before which no track gets further samples."""
         return min(joined.end_ns for joined in self.tracks.values())
 
     def finish(self, end_ns: int) -> dict[Kind, int]:
-        """Nothing more comes; returns where each track that has samples ends, in its ticks.
+        """End all tracks; returns the end of each track that has samples, in its ticks.
 
         Args:
-            end_ns: When the recording ended, from the file's beginning; 0 if only its samples tell.
+            end_ns: When the recording ended, from the file's beginning; 0 if only its samples show that.
         """
         end_ns = max(end_ns, self.front_ns())
         ends = {}

@@ -1,4 +1,4 @@
-"""What a device's journals say about one recording, for the text beside the film and for the report.
+"""Reads one recording's events from a device's journals, for the text beside the film and for the report.
 
 Chain and signatures are not checked here: `open` verifies the recording first. Unreadable lines are counted.
 """
@@ -26,9 +26,9 @@ class Event:
     """Something that happened while the recording ran.
 
     Attributes:
-        boot, mono_us: When.
-        text: In words, of the public part.
-        details: The sealed details, if there are any and a key that opens them was given.
+        boot, mono_us: Its time.
+        text: The public part in words.
+        details: The opened details; empty if there are none, or they do not open.
         problem: Why the details do not open; empty if they do or there are none.
     """
 
@@ -41,7 +41,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time in which something was missing. `track` is `video`, `audio` or `both`; `cause` says why."""
+    """A time span without a track. `track` is `video`, `audio` or `both`; `cause` is the reason in words."""
 
     boot: int
     from_us: int
@@ -52,7 +52,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What the recorder did from a moment on, in a word or two."""
+    """The recorder's mode from a moment on, in a word or two."""
 
     boot: int
     from_us: int
@@ -61,14 +61,14 @@ class Mode:
 
 @dataclass(slots=True)
 class RecordingEvents:
-    """What the journals say.
+    """The events of one recording in the journals.
 
     Attributes:
-        readings: Of both clocks, by boot, in order.
+        readings: Readings of both clocks, by boot, in order.
         started_us: When the start was asked for, by boot; recovery counts as a start.
         events: In order.
-        spans: Of lost packets, of sources that gave nothing, and of what was withheld on purpose.
-        modes: Beside plain recording.
+        spans: Spans of lost packets, of source gaps, and of suppressed tracks.
+        modes: Changes of mode, such as privacy pauses.
         last_us: Monotonic time of the last line of each boot.
         unreadable: Lines that could not be read.
         missing: Boots without a readable journal.
@@ -87,17 +87,17 @@ class RecordingEvents:
 def read_journals(
     tree: Tree, device: str | None, recording: str, boots: Iterable[int], keys: Mapping[int, DetailsKey]
 ) -> RecordingEvents:
-    """What the journals of some boots say about a recording.
+    """Read a recording's events from the journals of its boots. An unreadable journal counts as missing.
 
     Args:
-        tree: Where they lie.
+        tree: The evidence.
         device: The device's folder; None if there is none.
         recording: Id of the recording.
-        boots: That took part in it.
+        boots: The boots that took part in it.
         keys: Details keys, by boot.
 
     Raises:
-        StorageError: A journal can't be read on.
+        StorageError: A journal's size can't be read.
     """
     journal = RecordingEvents()
     for boot in sorted(boots):
@@ -129,7 +129,7 @@ class _Reader:
                     if not isinstance(item, Whole):
                         continue
                     newest = item.raw
-                    # One a second while recording, and all that it would say here is the time.
+                    # There is one a second while recording, and it would only contribute its time.
                     if not is_checkpoint(newest):
                         self._follow(newest)
         except StorageError:
@@ -182,12 +182,12 @@ class _Reader:
                 self._release(entry)
                 self._event(line, f"{_kinds(entry.kinds)} recorded again: {entry.why}", entry.to_us)
             case entry if self._runs:
-                self._happened(line, entry)
+                self._take_unnamed(line, entry)
             case _:
                 return
 
-    def _happened(self, line: Line, entry: entries.AnyEntry) -> None:
-        """What happened while the recording ran, and names no recording."""
+    def _take_unnamed(self, line: Line, entry: entries.AnyEntry) -> None:
+        """Take an entry that names no recording, while this one runs."""
         match entry:
             case entries.Requested():
                 self._event(line, _requested(entry), entry.at_us)
@@ -262,7 +262,7 @@ class _Reader:
 
 
 def withheld_text(request: int) -> str:
-    """Why there is nothing where it was withheld."""
+    """The cause of a gap that was suppressed on request."""
     return f"withheld on granted request {request}"
 
 
@@ -287,7 +287,7 @@ def _within_ms(line: Line) -> int | None:
 
 
 def merged(readings: Sequence[Mapping[int, Sequence[Reading]]]) -> dict[int, list[Reading]]:
-    """Readings of several sources, by boot, in the order of the monotonic clock."""
+    """Merge readings from several sources, by boot, in the order of the monotonic clock."""
     boots = {boot for source in readings for boot in source}
     return {
         boot: sorted((one for source in readings for one in source.get(boot, ())), key=lambda one: one.mono_us)

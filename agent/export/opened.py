@@ -1,4 +1,4 @@
-"""What opening a recording came to: what it gave back, what is missing, where the files are. Only data and words."""
+"""The result of opening a recording: the files, what is missing, and the sentences that report both. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +18,7 @@ class OpenedGap:
         kind: What was missing.
         from_s, to_s: Seconds from the file's beginning.
         from_utc, to_utc: Time of day by the recorder's clock; `?` where it is unknown.
-        cause: Why, as far as manifest and journal say.
+        cause: The reason, as far as manifest and journal state it.
         silent_frames: Frames of silence that were inserted.
         known: False if no clock measured how long it was; the length shown is then arbitrary.
     """
@@ -45,7 +45,7 @@ class OpenedFile:
         packets: The recording's own, by kind; inserted silence is not among them.
         repeated: Packets that two segments held and that are in the file once.
         gaps: In order.
-        index_in_front: True if it can be played while it is still being read.
+        index_in_front: True if it can be played while it is being downloaded.
     """
 
     path: Path
@@ -62,19 +62,19 @@ class OpenedFile:
 
 @dataclass(slots=True)
 class OpenedSegment:
-    """What a sealed segment gave back.
+    """What was opened of a sealed segment.
 
     Attributes:
-        ended: Why it ended, as its manifest says; empty if it has none.
+        ended: Why it ended, by its manifest; empty if it has none.
         recovered: True if a later boot closed it.
         seconds: From its first to the end of its last packet.
         packets: By kind.
-        sealed_bytes: Of the file.
-        opened_bytes: Of it, up to the end of the last whole frame.
-        torn_bytes: After that: never authenticated, not given back.
-        torn_because: Why they open no further although they look like frames; empty if they do not.
-        partial_bytes: Of the plaintext, those of a fragment that is not whole; not given back.
-        unattested_bytes: Opened, but after what the journal last attested.
+        sealed_bytes: Size of the sealed file.
+        opened_bytes: Sealed bytes up to the end of the last whole frame.
+        torn_bytes: Sealed bytes after that: never authenticated, and left out.
+        torn_because: Why these do not open although they look like frames; empty if they do not look so.
+        partial_bytes: Plaintext bytes of an incomplete fragment, left out.
+        unattested_bytes: Opened bytes after the last attestation.
         complete: False if anything of it is missing.
     """
 
@@ -94,11 +94,11 @@ class OpenedSegment:
 
 @dataclass(frozen=True, slots=True)
 class OpenedEvent:
-    """Something the journal or a manifest says of the recording.
+    """Something that the journal or a manifest states about the recording.
 
     Attributes:
-        details: What was sealed of it; empty if there was nothing, or it does not open.
-        problem: Why it does not open; empty if it does, or there was nothing.
+        details: Its sealed details; empty if there are none, or they do not open.
+        problem: Why they do not open; empty if they do, or there are none.
     """
 
     utc: str
@@ -109,12 +109,12 @@ class OpenedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What opening a recording came to.
+    """The result of opening a recording.
 
     Attributes:
         verified: False if it was opened without being checked.
-        missing: What was recorded, or should have been, and is not in the files: one sentence each; empty if nothing.
-        notes: What else whoever looks at it should know.
+        missing: What was recorded, or should have been, and is not in the files: one sentence each.
+        notes: Further remarks for the viewer.
     """
 
     agency: str
@@ -133,7 +133,7 @@ class Opened:
         return not self.missing
 
     def as_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """The result as JSON values."""
         value = asdict(self)
         for file in value["files"]:
             file["path"], file["text"] = str(file["path"]), str(file["text"])
@@ -155,27 +155,27 @@ def segments_text(first: int, last: int) -> str:
     return f"segment {first}" if first == last else f"segments {first} to {last}"
 
 
-def cut_sentence(segment: OpenedSegment, lived_on_s: float) -> str:
-    """What opened of a segment that is not whole, and what is known of the rest.
+def cut_sentence(segment: OpenedSegment, journalled_s: float) -> str:
+    """What opened of an incomplete segment, and what is known of the rest.
 
     Args:
         segment: The segment.
-        lived_on_s: How long the recorder journalled after it, at least.
+        journalled_s: How long the recorder journalled after it, at least.
     """
     why = f"ended by {segment.ended.replace('_', ' ')}" if segment.ended else "never closed"
-    said = f"segment {segment.number} is cut ({why}): opened up to its last whole fragment, {segment.seconds:.3f} s"
-    said += f" with {packets_text(segment.packets)}"
+    text = f"segment {segment.number} is cut ({why}): opened up to its last whole fragment, {segment.seconds:.3f} s"
+    text += f" with {packets_text(segment.packets)}"
     if segment.torn_bytes:
-        said += f"; {number(segment.torn_bytes, 'byte')} after its last whole frame are torn and not given back"
+        text += f"; {number(segment.torn_bytes, 'byte')} after its last whole frame are torn and not given back"
         if segment.torn_because:
-            said += f" (as a power cut can leave them; what does not fit: {segment.torn_because})"
+            text += f" (as a power cut can leave them; what does not fit: {segment.torn_because})"
     if segment.partial_bytes:
-        said += f"; {number(segment.partial_bytes, 'byte')} of a fragment that is not whole are not given back"
+        text += f"; {number(segment.partial_bytes, 'byte')} of a fragment that is not whole are not given back"
     if segment.unattested_bytes:
-        said += f"; its last {number(segment.unattested_bytes, 'byte')} were not attested before it was cut"
-    if lived_on_s:
-        said += f"; the recorder still journalled {lived_on_s:.3f} s after that"
-    return said
+        text += f"; its last {number(segment.unattested_bytes, 'byte')} were not attested before it was cut"
+    if journalled_s:
+        text += f"; the recorder still journalled {journalled_s:.3f} s after that"
+    return text
 
 
 def gap_sentence(gap: OpenedGap) -> str:
@@ -188,21 +188,21 @@ def gap_sentence(gap: OpenedGap) -> str:
 
 
 def file_sentence(file: OpenedFile) -> str:
-    """What is in a file."""
+    """A file and its content in one sentence."""
     which = segments_text(file.segments[0], file.segments[-1])
-    said = f"{file.path} (text in {file.text.name}): {file.seconds:.3f} s, {packets_text(file.packets)}, {which}"
+    text = f"{file.path} (text in {file.text.name}): {file.seconds:.3f} s, {packets_text(file.packets)}, {which}"
     if file.begins:
-        said += f", from {file.begins}"
+        text += f", from {file.begins}"
     if file.silent_frames:
-        said += f"; {number(file.silent_frames, 'frame')} of silence inserted"
+        text += f"; {number(file.silent_frames, 'frame')} of silence inserted"
     if file.repeated:
-        said += f"; {number(file.repeated, 'packet')} that two segments hold are in it once"
-    return said
+        text += f"; {number(file.repeated, 'packet')} that two segments hold are in it once"
+    return text
 
 
 def event_sentence(event: OpenedEvent) -> str:
     """Such as `23:40:07.123 UTC stop recording requested: wearer; declared encounter_state=concluded`."""
     when = f"{event.utc[11:23]} UTC " if event.utc else ""
     details = details_text(event.details)
-    said = f"{when}{event.text}{': ' if details else ''}{details}"
-    return f"{said} ({event.problem})" if event.problem else said
+    text = f"{when}{event.text}{': ' if details else ''}{details}"
+    return f"{text} ({event.problem})" if event.problem else text

@@ -1,4 +1,4 @@
-"""One file in the making: joined samples, and the text that runs beside them, into a progressive MP4."""
+"""Writes one progressive MP4 from joined samples, with its text track."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ _BREAK_SLACK_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class RecordingContext:
-    """What is known of the recording that a file is made of.
+    """What a file needs to know about its recording.
 
     Attributes:
-        caption: What begins each text.
-        started_ns: When the start was asked for, on the line; None if that is unknown.
+        caption: Begins each cue.
+        started_ns: When the start was requested, on the line; None if unknown.
     """
 
     timeline: Timeline
@@ -43,34 +43,34 @@ class Break:
 
     Attributes:
         at_ns: Where the segment begins, on the line.
-        cause: Why a gap before it is there; empty if nothing explains one.
-        dark: True if the recorder did not run meanwhile.
+        cause: Why there is a gap before it; empty if that is unknown.
+        downtime: True if the recorder did not run meanwhile.
         known: False if no clock measured how long it was.
     """
 
     at_ns: int
     cause: str
-    dark: bool
+    downtime: bool
     known: bool
 
 
 class OutputFile:
-    """A file in the making. Begin a segment, add its samples, and so on; then finish.
+    """A file being written. For each segment call `begin_segment` and add its samples; then `finish`.
 
     Args:
-        file: Where it goes.
-        text: Where its text goes as WebVTT.
+        file: The MP4.
+        text: Its text as WebVTT.
         parameters: Of each track.
         line: The file's time line.
         context: Of the recording.
-        silent_head: True if sound was left out before the start on purpose.
-        reserve: Bytes for the index.
-        filling: How much may be filled in, of the whole opening.
+        silent_head: True if the pre-event part is recorded without sound on purpose.
+        reserve: Bytes to reserve for the index.
+        filling: The fill limit of the whole opening.
 
     Attributes:
         parameters: Of each track.
         segments: Numbers of those in it.
-        file, text: Where it and its text go; the caller's to publish or discard.
+        file, text: The caller publishes or discards them.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class OutputFile:
         self._short_frames: dict[Kind, int] = {}
 
     def _put_text(self, milliseconds: int, text: str) -> None:
-        """The film and the file beside it say the same at the same time."""
+        """Write a cue to the MP4's text track and to the WebVTT file."""
         self._writer.add_text(milliseconds, text)
         self._captions.add(milliseconds, text)
 
@@ -132,7 +132,7 @@ class OutputFile:
 
     @property
     def unfilled_ns(self) -> Mapping[Kind, int]:
-        """By kind, what its end lacks because no more may be filled in; once it is finished."""
+        """By kind, the time at its end that the fill limit left empty; valid after `finish`."""
         return {kind: track.unfilled_ns for kind, track in self._join.tracks.items() if track.unfilled_ns}
 
     def _before_start(self) -> bool:
@@ -147,15 +147,15 @@ class OutputFile:
         remember_from_ns: int | None,
         after: Break | None,
     ) -> None:
-        """The samples that follow are of that segment (see `Join.begin_segment`)."""
+        """Begin a segment: the samples that follow belong to it (see `Join.begin_segment`)."""
         self.segments.append(number_)
         if after is not None:
             self._breaks = [*self._breaks[-1:], after]
         self._join.begin_segment(placement, overlaps=overlaps, remember_from_ns=remember_from_ns)
-        self._tell_events()
+        self._add_events()
 
-    def _tell_events(self) -> None:
-        """Put the journal's events into the text, for boots that have been placed on the line."""
+    def _add_events(self) -> None:
+        """Put the journal's events into the text, for boots that are placed on the line."""
         placed: set[int] = set()
         for event in self._context.journal.events:
             at_ns = self._line_of_new(event.boot, event.mono_us)
@@ -171,19 +171,20 @@ class OutputFile:
         self._boots |= placed
 
     def _line_of_new(self, boot: int, mono_us: int) -> int | None:
-        """When something happened, on the line; None if that is not known, or is in the text already."""
+        """Convert an event's time to the line; None if it can't be, or if the boot's events are in the text already."""
         return None if boot in self._boots else self._context.timeline.line_ns(boot, mono_us)
 
     @property
     def takers(self) -> Mapping[Kind, Callable[[Sample], bool]]:
-        """What takes the next sample of each track of the segment.
+        """By track, the function that adds the segment's next sample.
 
-        It returns False without taking the sample if that is too far off for this file; `OSError` is the file's own.
+        It returns False, without adding the sample, after a gap that is too long for this file. It raises OSError if
+        writing fails.
         """
         return {kind: track.add for kind, track in self._join.tracks.items()}
 
-    def look(self) -> None:
-        """Make the text for what is in the file; to be called now and then."""
+    def update_text(self) -> None:
+        """Write the text up to the samples added so far; to be called from time to time."""
         self._text.until(self._zero_ns + self._join.settled_ns)
 
     def adder(self, kind: Kind) -> Callable[[int, bytes, bool], None]:
@@ -191,20 +192,20 @@ class OutputFile:
         return self._writer.adder(kind)
 
     def gap(self, gap: Gap) -> None:
-        """As `Sink.gap`: name it in the text, and keep it for the summary."""
+        """As `Sink.gap`: put it into the text and into the result."""
         from_ns, to_ns = self._zero_ns + gap.from_ns, self._zero_ns + gap.to_ns
-        broken = next(
+        break_ = next(
             (b for b in self._breaks if from_ns <= b.at_ns + _BREAK_SLACK_NS and b.at_ns - _BREAK_SLACK_NS <= to_ns),
             None,
         )
-        if gap.ns <= GAP_NS and broken is None:
+        if gap.ns <= GAP_NS and break_ is None:
             self._short_gap(gap.kind, from_ns, to_ns, gap.silent_frames)
             return
-        cause = self._cause(gap.kind, from_ns, to_ns, broken)
-        known = broken is None or broken.known
-        dark = broken is not None and broken.dark
+        cause = self._cause(gap.kind, from_ns, to_ns, break_)
+        known = break_ is None or break_.known
+        downtime = break_ is not None and break_.downtime
         text = self._gap_text(gap, from_ns, to_ns, cause, known=known)
-        self._text.note(Note(from_ns, to_ns, text, dark=dark))
+        self._text.note(Note(from_ns, to_ns, text, downtime=downtime))
         if to_ns < from_ns + SHOWN_NS:
             self._text.note(Note(to_ns, from_ns + SHOWN_NS, text))
         if len(self._gaps) < MOST_GAPS:
@@ -223,7 +224,7 @@ class OutputFile:
             )
 
     def _short_gap(self, kind: Kind, from_ns: int, to_ns: int, frames: int) -> None:
-        """Report frames that are missing here and there together."""
+        """Report short gaps that are close together in one note."""
         note = self._short.get(kind)
         if note is None or note.until_ns < from_ns:
             note = self._short[kind] = Note(from_ns, to_ns, "")
@@ -233,9 +234,9 @@ class OutputFile:
         note.until_ns = max(note.until_ns, to_ns, from_ns + SHOWN_NS)
         note.text = f"{number(self._short_frames[kind], 'sound frame')} missing (silence inserted)"
 
-    def _cause(self, kind: Kind, from_ns: int, to_ns: int, broken: Break | None) -> str:
-        if broken is not None and broken.cause:
-            return broken.cause
+    def _cause(self, kind: Kind, from_ns: int, to_ns: int, break_: Break | None) -> str:
+        if break_ is not None and break_.cause:
+            return break_.cause
         causes: dict[str, None] = {}
         explained = False
         for span in self._context.journal.spans:
@@ -245,7 +246,7 @@ class OutputFile:
                 causes[span.cause] = None
                 explained = explained or start_ns <= from_ns + GAP_NS
         if causes:
-            # What begins in the middle of a gap does not explain its beginning.
+            # A cause that begins in the middle of a gap does not explain its beginning.
             return " and ".join([*([] if explained else ["source gap"]), *causes])
         if kind is Kind.AUDIO and self._silent_head and from_ns == self._zero_ns:
             return "no sound is kept from before the start"
@@ -268,15 +269,15 @@ class OutputFile:
         return f"{(at_ns - self._zero_ns) / NS:.3f} s" if text == "?" else text
 
     def finish(self, end_ns: int | None, after: Break | None) -> OpenedFile:
-        """Write what is left; nothing can be added after it, and the file is to be published.
+        """Complete the file; nothing can be added afterwards.
 
         Args:
-            end_ns: When what it shows ended, on the line; None if only its samples tell.
+            end_ns: When the recorded time ended, on the line; None if only the samples show that.
             after: Why it ended there.
 
         Raises:
             EvidenceError: Its times do not fit into the format.
-            OSError: The file's own.
+            OSError: Writing fails.
         """
         if after is not None:
             self._breaks = [*self._breaks[-1:], after]

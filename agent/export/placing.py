@@ -1,14 +1,14 @@
-"""Places each segment of a recording on one line of time. Pure: statements in, nanoseconds out.
+"""Places each segment of a recording on one time line. Pure: statements in, nanoseconds out.
 
 The line is the monotonic clock of the first boot that is placed. The rules, in order:
 
-1. Segments of one boot lie where their opening statements say, on its monotonic clock.
+1. Segments of one boot are placed by their opening statements, on its monotonic clock.
 2. A later boot of the same kernel continues on the same clock. Else the wall clock measures the downtime, if its error
    was bounded in both boots. Else it is unknown: a gap of `UNKNOWN_NS` stands for it, and is reported as unknown.
-3. A boot never lies before the end of what was recorded before it.
-4. A stream's tick 0 is known to less than a tick from `base_ticks` and `start`. Streams whose tick 0 can be the same
-   moment share it, within a segment and from one to the next; so ticks are carried over as they are, and no rounding
-   ever adds up. Only a source that was opened again is placed by the clock, once.
+3. A boot is never placed before the end of what was recorded before it.
+4. `base_ticks` and `start` give the time of a stream's tick 0 to less than a tick. Streams whose tick 0 can be the same
+   moment share it, within a segment and between segments, so that ticks are used unchanged and rounding errors never
+   accumulate. Only a source that was reopened is placed by the clock, once.
 """
 
 from bisect import bisect_right
@@ -39,7 +39,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class BootClock:
-    """What is known of a boot's clocks.
+    """The known readings of a boot's clocks.
 
     Attributes:
         kernel: The kernel's boot id; empty if unknown.
@@ -55,8 +55,8 @@ class Downtime:
     """The time between what was recorded in two boots.
 
     Attributes:
-        ns: As it is shown.
-        basis: What that rests on; `unknown`: nothing, it only stands for it.
+        ns: Its length in the film.
+        basis: How that was measured; if `unknown`, `ns` is arbitrary.
         within_ms: Bound on its error; None if it is unknown.
     """
 
@@ -67,19 +67,19 @@ class Downtime:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a segment lies.
+    """The position of a segment on the line.
 
     Attributes:
         start_ns: Its time 0 on the line.
         epochs_ns: The line's time of tick 0 of each track's stream.
-        base_ticks: What to add to the segment's own ticks to get the stream's.
-        dark: The downtime before it, if it is the first of another boot.
+        base_ticks: Ticks to add to the segment's own to get the stream's.
+        downtime: The downtime before it, if it is the first of another boot.
     """
 
     start_ns: int
     epochs_ns: Mapping[Kind, int]
     base_ticks: Mapping[Kind, int]
-    dark: Downtime | None
+    downtime: Downtime | None
 
 
 @dataclass(slots=True)
@@ -101,10 +101,10 @@ class _Placed:
 
 
 def reading(moment: Moment) -> Reading:
-    """The reading of both clocks that a moment stands for.
+    """The clock readings in a statement's moment.
 
     Raises:
-        EvidenceError: Its time has not the form in which this package writes it.
+        EvidenceError: Its time does not have the expected form.
     """
     try:
         return Reading(moment.mono_us, parse_utc(moment.utc), moment.clock, moment.within_ms)
@@ -116,7 +116,7 @@ class Timeline:
     """The line of one recording. Segments are placed in their order.
 
     Args:
-        clocks: Of each boot that took part.
+        clocks: By boot, of all boots in the recording.
     """
 
     def __init__(self, clocks: Mapping[int, BootClock]) -> None:
@@ -125,19 +125,19 @@ class Timeline:
         self._epochs: list[_Epoch] = []
 
     def place(self, opening: Opening, after_ns: int | None) -> Placement:
-        """Where the segment of an opening statement lies.
+        """Place a segment.
 
         Args:
-            opening: The statement.
+            opening: Its opening statement.
             after_ns: End of what was recorded before, on the line; None if this is the first.
         """
-        dark = None
+        downtime = None
         if all(placed.boot != opening.boot for placed in self._placed):
-            dark = self._place_boot(opening, after_ns)
+            downtime = self._place_boot(opening, after_ns)
         shift_ns = next(placed.shift_ns for placed in self._placed if placed.boot == opening.boot)
         epochs = {track.kind: self._epoch(track, opening.start.mono_us, shift_ns) for track in opening.tracks}
         base_ticks = {track.kind: track.base_ticks for track in opening.tracks}
-        return Placement(opening.start.mono_us * 1000 + shift_ns, epochs, base_ticks, dark)
+        return Placement(opening.start.mono_us * 1000 + shift_ns, epochs, base_ticks, downtime)
 
     def _place_boot(self, opening: Opening, after_ns: int | None) -> Downtime | None:
         start_ns = opening.start.mono_us * 1000
@@ -176,12 +176,12 @@ class Timeline:
         return self._epochs[-1].at_ns
 
     def line_ns(self, boot: int, mono_us: int) -> int | None:
-        """A moment of a boot's monotonic clock on the line; None if no segment of that boot was placed."""
+        """Convert a boot's monotonic time to the line; None if no segment of that boot was placed."""
         shifts = [placed.shift_ns for placed in self._placed if placed.boot == boot]
         return mono_us * 1000 + shifts[0] if shifts else None
 
     def wall(self, at_ns: int) -> WallReading | None:
-        """What the recorder's wall clock showed at a moment of the line, and how far it is to be trusted.
+        """The recorder's wall clock at a moment of the line, with its uncertainty.
 
         None before anything was placed.
         """

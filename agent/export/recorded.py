@@ -1,7 +1,7 @@
-"""What a recording's folder says of itself: its statements, read and typed, in order.
+"""Loads the statements in a recording's folder, in order.
 
-Nothing is believed or refused here: signatures and hashes are the business of checking. This only finds what there is
-to open, and says what is not readable.
+Signatures and hashes are not checked here (see `agent.verify`). This only finds what can be opened, and notes what is
+not readable.
 """
 
 import re
@@ -28,11 +28,11 @@ _BOOT_CERTIFICATE = re.compile(r"boot-(\d{8})\.jws", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a recording lies.
+    """The location of a recording.
 
     Attributes:
         folder: Its folder in the tree.
-        device: The device's folder in the tree; None if the recording's folder lies alone.
+        device: The device's folder in the tree; None if the recording is in none.
         recording: Its id.
     """
 
@@ -55,11 +55,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SegmentStatements:
-    """What is said about a segment.
+    """The unverified statements about a segment.
 
     Attributes:
-        opening, manifest: The statements; None if missing or not readable.
-        size: Of the sealed file, in bytes; None if it is missing.
+        opening, manifest: None if missing or not readable.
+        size: Size of the sealed file in bytes; None if it is missing.
         problems: What is not readable.
     """
 
@@ -72,10 +72,10 @@ class SegmentStatements:
 
 @dataclass(frozen=True, slots=True)
 class BootFacts:
-    """What a boot's certificate says.
+    """What a boot's certificate states, unverified.
 
     Attributes:
-        kernel: The kernel's boot id; empty if it says none.
+        kernel: The kernel's boot id; empty if there is none.
         details_key: The sealed message that holds the boot's details key; empty if there is none.
     """
 
@@ -85,7 +85,7 @@ class BootFacts:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A recording as its folder has it. `segments` are in order; their numbers may have holes."""
+    """The content of a recording's folder. `segments` are in order; numbers may be missing."""
 
     place: Place
     segments: Sequence[SegmentStatements]
@@ -93,19 +93,19 @@ class Recorded:
 
     @property
     def openings(self) -> list[Opening]:
-        """All that could be read, in order."""
+        """All readable opening statements, in order."""
         return [segment.opening for segment in self.segments if segment.opening is not None]
 
     def readings(self) -> dict[int, list[Reading]]:
-        """What the statements say of both clocks, by boot."""
+        """Readings of both clocks in the opening statements, by boot."""
         readings: dict[int, list[Reading]] = {}
-        for said in self.openings:
-            readings.setdefault(said.boot, []).append(reading(said.start))
+        for statement in self.openings:
+            readings.setdefault(statement.boot, []).append(reading(statement.start))
         return readings
 
 
 def recordings(found: Found) -> list[Place]:
-    """All recordings among the evidence that was found, each with its id."""
+    """All recordings in the evidence, each with its id."""
     places = []
     for device in found.devices:
         folder = below(device.path, layout.RECORDINGS)
@@ -118,18 +118,18 @@ def recordings(found: Found) -> list[Place]:
 
 
 def _numbers(tree: Tree, folder: str) -> list[int]:
-    """Numbers of the segments of which anything is there."""
+    """Numbers of the segments that have any file, in order."""
     parts = (layout.segment_part(entry.name) for entry in tree.entries(folder) if entry.kind is not Kind.FOLDER)
     return sorted({part[0] for part in parts if part is not None})
 
 
 def _id(tree: Tree, folder: str) -> str:
-    """The id that a recording's statements name, if its folder lies alone and may have any name."""
+    """The recording id in the first readable statement: a folder outside a device's may have any name."""
     for number in _numbers(tree, folder):
-        said = _segment(tree, folder, number)
-        statement = said.opening or said.manifest
-        if statement is not None:
-            return statement.recording
+        statements = _segment(tree, folder, number)
+        signed = statements.opening or statements.manifest
+        if signed is not None:
+            return signed.recording
     return folder.rsplit("/", 1)[-1] or "recording"
 
 
@@ -158,11 +158,11 @@ def _name(path: str) -> str:
 
 def _segment(tree: Tree, folder: str, number: int) -> SegmentStatements:
     problems: list[str] = []
-    said: Opening | None = None
+    opened: Opening | None = None
     closed: Manifest | None = None
     try:
         payload = _payload(tree, below(folder, _name(layout.opening("", number))), OPENING_TYPE)
-        said = None if payload is None else _bounded(opening(payload), number)
+        opened = None if payload is None else _bounded(opening(payload), number)
     except (EvidenceError, StorageError) as error:
         problems.append(f"its opening statement is not readable: {error}")
     try:
@@ -171,31 +171,31 @@ def _segment(tree: Tree, folder: str, number: int) -> SegmentStatements:
     except (EvidenceError, StorageError) as error:
         problems.append(f"its manifest is not readable: {error}")
     size = tree.size(below(folder, _name(layout.segment("", number))))
-    return SegmentStatements(number, said, closed, size, problems)
+    return SegmentStatements(number, opened, closed, size, problems)
 
 
-def _numbered(said: _Statement, number: int) -> _Statement:
-    if said.segment != number:
-        raise EvidenceError(f"expected a statement about segment {number}, got one about segment {said.segment}")
-    return said
+def _numbered(statement: _Statement, number: int) -> _Statement:
+    if statement.segment != number:
+        raise EvidenceError(f"expected a statement about segment {number}, got one about segment {statement.segment}")
+    return statement
 
 
-def _bounded(said: Opening, number: int) -> Opening:
-    """An opening statement whose numbers are such that times can be computed from them."""
-    _numbered(said, number)
-    reading(said.start)
-    ticks = [track.base_ticks for track in said.tracks]
-    if not said.tracks or len({track.kind for track in said.tracks}) != len(said.tracks):
+def _bounded(statement: Opening, number: int) -> Opening:
+    """Check that times can be computed from an opening statement's numbers."""
+    _numbered(statement, number)
+    reading(statement.start)
+    ticks = [track.base_ticks for track in statement.tracks]
+    if not statement.tracks or len({track.kind for track in statement.tracks}) != len(statement.tracks):
         raise EvidenceError("expected one or two tracks, each of its own kind")
-    if not 0 <= said.start.mono_us < _MAX_MONO_US or any(abs(base) > _MAX_TICKS for base in ticks):
+    if not 0 <= statement.start.mono_us < _MAX_MONO_US or any(abs(base) > _MAX_TICKS for base in ticks):
         raise EvidenceError("expected times within what a device can have counted")
-    if any(track.timescale < 1 for track in said.tracks):
+    if any(track.timescale < 1 for track in statement.tracks):
         raise EvidenceError("expected at least one tick a second")
-    return said
+    return statement
 
 
 def _payload(tree: Tree, path: str, typ: str) -> dict[str, Any] | None:
-    """The payload of a signed statement, signature not checked; None if there is none."""
+    """The payload of a signed statement, signature not checked; None if the file is missing."""
     if tree.size(path) is None:
         return None
     try:

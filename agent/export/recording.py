@@ -2,14 +2,14 @@
 
 The rules, in order:
 
-1. Nothing is written before the key was seen to be one of those the recording is sealed to.
-2. Segments are opened in their order, in constant memory. What can't be opened is named, and the next one is opened.
+1. Nothing is written before it is certain that the recording is sealed to the key.
+2. Segments are opened in their order, in constant memory. One that can't be opened is reported and skipped.
 3. Segments of equal stream parameters are joined into one file (see `joining`); others begin another one. So does a gap
    that no file can hold. Kept apart, each segment is a file.
-4. Beside each film lies its text as WebVTT, of the same name but for `.vtt`.
-5. Files get their names at the end, all of them whole; on any failure none is left.
+4. Each film's text is written beside it as WebVTT, under the same name with the suffix `.vtt`.
+5. Files get their names at the end, when all are complete; on any failure none is left.
 
-Whether the evidence is to be believed is not asked here: whoever calls has checked it, or says that it was not.
+The evidence is not verified here: the caller has done so, or passes `verified=False`.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from agent.export.run import Options, Run
 from agent.seal.recipients import RecipientKey
 
 Progress = Callable[[int, int], None]
-"""Told how many of how many sealed bytes were read."""
+"""Called with the sealed bytes read so far and the total."""
 
 
 def open_recording(
@@ -39,12 +39,12 @@ def open_recording(
     """Open a recording.
 
     Args:
-        place: Where it lies.
+        place: Its location.
         key: A private key that it is sealed to.
         out: The file to be written; of several, `out-1.mp4` and so on, of segments kept apart `out-0001.mp4`.
-        verified: True if it was checked, and nothing was wrong.
-        apart: Keep segments apart.
-        progress: Told how far it came.
+        verified: True if it was checked and found intact.
+        apart: Write each segment to its own file.
+        progress: See `Progress`.
 
     Raises:
         EvidenceError: Nothing of it can be opened, or not with this key.
@@ -68,10 +68,10 @@ def open_recording(
 
 
 def check_key(place: Place, key: RecipientKey) -> None:
-    """See whether a key is one of those that a recording is sealed to, before anything else is done.
+    """Check that a recording is sealed to a key, before anything else is done.
 
     Raises:
-        EvidenceError: It opens no segment of it.
+        EvidenceError: No segment is sealed to it.
         StorageError: Evidence can't be read.
     """
     _check_key(load(place), key)

@@ -21,8 +21,8 @@ def opened_events(
 
     Args:
         recorded: The recording.
-        journal: Its events by the journals.
-        timeline: Where its boots lie.
+        journal: Its events from the journals.
+        timeline: Its time line.
         keys: Details keys, by boot.
     """
     events = []
@@ -31,32 +31,36 @@ def opened_events(
         utc = "" if at_ns is None else utc_or_empty(timeline.wall(at_ns))
         events.append(OpenedEvent(utc, event.text, event.details, event.problem))
     manifests = (segment.manifest for segment in recorded.segments)
-    return events + [_of_manifest(said, keys.get(said.boot)) for said in manifests if said is not None and said.sealed]
+    return events + [
+        _of_manifest(manifest, keys.get(manifest.boot))
+        for manifest in manifests
+        if manifest is not None and manifest.sealed
+    ]
 
 
-def _of_manifest(said: Manifest, key: DetailsKey | None) -> OpenedEvent:
-    utc = said.stop.utc if said.stop else ""
-    text = f"manifest of segment {said.segment}"
+def _of_manifest(manifest: Manifest, key: DetailsKey | None) -> OpenedEvent:
+    utc = manifest.stop.utc if manifest.stop else ""
+    text = f"manifest of segment {manifest.segment}"
     if key is None:
         return OpenedEvent(utc, text, {}, "sealed details: no key that opens them")
     try:
-        return OpenedEvent(utc, text, manifest_details(said, key), "")
+        return OpenedEvent(utc, text, manifest_details(manifest, key), "")
     except EvidenceError as error:
         return OpenedEvent(utc, text, {}, str(error))
 
 
 def remarks(recorded: Recorded, journal: RecordingEvents, files: Sequence[OpenedFile]) -> list[str]:
-    """What whoever looks at the files should know of them."""
-    said = []
+    """Notes on the files for their viewer."""
+    sentences = []
     if journal.missing:
         which = ", ".join(map(str, journal.missing))
-        said.append(f"no journal of boot {which} is beside the recording: marks and requests are not in the text")
+        sentences.append(f"no journal of boot {which} is beside the recording: marks and requests are not in the text")
     if journal.unreadable:
-        said.append(f"{number(journal.unreadable, 'journal line')} could not be read")
+        sentences.append(f"{number(journal.unreadable, 'journal line')} could not be read")
     pre_event = next((opening.pre_event for opening in recorded.openings if opening.pre_event is not None), None)
     if pre_event is not None and pre_event.short:
-        said.append(
+        sentences.append(
             f"{pre_event.kept_ms / 1000:.1f} s from before the start were kept, {pre_event.asked_ms / 1000:.1f} s "
             f"were asked for: {pre_event.short.replace('_', ' ')}"
         )
-    return said + [f"{file.path} has its index at the end" for file in files if not file.index_in_front]
+    return sentences + [f"{file.path} has its index at the end" for file in files if not file.index_in_front]

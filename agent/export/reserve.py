@@ -1,4 +1,4 @@
-"""How much room a file's index will need, estimated before the first sample is read."""
+"""Estimates the size of a file's index before the first sample is read."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from agent.media.mp4 import index_bytes
 from agent.media.packet import Kind, StreamParameters
 
 _SMALLEST_PACKET = 160
-"""Bytes; sound at 60 kbit/s. Of a recovered segment nobody knows how many packets it holds."""
+"""Bytes; sound at 60 kbit/s. Bounds the packets of a recovered segment, whose manifest does not count them."""
 _SOUND_FRAMES_A_SECOND = 50
 _LONGEST_S = 24 * 3600.0
 _MOST = 1 << 30
@@ -18,7 +18,7 @@ _MOST = 1 << 30
 
 
 def reserved_bytes(segments: Sequence[SegmentStatements], parameters: Sequence[StreamParameters]) -> int:
-    """Room for the index of a file that holds these segments; if it turns out too small, the index goes elsewhere."""
+    """Bytes to reserve for the index of a file of these segments; if too few, the index goes to the file's end."""
     samples = 0
     seconds = 0.0
     for segment in segments:
@@ -47,7 +47,7 @@ def _seconds(opening: Opening, manifest: Manifest) -> float:
 
 
 def _span(segments: Sequence[SegmentStatements]) -> float:
-    """From the first to the last segment by the wall clock, if that can be: gaps take room too."""
+    """Seconds from the first to the last segment by the wall clock, 0 if implausible: gaps need index entries too."""
     times = [reading(segment.opening.start).utc_ns for segment in segments if segment.opening is not None]
     span = (times[-1] - times[0]) / NS if times else 0.0
     return span if 0 <= span <= _LONGEST_S else 0.0

@@ -1,4 +1,4 @@
-"""One opening of a recording, segment by segment: see `opening` for its rules."""
+"""One opening of a recording, segment by segment; see `recording` for its rules."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -41,14 +41,14 @@ _CAUSES = {
 }
 
 MOST_AFTER_GAPS = 100
-"""Files that are begun within segments, because a gap is too long for one."""
-_FRAGMENTS_A_LOOK = 8
-"""After that many the text is made for what they hold."""
+"""Files that may be begun within segments, because a gap is too long for one file."""
+_FRAGMENTS_PER_UPDATE = 8
+"""After that many fragments the text track is written up to their end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked for: see `opening.open_recording`."""
+    """The arguments of `recording.open_recording`."""
 
     out: Path
     verified: bool
@@ -56,7 +56,7 @@ class Options:
 
 
 class _Whole:
-    """A sealed file up to the end of its last whole frame: after it storage may have left anything at a power cut."""
+    """A sealed file up to the end of its last whole frame; a loss of power may have left arbitrary bytes after it."""
 
     def __init__(self, stream: BinaryIO, size: int, progress: Callable[[int], None]) -> None:
         self._stream = stream
@@ -71,13 +71,13 @@ class _Whole:
 
 
 class Run:
-    """One opening. Open all, publish; discard in any case.
+    """One opening: call `open_all`, then `publish`, and `discard` in any case.
 
     Args:
-        recorded: What is to be opened, with at least one segment.
+        recorded: The recording, with at least one segment.
         key: A private key.
-        options: What is asked for.
-        progress: Told how many of how many sealed bytes were read.
+        options: The caller's options.
+        progress: Called with the sealed bytes read so far and the total.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Run:
         self._read = 0
         self._total = sum(segment.size or 0 for segment in recorded.segments)
         self._details = details_keys(recorded.boots, key)
-        boots = {said.boot for said in recorded.openings}
+        boots = {opening.boot for opening in recorded.openings}
         boots |= {segment.manifest.boot for segment in recorded.segments if segment.manifest is not None}
         self._journal = read_journals(self._place.tree, self._place.device, self._place.recording, boots, self._details)
         self._journal.spans += withheld(recorded.segments)
@@ -111,7 +111,7 @@ class Run:
         self._unopened: list[int] = []
 
     def open_all(self) -> None:
-        """Open every segment there is, and finish the files.
+        """Open every segment, and finish the files.
 
         Raises:
             EvidenceError: Nothing could be opened.
@@ -119,54 +119,56 @@ class Run:
             OSError: A file can't be written.
         """
         expected = 1
-        for index, said in enumerate(self._recorded.segments):
-            if said.number > expected:
-                which = segments_text(expected, said.number - 1)
+        for index, statements in enumerate(self._recorded.segments):
+            if statements.number > expected:
+                which = segments_text(expected, statements.number - 1)
                 self._cause = f"{which} missing"
                 self._missing.append(f"nothing is there of {which}")
-            expected = said.number + 1
-            self._segment(index, said)
+            expected = statements.number + 1
+            self._segment(index, statements)
         stop_ns = self._stop_ns()
-        unopened = Break(stop_ns, self._cause, dark=False, known=True) if stop_ns is not None and self._cause else None
+        unopened = (
+            Break(stop_ns, self._cause, downtime=False, known=True) if stop_ns is not None and self._cause else None
+        )
         self._finish_film(stop_ns, unopened)
         if not self._films:
             raise EvidenceError("; ".join(["nothing of this recording could be opened", *self._missing]))
 
     # -- a segment ----------------------------------------------------------------------------------------------------
 
-    def _segment(self, index: int, said: SegmentStatements) -> None:
-        result = OpenedSegment(said.number, sealed_bytes=said.size or 0)
+    def _segment(self, index: int, statements: SegmentStatements) -> None:
+        result = OpenedSegment(statements.number, sealed_bytes=statements.size or 0)
         self._segments.append(result)
-        self._missing += [f"segment {said.number}: {problem}" for problem in said.problems]
-        if said.manifest is not None:
-            result.ended, result.recovered = said.manifest.ended, said.manifest.recovered
+        self._missing += [f"segment {statements.number}: {problem}" for problem in statements.problems]
+        if statements.manifest is not None:
+            result.ended, result.recovered = statements.manifest.ended, statements.manifest.recovered
         problem = ""
         try:
-            if said.opening is None:
+            if statements.opening is None:
                 problem = "no opening statement says where it belongs"
-            elif said.size is None:
+            elif statements.size is None:
                 problem = "its sealed file is missing"
             else:
-                with closing(self._place.tree.open(segment_path(self._place, said.number))) as stream:
+                with closing(self._place.tree.open(segment_path(self._place, statements.number))) as stream:
                     refuse_others(stream, self._place, self._key)
-                    whole = whole_bytes(said, stream)
-                    self._sealed(index, said, said.opening, _Whole(stream, whole, self._count), result)
+                    whole = whole_bytes(statements, stream)
+                    self._sealed(index, statements, statements.opening, _Whole(stream, whole, self._count), result)
         except EvidenceError as error:
             problem = str(error)
         if problem:
-            self._missing.append(f"segment {said.number} could not be opened, or not to its end: {problem}")
-        self._compare(index, said, result, problem)
-        self._cause = _CAUSES.get(result.ended, result.ended) if said.manifest is not None else "never closed"
-        self._unopened = [] if result.packets else [*self._unopened, said.number]
+            self._missing.append(f"segment {statements.number} could not be opened, or not to its end: {problem}")
+        self._compare(index, statements, result, problem)
+        self._cause = _CAUSES.get(result.ended, result.ended) if statements.manifest is not None else "never closed"
+        self._unopened = [] if result.packets else [*self._unopened, statements.number]
         if self._unopened:
-            self._cause = f"{segments_text(self._unopened[0], said.number)} could not be opened"
+            self._cause = f"{segments_text(self._unopened[0], statements.number)} could not be opened"
         elif problem:
-            self._cause = f"segment {said.number} could not be opened to its end"
+            self._cause = f"segment {statements.number} could not be opened to its end"
 
     def _sealed(
-        self, index: int, said: SegmentStatements, opening: Opening, stream: _Whole, result: OpenedSegment
+        self, index: int, statements: SegmentStatements, opening: Opening, stream: _Whole, result: OpenedSegment
     ) -> None:
-        sealed = open_message(stream, [self._key], torn_from=torn_from(said))
+        sealed = open_message(stream, [self._key], torn_from=torn_from(statements))
         if sha256_hex(sealed.header.serialize()) != opening.header:
             raise EvidenceError("its opening statement signs the header of another sealed file")
         reader = Reader(iter(sealed))
@@ -189,13 +191,13 @@ class Run:
         reader: Reader,
         result: OpenedSegment,
     ) -> None:
-        """Put a segment's samples where they belong. A file is begun only when there is a sample for it."""
+        """Put a segment's samples into files. A file is begun only when there is a sample for it."""
         counts: Counter[Kind] = Counter()
         film: OutputFile | None = None
         placement: Placement | None = None
         take: Mapping[Kind, Callable[[Sample], bool]] = {}
         try:
-            for looks, samples in enumerate(reader.fragments()):
+            for count, samples in enumerate(reader.fragments()):
                 if film is None or placement is None:
                     placement = self._timeline.place(opening, self._end_ns)
                     film = self._begin(index, opening, parameters, placement)
@@ -206,23 +208,25 @@ class Run:
                         take = film.takers
                         take[sample.kind](sample)
                 counts.update([sample.kind for sample in samples])
-                if looks % _FRAGMENTS_A_LOOK == 0:
-                    film.look()
+                if count % _FRAGMENTS_PER_UPDATE == 0:
+                    film.update_text()
         finally:
             result.packets = dict(counts)
             if film is not None and placement is not None:
                 result.seconds = (film.end_ns - placement.start_ns) / NS
                 self._end_ns = max(film.end_ns, self._end_ns or film.end_ns)
 
-    def _compare(self, index: int, said: SegmentStatements, result: OpenedSegment, problem: str) -> None:
-        """What opened, beside what the manifest says."""
-        manifest, name = said.manifest, f"segment {said.number}"
+    def _compare(self, index: int, statements: SegmentStatements, result: OpenedSegment, problem: str) -> None:
+        """Compare what was opened with the manifest, and report what is missing."""
+        manifest, name = statements.manifest, f"segment {statements.number}"
         if manifest is None:
-            if not said.problems:
+            if not statements.problems:
                 self._missing.append(f"{name} has no manifest: it is still being written, or was never closed")
         else:
-            if said.size is not None and said.size != manifest.bytes:
-                self._missing.append(f"{name} has {said.size:,} bytes, its manifest says {manifest.bytes:,}: altered")
+            if statements.size is not None and statements.size != manifest.bytes:
+                self._missing.append(
+                    f"{name} has {statements.size:,} bytes, its manifest says {manifest.bytes:,}: altered"
+                )
             if manifest.recovered:
                 result.unattested_bytes = max(0, result.opened_bytes - manifest.attested_bytes)
             if manifest.lost_packets:
@@ -232,22 +236,22 @@ class Run:
                 lacking = number(manifest.attested_bytes - result.opened_bytes, "byte")
                 self._missing.append(f"{name} lacks {lacking} that the journal attests: it was cut afterwards")
         if not result.complete and not problem:
-            self._missing.append(cut_sentence(result, self._lived_on_s(index, said, result)))
+            self._missing.append(cut_sentence(result, self._journalled_after_s(index, statements, result)))
 
-    def _lived_on_s(self, index: int, said: SegmentStatements, result: OpenedSegment) -> float:
-        """How long a boot journalled after the last that was opened of its last segment; 0 if that is not known."""
+    def _journalled_after_s(self, index: int, statements: SegmentStatements, result: OpenedSegment) -> float:
+        """How long a boot journalled after the end of its last segment, as far as opened; 0 if unknown."""
         following = [later.opening for later in self._recorded.segments[index + 1 :] if later.opening is not None]
-        if said.opening is None or (following and following[0].boot == said.opening.boot):
+        if statements.opening is None or (following and following[0].boot == statements.opening.boot):
             return 0.0
-        last_us = self._journal.last_us.get(said.opening.boot, 0)
-        return max(0.0, (last_us - said.opening.start.mono_us) / 1_000_000 - result.seconds)
+        last_us = self._journal.last_us.get(statements.opening.boot, 0)
+        return max(0.0, (last_us - statements.opening.start.mono_us) / 1_000_000 - result.seconds)
 
     # -- files --------------------------------------------------------------------------------------------------------
 
     def _begin(
         self, index: int, opening: Opening, parameters: Sequence[StreamParameters], placement: Placement
     ) -> OutputFile:
-        """The file that a segment goes into, ready for its samples."""
+        """The file for a segment's samples: the current one, or a new one if that can't take them."""
         after = self._break(opening, placement)
         film = self._film
         too_far = film is not None and placement.start_ns - film.end_ns > MOST_HELD_NS
@@ -270,16 +274,16 @@ class Run:
         placement: Placement,
         sample: Sample,
     ) -> OutputFile:
-        """Another file, for a sample that is too far off, and what follows it.
+        """A new file, for a sample after a gap that is too long, and for those that follow.
 
         Raises:
-            EvidenceError: There were `MOST_AFTER_GAPS` of them: these are no times of a recording.
+            EvidenceError: There were `MOST_AFTER_GAPS` such gaps: the times are not plausible.
         """
         self._after_gaps += 1
         if self._after_gaps > MOST_AFTER_GAPS:
             raise EvidenceError(f"its times leave more than {MOST_AFTER_GAPS} gaps that no file can hold")
-        # Of the other track there may be samples from just before this one.
-        declared = next(said for said in opening.tracks if said.kind is sample.kind)
+        # The other track may have samples from just before this one.
+        declared = next(candidate for candidate in opening.tracks if candidate.kind is sample.kind)
         begins = {sample.kind: declared.base_ticks + sample.ticks - declared.timescale // 4}
         film = self._new_film(index, opening, parameters, TimeLine(opening.tracks, placement, begins), None)
         film.begin_segment(opening.segment, placement, overlaps=False, remember_from_ns=None, after=None)
@@ -295,13 +299,13 @@ class Run:
     ) -> OutputFile:
         before = self._film
         if before is not None:
-            dark_ns = line.zero_ns - before.end_ns
-            holds = not self._options.apart and 0 < dark_ns <= MOST_HELD_NS
+            distance_ns = line.zero_ns - before.end_ns
+            holds = not self._options.apart and 0 < distance_ns <= MOST_HELD_NS
             self._finish_film(line.zero_ns if holds else None, after)
             if not self._options.apart:
                 changed = before.parameters != tuple(parameters)
                 why = "its stream parameters are others" if changed else "no file can hold so long a gap"
-                lies = f"{dark_ns / NS:.3f} s after" if dark_ns >= 0 else f"{-dark_ns / NS:.3f} s before"
+                lies = f"{distance_ns / NS:.3f} s after" if distance_ns >= 0 else f"{-distance_ns / NS:.3f} s before"
                 self._notes.append(
                     f"segment {opening.segment} begins another file, {lies} the end of the one before: {why}"
                 )
@@ -335,28 +339,28 @@ class Run:
         return RecordingContext(self._timeline, self._journal, caption, started_ns)
 
     def _break(self, opening: Opening, placement: Placement) -> Break | None:
-        """What explains a gap before a segment, if anything does."""
-        dark, cause = placement.dark, self._cause
-        if dark is None:
-            return Break(placement.start_ns, cause, dark=False, known=True) if cause else None
+        """The known reason for a gap before a segment; None if there is none. Reports downtime as missing."""
+        downtime, cause = placement.downtime, self._cause
+        if downtime is None:
+            return Break(placement.start_ns, cause, downtime=False, known=True) if cause else None
         cause = cause or "the recorder did not run"
-        known = dark.basis != "unknown"
+        known = downtime.basis != "unknown"
         if known:
-            basis = "by the monotonic clock" if dark.basis == "same_kernel" else f"within {dark.within_ms} ms"
-            lasted = f"for {dark.ns / NS:.3f} s ({basis})"
+            basis = "by the monotonic clock" if downtime.basis == "same_kernel" else f"within {downtime.within_ms} ms"
+            lasted = f"for {downtime.ns / NS:.3f} s ({basis})"
         else:
-            lasted = f"for a time that no clock measured, shown as {dark.ns / NS:.3f} s"
+            lasted = f"for a time that no clock measured, shown as {downtime.ns / NS:.3f} s"
         self._missing.append(f"nothing was recorded {lasted} before segment {opening.segment}: {cause}")
-        return Break(placement.start_ns, cause, dark=True, known=known)
+        return Break(placement.start_ns, cause, downtime=True, known=known)
 
     def _finish_film(self, end_ns: int | None, after: Break | None = None) -> None:
         film, self._film = self._film, None
         if film is None:
             return
         if film.contradictions:
-            said = number(film.contradictions, "packet")
+            packets = number(film.contradictions, "packet")
             self._missing.append(
-                f"{said} contradict what was recorded before them, or go back in time: left out or moved"
+                f"{packets} contradict what was recorded before them, or go back in time: left out or moved"
             )
         self._films.append((film, film.finish(end_ns, after)))
         for kind, ns in film.unfilled_ns.items():
@@ -368,7 +372,7 @@ class Run:
             )
 
     def _stop_ns(self) -> int | None:
-        """When the recording was ended, on the line; None if it was not, or no statement says when."""
+        """When the recording was ended, on the time line; None if it was not, or if that is unknown."""
         last = self._recorded.segments[-1]
         manifest = last.manifest
         if manifest is None or not manifest.final:
@@ -397,7 +401,7 @@ class Run:
         """Give the files their names.
 
         Raises:
-            StorageError: There is something of such a name already, or storage refuses.
+            StorageError: A file of such a name exists, or storage fails.
         """
         out = self._options.out
         names = [out]
@@ -427,14 +431,14 @@ class Run:
             segments=self._segments,
             events=[
                 *opened_events(self._recorded, self._journal, self._timeline, self._details),
-                *(said.event for said in self._annotations),
+                *(annotation.event for annotation in self._annotations),
             ],
             missing=self._missing,
             notes=[*self._notes, *remarks(self._recorded, self._journal, files)],
         )
 
     def discard(self) -> None:
-        """Remove what has no name."""
+        """Remove files that were not published."""
         for file in self._files:
             file.discard()
 

@@ -1,7 +1,7 @@
-"""The text that runs beside picture and sound: device, wall-clock time with its provenance, mode, and what happened.
+"""The text track beside picture and sound: device, wall-clock time with its provenance, mode, and events.
 
-Pure: what is known of the recording goes in, cues come out in order. A cue lasts a second of the recorder's wall clock,
-or until something begins or ends. Times are nanoseconds on the recording's line (see `placing`).
+Pure: notes and modes in, cues out, in order. A cue lasts a second of the recorder's wall clock, or until a note or mode
+begins or ends. Times are nanoseconds on the recording's line (see `placing`).
 """
 
 import heapq
@@ -13,12 +13,12 @@ from agent.clock import MS, NS, WallReading, utc_text_or_empty
 from agent.output import escaped
 
 SHOWN_NS = 3 * NS
-"""How long what has no length of its own is shown."""
+"""How long an event without a duration is shown."""
 
 _ROUNDING_NS = 10_000_000
-"""The wall clock may be disciplined by this much between two readings without a cue of its own."""
+"""Clock adjustments up to this size between two readings start no cue of their own."""
 MOST_CUES = 500_000
-"""Of one file: 138 hours. After that one more says that there are no further ones."""
+"""Of one file: 138 hours. The last one says that there are no further ones."""
 _MOST_LINES = 8
 _MOST_CHARACTERS = 240
 _NEVER = 1 << 100
@@ -28,16 +28,16 @@ Wall = Callable[[int], WallReading | None]
 
 @dataclass(order=True, slots=True)
 class Note:
-    """Something that is shown for a while.
+    """A text that is shown for some time.
 
     Attributes:
-        dark: True if no clock ran meanwhile, so that no time is shown.
+        downtime: True if the recorder did not run meanwhile, so that no time is shown.
     """
 
     from_ns: int
     until_ns: int = field(compare=False)
     text: str = field(compare=False)
-    dark: bool = field(default=False, compare=False)
+    downtime: bool = field(default=False, compare=False)
 
 
 def time_text(reading: WallReading | None) -> str:
@@ -52,7 +52,7 @@ def utc_or_empty(reading: WallReading | None) -> str:
 
 
 def provenance(reading: WallReading) -> str:
-    """Where a wall-clock time comes from, and how far it is to be trusted."""
+    """The source of a wall-clock time and its uncertainty, in words."""
     if reading.uncertainty_s is None:
         return f"{escaped(reading.source)}, error unknown"
     if reading.uncertainty_s < 1:
@@ -61,14 +61,14 @@ def provenance(reading: WallReading) -> str:
 
 
 class TextTrack:
-    """Makes the cues of one file.
+    """Generates the cues of one file.
 
     Args:
-        put: Takes each cue: milliseconds from the file's beginning, and its text.
+        put: Receives each cue: milliseconds from the file's beginning, and its text.
         wall: The recorder's wall clock on the line.
         zero_ns: The file's beginning.
-        caption: What begins each cue, such as the device's name.
-        mode: What the camera did at the beginning, in a word or two.
+        caption: Begins each cue, such as the device's name.
+        mode: The recorder's mode at the beginning, in a word or two.
     """
 
     def __init__(
@@ -92,15 +92,15 @@ class TextTrack:
         self._cues = 0
 
     def note(self, note: Note) -> None:
-        """Show something; a note from before the cues that are out already is shown late, or not at all."""
+        """Show a note. One from before the cues that were already put is shown late, or not at all."""
         heapq.heappush(self._coming, note)
 
     def mode(self, from_ns: int, name: str) -> None:
-        """From then on the camera did something else."""
+        """Change the mode from a moment on."""
         insort(self._modes, (from_ns, name), key=lambda mode: mode[0])
 
     def until(self, at_ns: int) -> None:
-        """No more notes come for the time up to then: make the cues that end by then."""
+        """Put the cues that end by a moment; no more notes may come for the time before it."""
         while (following := self._following()) <= at_ns:
             if self._cues >= MOST_CUES:
                 self._at_ns = at_ns
@@ -109,7 +109,7 @@ class TextTrack:
             self._at_ns = following
 
     def finish(self, end_ns: int) -> int:
-        """Make the last cues; returns where the last one ends, in milliseconds from the file's beginning."""
+        """Put the last cues; returns the end of the last one, in milliseconds from the file's beginning."""
         self.until(end_ns - 1)
         self._cue()
         if self._pending is not None:
@@ -117,7 +117,7 @@ class TextTrack:
         return max(-(-(end_ns - self._zero_ns) // MS), 0 if self._pending is None else self._pending[0])
 
     def _following(self) -> int:
-        """When the cue that begins now ends; `_NEVER` while that is unknown."""
+        """When the cue that begins now ends; `_NEVER` while nothing ends it."""
         now = self._at_ns
         while self._coming and self._coming[0].from_ns <= now:
             self._active.append(heapq.heappop(self._coming))
@@ -125,13 +125,13 @@ class TextTrack:
         edges = [note.until_ns for note in self._active]
         edges += [self._coming[0].from_ns] if self._coming else []
         edges += [from_ns for from_ns, _ in self._modes if from_ns > now]
-        reading = None if self._is_dark() else self._wall(now)
+        reading = None if self._in_downtime() else self._wall(now)
         if reading is not None:
             edges.append(now + NS - (reading.utc_ns + _ROUNDING_NS) % NS + _ROUNDING_NS)
         return min(edges, default=_NEVER)
 
-    def _is_dark(self) -> bool:
-        return any(note.dark for note in self._active)
+    def _in_downtime(self) -> bool:
+        return any(note.downtime for note in self._active)
 
     def _cue(self) -> None:
         at_ms = (self._at_ns - self._zero_ns + MS // 2) // MS
@@ -141,9 +141,9 @@ class TextTrack:
         self._pending = (at_ms, self._text() if self._cues < MOST_CUES else f"{self._caption} | no further text")
 
     def _text(self) -> str:
-        dark = self._is_dark()
-        mode = ["not recording"] if dark else [name for from_ns, name in self._modes if from_ns <= self._at_ns]
-        reading = None if dark else self._wall(self._at_ns)
+        downtime = self._in_downtime()
+        mode = ["not recording"] if downtime else [name for from_ns, name in self._modes if from_ns <= self._at_ns]
+        reading = None if downtime else self._wall(self._at_ns)
         parts = [self._caption]
         if reading is not None:
             utc = utc_or_empty(WallReading(reading.utc_ns + _ROUNDING_NS, reading.source, reading.uncertainty_s))

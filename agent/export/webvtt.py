@@ -1,8 +1,8 @@
-"""The text beside a film as WebVTT, which browsers show; they do not show text tracks within an MP4.
+"""Writes the text beside a film as WebVTT, because browsers do not show text tracks within an MP4.
 
 Source: WebVTT, W3C Candidate Recommendation of 2019-04-04, clauses 4.1 (file structure) and 4.2.2 (cue text). A cue
-ends where the next one begins. Cue text may hold no line without characters, and `&`, `<` and `>` only as references,
-so that nothing of it is mark-up, a time line or the beginning of another block.
+ends where the next one begins. Cue text may hold no empty line, and `&`, `<` and `>` only as references, so that
+none of it can be mark-up, a time line or the beginning of another block.
 """
 
 from typing import BinaryIO
@@ -15,10 +15,10 @@ class WebVtt:
     """Writes one file. Add its cues in order, then finish.
 
     Args:
-        stream: Where the file goes.
+        stream: The output file.
 
     Raises:
-        OSError: The stream's own, also from all that follows.
+        OSError: Writing fails; all methods raise it too.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -27,12 +27,12 @@ class WebVtt:
         stream.write(b"WEBVTT\n")
 
     def add(self, milliseconds: int, text: str) -> None:
-        """A text that stands from then on, until the next; without control characters but line feeds."""
+        """Add a text, shown until the next one. It holds no control characters except line feeds."""
         self.finish(milliseconds)
         self._standing = (milliseconds, text)
 
     def finish(self, milliseconds: int) -> None:
-        """The text that stands ends; one that has not lasted a millisecond is left out."""
+        """End the current text; one that lasts less than a millisecond is left out."""
         if self._standing is None or self._standing[0] >= milliseconds:
             return
         begun, text = self._standing

@@ -1,9 +1,9 @@
 """Turns a machine into the camera that was provisioned in a folder: installs each file where the units expect it.
 
-    /etc/bwc/device.pem              the identity key, for root only; systemd hands it to the recorder
+    /etc/bwc/device.pem              the identity key, for root only; systemd passes it to the recorder
     /etc/bwc/device.jws, trust.jws   its certificate, and the agency's trust document
-    /etc/bwc/recorder.toml           the folder's config.toml, with the places of a device
-    /etc/bwc/dock.toml, dock.*       the dock service's, if the folder has them
+    /etc/bwc/recorder.toml           the folder's config.toml, with the paths of a device
+    /etc/bwc/dock.toml, dock.*       files of the dock service, if the folder has them
     /var/lib/bwc/evidence/policy     the signed policy
     /var/lib/bwc-state               the device state: an empty folder, for the recorder only
 

@@ -1,6 +1,6 @@
 """Makes an agency's keys and one provisioned device, for the bench and for pilots.
 
-Each office has a folder of its own, which can be handed to its holder and removed from this machine:
+Each office has a folder of its own, which can be given to its holder and removed from this machine:
 
     agency/trust.jws                    the trust document, public
     agency/root/root.pem                signs the trust document and device certificates
@@ -18,7 +18,7 @@ Each office has a folder of its own, which can be handed to its holder and remov
     device/device.jws                   its certificate
     device/trust.jws                    its copy of the trust document
 
-A passphrase protects every key of the agency. The device's key has none, because nobody can type it when a camera
+A passphrase protects every key of the agency. The device's key has none, because it could not be entered when a camera
 starts; its file can be read by its owner only. Outside of bench and pilot a device's key is made on the device and only
 its public half leaves it, which is all that `certificates.issue_device` needs.
 

@@ -1,7 +1,7 @@
 """The wearer's cue card, made from a bundle.
 
-It says what each press does, what is granted and how to ask for it, what is refused, and what the camera's signals
-mean: one sheet of A4, as a page of HTML that needs nothing beside it, or as text. Everything on it follows from the
+It states what each press does, what is granted and how to ask for it, what is refused, and what the camera's signals
+mean: one sheet of A4, as a self-contained page of HTML, or as text. Everything on it follows from the
 bundle and the tables of the core: the gestures from the layout, what is granted from `policy.reach`, the rhythms from
 `core.indicator.signals`. Nothing here decides.
 
@@ -58,7 +58,7 @@ LIGHTS: Mapping[Background, str] = {
     Background.MUTED: "recording without sound",
     Background.FAULT: "fault: it may not be recording",
 }
-"""What the lights say all the time; `off` is not on the card."""
+"""What the steady lights mean; `off` is not on the card."""
 
 _VERBS: Mapping[Verb, str] = {
     Verb.START: "starts a recording; cancels a stop that was granted",
@@ -101,7 +101,7 @@ _ACTIONS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Press:
-    """A row of the card: what hands do, in words, and what it does."""
+    """A row of the card: a gesture and what it does, in words."""
 
     pattern: Pattern
     does: str
@@ -109,14 +109,14 @@ class Press:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What is granted, by which text, and what to do for it.
+    """A grant, the text it follows, and how to get it.
 
     Attributes:
         what: The actions.
         source: The text that the rule follows.
         declare: What to do first, in order.
         ask: The gestures that ask, one of which is done last.
-        needs: What has to be said or signed besides.
+        needs: What must be said aloud or signed in addition.
     """
 
     what: str
@@ -151,7 +151,7 @@ def cue_card(bundle: Bundle) -> Card:
     """The card for the wearers of cameras under a bundle.
 
     Raises:
-        PolicyError: The search for what is reached would take too long.
+        PolicyError: The search for reachable permits would take too long.
     """
     rows = sorted(bundle.gestures.intents.items(), key=lambda row: (row[0].chord, row[0].lines, effort(row[0])))
     found = [each for each in reaches(bundle.pack, bundle.gestures) if each.action != "ResumeRecording"]
@@ -185,7 +185,7 @@ def _day(ns: int) -> str:
     return utc_text(ns)[:10]
 
 
-def hands(pattern: Pattern) -> str:
+def gesture_text(pattern: Pattern) -> str:
     """A pattern in words, such as `RECORD: hold 3 s`."""
     lines = " and ".join(line.upper() for line in pattern.lines)
     match pattern.kind:
@@ -204,8 +204,8 @@ def hands(pattern: Pattern) -> str:
 def does(intent: Intent, bundle: Bundle) -> str:
     """What a gesture does, in words."""
     if intent.verb is Verb.DECLARE:
-        said = parse_declarations(intent.argument, bundle.pack.vocabulary)
-        return f"says: {'; '.join(_declared(name, value) for name, value in said.items())}"
+        declared = parse_declarations(intent.argument, bundle.pack.vocabulary)
+        return f"says: {'; '.join(_declared(name, value) for name, value in declared.items())}"
     if intent.verb is Verb.CLASSIFY:
         return f"seals the recording for {intent.argument.replace('_', ' ')} from now on"
     limits = bundle.limits
@@ -233,7 +233,7 @@ def card_text(card: Card) -> Iterator[str]:
     yield ""
     yield "BUTTONS (hold until you feel the tick, then let go)"
     for press in card.presses:
-        yield f"  {hands(press.pattern):<38} {press.does}"
+        yield f"  {gesture_text(press.pattern):<38} {press.does}"
     yield ""
     yield "GRANTED"
     for grant in card.grants:
@@ -259,8 +259,8 @@ def card_text(card: Card) -> Iterator[str]:
 
 
 def _steps(grant: Grant) -> str:
-    first = ", then ".join(map(hands, grant.declare))
-    asks = ", or ".join(map(hands, grant.ask))
+    first = ", then ".join(map(gesture_text, grant.declare))
+    asks = ", or ".join(map(gesture_text, grant.ask))
     needs = f" (with {' and '.join(grant.needs)})" if grant.needs else ""
     return f"{first}, then {asks}{needs}" if first else f"{asks}{needs}"
 
@@ -287,12 +287,14 @@ def _colours(lit: set[Output]) -> str:
 
 
 def light(background: Background) -> str:
-    """What the lights do all the time, in words."""
+    """The steady lights of a state, in words."""
     steps = BACKGROUNDS[background]
-    lit = {name for name, told in steps.items() if pulses_ms(told)}
-    told = next(iter(steps.values()))
-    dark = any(not step.level for step in told)
-    pulses = ", ".join(f"{step.ms / 1000:g} s {'on' if step.level else 'off'}" for step in told) if dark else "steady"
+    lit = {name for name, sequence in steps.items() if pulses_ms(sequence)}
+    sequence = next(iter(steps.values()))
+    dark = any(not step.level for step in sequence)
+    pulses = (
+        ", ".join(f"{step.ms / 1000:g} s {'on' if step.level else 'off'}" for step in sequence) if dark else "steady"
+    )
     return f"{_colours(lit)}, {pulses}"
 
 
@@ -304,7 +306,7 @@ def _text(text: str) -> str:
 def card_html(card: Card) -> str:
     """The card as a page of HTML on one sheet of A4, with nothing outside of it."""
     presses = "".join(
-        f"<tr><td>{_pattern_svg(each.pattern)}</td><td>{_text(hands(each.pattern))}</td><td>{_text(each.does)}</td></tr>"
+        f"<tr><td>{_pattern_svg(each.pattern)}</td><td>{_text(gesture_text(each.pattern))}</td><td>{_text(each.does)}</td></tr>"
         for each in card.presses
     )
     grants = "".join(

@@ -6,8 +6,8 @@ In the folder that `bwc-agent init` makes, besides what `agent.provisioning.agen
     agency/broker-ca/issued/                 a copy of each certificate that it issued, to revoke it by
     agency/broker/                           Mosquitto: mosquitto.conf, acl.conf, certificate, key, revocation list
     agency/station/tls.*, station.toml       a station's; its signing key is there already
-    agency/policy/tls.*, publisher.toml      who publishes policies
-    agency/observer/tls.*                    who only watches, with any MQTT client
+    agency/policy/tls.*, publisher.toml      the publisher of policies
+    agency/observer/tls.*                    a client that only subscribes, any MQTT client
     device/dock/tls.*, device/dock.toml      a device's dock service
 """
 
@@ -89,11 +89,11 @@ def make_broker(
     """Make these files in a provisioned folder.
 
     Args:
-        folder: Where it is made.
+        folder: Where the files are made.
         final: Where it will be, absolute: Mosquitto's configuration must name it.
         agency: Its name.
         device: Its name.
-        host: Name or address of the broker. One that is this machine's own makes a broker that nobody else can reach.
+        host: Name or address of the broker. With a loopback name only this machine can reach it.
         port: Where it listens.
         now_ns: Nanoseconds since 1970.
         random_bytes: Salts of the passphrase's protection.

@@ -228,7 +228,7 @@ def _position(tail: JournalTail, comparison: Comparison, loaded: Loaded, device:
 def _next_boot(storage: Storage, highest: int, random_bytes: RandomBytes) -> int:
     """The number of this boot: above all that were begun, and not the name of any file.
 
-    Beyond a bound it is searched at random: whoever could predict it could occupy the names and use up all numbers.
+    Beyond a bound the search is random: an attacker who could predict it could occupy the names and use up all numbers.
     """
     boot = highest + 1
     while storage.size(layout.journal(boot)) is not None:
@@ -273,7 +273,7 @@ class CurrentBoot:
     Attributes:
         storage: The evidence folder, as long as it is the one with this boot's journal.
         prepared: None before storage was read.
-        report_tampering: Takes a sign, found later, that somebody altered the card: its kind and a description.
+        report_tampering: Called for evidence of tampering that is found later: its kind and a description.
     """
 
     def __init__(self, context: BootContext) -> None:
@@ -328,7 +328,7 @@ class CurrentBoot:
         return attested(self.storage, boot, self._device.signer.public_key, recording, segment)
 
     def tamper_events(self) -> list[TamperEvent]:
-        """Signs that somebody altered the card or the device state; to be called once.
+        """Evidence of tampering with the card or the device state; to be called once.
 
         Raises:
             StorageError: Storage has not been read yet.

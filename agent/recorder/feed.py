@@ -138,7 +138,7 @@ class Feed:
             return cursor.durable, max(0, newest_ns - waiting[0].time_ns)
 
     def has_lost(self, cursor: Cursor) -> bool:
-        """True if packets were dropped before they were written, and nobody has counted them yet."""
+        """True if packets were dropped before they were written and `take_lost` has not returned them yet."""
         with self._lock:
             return bool(cursor.lost)
 

@@ -68,7 +68,7 @@ class PolicyInForce:
 
     @property
     def classification(self) -> str:
-        """The classification of recordings that nobody classified."""
+        """The classification of recordings for which none was set."""
         return self._policy.terms.classification or self._options.classification
 
     def _changed(self, changes: list[PolicyEvent]) -> None:

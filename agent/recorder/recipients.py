@@ -33,7 +33,7 @@ class Classifications:
 
     Args:
         trust: Names the recipient sets.
-        default: The classification of recordings that nobody classified.
+        default: The classification of recordings for which none was set.
     """
 
     def __init__(self, trust: TrustDocument, default: Callable[[], str]) -> None:

@@ -58,10 +58,10 @@ def _status(text: str) -> Status | None:
 
 
 def _row(row: DeviceRow) -> Row:
-    told: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
     status = _status(row.status)
     if status is not None:
-        told = {
+        reported = {
             "battery_pct": status.battery_pct,
             "free_bytes": status.storage.free_bytes,
             "time_left_s": status.storage.time_left_s,
@@ -76,7 +76,7 @@ def _row(row: DeviceRow) -> Row:
             "policy_unsafe": status.policy.unsafe,
             "mode": status.mode,
         }
-    nothing = dict.fromkeys(name for name in Row.__struct_fields__ if name not in told)
+    nothing = dict.fromkeys(name for name in Row.__struct_fields__ if name not in reported)
     known = {
         "device": row.device,
         "state": row.state or "unknown",
@@ -84,7 +84,7 @@ def _row(row: DeviceRow) -> Row:
         "events": row.events,
         "alarms": row.alarms,
     }
-    return msgspec.convert({**nothing, **told, **known}, Row)
+    return msgspec.convert({**nothing, **reported, **known}, Row)
 
 
 def ago(text: str, now_ns: int) -> str:
@@ -105,15 +105,15 @@ def event_line(device: str, text: str) -> str:
     except msgspec.MsgspecError as error:  # stored by an earlier version
         return escaped(f"{device}: an event that this version can't read ({error}); --json has it as it was sent")
     entry = event.data.entry
-    said = [
-        f"{name}={_said(value)}"
+    fields = [
+        f"{name}={_field_text(value)}"
         for name, value in entry.items()
         if name not in {"kind", "at_us"}
         and not (value in (None, "") or isinstance(value, dict) or (isinstance(value, str) and len(value) == _HASH))
     ]
     kind = event.type.rpartition(".")[2]
-    return escaped(f"{event.time[:19].replace('T', ' ')}  {device}  {kind:<17} {' '.join(said)}".rstrip())
+    return escaped(f"{event.time[:19].replace('T', ' ')}  {device}  {kind:<17} {' '.join(fields)}".rstrip())
 
 
-def _said(value: object) -> str:
+def _field_text(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode("utf-8")

@@ -34,7 +34,7 @@ class Published(StrEnum):
 
     TAKEN = "taken"
     UNREAD = "unread"
-    """Nobody subscribes to the topic now; a bundle that is not retained is lost."""
+    """The topic has no subscriber now; a bundle that is not retained is lost."""
     UNKNOWN = "unknown"
     """MQTT 3.1.1 reports neither subscribers nor a refused publication."""
 

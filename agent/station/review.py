@@ -77,5 +77,5 @@ def event_alarms(store: Store, device: str, event: Event) -> Iterator[tuple[str,
 
 
 def _limit(store: Store, device: str, line: int) -> int:
-    told = store.declared_stops_limit(device, line)
-    return told if isinstance(told, int) and 0 <= told <= MAX_PER_HOUR else DEFAULT_PER_HOUR
+    limit = store.declared_stops_limit(device, line)
+    return limit if isinstance(limit, int) and 0 <= limit <= MAX_PER_HOUR else DEFAULT_PER_HOUR

@@ -7,8 +7,8 @@ The rules, in order:
 3. A device is attested over the nonce of its own live status, never of a retained one, while its contact is closed and
    the status has its certificate, of this agency and not revoked; each nonce once on a connection, the device's or the
    station's, because what was published on a lost connection is lost.
-4. Retained statuses arrive when the station subscribes: their devices are told that it has just begun, and send again
-   what it missed.
+4. Retained statuses arrive when the station subscribes: their devices get a message that it has just begun, and
+   send again what it missed.
 5. Checkpoints are compared by `agent.station.history`; a different history is an alarm, and becomes the new reference.
    A device that does not confirm the requested line is an alarm too.
 6. Each device may be hostile to the others. A message counts against its device's quota before it is parsed
@@ -74,7 +74,7 @@ class _Replies:
     Attributes:
         ids: Events to acknowledge, by device.
         confirm: Devices that are asked to confirm a line.
-        began: Devices that are told that this station has just begun to listen.
+        began: Devices that get a message that this station has just begun to listen.
         attest: Session and nonce to attest, by device.
     """
 

@@ -138,7 +138,7 @@ class Alarm:
 
     @property
     def open(self) -> bool:
-        """Nobody has acknowledged it."""
+        """True if it has not been acknowledged."""
         return not self.time
 
 

@@ -16,14 +16,14 @@ from agent.verify.statements import Scope
 from agent.verify.tree import annotation_files, below
 
 _UNKNOWN = "unknown"
-"""Stands for the hash of an annotation that is missing or can't be read, which was told."""
+"""Stands for the hash of an annotation that is missing or can't be read, which is reported already."""
 
 
 def verify_annotations(scope: Scope, manifests: Collection[str]) -> None:
-    """All that lies in a recording's folder of annotations.
+    """Check every file in a recording's annotations folder.
 
     Args:
-        scope: The recording.
+        scope: The recording being checked.
         manifests: SHA-256 of its trusted manifests.
 
     Raises:
@@ -37,14 +37,14 @@ def verify_annotations(scope: Scope, manifests: Collection[str]) -> None:
         if path in paths:
             continue
         if entry.name.endswith(".unfinished"):
-            scope.say(Code.LEFTOVER, path, "the rest of a cut write; nothing counts on it")
+            scope.add(Code.LEFTOVER, path, "the rest of a cut write; nothing counts on it")
         else:
-            scope.say(Code.FOREIGN_FILE, path, "does not belong among annotations")
+            scope.add(Code.FOREIGN_FILE, path, "does not belong among annotations")
     before, previous = 0, ""
     for number, path in files.items():
         if number > before + 1:
             which = f"annotation {before + 1} is" if number == before + 2 else f"{before + 1} to {number - 1} are"
-            scope.say(Code.ANNOTATION_MISSING, path, f"{which} missing before it")
+            scope.add(Code.ANNOTATION_MISSING, path, f"{which} missing before it")
             previous = _UNKNOWN
         digest, annotation = _read(scope, path, manifests)
         if annotation is not None:
@@ -53,12 +53,12 @@ def verify_annotations(scope: Scope, manifests: Collection[str]) -> None:
 
 
 def _read(scope: Scope, path: str, manifests: Collection[str]) -> tuple[str, Annotation | None]:
-    """The SHA-256 of an annotation's file, if it can be read, and the annotation, if it is trusted."""
+    """Read an annotation: the SHA-256 of its file, or `_UNKNOWN`, and the annotation, or None if it is not trusted."""
     authority = scope.authority
     try:
         raw = scope.tree.read(path)
     except StorageError as error:
-        scope.say(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+        scope.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
         return _UNKNOWN, None
     try:
         annotation = check_annotation(
@@ -69,19 +69,19 @@ def _read(scope: Scope, path: str, manifests: Collection[str]) -> tuple[str, Ann
             manifests=manifests,
         )
     except EvidenceError as error:
-        scope.say(Code.ANNOTATION_REFUSED, path, f"this annotation is not trusted: {error}")
+        scope.add(Code.ANNOTATION_REFUSED, path, f"this annotation is not trusted: {error}")
         return sha256_hex(raw), None
     return sha256_hex(raw), annotation
 
 
 def _check_place(scope: Scope, path: str, annotation: Annotation, number: int, previous: str) -> None:
     if annotation.number != number:
-        said = f"it is annotation {annotation.number} of this recording, put in another's place"
-        scope.say(Code.ANNOTATION_REFUSED, path, said)
+        sentence = f"it is annotation {annotation.number} of this recording, put in another's place"
+        scope.add(Code.ANNOTATION_REFUSED, path, sentence)
     elif previous not in (_UNKNOWN, annotation.previous or ""):
-        said = f"it does not follow annotation {number - 1} as it stands: one of the two was replaced"
-        scope.say(Code.ANNOTATION_REFUSED, path, said if number > 1 else "it says that others came before it")
+        sentence = f"it does not follow annotation {number - 1} as it stands: one of the two was replaced"
+        scope.add(Code.ANNOTATION_REFUSED, path, sentence if number > 1 else "it says that others came before it")
     else:
         made = utc_text(annotation.time.utc_ns)
         clock = "" if annotation.time.trusted else ", by an unsynchronised clock"
-        scope.say(Code.ANNOTATION_SIGNED, path, f"signed by {annotation.office}, {made}{clock}; what it says is sealed")
+        scope.add(Code.ANNOTATION_SIGNED, path, f"signed by {annotation.office}, {made}{clock}; what it says is sealed")

@@ -1,11 +1,11 @@
 """Trust document and certificate chain: from the agency's root key to the key of each boot.
 
 The rules, in order:
-1. A trust document that the caller brings decides. Without one, the copy beside the evidence is used; then everything
-   that follows shows that the evidence is consistent, not whose it is, and the root's fingerprint is reported.
+1. The caller's own trust document decides. Without one, the copy beside the evidence is used; then everything
+   else shows only that the evidence is consistent, not where it comes from, and the root's fingerprint is reported.
 2. The device certificate is signed by that document's root, and names its agency.
 3. Each boot certificate is signed by that device's identity key, and names the same device.
-4. Every trusted time during a boot lies within the device certificate's validity, before any revocation. Where a boot
+4. Every trusted time during a boot is within the device certificate's validity, before any revocation. Where a boot
    has none, the next boot that has one bounds it; where there is none, a revoked device is not trusted.
 """
 
@@ -27,11 +27,11 @@ _ALWAYS = Validity(-(1 << 100), 1 << 100)
 
 @dataclass(slots=True)
 class TrustChain:
-    """The keys that sign for one device.
+    """The certificates of one device and of its boots, with the times at which they were used.
 
     Attributes:
-        certificate: The device certificate's file, byte for byte.
-        copies: Yields the copies of a boot's certificate in recordings' folders.
+        certificate: Content of the device certificate's file.
+        copies: Yields the copies of a boot's certificate that are in recordings' folders.
         boots: Accepted boot certificates, by number.
         times: The first and the last trusted time during each boot, in nanoseconds since 1970.
     """
@@ -45,26 +45,26 @@ class TrustChain:
     _unknown: set[int] = field(default_factory=set)
 
     def accept(self, token: str, boot: int) -> BootCertificate:
-        """Check and keep the certificate of a boot.
+        """Verify and keep the certificate of a boot.
 
         Raises:
-            EvidenceError: This device did not issue it, or it is another boot's.
+            EvidenceError: This device did not issue it, or it belongs to another boot.
         """
         certificate = verify_boot(token, replace(self.device, validity=_ALWAYS))
         if certificate.boot != boot:
             raise EvidenceError(f"expected the certificate of boot {boot}, got that of boot {certificate.boot}")
         self.boots.setdefault(boot, certificate)
         if certificate.time.trusted:
-            self.vouched(boot, certificate.time.utc_ns)
+            self.note_trusted_time(boot, certificate.time.utc_ns)
         return certificate
 
-    def vouched(self, boot: int, utc_ns: int) -> None:
-        """A synchronised clock showed this time during that boot."""
+    def note_trusted_time(self, boot: int, utc_ns: int) -> None:
+        """Record that a synchronised clock showed this time during that boot."""
         first, last = self.times.get(boot, (utc_ns, utc_ns))
         self.times[boot] = (min(first, utc_ns), max(last, utc_ns))
 
     def boot(self, boot: int) -> BootCertificate | None:
-        """The certificate of a boot: from its journal, else from any recording's folder; None if there is none."""
+        """The certificate of a boot, from its journal or else from any recording's folder; None if there is none."""
         if boot in self.boots or boot in self._unknown:
             return self.boots.get(boot)
         for raw in self.copies(boot):
@@ -76,12 +76,12 @@ class TrustChain:
         return None
 
     def boot_of_key(self, kid: str) -> int | None:
-        """The boot that a key signs for; None if it is no boot's."""
+        """The boot whose certificate names this key; None if no known one does."""
         return next((boot for boot, certificate in self.boots.items() if certificate.kid == kid), None)
 
 
 def text(raw: bytes) -> str:
-    """A signed message as text; a line feed at its end is not part of it.
+    """Decode a signed message, without a line feed at its end.
 
     Raises:
         EvidenceError: It is not ASCII.
@@ -95,14 +95,14 @@ def text(raw: bytes) -> str:
 def find_trust(
     tree: Tree, folder: str, given: TrustDocument | None, findings: Findings, *, whole: bool
 ) -> tuple[TrustDocument | None, Anchor | None]:
-    """The trust document that decides for a device, and what that is worth.
+    """Find the trust document to check a device against, and what trust in it rests on.
 
     Args:
-        tree: Where it lies.
+        tree: The evidence.
         folder: The device's folder.
-        given: The caller's own document.
-        findings: Where what is wrong is reported.
-        whole: True if the folder should hold its copy.
+        given: The caller's own document, if any.
+        findings: Receives the results.
+        whole: True if the folder should hold a copy of the document.
     """
     path = below(folder, layout.TRUST)
     copy = _read_copy(tree, path, findings)
@@ -158,10 +158,10 @@ def _compare(copy: TrustDocument, given: TrustDocument, path: str, findings: Fin
 
 
 def trusted_device(raw: bytes, trust: TrustDocument) -> DeviceCertificate:
-    """The device certificate in a file, whatever its period of validity: each boot is checked against that (rule 4).
+    """Verify a device certificate, but not its validity period: rule 4 checks that for each boot.
 
     Raises:
-        EvidenceError: The trust document's agency did not issue it, or revoked it before it was valid at all.
+        EvidenceError: The trust document's agency did not issue it, or revoked it before it became valid.
     """
     token = text(raw)
     claimed = jws.unverified_payload(token, DEVICE_TYP).get("valid_from")
@@ -172,14 +172,16 @@ def trusted_device(raw: bytes, trust: TrustDocument) -> DeviceCertificate:
 def find_device(
     tree: Tree, folder: str, trust: TrustDocument, copies: Iterable[str], findings: Findings
 ) -> tuple[DeviceCertificate, bytes] | None:
-    """The device certificate and its file: the folder's own, else, so that more can be said, any recording's copy.
+    """Find the device certificate, and the content of its file.
+
+    If the folder's own one is missing or refused, any recording's copy is used, so that the rest can be checked.
 
     Args:
-        tree: Where it lies.
+        tree: The evidence.
         folder: The device's folder.
-        trust: The document that decides.
+        trust: The trust document.
         copies: Paths of copies.
-        findings: Where what is wrong with the folder's own certificate is reported.
+        findings: Receives what is wrong with the folder's own certificate.
     """
     own = below(folder, layout.DEVICE)
     if tree.size(own) is None:
@@ -202,7 +204,7 @@ def find_device(
 
 
 def check_validity(authority: TrustChain, subject: str, findings: Findings) -> None:
-    """Rule 4."""
+    """Check that the device certificate was valid whenever a boot used it (rule 4)."""
     device = authority.device
     following_ns: int | None = None
     for boot in sorted(authority.boots, reverse=True):

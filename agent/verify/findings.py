@@ -1,7 +1,7 @@
-"""What checking evidence can find: a closed list of codes, each with one severity, and the report made of them.
+"""The results of checking evidence: a closed list of finding codes, each with one severity, and the report.
 
-A finding is for a person who was not there: its sentence says in plain words what is intact, missing, cut or altered,
-and where. Its code is for programs and never changes its meaning.
+A finding's sentence tells an auditor in plain words what is intact, missing, cut or altered, and where. Its code is for
+programs and never changes its meaning.
 """
 
 from collections import Counter
@@ -161,21 +161,21 @@ _NOTES = frozenset(
 )
 _ELSEWHERE = frozenset({Code.CARD_REPLACED, Code.STATE_LOST, Code.STATE_UNREADABLE})
 _UNFINISHED = frozenset({Code.UNFINISHED, Code.JOURNAL_CUT, Code.JOURNAL_OPEN}) | _ELSEWHERE
-"""Bad, because what is not closed can still be cut without a trace, and what lies on another card, or was cut off
-before the device lost its memory, is not seen here; but no sign that anybody altered anything of what is."""
+"""Bad, because unclosed files can still be cut without a trace, and lines on another card, or cut off before the device
+lost its state, can't be seen here; but none of them shows that the evidence at hand was altered."""
 
 MOST_OF_A_KIND = 40
-"""Findings of one code about one recording or journal that are told one by one; the rest is counted."""
+"""Findings of one code about one recording or journal that are listed; further ones are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found.
+    """One result.
 
     Attributes:
-        subject: What it is about: a path below the folder that was checked, and for a journal the line.
+        subject: A path below the folder that was checked, and for a journal the line.
         sentence: The finding in words, for an auditor; printable text without control characters.
-        recording: Id of the recording it is about; empty if it is about none.
+        recording: Id of the recording it concerns; empty if none.
     """
 
     code: Code
@@ -195,9 +195,9 @@ class Anchor:
 
     Attributes:
         subject: The device's folder.
-        agency: Whose trust document it is.
+        agency: The agency that the trust document names.
         root: The root key's JWK thumbprint (RFC 7638), to be compared with what the agency publishes.
-        pinned: True if the trust document came from whoever asked, not from beside the evidence.
+        pinned: True if the caller supplied the trust document, False if it was found beside the evidence.
     """
 
     subject: str
@@ -207,7 +207,7 @@ class Anchor:
 
 
 class Verdict(StrEnum):
-    """What all findings come to."""
+    """The overall result."""
 
     INTACT = "intact"
     UNFINISHED = "unfinished"
@@ -229,10 +229,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What checking evidence came to.
+    """The result of checking evidence.
 
     Attributes:
-        findings: In the order in which an auditor would read them.
+        findings: In reading order.
         anchors: One for each device whose trust document was read.
         counts: How much was checked.
     """
@@ -243,24 +243,24 @@ class Report:
 
     @property
     def bad(self) -> tuple[Finding, ...]:
-        """What is wrong."""
+        """The findings of severity `bad`."""
         return tuple(finding for finding in self.findings if finding.severity is Severity.BAD)
 
     @property
     def verdict(self) -> Verdict:
-        """`intact` only if nothing is wrong; `unfinished` if all that is wrong is that something is not closed yet.
+        """`intact` if no finding is bad; `unfinished` if the bad ones only say that something is not closed yet.
 
-        `unsafe_policy` if an unsafe policy was in force and nothing else is wrong, or something is not closed yet.
+        `unsafe_policy` if, beyond that, the only fault is that an unsafe policy was in force.
         """
         return verdict_of(self.findings)
 
     def of_recording(self, recording: str) -> tuple[Finding, ...]:
-        """What was found about one recording; the journal's and the certificates' findings concern all of them."""
+        """Findings about one recording, with those about journals and certificates, which concern all recordings."""
         return tuple(finding for finding in self.findings if finding.recording in ("", recording))
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """The report in one line."""
         counts = self.counts
         what = (
             f"{number(counts.segments, 'segment')} in {number(counts.recordings, 'recording')}, "
@@ -268,23 +268,23 @@ class Report:
         )
         match self.verdict:
             case Verdict.INTACT:
-                said = "all intact"
+                result = "all intact"
             case Verdict.UNFINISHED:
                 elsewhere = any(finding.code in _ELSEWHERE for finding in self.bad)
-                said = f"nothing is altered, but not all is closed{' or here' if elsewhere else ''}"
+                result = f"nothing is altered, but not all is closed{' or here' if elsewhere else ''}"
             case Verdict.UNSAFE_POLICY:
-                said = "UNSAFE POLICY: nothing is altered, but the camera permitted whatever was asked for"
+                result = "UNSAFE POLICY: nothing is altered, but the camera permitted whatever was asked for"
             case _:
-                said = f"NOT INTACT, {number(len(self.bad), 'finding')}"
+                result = f"NOT INTACT, {number(len(self.bad), 'finding')}"
         pinned = all(anchor.pinned for anchor in self.anchors)
         basis = "" if pinned else " (consistent with the trust document found beside it; its origin is not proved)"
         blind = sum(finding.code is Code.NO_PICTURE for finding in self.findings)
         seen = f"; {number(blind, 'recording')} WITHOUT ANY PICTURE" if blind else ""
-        return f"{what}: {said}{basis}{seen}"
+        return f"{what}: {result}{basis}{seen}"
 
 
 def verdict_of(findings: tuple[Finding, ...]) -> Verdict:
-    """What these findings come to."""
+    """The verdict that follows from these findings; see `Report.verdict`."""
     bad = {finding.code for finding in findings if finding.severity is Severity.BAD}
     if not bad:
         return Verdict.INTACT
@@ -299,10 +299,10 @@ def number(count: int, noun: str) -> str:
 
 
 class Findings:
-    """Findings while they are made. Of very many of a kind the first are kept and the rest is counted.
+    """Collects findings. Of each kind the first `MOST_OF_A_KIND` are kept and the rest is counted.
 
     Attributes:
-        bad: How many bad ones there are so far.
+        bad: Number of bad findings so far.
     """
 
     def __init__(self) -> None:
@@ -311,7 +311,7 @@ class Findings:
         self.bad = 0
 
     def add(self, code: Code, subject: str, sentence: str, *, recording: str = "") -> None:
-        """Say something about `subject`."""
+        """Add a finding; its texts are escaped here."""
         kind = (code, recording, subject.partition(" line ")[0])
         self._kinds[kind] += 1
         self.bad += code.severity is Severity.BAD
@@ -319,7 +319,7 @@ class Findings:
             self._findings.append(Finding(code, escaped(subject), escaped(sentence), escaped(recording)))
 
     def finish(self) -> tuple[Finding, ...]:
-        """All of them, what was only counted at the end."""
+        """All findings; the counts of those that were not kept come last."""
         more = [
             Finding(code, escaped(subject), f"and {number(count - MOST_OF_A_KIND, 'finding')} more like these", where)
             for (code, where, subject), count in self._kinds.items()
@@ -329,5 +329,5 @@ class Findings:
 
 
 def short(digest: str) -> str:
-    """The beginning of a hash, as much as a person compares."""
+    """The beginning of a hash, for display."""
     return f"{digest[:12]}…"

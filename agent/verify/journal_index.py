@@ -1,7 +1,7 @@
-"""What the journals say of boots, recordings and segments, as far as the files must agree with it.
+"""Index of what the journals state about boots, recordings and segments, to be compared with the files.
 
-Its size grows with what was recorded, but slowly: 48 bytes for each attestation (one a second while recording), 8 for
-each line, and about a kilobyte for each segment.
+Its size grows slowly with the evidence: 48 bytes for each attestation (one a second while recording), 8 for each line,
+and about a kilobyte for each segment.
 """
 
 import struct
@@ -18,7 +18,7 @@ from agent.trust.certificates import BootCertificate
 
 
 class Attestation(NamedTuple):
-    """The first `size` bytes of a segment were synced and had this hash, says journal line `line`."""
+    """Journal line `line` attests that the first `size` bytes of a segment were synced and had this hash."""
 
     size: int
     line: int
@@ -26,10 +26,10 @@ class Attestation(NamedTuple):
 
 
 class Attestations:
-    """The attestations of one segment, in their order, packed.
+    """The attestations of one segment, in order, packed to save memory.
 
     Attributes:
-        widest: The most bytes that ever lay between two of them, or before the first.
+        widest: The largest distance between two consecutive ones, or before the first, in bytes.
         last: Bytes that the last one attests; 0 if there is none.
     """
 
@@ -41,7 +41,7 @@ class Attestations:
         self.last = 0
 
     def add(self, attestation: Attestation) -> bool:
-        """Add the next one; False, and it is not added, if it attests less than the one before."""
+        """Add the next one. Returns False, without adding it, if it attests less than the one before."""
         if not self.last <= attestation.size < 1 << 63:
             return False
         self.widest = max(self.widest, attestation.size - self.last)
@@ -58,7 +58,7 @@ class Attestations:
 
 @dataclass(slots=True)
 class SegmentIndex:
-    """What the journal says of a segment.
+    """What the journal states about a segment.
 
     Attributes:
         opened, closed: The entries; None if the journal has none.
@@ -74,14 +74,14 @@ class SegmentIndex:
 
 @dataclass(slots=True)
 class RecordingIndex:
-    """What the journal says of a recording.
+    """What the journal states about a recording.
 
     Attributes:
-        boots: Boots in which it was begun or went on, in order.
+        boots: Boots in which it was started or resumed, in order.
         last_line: The last line that names it.
-        ended_line: The line that says that it was ended; 0 if none does.
-        ended_boot: The boot that says so.
-        continued_by: The recording that went on in its place; empty if none.
+        ended_line: The line that ends it; 0 if there is none.
+        ended_boot: The boot of that line.
+        continued_by: The recording that continues it; empty if none.
     """
 
     boots: list[int] = field(default_factory=list)
@@ -92,28 +92,28 @@ class RecordingIndex:
     segments: dict[int, SegmentIndex] = field(default_factory=dict)
 
     def segment(self, number: int) -> SegmentIndex:
-        """Of that segment, begun if it is new."""
+        """The index of a segment, created if it is new."""
         return self.segments.setdefault(number, SegmentIndex())
 
 
 @dataclass(slots=True)
 class BootIndex:
-    """What the journal of one boot says.
+    """What the journal of one boot states.
 
     Attributes:
         certificate: None if there is none that the device issued.
-        lines, checkpoints: How many.
-        first, last: Numbers of its lines.
+        lines, checkpoints: Counts.
+        first, last: Numbers of its first and its last line.
         unsigned: Lines after its last checkpoint.
-        unsafe_line: The first line by which everything that was asked for was permitted; 0 for none.
-        shut_down: It ended in order, over its signature: nothing that it did is missing from its journal.
-        grants: Requests that the policy granted, as far as attested lines tell.
-        running: The recording that runs, as far as any line tells.
+        unsafe_line: The first line that shows the unsafe policy in force; 0 for none.
+        shut_down: A signed line shows an orderly shutdown, so its journal is complete.
+        grants: Requests that the policy granted, by attested lines.
+        running: The recording that is running, by all lines.
         first_utc, last_utc: Times of its first and its last line.
-        dark: What it says of the time before it, in words; empty for the first boot.
-        clocks: Lines by the source of their time.
-        untrusted: Lines without a bound on the error of their time.
-        worst_within_s: The widest bound of the others, in seconds.
+        downtime: The downtime before it, in words; empty for the first boot.
+        clocks: Number of lines by time source.
+        untrusted: Number of lines without a bound on the error of their time.
+        worst_within_s: The largest bound of the others, in seconds.
     """
 
     boot: int
@@ -129,19 +129,19 @@ class BootIndex:
     running: str = ""
     first_utc: str = ""
     last_utc: str = ""
-    dark: str = ""
+    downtime: str = ""
     clocks: Counter[str] = field(default_factory=Counter)
     untrusted: int = 0
     worst_within_s: float = 0.0
 
 
 class JournalIndex:
-    """What all journals of a device say.
+    """What all journals of a device state.
 
     Attributes:
         boots: By number.
         recordings: By id.
-        policies: Signed policies that were in force, by their SHA-256: version, and the first line that says so.
+        policies: Signed policies that were in force, by SHA-256: version, and the first line that names it.
     """
 
     def __init__(self) -> None:
@@ -152,18 +152,18 @@ class JournalIndex:
         self._sorted = True
 
     def recording(self, recording: str, line: int) -> RecordingIndex:
-        """Of that recording, which line number `line` names."""
+        """The index of a recording that line number `line` names, created if it is new."""
         index = self.recordings.setdefault(recording, RecordingIndex())
         index.last_line = max(index.last_line, line)
         return index
 
     def note_line(self, digest: str) -> None:
-        """There is a line with this hash."""
+        """Record the hash of a line."""
         self._heads.append(_beginning(digest))
         self._sorted = False
 
     def has_line(self, digest: str) -> bool:
-        """True if there is a line with this hash (by its first 64 bits, which cannot be chosen)."""
+        """True if a line has this hash. Compares the first 64 bits, which can't be chosen."""
         if not self._sorted:
             self._heads = array("Q", sorted(self._heads))
             self._sorted = True

@@ -1,4 +1,4 @@
-"""Checks the journals of a device, line by line, and indexes what they say.
+"""Checks the journals of a device, line by line, and indexes what they state.
 
 The rules, in order (the format is that of `agent.journal.format`):
 1. Boots are counted from 1 without gaps, one file each. A file without a line is a boot that lost power before its
@@ -10,19 +10,19 @@ The rules, in order (the format is that of `agent.journal.format`):
 4. Each checkpoint is signed by its boot's key, over the number and hash of the line before it and the times of its own.
    Lines that were altered and rechained do not match the next checkpoint.
 5. Neither clock ever goes back, except that the monotonic one restarts with a boot. The times of a boot's unattested
-   lines bind no later boot, and no key has to be valid at them.
+   lines constrain no later boot, and no key has to be valid at them.
 6. A line that permits, ends, continues or releases something, a boot line and an orderly end are trusted only if a
    checkpoint covers them (`agent.journal.line_trust`). The recorder stores such a line and its checkpoint in one write,
-   so without one it is altered: somebody who holds the card has appended it. The one exception is the last line before
-   torn bytes, where that write was interrupted; it is not trusted either.
+   so without one it was appended or altered by a holder of the card. The one exception is the last line before torn
+   bytes, where that write was interrupted; it is not trusted either.
 7. A recording ends only by a stop or power-off that was requested for it and granted in the same boot, and whose grant
    was neither voided nor cancelled (`agent.journal.grants`). It is continued only by another one, which has begun.
-8. While a recording runs, segments are attested or a line says why not (see `agent.verify.stalls`).
-9. A boot whose device state has a line that the card lacks continues from that line, and says so in its first line
-   (`entries.Continuity`). That explains where the lines between are missing, and excuses nothing. If that first line is
-   unsigned, only that of a later boot, which continues from the same line, explains it.
+8. While a recording runs, segments are attested or a line explains why not (see `agent.verify.stalls`).
+9. A boot whose device state has a line that the card lacks continues from that line, and states that in its first line
+   (`entries.Continuity`). That explains the break in the chain; the missing lines are reported all the same. If that
+   first line is unsigned, only that of a later boot, which continues from the same line, explains the break.
 
-After anything wrong, reading continues with the next line, so that one alteration is reported once and hides no other.
+After a fault, reading continues with the next line, so that one alteration is reported once and hides no other.
 """
 
 from agent.clock import utc_text
@@ -51,29 +51,29 @@ from agent.verify.stalls import Stall, Stalls
 from agent.verify.tree import Tree, below, journal_files
 
 UNSAFE_POLICY = sha256_hex(b"UNSAFE-permit-everything")
-"""As `agent.decisions.unsafe` has it, which is not imported: no rule is run here."""
+"""Equal to that in `agent.decisions.unsafe`, which is not imported: checking evidence never evaluates a policy."""
 _GRANTS = (entries.Requested, entries.RecordingStarted, entries.StopTakenBack, entries.Voided)
-"""Kinds that decide, besides those that need a signature, whether a grant holds."""
-_REPORTED = {
+"""Entries without a signature of their own that also determine whether a grant holds."""
+_STATE_EVENTS = {
     Code.CARD_ROLLED_BACK: "the card was put back to an earlier state, or cut: lines that were on it are gone",
     Code.CARD_REPLACED: "the card is another one than before: the lines before are on that one, or gone",
     Code.STATE_LOST: "the device's own memory was gone or altered: what was cut off the card before does not show",
     Code.STATE_UNREADABLE: "the device's own memory could not be read: what was cut off the card before does not show",
     Code.STATE_ROLLED_BACK: "the device's own memory was put back to an earlier state",
 }
-_DIFFERENCES = {str(code): code for code in _REPORTED}
+_REPORTED_EVENTS = {str(code): code for code in _STATE_EVENTS}
 MOST_PENDING = 1 << 16
-"""Lines that may wait for a checkpoint: more than a recorder writes in many minutes. Beyond that none is trusted."""
+"""Lines that may wait for a checkpoint, more than a recorder writes in many minutes; if more wait, none is trusted."""
 
 
 def verify_journals(tree: Tree, folder: str, authority: TrustChain, findings: Findings) -> JournalIndex:
-    """All journals of a device's folder.
+    """Check all journals in a device's folder.
 
     Args:
-        tree: Where it lies.
+        tree: The evidence.
         folder: The device's folder.
         authority: The device's certificate chain; the boots' certificates are added to it.
-        findings: Where results are reported.
+        findings: Receives the results.
     """
     path = below(folder, layout.JOURNAL)
     boots = journal_files(tree, folder)
@@ -90,22 +90,22 @@ def verify_journals(tree: Tree, folder: str, authority: TrustChain, findings: Fi
     expected = 1
     for boot in sorted(boots):
         if boot > expected:
-            reader.miss(path, expected, boot - 1)
+            reader.note_missing_boots(path, expected, boot - 1)
         reader.read(boot, boots[boot], newest=boot == newest)
         expected = boot + 1
     reader.finish()
     return reader.index
 
 
-def _missing(path: str, first: int, last: int, findings: Findings) -> None:
+def _add_missing_boots(path: str, first: int, last: int, findings: Findings) -> None:
     which = f"boot {first}" if first == last else f"boots {first} to {last}"
     findings.add(Code.JOURNAL_MISSING, below(path, f"{first:08d}.jsonl"), f"the journal of {which} is missing")
 
 
 class _Reader:
-    """Reads one file after the other and knows where the chain stands.
+    """Reads one file after the other and follows the hash chain.
 
-    `_chain` stands at the last line that is in its place. `_loose` counts bytes after that line that are no line.
+    `_chain` is at the last line that was in its place. `_loose` counts the bytes after it that are not a valid line.
     """
 
     def __init__(self, tree: Tree, authority: TrustChain, findings: Findings) -> None:
@@ -116,37 +116,37 @@ class _Reader:
         self._chain = Chain(sha256_hex(authority.certificate))
         self._loose = 0
         self._torn_path = ""
-        self._utc_ns = self._sure_utc_ns = -(1 << 100)
-        self._attested_times = (self._utc_ns, self._sure_utc_ns)
+        self._utc_ns = self._lower_bound_ns = -(1 << 100)
+        self._attested_times = (self._utc_ns, self._lower_bound_ns)
         self._mono_us = 0
         self._boot = BootIndex(0)
         self._path = ""
         self._pending: list[tuple[int, entries.Entry]] = []
         self._stalls = Stalls()
         self._found_stalls: list[Stall] = []
-        self._vouched: list[int] = []
-        self._missing: tuple[str, int, int] | None = None
+        self._trusted_times: list[int] = []
+        self._missing_boots: tuple[str, int, int] | None = None
         self._unexplained: dict[str, tuple[str, str]] = {}
         self._bad = 0
 
-    def miss(self, path: str, first: int, last: int) -> None:
-        """Files are missing before the next one; whether that is explained, its first line tells."""
-        self._missing = (path, first, last)
+    def note_missing_boots(self, path: str, first: int, last: int) -> None:
+        """Remember that files are missing before the next one; its first line may explain it (rule 9)."""
+        self._missing_boots = (path, first, last)
 
-    def lose_track(self) -> None:
-        """Called for a missing file: the chain restarts with the next line."""
+    def restart_chain(self) -> None:
+        """Restart the chain with the next line, after a missing or unreadable file."""
         self._chain.lose()
         self._loose = 0
 
     def read(self, boot: int, path: str, *, newest: bool) -> None:
-        """One boot's file."""
+        """Check one boot's file."""
         self._boot = self.index.boots[boot] = BootIndex(boot)
         self._path = path
         self._mono_us = 0
-        self._utc_ns, self._sure_utc_ns = self._attested_times
+        self._utc_ns, self._lower_bound_ns = self._attested_times
         self._pending.clear()
         self._found_stalls.clear()
-        self._vouched.clear()
+        self._trusted_times.clear()
         self._stalls = Stalls()
         torn = 0
         self._bad = self._findings.bad
@@ -160,13 +160,13 @@ class _Reader:
                         self._torn_path = path
                         torn = item.size
                     else:
-                        self._no_line(item.size, "it is longer than any line of a journal")
+                        self._invalid_line(item.size, "it is longer than any line of a journal")
         except StorageError as error:
-            self._still_missing()
+            self._report_missing_boots()
             self._findings.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
-            self.lose_track()
+            self.restart_chain()
             return
-        self._still_missing()
+        self._report_missing_boots()
         self._unattested(torn=torn)
         stall = self._stalls.finish()
         if stall is not None and not self._boot.unsigned:
@@ -174,10 +174,10 @@ class _Reader:
         self._sum_up(path, newest=newest, intact=self._findings.bad == self._bad)
 
     def finish(self) -> None:
-        """There is no further file."""
+        """Report what only the end of the last file decides."""
         for place, lines in self._unexplained.values():
-            said = f"{lines}, and the boot line that says where they are is not signed: anybody can have written it"
-            self._findings.add(Code.JOURNAL_LINE_MISSING, place, said)
+            text = f"{lines}, and the boot line that says where they are is not signed: anybody can have written it"
+            self._findings.add(Code.JOURNAL_LINE_MISSING, place, text)
         if self._loose and not self._chain.unread:
             self._findings.add(
                 Code.JOURNAL_CUT,
@@ -189,8 +189,8 @@ class _Reader:
     def _at(self, line: int) -> str:
         return f"{self._path} line {line}"
 
-    def _no_line(self, size: int, why: str) -> None:
-        """Bytes that end like a line and are none."""
+    def _invalid_line(self, size: int, why: str) -> None:
+        """Report bytes that end like a line but are not a valid one."""
         self._loose += size
         self._chain.unread += 1
         place = self._at(self._chain.number + self._chain.unread)
@@ -200,10 +200,10 @@ class _Reader:
         try:
             line = parse_line(raw)
         except EvidenceError as error:
-            self._no_line(len(raw) + 1, str(error))
+            self._invalid_line(len(raw) + 1, str(error))
             return
         if not self._boot.lines:
-            self._go_on(line)
+            self._continue_from(line)
         if not self._in_place(line):
             return
         self._begin(line)
@@ -213,64 +213,64 @@ class _Reader:
         self.index.note_line(line.hash)
         self._take(line)
 
-    def _go_on(self, line: Line) -> None:
-        """Rule 9: the line that the first line of a file continues from, if not the line before it here."""
+    def _continue_from(self, line: Line) -> None:
+        """Apply the continuity that a file's first line states (rule 9)."""
         entry = line.entry
         continuity = entry.continuity if isinstance(entry, entries.Boot) else None
-        goes_on = continuity is not None and continuity.line >= self._chain.number
-        if continuity is not None and goes_on and (line.n, line.prev) == (continuity.line + 1, continuity.head):
+        continues = continuity is not None and continuity.line >= self._chain.number
+        if continuity is not None and continues and (line.n, line.prev) == (continuity.line + 1, continuity.head):
             self._report_gap(line.n, continuity)
             lines = f"lines {self._chain.number + 1} to {continuity.line} are missing before line {line.n}"
             if (self._chain.number, self._chain.head) != (continuity.line, continuity.head):
                 self._unexplained.setdefault(continuity.head, (self._at(line.n), lines))
-            self._missing = None
+            self._missing_boots = None
             self._chain.take(continuity.line, continuity.head)
-        self._still_missing()
+        self._report_missing_boots()
 
     def _report_gap(self, n: int, continuity: entries.Continuity) -> None:
-        """Lines that were on this card, by those before and behind them.
+        """Report the missing lines if they were on this card, as the lines on both sides of the gap show.
 
-        Of a card that began empty nothing was, and of one that the device knows to be whole neither.
+        A card that started empty lacks none, and neither does one that the device knows to be complete.
         """
         first, last = self._chain.number + 1, continuity.line
         if 1 < first <= last and not continuity.whole:
             which = f"line {first} is" if last == first else f"lines {first} to {last} are"
-            said = f"{which} missing before line {n}: the device remembers the last of them, this card lacks them"
-            self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(first), said)
+            text = f"{which} missing before line {n}: the device remembers the last of them, this card lacks them"
+            self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(first), text)
 
-    def _still_missing(self) -> None:
-        if self._missing is not None:
-            _missing(*self._missing, self._findings)
-            self._bad += 1  # of what lies before this file
-            self._missing = None
-            self.lose_track()
+    def _report_missing_boots(self) -> None:
+        if self._missing_boots is not None:
+            _add_missing_boots(*self._missing_boots, self._findings)
+            self._bad += 1  # it concerns what precedes this file, which can still be intact
+            self._missing_boots = None
+            self.restart_chain()
 
     def _in_place(self, line: Line) -> bool:
-        """Rule 2; False if the line belongs elsewhere."""
+        """Check number and chain (rule 2); False if the line belongs elsewhere."""
         before, expected = self._chain.number, self._chain.number + 1
         match self._chain.link(line.n, line.prev):
             case Link.FOLLOWS | Link.UNCHECKED:
                 return True
             case Link.ALTERED:
                 what = f"line {before}" if before else "the device certificate"
-                said = f"does not follow {what} as it stands: one of the two was altered"
-                self._findings.add(Code.JOURNAL_LINE_ALTERED, self._at(line.n), said)
+                text = f"does not follow {what} as it stands: one of the two was altered"
+                self._findings.add(Code.JOURNAL_LINE_ALTERED, self._at(line.n), text)
                 return True
             case Link.GAP:
                 last = line.n - 1
                 which = f"line {expected} is" if last == expected else f"lines {expected} to {last} are"
-                said = f"{which} missing before line {line.n}"
-                self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(expected), said)
+                text = f"{which} missing before line {line.n}"
+                self._findings.add(Code.JOURNAL_LINE_MISSING, self._at(expected), text)
                 return True
             case Link.MOVED:
-                said = f"stands after line {before}: it was repeated or moved"
-                self._findings.add(Code.JOURNAL_LINE_MOVED, self._at(line.n), said)
+                text = f"stands after line {before}: it was repeated or moved"
+                self._findings.add(Code.JOURNAL_LINE_MOVED, self._at(line.n), text)
                 return False
 
     # -- the first line of a file -------------------------------------------------------------------------------------
 
     def _begin(self, line: Line) -> None:
-        """Rules 1 and 3."""
+        """Check what concerns only the first line of a file (rules 1 and 3)."""
         boot = self._boot
         first = not boot.lines
         if first:
@@ -278,38 +278,38 @@ class _Reader:
         if isinstance(line.entry, entries.Boot) is not first:
             what = "begins" if first else "goes on"
             expected = "a boot entry" if first else "no other boot entry"
-            said = f"boot {boot.boot}'s file {what} with another line than it should: expected {expected}"
-            self._findings.add(Code.JOURNAL_LINE_MISSING if first else Code.JOURNAL_LINE_MOVED, self._at(line.n), said)
+            text = f"boot {boot.boot}'s file {what} with another line than it should: expected {expected}"
+            self._findings.add(Code.JOURNAL_LINE_MISSING if first else Code.JOURNAL_LINE_MOVED, self._at(line.n), text)
         if first and isinstance(line.entry, entries.Boot):
-            boot.dark = _dark(line.entry)
-            self._differences(line.n, line.entry)
+            boot.downtime = _downtime(line.entry)
+            self._report_state_events(line.n, line.entry)
             self._check_torn(line.n, line.entry)
             self._check_certificate(line, line.entry)
         elif first:
             boot.certificate = self._authority.boot(boot.boot)
 
-    def _differences(self, n: int, entry: entries.Boot) -> None:
-        """What this boot found of card and device, and reported."""
+    def _report_state_events(self, n: int, entry: entries.Boot) -> None:
+        """Report the differences between card and device state that this boot journalled."""
         continuity = entry.continuity
         if continuity is None:
             return
         for event in continuity.events:
-            code = _DIFFERENCES.get(event)
+            code = _REPORTED_EVENTS.get(event)
             if code is not None:
-                said = f"boot {entry.boot} reported: {_REPORTED[code]}"
+                text = f"boot {entry.boot} reported: {_STATE_EVENTS[code]}"
                 if continuity.line and code in {Code.CARD_ROLLED_BACK, Code.CARD_REPLACED}:
-                    said += f"; it continues from line {continuity.line} of boot {continuity.boot}, by the device state"
-                self._findings.add(code, self._at(n), said)
+                    text += f"; it continues from line {continuity.line} of boot {continuity.boot}, by the device state"
+                self._findings.add(code, self._at(n), text)
         for recording in continuity.recordings:
-            said = f"boot {entry.boot} reported: nothing of this recording is on the card, though it had been"
-            self._findings.add(Code.RECORDING_MISSING, self._at(n), said, recording=recording)
+            text = f"boot {entry.boot} reported: nothing of this recording is on the card, though it had been"
+            self._findings.add(Code.RECORDING_MISSING, self._at(n), text, recording=recording)
 
     def _check_torn(self, n: int, entry: entries.Boot) -> None:
         if entry.torn_bytes == self._loose or self._chain.head is None:
             if entry.torn_bytes:
                 torn = number(entry.torn_bytes, "byte")
-                said = f"{torn} before it are an unfinished line, torn by the loss of power; nothing counts on them"
-                self._findings.add(Code.JOURNAL_TORN, self._at(n), said)
+                text = f"{torn} before it are an unfinished line, torn by the loss of power; nothing counts on them"
+                self._findings.add(Code.JOURNAL_TORN, self._at(n), text)
             return
         self._findings.add(
             Code.JOURNAL_TORN_UNEXPLAINED,
@@ -331,24 +331,24 @@ class _Reader:
             self._findings.add(Code.CERTIFICATE_REFUSED, self._at(line.n), f"boot certificate: {problem}")
         boot.certificate = self._authority.boot(boot.boot)
         if boot.certificate is not None and boot.certificate.time.trusted:
-            self._authority.vouched(boot.boot, boot.certificate.time.utc_ns)
+            self._authority.note_trusted_time(boot.boot, boot.certificate.time.utc_ns)
 
     # -- every line ---------------------------------------------------------------------------------------------------
 
     def _check_times(self, line: Line) -> None:
-        """Rule 5."""
+        """Check both clocks (rule 5) and count time sources."""
         boot = self._boot
         utc = utc_text(line.wall.utc_ns)
-        # A synchronised clock corrects what an unsynchronised one showed: its own lines do not go back.
-        taken_back = line.wall.trusted and latest_ns(line.wall) >= self._sure_utc_ns
-        if line.wall.utc_ns < self._utc_ns and not taken_back:
-            said = f"its time, {utc}, is earlier than that of the line before, {utc_text(self._utc_ns)}"
-            self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), said)
+        # A synchronised clock may set back an unsynchronised one, but not behind an earlier synchronised time.
+        corrected = line.wall.trusted and latest_ns(line.wall) >= self._lower_bound_ns
+        if line.wall.utc_ns < self._utc_ns and not corrected:
+            text = f"its time, {utc}, is earlier than that of the line before, {utc_text(self._utc_ns)}"
+            self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), text)
         if line.mono_us < self._mono_us:
             self._findings.add(Code.TIME_WENT_BACK, self._at(line.n), "its monotonic clock is behind the last line's")
-        self._utc_ns = line.wall.utc_ns if taken_back else max(self._utc_ns, line.wall.utc_ns)
+        self._utc_ns = line.wall.utc_ns if corrected else max(self._utc_ns, line.wall.utc_ns)
         if line.wall.trusted:
-            self._sure_utc_ns = max(self._sure_utc_ns, 2 * line.wall.utc_ns - latest_ns(line.wall))
+            self._lower_bound_ns = max(self._lower_bound_ns, 2 * line.wall.utc_ns - latest_ns(line.wall))
         self._mono_us = line.mono_us
         boot.lines += 1
         boot.last, boot.last_utc = line.n, utc
@@ -357,7 +357,7 @@ class _Reader:
             boot.untrusted += 1
         else:
             boot.worst_within_s = max(boot.worst_within_s, line.wall.uncertainty_s)
-            self._vouched += [line.wall.utc_ns] if len(self._vouched) < MOST_PENDING else []
+            self._trusted_times += [line.wall.utc_ns] if len(self._trusted_times) < MOST_PENDING else []
 
     def _take(self, line: Line) -> None:
         boot = self._boot
@@ -407,17 +407,17 @@ class _Reader:
         self.index.recording(entry.recording, n).boots.append(boot.boot)
 
     def _stalled(self, stall: Stall) -> None:
-        """Rule 8."""
-        said = (
+        """Report a stall (rule 8)."""
+        text = (
             f"for {stall.us / 1_000_000:.0f} s before this line the recording ran by the journal, but nothing of it "
             "reached storage, and no line says why"
         )
-        self._findings.add(Code.RECORDING_STALLED, self._at(stall.line), said, recording=stall.recording)
+        self._findings.add(Code.RECORDING_STALLED, self._at(stall.line), text, recording=stall.recording)
 
-    # -- what only attested lines say ---------------------------------------------------------------------------------
+    # -- what only attested lines prove -------------------------------------------------------------------------------
 
     def _attested(self) -> None:
-        """A checkpoint covers what was pending."""
+        """Accept the pending lines: a checkpoint covers them."""
         for n, entry in self._pending:
             self._trust(n, entry)
             self._boot.grants.follow(entry)
@@ -425,17 +425,17 @@ class _Reader:
         for stall in self._found_stalls:
             self._stalled(stall)
         self._found_stalls.clear()
-        for utc_ns in (min(self._vouched), max(self._vouched)) if self._vouched else ():
-            self._authority.vouched(self._boot.boot, utc_ns)
-        self._vouched.clear()
-        self._attested_times = (self._utc_ns, self._sure_utc_ns)
+        for utc_ns in (min(self._trusted_times), max(self._trusted_times)) if self._trusted_times else ():
+            self._authority.note_trusted_time(self._boot.boot, utc_ns)
+        self._trusted_times.clear()
+        self._attested_times = (self._utc_ns, self._lower_bound_ns)
 
     def _trust(self, n: int, entry: entries.Entry) -> None:
         match entry:
             case entries.Boot() if entry.continuity is not None:
                 self._unexplained.pop(entry.continuity.head, None)
             case entries.ShutDown():
-                self._boot.shut_down = self._boot.last == n + 1  # of which the second is the checkpoint
+                self._boot.shut_down = self._boot.last == n + 1  # only its checkpoint follows
             case entries.RecordingEnded():
                 self._ended(n, entry)
             case entries.Continued():
@@ -446,58 +446,62 @@ class _Reader:
                 return
 
     def _unattested(self, *, torn: int = 0) -> None:
-        """Rule 6: lines that are pending when no checkpoint follows; `torn` bytes of a line end the file."""
+        """Report pending lines that no checkpoint covers (rule 6).
+
+        Args:
+            torn: Bytes of an unfinished line at the end of the file.
+        """
         for n, entry in self._pending:
             if not needs_signature(entry):
                 continue
             kind = str(entry.__struct_config__.tag)
             recording = str(getattr(entry, "recording", ""))
             if torn and n == self._boot.last:
-                said = f"a {kind} line was torn from the checkpoint that signs it, and is not trusted"
-                self._findings.add(Code.LINE_TORN_FROM_SIGNATURE, self._at(n), said, recording=recording)
+                text = f"a {kind} line was torn from the checkpoint that signs it, and is not trusted"
+                self._findings.add(Code.LINE_TORN_FROM_SIGNATURE, self._at(n), text, recording=recording)
             else:
-                said = (
+                text = (
                     f"altered: a {kind} line that no checkpoint signs. The recorder stores such a line together with "
                     "its signature, so somebody who holds the card has written it, or cut the signature off"
                 )
-                self._findings.add(Code.LINE_NOT_BELIEVED, self._at(n), said, recording=recording)
+                self._findings.add(Code.LINE_NOT_BELIEVED, self._at(n), text, recording=recording)
         self._pending.clear()
 
-    def _contradicts(self, n: int, said: str, recording: str) -> None:
-        self._findings.add(Code.JOURNAL_CONTRADICTS, self._at(n), said, recording=recording)
+    def _contradicts(self, n: int, text: str, recording: str) -> None:
+        self._findings.add(Code.JOURNAL_CONTRADICTS, self._at(n), text, recording=recording)
 
     def _ended(self, n: int, entry: entries.RecordingEnded) -> None:
-        """Rule 7."""
+        """Check that a grant explains the end of a recording (rule 7)."""
         index = self.index.recording(entry.recording, n)
         index.ended_line, index.ended_boot = n, self._boot.boot
         if why := self._boot.grants.why_not_ended(entry):
-            said = f"the recording was ended by request {entry.request}, {why}"
-            self._findings.add(Code.ENDED_WITHOUT_GRANT, self._at(n), said, recording=entry.recording)
+            text = f"the recording was ended by request {entry.request}, {why}"
+            self._findings.add(Code.ENDED_WITHOUT_GRANT, self._at(n), text, recording=entry.recording)
 
     def _continued(self, n: int, entry: entries.Continued) -> None:
-        """Rule 7."""
+        """Check that the continuing recording has begun (rule 7)."""
         other = self.index.recordings.get(entry.by)
         if entry.by == entry.recording or other is None or self._boot.boot not in other.boots:
-            said = f"it is named as continued by recording {entry.by}, which did not begin in this boot"
-            self._contradicts(n, said, entry.recording)
+            text = f"it is named as continued by recording {entry.by}, which did not begin in this boot"
+            self._contradicts(n, text, entry.recording)
             return
         self.index.recording(entry.recording, n).continued_by = entry.by
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def _checkpoint(self, line: Line, entry: entries.Checkpoint) -> None:
-        """Rule 4."""
+        """Verify a checkpoint (rule 4)."""
         boot = self._boot
         if boot.certificate is None:
-            return  # reported where the certificate stands
+            return  # reported with the certificate
         try:
             payload = verified_checkpoint(entry, boot.certificate.key)
         except EvidenceError as error:
-            said = f"the checkpoint is not signed by boot {boot.boot}: {error}"
-            self._findings.add(Code.CHECKPOINT_FORGED, self._at(line.n), said)
+            text = f"the checkpoint is not signed by boot {boot.boot}: {error}"
+            self._findings.add(Code.CHECKPOINT_FORGED, self._at(line.n), text)
             return
         boot.checkpoints += 1
-        if problem := self._disagrees(line, payload):
+        if problem := self._checkpoint_problem(line, payload):
             self._findings.add(Code.CHECKPOINT_CONTRADICTS, self._at(line.n), problem)
             return
         boot.unsigned = 0
@@ -505,7 +509,7 @@ class _Reader:
         if payload.recording:
             self._attestation(line.n, payload)
 
-    def _disagrees(self, line: Line, payload: CheckpointPayload) -> str:
+    def _checkpoint_problem(self, line: Line, payload: CheckpointPayload) -> str:
         certificate = self._boot.certificate
         assert certificate is not None
         match checkpoint_mismatch(line, payload, certificate.boot, certificate.device):
@@ -529,8 +533,8 @@ class _Reader:
         except ValueError:
             fits = False
         if not fits:
-            said = f"attests {payload.bytes} bytes of segment {payload.segment} after {segment.attestations.last}"
-            self._contradicts(n, said, payload.recording)
+            text = f"attests {payload.bytes} bytes of segment {payload.segment} after {segment.attestations.last}"
+            self._contradicts(n, text, payload.recording)
 
     # -- the end of a file --------------------------------------------------------------------------------------------
 
@@ -547,15 +551,15 @@ class _Reader:
         if intact:
             self._findings.add(Code.BOOT_INTACT, path, _intact(boot))
         if boot.unsafe_line:
-            said = (
+            text = (
                 f"UNSAFE POLICY in boot {boot.boot}: whatever was asked for was permitted, stops, pauses and mutes "
                 "too. It is for a bench only, and no rule of an agency stood behind a grant"
             )
-            self._findings.add(Code.POLICY_UNSAFE, self._at(boot.unsafe_line), said)
+            self._findings.add(Code.POLICY_UNSAFE, self._at(boot.unsafe_line), text)
 
 
 def _permits_everything(entry: entries.AnyEntry) -> bool:
-    """True of a line that says that the unsafe policy is in force, or that it has decided."""
+    """True if the line shows that the unsafe policy is in force, or that it decided a request."""
     match entry:
         case entries.PolicyChanged(what="policy_unsafe"):
             return True
@@ -564,7 +568,7 @@ def _permits_everything(entry: entries.AnyEntry) -> bool:
     return False
 
 
-def _dark(entry: entries.Boot) -> str:
+def _downtime(entry: entries.Boot) -> str:
     if entry.dark_basis == "first_boot":
         return ""
     if entry.dark_ms is None:
@@ -582,8 +586,8 @@ def _unsigned(boot: BootIndex, *, newest: bool) -> str:
 
 def _untrusted(boot: BootIndex) -> str:
     sources = ", ".join(f"{count:,} {source}" for source, count in sorted(boot.clocks.items()))
-    said = f"the clock was not synchronised for {boot.untrusted:,} of {number(boot.lines, 'line')} ({sources})"
-    return f"{said}; held lines repeat the last journalled time" if boot.clocks[HELD] else said
+    text = f"the clock was not synchronised for {boot.untrusted:,} of {number(boot.lines, 'line')} ({sources})"
+    return f"{text}; held lines repeat the last journalled time" if boot.clocks[HELD] else text
 
 
 def _intact(boot: BootIndex) -> str:
@@ -593,5 +597,5 @@ def _intact(boot: BootIndex) -> str:
     end = "shut down in order" if boot.shut_down else "no shutdown at its end"
     return (
         f"boot {boot.boot}: {number(boot.lines, 'line')} ({boot.first} to {boot.last}), "
-        f"{number(boot.checkpoints, 'checkpoint')}: chained, signed, in order; {boot.dark}{time}; {end}"
+        f"{number(boot.checkpoints, 'checkpoint')}: chained, signed, in order; {boot.downtime}{time}; {end}"
     )

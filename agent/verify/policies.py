@@ -3,10 +3,10 @@
 The rules, in order:
 1. Each file `NNNNNNNN.jws` is a policy bundle of this agency and of that version, signed by one of its policy keys. A
    key that the trust document at hand does not list is noted: an older or a newer document may list it.
-2. Each policy that the journal says was in force is there, byte for byte but for which of the two signatures that fit
-   it bears (`agent.keys.jws`, rule 6).
+2. Each policy that was in force by the journal is there, byte for byte, except that it may bear either of the two
+   equivalent signatures (`agent.keys.jws`, rule 6).
 
-Whether a policy says what it should is not asked here.
+The content of a policy is not judged here.
 """
 
 from agent.encoding.strict_json import sha256_hex
@@ -20,20 +20,20 @@ from agent.verify.journal_index import JournalIndex
 from agent.verify.tree import Tree, below, policy_files
 
 POLICY_TYPE = "bwc-policy+jws"
-"""As `agent.policy.bundle` has it, which is not imported: no rule is run here."""
+"""Equal to that in `agent.policy.bundle`, which is not imported: checking evidence never evaluates a policy."""
 
 
 def verify_policies(
     tree: Tree, folder: str, trust: TrustDocument, journal: JournalIndex | None, findings: Findings
 ) -> None:
-    """The policies in a device's folder.
+    """Check the policies in a device's folder.
 
     Args:
-        tree: Where it lies.
+        tree: The evidence.
         folder: The device's folder.
         trust: The trust document that the bundles are checked against.
-        journal: What the device's journals say; None if there are none.
-        findings: Where what is wrong is reported.
+        journal: The index of the device's journals; None if there are none.
+        findings: Receives the results.
     """
     path = below(folder, layout.POLICY)
     versions = policy_files(tree, folder)
@@ -48,10 +48,10 @@ def verify_policies(
             findings.add(Code.FOREIGN_FILE, place, "does not belong among policies")
     for digest, (version, line) in journal.policies.items() if journal else ():
         if digest not in digests:
-            said = (
+            sentence = (
                 f"version {version} ({short(digest)}) was in force by line {line} of the journal, and is not kept here"
             )
-            findings.add(Code.POLICY_MISSING, below(path, f"{version:08d}.jws"), said)
+            findings.add(Code.POLICY_MISSING, below(path, f"{version:08d}.jws"), sentence)
 
 
 def _check(tree: Tree, path: str, version: int, trust: TrustDocument, findings: Findings) -> set[str]:
@@ -70,20 +70,20 @@ def _check(tree: Tree, path: str, version: int, trust: TrustDocument, findings: 
         findings.add(Code.POLICY_ALTERED, path, f"the policy was altered: {error}")
         return set()
     if (payload.get("agency"), payload.get("version")) != (trust.agency, version):
-        said = f"it is version {payload.get('version')} of {payload.get('agency')}: it does not belong here"
-        findings.add(Code.POLICY_ALTERED, path, said)
+        sentence = f"it is version {payload.get('version')} of {payload.get('agency')}: it does not belong here"
+        findings.add(Code.POLICY_ALTERED, path, sentence)
     elif not keys:
-        said = "signed by a key that this trust document does not list: an older or a newer one may list it"
-        findings.add(Code.POLICY_UNVERIFIED, path, said)
+        sentence = "signed by a key that this trust document does not list: an older or a newer one may list it"
+        findings.add(Code.POLICY_UNVERIFIED, path, sentence)
     return digests
 
 
 def policy_digests(token: str) -> set[str]:
     """The SHA-256 digests by which a journal may name a signed policy.
 
-    Both signatures that fit it count: before rule 6 of `agent.keys.jws` a device kept either.
+    Both equivalent signatures count: before rule 6 of `agent.keys.jws` a device kept either.
 
     Raises:
-        EvidenceError: It is no signed message.
+        EvidenceError: It is not a signed message.
     """
     return {sha256_hex(form.encode("ascii")) for form in jws.forms(token)}

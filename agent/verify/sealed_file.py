@@ -1,7 +1,7 @@
-"""One pass over a sealed segment, without a key: its hash, its hash at each point that somebody attested, its frames.
+"""One pass over a sealed segment, without a key: its hash, its hash at each attested length, and its frames.
 
-The frames are walked in the bytes that are being hashed, so that nothing is read twice. What is a frame is decided by
-`agent.seal.message`; this only knows how to look at one chunk after the other.
+Frames are parsed in the chunks that are being hashed, so that nothing is read twice. `agent.seal.message` defines the
+frames; this module only finds them across chunk boundaries.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from agent.seal.message import FINAL_HEAD, FRAME_OVERHEAD, REGULAR_HEAD, Header
 from agent.storage.interface import read_chunks
 
 CHUNK = 1 << 18
-"""Bytes that are read at once: fits into a processor's cache, so that walking the frames costs no second read."""
+"""Bytes that are read at once: small enough for a processor's cache, so that parsing frames costs no second read."""
 
 
 class Mark(NamedTuple):
-    """The first `size` bytes should have this SHA-256; `line` says so, or the manifest if that is 0."""
+    """The SHA-256 expected of the first `size` bytes, by journal line `line`, or by the manifest if that is 0."""
 
     size: int
     line: int
@@ -29,18 +29,18 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SealedFile:
-    """What one pass saw.
+    """The result of one pass.
 
     Attributes:
         size, sha256: Of the whole file.
-        header: The message's header; None if `header_fault` says why there is none.
-        header_sha256: Its hash, up to and with its authentication tag.
-        whole_frames: Frames that are there from first to last byte, the final one included.
-        whole_bytes: Where the last of them ends; 0 if there is no header.
+        header: The message's header; None if it is not valid, and `header_fault` says why.
+        header_sha256: Hash of the header, its authentication tag included.
+        whole_frames: Number of complete frames, the final one included.
+        whole_bytes: Offset at which the last of them ends; 0 if there is no header.
         final: True if the final frame is among them.
-        frame_fault: Why the bytes after that are not the beginning of the next frame; empty if they are, or are none.
-        agrees_to: The largest mark up to which, and including which, all agree with the bytes; 0 if none does.
-        differs: The first mark that does not; None if all that lie within the file do.
+        frame_fault: Why the bytes after that can't begin the next frame; empty if they can, or if there are none.
+        agrees_to: The last mark before the first mismatch, in bytes; 0 if there is none.
+        differs: The first mark that does not match; None if all within the file do.
     """
 
     size: int
@@ -57,14 +57,14 @@ class SealedFile:
 
 
 def examine(stream: BinaryIO, marks: Iterable[Mark]) -> SealedFile:
-    """Reads a file once, from its beginning to its end, in constant memory.
+    """Read a file once, from its beginning to its end, in constant memory.
 
     Args:
-        stream: At its beginning.
+        stream: The file, at its beginning.
         marks: By ascending size.
 
     Raises:
-        StorageError: The stream can't be read on.
+        StorageError: Reading fails.
     """
     hashed = _Hashed(stream, marks)
     header, header_fault = None, ""
@@ -96,7 +96,7 @@ def examine(stream: BinaryIO, marks: Iterable[Mark]) -> SealedFile:
 
 
 class _Hashed:
-    """Hashes what is read and looks at the hash at each mark."""
+    """Hashes what is read and compares the hash at each mark."""
 
     def __init__(self, stream: BinaryIO, marks: Iterable[Mark]) -> None:
         self._stream = stream
@@ -108,7 +108,7 @@ class _Hashed:
         self.differs: Mark | None = None
 
     def read(self, size: int, /) -> bytes:
-        """For the header: as many bytes as the stream gives, hashed."""
+        """Read and hash bytes; the header parser uses this."""
         data = self._stream.read(size)
         self.update(data)
         return data
@@ -122,7 +122,7 @@ class _Hashed:
             self.size += upto
             view = view[upto:]
             if self.sha256.copy().digest() != self._next.sha256:
-                # All later marks are beyond the first difference and tell nothing new.
+                # All later marks include the first difference and show nothing new.
                 self.differs, self._next = self._next, None
             else:
                 self.agrees_to = self.size
@@ -132,10 +132,10 @@ class _Hashed:
 
 
 class _Walk:
-    """Walks over frames in chunks that end anywhere.
+    """Finds frames in chunks that may end anywhere.
 
-    `_end` is where the newest frame that has begun ends, `_begin` where it begins; `_rest` are the bytes from `_end` on
-    while they are too few to tell a frame's length.
+    The newest frame that has begun spans the offsets `_begin` to `_end`. `_rest` holds the bytes from `_end` on, while
+    they are too few to give the next frame's length.
     """
 
     def __init__(self, frame_length: int, start: int) -> None:
@@ -147,7 +147,7 @@ class _Walk:
         self._rest = b""
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes of the file."""
+        """Process the next bytes of the file."""
         before = self._size
         self._size += len(chunk)
         if self._fault or self._final or self._size <= self._end:
@@ -158,12 +158,12 @@ class _Walk:
         self._rest = data[at : at + FINAL_HEAD.size]
 
     def _walk(self, data: bytes, at: int, origin: int) -> int:
-        """Past all frames whose heads lie within `data`; gives back where the last of them ends."""
+        """Skip all frames whose heads are within `data`; returns the offset at which the last of them ends."""
         sequence, step, frame_length = self._frames + 1, self._frame_length + FRAME_OVERHEAD, self._frame_length
         pack, head_size, last = REGULAR_HEAD.pack, REGULAR_HEAD.size, len(data) - FINAL_HEAD.size
         begin = self._begin - origin
         while at <= last and not self._final:
-            # Nearly all frames are regular ones: those are told by one comparison.
+            # Nearly all frames are regular ones, which one comparison recognises.
             if data[at : at + head_size] == pack(sequence, 0, sequence):
                 length = step
             else:
@@ -181,7 +181,7 @@ class _Walk:
         return at
 
     def finish(self) -> tuple[int, int, bool, str]:
-        """Whole frames, where they end, whether the final one is among them, and why what follows is no frame."""
+        """End of the file: `whole_frames`, `whole_bytes`, `final` and `frame_fault` of `SealedFile`."""
         if self._size < self._end:
             return self._frames - 1, self._begin, False, ""
         if self._final and self._size > self._end:

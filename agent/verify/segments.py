@@ -1,7 +1,7 @@
-"""Checks one segment: its sealed file against all that was signed about it.
+"""Checks one segment: its sealed file against every signed statement about it.
 
 The rules, in order:
-1. The sealed file begins with the header that the opening statement signs; its encryption context says the same as the
+1. The sealed file begins with the header that the opening statement signs; its encryption context agrees with the
    statement. Any other header is forged.
 2. Each attestation in the journal, and the manifest, name a length and a hash: the file's first bytes have it. A file
    shorter than what was attested was altered, not cut: those bytes were on storage.
@@ -22,11 +22,11 @@ from agent.verify.sealed_file import Mark, SealedFile, examine
 from agent.verify.statements import Scope
 
 MUCH = 2 << 20
-"""Bytes that may always follow the last attestation: what goes to storage under one sync, twice."""
+"""Bytes that may always follow the last attestation: twice what is written before one sync."""
 USUAL = 10
-"""Times the most that ever lay between two attestations of the same segment: some ten seconds of it."""
+"""Factor on the largest distance between two attestations of the same segment: about ten seconds of it."""
 ENOUGH = 5
-"""Attestations, one a second, from which on what lay between them says what is usual."""
+"""Attestations, one a second, that are needed before their distances count as usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,54 +48,58 @@ class Statements:
     last: bool = True
 
 
-def verify_sealed(scope: Scope, path: str, said: Statements) -> int:
+def verify_sealed(scope: Scope, path: str, statements: Statements) -> int:
     """Check the sealed file at `path`; returns its size in bytes."""
     try:
         with scope.tree.open(path) as stream:
-            seen = examine(stream, _marks(said))
+            seen = examine(stream, _marks(statements))
     except StorageError as error:
-        scope.say(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+        scope.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
         return 0
     bad = scope.findings.bad
-    if said.opening is not None and seen.header is not None and _check_header(scope, path, said.opening, seen):
-        _check_context(scope, path, said, seen)
+    if (
+        statements.opening is not None
+        and seen.header is not None
+        and _check_header(scope, path, statements.opening, seen)
+    ):
+        _check_context(scope, path, statements, seen)
     if scope.findings.bad == bad:
-        _check_bytes(scope, path, said, seen)
-    if scope.findings.bad == bad and said.manifest is not None:
-        _check_structure(scope, path, said.manifest, seen)
-    if not said.closed:
-        scope.say(Code.UNFINISHED, path, _unfinished(said, seen))
-    if not said.closed or (said.manifest is not None and said.manifest.recovered):
-        _check_tail(scope, path, said, seen)
-    if scope.findings.bad == bad and said.manifest is not None:
-        _tell(scope, path, said.manifest, seen, len(said.attestations))
+        _check_bytes(scope, path, statements, seen)
+    if scope.findings.bad == bad and statements.manifest is not None:
+        _check_structure(scope, path, statements.manifest, seen)
+    if not statements.closed:
+        scope.add(Code.UNFINISHED, path, _unfinished(statements, seen))
+    if not statements.closed or (statements.manifest is not None and statements.manifest.recovered):
+        _check_tail(scope, path, statements, seen)
+    if scope.findings.bad == bad and statements.manifest is not None:
+        _report_intact(scope, path, statements.manifest, seen, len(statements.attestations))
     return seen.size
 
 
-def _marks(said: Statements) -> Iterator[Mark]:
-    for size, line, digest in said.attestations:
+def _marks(statements: Statements) -> Iterator[Mark]:
+    for size, line, digest in statements.attestations:
         yield Mark(size, line, digest)
-    if said.manifest is not None and said.manifest.bytes >= said.attestations.last:
+    if statements.manifest is not None and statements.manifest.bytes >= statements.attestations.last:
         try:
-            yield Mark(said.manifest.bytes, 0, bytes.fromhex(said.manifest.sha256))
+            yield Mark(statements.manifest.bytes, 0, bytes.fromhex(statements.manifest.sha256))
         except ValueError:
-            return  # no hash at all: the comparison of the whole file tells
+            return  # not a hash: the comparison of the whole file reports it
 
 
 # -- rule 1 -----------------------------------------------------------------------------------------------------------
 
 
 def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -> bool:
-    """Whether it is the header that was signed; only then what it says counts."""
+    """Check the header against the opening statement; returns whether it is the signed one."""
     assert seen.header is not None
     if seen.header_sha256 != opening.header:
         context = seen.header.context
         whose = f"segment {context.get('segment')} of recording {context.get('recording')}"
-        said = (
+        text = (
             "it does not begin with the header that the camera signed before the first byte: somebody else "
             f"sealed it, or its header was altered (it says that it is {whose})"
         )
-        scope.say(Code.SEGMENT_FORGED, path, said)
+        scope.add(Code.SEGMENT_FORGED, path, text)
         return False
     expected = {
         "bwc-format": opening.format,
@@ -108,24 +112,24 @@ def _check_header(scope: Scope, path: str, opening: Opening, seen: SealedFile) -
     }
     context = {name: value for name, value in seen.header.context.items() if name != "journal"}
     if context != expected or seen.header.frame_length != opening.frame_length:
-        scope.say(Code.STATEMENTS_CONTRADICT, path, "its header says something else than its opening statement")
+        scope.add(Code.STATEMENTS_CONTRADICT, path, "its header says something else than its opening statement")
     return True
 
 
-def _check_context(scope: Scope, path: str, said: Statements, seen: SealedFile) -> None:
-    """What the header says beyond the opening statement: where the journal stood, and who can open it."""
+def _check_context(scope: Scope, path: str, statements: Statements, seen: SealedFile) -> None:
+    """Check what only the header states: the newest journal line at that time, and the recipients."""
     assert seen.header is not None
     head = seen.header.context.get("journal", "")
-    if head and scope.journal is not None and said.opened_in_journal and not scope.journal.has_line(head):
-        scope.say(Code.JOURNAL_CONTRADICTS, path, "it names a journal line that is not in the journal")
-    if said.segment != 1:
+    if head and scope.journal is not None and statements.opened_in_journal and not scope.journal.has_line(head):
+        scope.add(Code.JOURNAL_CONTRADICTS, path, "it names a journal line that is not in the journal")
+    if statements.segment != 1:
         return
     trust = scope.authority.trust
     listed = {entry.kid for entry in trust.recipient_keys}
     unlisted = sum(not _is_listed(key.provider_info, listed) for key in seen.header.recipients)
     if unlisted:
-        said_so = f"{number(unlisted, 'key')} that can open it are not in the trust document of {trust.agency}"
-        scope.say(Code.RECIPIENTS_UNLISTED, path, f"{said_so}: an older or a newer one may list them")
+        text = f"{number(unlisted, 'key')} that can open it are not in the trust document of {trust.agency}"
+        scope.add(Code.RECIPIENTS_UNLISTED, path, f"{text}: an older or a newer one may list them")
 
 
 def _is_listed(kid: bytes, listed: set[str]) -> bool:
@@ -135,13 +139,13 @@ def _is_listed(kid: bytes, listed: set[str]) -> bool:
 # -- rule 2 -----------------------------------------------------------------------------------------------------------
 
 
-def _check_bytes(scope: Scope, path: str, said: Statements, seen: SealedFile) -> None:
-    attested = said.attestations.last
-    manifest = said.manifest
+def _check_bytes(scope: Scope, path: str, statements: Statements, seen: SealedFile) -> None:
+    attested = statements.attestations.last
+    manifest = statements.manifest
     if seen.size < attested or (manifest is not None and manifest.bytes < attested):
         already = manifest is not None and manifest.bytes < attested
         when = f", as there were when boot {manifest.boot} closed it" if manifest is not None and already else ""
-        scope.say(
+        scope.add(
             Code.CUT_BELOW_ATTESTED,
             path,
             f"altered after it was attested: the journal attests {attested:,} bytes on storage, of which "
@@ -149,7 +153,7 @@ def _check_bytes(scope: Scope, path: str, said: Statements, seen: SealedFile) ->
         )
     elif seen.differs is not None:
         by = f"line {seen.differs.line} of the journal attests" if seen.differs.line else "its manifest counts"
-        scope.say(
+        scope.add(
             Code.SEGMENT_ALTERED,
             path,
             f"altered: bytes {seen.agrees_to:,} to {seen.differs.size:,} are not those that {by}",
@@ -160,32 +164,32 @@ def _check_bytes(scope: Scope, path: str, said: Statements, seen: SealedFile) ->
 
 def _check_length(scope: Scope, path: str, manifest: Manifest, seen: SealedFile) -> None:
     if manifest.unread_bytes:
-        said = (
+        text = (
             f"lengthened by somebody before boot {manifest.boot} closed it: the file was "
             f"{number(manifest.unread_bytes, 'byte')} longer than what recovery reads at the most, {manifest.bytes:,}"
         )
-        scope.say(Code.SEGMENT_EXTENDED, path, said)
+        scope.add(Code.SEGMENT_EXTENDED, path, text)
     elif seen.size < manifest.bytes:
         missing = manifest.bytes - seen.size
-        said = (
+        text = (
             f"cut after it was closed: its manifest counts {manifest.bytes:,} bytes, the last {missing:,} are missing"
         )
-        scope.say(Code.SEGMENT_CUT, path, said)
+        scope.add(Code.SEGMENT_CUT, path, text)
     elif seen.size > manifest.bytes:
         added = number(seen.size - manifest.bytes, "byte")
-        said = f"{added} were added after it was closed; the {manifest.bytes:,} before them are intact"
-        scope.say(Code.SEGMENT_EXTENDED, path, said)
+        text = f"{added} were added after it was closed; the {manifest.bytes:,} before them are intact"
+        scope.add(Code.SEGMENT_EXTENDED, path, text)
     elif seen.sha256 != manifest.sha256:
-        scope.say(Code.SEGMENT_ALTERED, path, "altered: it has another hash than its manifest names")
+        scope.add(Code.SEGMENT_ALTERED, path, "altered: it has another hash than its manifest names")
 
 
 # -- rule 3 -----------------------------------------------------------------------------------------------------------
 
 
 def _check_structure(scope: Scope, path: str, manifest: Manifest, seen: SealedFile) -> None:
-    """What the manifest says of the sealed message, whose bytes are those that it counts."""
+    """Check the frames that the manifest counts; the bytes are already known to match."""
     if (manifest.whole_frames, manifest.whole_bytes) != (seen.whole_frames, seen.whole_bytes):
-        scope.say(
+        scope.add(
             Code.STATEMENTS_CONTRADICT,
             path,
             f"its manifest counts {manifest.whole_frames:,} whole frames in {manifest.whole_bytes:,} bytes, it has "
@@ -193,29 +197,29 @@ def _check_structure(scope: Scope, path: str, manifest: Manifest, seen: SealedFi
         )
     in_order = bool(manifest.written)
     if in_order and (manifest.recovered or not seen.final or seen.whole_bytes != seen.size):
-        scope.say(
+        scope.add(
             Code.STATEMENTS_CONTRADICT, path, "its manifest says that it was closed in order, but it is not whole"
         )
 
 
-def _check_tail(scope: Scope, path: str, said: Statements, seen: SealedFile) -> None:
-    """What follows the last attestation of a segment that the boot that wrote it did not close."""
-    attested = said.attestations.last
-    if scope.journal is None and said.manifest is not None:
-        attested = said.manifest.attested_bytes
+def _check_tail(scope: Scope, path: str, statements: Statements, seen: SealedFile) -> None:
+    """Report bytes after the last attestation of a segment that its own boot did not close."""
+    attested = statements.attestations.last
+    if scope.journal is None and statements.manifest is not None:
+        attested = statements.manifest.attested_bytes
     tail = seen.size - attested
     if tail <= 0:
         return
     final = ", and hold a final frame although that boot never closed it" if seen.final else ""
-    scope.say(
+    scope.add(
         Code.UNATTESTED_TAIL,
         path,
         f"the last {number(tail, 'byte')} of {seen.size:,} follow the last attestation{final}: no signature covers "
         "them, and only opening them with a key shows whether the camera wrote them",
     )
-    usual = max(MUCH, USUAL * said.attestations.widest)
-    if len(said.attestations) >= ENOUGH and tail > usual:
-        scope.say(
+    usual = max(MUCH, USUAL * statements.attestations.widest)
+    if len(statements.attestations) >= ENOUGH and tail > usual:
+        scope.add(
             Code.FINISHED_BY_ANOTHER_HAND,
             path,
             f"its unattested tail of {tail:,} bytes is longer than a recorder leaves (here at most {usual:,}): frames "
@@ -226,12 +230,16 @@ def _check_tail(scope: Scope, path: str, said: Statements, seen: SealedFile) -> 
 # -- rule 4 and what is fine ------------------------------------------------------------------------------------------
 
 
-def _unfinished(said: Statements, seen: SealedFile) -> str:
-    attested = f"{said.attestations.last:,} of them attested" if len(said.attestations) else "none of them attested"
+def _unfinished(statements: Statements, seen: SealedFile) -> str:
+    attested = (
+        f"{statements.attestations.last:,} of them attested"
+        if len(statements.attestations)
+        else "none of them attested"
+    )
     torn = seen.size - seen.whole_bytes
     end = "with a final frame" if seen.final else f"cut within a frame, {torn:,} bytes of it" if torn else "open"
     why = "The recorder is still writing it, or the power was lost and the recorder has not run since"
-    if not said.last:
+    if not statements.last:
         why = "The power was lost, the recording continued at once, and recovery has not closed this one yet"
     return (
         f"not finished: {number(seen.size, 'byte')} {attested}, {number(seen.whole_frames, 'whole frame')}, {end}; no "
@@ -239,7 +247,7 @@ def _unfinished(said: Statements, seen: SealedFile) -> str:
     )
 
 
-def _tell(scope: Scope, path: str, manifest: Manifest, seen: SealedFile, attestations: int) -> None:
+def _report_intact(scope: Scope, path: str, manifest: Manifest, seen: SealedFile, attestations: int) -> None:
     torn = seen.size - seen.whole_bytes
     whole = f"{number(seen.size, 'byte')}, {number(seen.whole_frames, 'whole frame')}"
     if torn:
@@ -247,14 +255,14 @@ def _tell(scope: Scope, path: str, manifest: Manifest, seen: SealedFile, attesta
     agree = f", {number(attestations, 'attestation')} agree" if attestations else ""
     if manifest.lost_packets:
         lost = f"{number(manifest.lost_packets, 'packet')} fell out of memory before storage took them"
-        scope.say(Code.PACKETS_LOST, path, f"the recorder itself says that {lost}")
+        scope.add(Code.PACKETS_LOST, path, f"the recorder itself says that {lost}")
     gaps = f", {number(len(manifest.gaps), 'gap')} of its source stated" if manifest.gaps else ""
     ended = f"{_words(manifest.ended)}{gaps}"
     if manifest.recovered:
-        said = f"cut by {ended}, and closed by boot {manifest.boot} as it was found: {whole}{agree}"
-        scope.say(Code.SEGMENT_RECOVERED, path, said)
+        text = f"cut by {ended}, and closed by boot {manifest.boot} as it was found: {whole}{agree}"
+        scope.add(Code.SEGMENT_RECOVERED, path, text)
     else:
-        scope.say(Code.SEGMENT_INTACT, path, f"intact: {whole}{agree}; ended by {ended}")
+        scope.add(Code.SEGMENT_INTACT, path, f"intact: {whole}{agree}; ended by {ended}")
 
 
 _ENDED = {

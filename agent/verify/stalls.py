@@ -1,11 +1,12 @@
-"""Finds recordings that ran by the journal while nothing of them reached storage and no line says why.
+"""Finds recordings that were running by the journal while nothing reached storage and no line explains why.
 
-While a recording runs, its open segment is attested about once a second; not while pictures are suppressed, while the
-camera delivers none, or while writing fails, and each of these is journalled. A writer that is blocked, by a file that
-somebody made to block it, journals nothing: the journal continues, signed once a minute, and attests nothing.
+While a recording runs, its open segment is attested about once a second. Attestations pause while pictures are
+suppressed, while the camera delivers none, or while writing fails; each of these is journalled. A writer that is
+blocked, for example by a file planted to block it, journals nothing: the journal continues, signed once a minute, and
+attests nothing.
 
-The time counts from the last sign of writing to the last line but one, so that a storage that hung, and the journal
-with it, can report that in the next line.
+The time counts from the last line that shows writing to the last line but one, so that after a hang of the storage, and
+of the journal with it, the next line can still report it.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from agent.journal.format import Line
 from agent.journal.reader import claimed_checkpoint
 
 MOST_US = 45_000_000
-"""Microseconds without a sign of writing."""
+"""Longest time without a line that shows writing, in microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +40,16 @@ class Stalls:
         self._place = ("", 0, 0)
 
     def follow(self, line: Line) -> Stall | None:
-        """Take in the next line; returns a stall, once, if there is one up to the line before."""
-        sign = self._sign(line)
-        stall = None if sign else self._stall()
-        if sign or self._excuses:
+        """Process the next line; returns a stall that lasts up to the line before, once for each stall."""
+        written = self._shows_writing(line)
+        stall = None if written else self._stall()
+        if written or self._excuses:
             self._written_us, self._reported = line.mono_us, False
         self._before = line
         return stall
 
     def finish(self) -> Stall | None:
-        """There are no more lines; returns a stall up to the last one."""
+        """Process the end of the journal; returns a stall that lasts up to the last line."""
         return self._stall()
 
     def _stall(self) -> Stall | None:
@@ -60,8 +61,8 @@ class Stalls:
         self._reported = True
         return Stall(self._recording, self._before.n, us)
 
-    def _sign(self, line: Line) -> bool:
-        """True if the line shows that something was written, or why not."""
+    def _shows_writing(self, line: Line) -> bool:
+        """True if the line shows that something was written, or explains why not."""
         match line.entry:
             case entries.RecordingStarted() as entry:
                 self._recording = entry.recording
@@ -88,7 +89,7 @@ class Stalls:
         return True
 
     def _attests(self, entry: entries.Checkpoint) -> bool:
-        """True if it attests other bytes than the one before; `journals` checks whether it is signed."""
+        """True if it attests other bytes than the checkpoint before; `journals` verifies its signature."""
         payload = claimed_checkpoint(entry)
         if payload is None:
             return False

@@ -1,4 +1,4 @@
-"""Checks opening statements and manifests by themselves: who signed them, and whether they belong where they lie."""
+"""Checks each opening statement and manifest by itself: its signature, and whether it belongs to its folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ S = TypeVar("S", Opening, Manifest)
 
 @dataclass(frozen=True, slots=True)
 class Form(Generic[S]):
-    """A kind of statement: its `typ`, how its payload is read, and what an auditor calls it."""
+    """A kind of statement: its JWS `typ`, its payload parser, and its name in findings."""
 
     typ: str
     read: Callable[[dict[str, Any]], S]
@@ -31,11 +31,11 @@ MANIFEST: Form[Manifest] = Form(MANIFEST_TYPE, manifest, "manifest")
 
 @dataclass(frozen=True, slots=True)
 class SignedStatement(Generic[S]):
-    """A statement that is there.
+    """A statement that was read.
 
     Attributes:
-        sha256: Of its file.
-        value: What it says; None if it is not trusted.
+        sha256: Hash of its file.
+        value: Its content; None if it is not trusted.
     """
 
     path: str
@@ -45,15 +45,15 @@ class SignedStatement(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the check of one recording works with.
+    """What the check of one recording needs.
 
     Attributes:
-        tree: Where it lies.
+        tree: The evidence.
         folder: The recording's folder.
         recording: Its id.
         authority: The device's certificate chain.
-        journal: What the device's journals say; None if there are none.
-        findings: Where results are reported.
+        journal: The index of the device's journals; None if there are none.
+        findings: Receives the results.
     """
 
     tree: Tree
@@ -65,25 +65,25 @@ class Scope:
 
     @property
     def index(self) -> RecordingIndex | None:
-        """What the journal says of this recording."""
+        """The journal's index of this recording; None if no line names it."""
         return self.journal.recordings.get(self.recording) if self.journal else None
 
-    def say(self, code: Code, path: str, sentence: str) -> None:
+    def add(self, code: Code, path: str, sentence: str) -> None:
         """Add a finding about this recording."""
         self.findings.add(code, path, sentence, recording=self.recording)
 
     def path(self, name: str) -> str:
-        """Of a name in the recording's folder."""
+        """The path of a name in the recording's folder."""
         return below(self.folder, name)
 
 
 def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> SignedStatement[S] | None:
-    """A statement about a segment, signed by the key of the boot that it names; None if it can't be read at all."""
+    """Read a segment's statement, verified with the key of the boot that it names; None if the file can't be read."""
     path = scope.path(name)
     try:
         raw = scope.tree.read(path)
     except StorageError as error:
-        scope.say(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
+        scope.add(Code.UNREADABLE, path, f"can't be read: {error.strerror}")
         return None
     value = None
     try:
@@ -91,17 +91,17 @@ def read_statement(scope: Scope, name: str, form: Form[S], segment: int) -> Sign
         claimed = jws.unverified_payload(token, form.typ).get("boot")
         value = _checked(scope, path, token, form, claimed)
     except (EvidenceError, UnicodeDecodeError) as error:
-        scope.say(Code.STATEMENT_ALTERED, path, f"the {form.name} was altered: {error}")
+        scope.add(Code.STATEMENT_ALTERED, path, f"the {form.name} was altered: {error}")
     if value is not None and not _in_place(scope, path, form, value, segment):
         value = None
     return SignedStatement(path, sha256_hex(raw), value)
 
 
 def _checked(scope: Scope, path: str, token: str, form: Form[S], boot: object) -> S | None:
-    """What the statement says, if the boot that it names signed it.
+    """Verify and parse a statement; None, and a finding, if the boot that it names did not sign it.
 
     Raises:
-        EvidenceError: It is by the right key, but was altered, or is no such statement.
+        EvidenceError: It names the right key, but was altered, or is not a statement of this form.
     """
     certificate = scope.authority.boot(boot) if isinstance(boot, int) else None
     kid = jws.unverified_kid(token, form.typ)
@@ -109,8 +109,8 @@ def _checked(scope: Scope, path: str, token: str, form: Form[S], boot: object) -
         other = scope.authority.boot_of_key(kid)
         whose = "no boot certificate names" if other is None else f"is that of boot {other}"
         claim = f"boot {boot}" if certificate else f"boot {str(boot)[:20]}, of which there is no certificate,"
-        said = f"the {form.name} says that it is by {claim} but is signed by a key that {whose}: forged"
-        scope.say(Code.STATEMENT_FORGED, path, said)
+        text = f"the {form.name} says that it is by {claim} but is signed by a key that {whose}: forged"
+        scope.add(Code.STATEMENT_FORGED, path, text)
         return None
     value = form.read(jws.verify(token, form.typ, certificate.key))
     if value.boot_certificate != sha256_hex(certificate.token.encode("ascii")):
@@ -123,9 +123,9 @@ def _in_place(scope: Scope, path: str, form: Form[S], value: S, segment: int) ->
     expected = (device.agency, device.device, scope.recording, segment)
     if (value.agency, value.device, value.recording, value.segment) == expected:
         return True
-    said = (
+    text = (
         f"the {form.name} is of segment {value.segment} of recording {value.recording} of {value.device} of "
         f"{value.agency}: it does not belong here"
     )
-    scope.say(Code.STATEMENT_MISPLACED, path, said)
+    scope.add(Code.STATEMENT_MISPLACED, path, text)
     return False

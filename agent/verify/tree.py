@@ -1,7 +1,7 @@
-"""Evidence as it is found: folders that somebody copied, walked without following links, bounded, and only ever read.
+"""Finds evidence in a folder tree: read only, within bounds, without following links.
 
-Where evidence lies is decided by what is in a folder, not by its name alone: a device's folder holds a journal or
-recordings, a recording's folder holds segments or statements about them.
+A folder is recognised by its content, not by its name alone: a device's folder holds a journal or recordings, a
+recording's folder holds segments or statements about them.
 """
 
 import os
@@ -24,7 +24,7 @@ _POLICY = re.compile(r"(\d{8,16})\.jws", re.ASCII)
 
 
 class Kind(Enum):
-    """What a name leads to."""
+    """The type of a folder entry."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -33,17 +33,17 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A name in a folder."""
+    """A folder entry."""
 
     name: str
     kind: Kind
 
 
 class Tree(Protocol):
-    """Folders and files below one folder. Paths are relative to it, with `/` between parts; its own is empty."""
+    """Folders and files below a root folder. Paths are relative to it, with `/` between parts; its own is empty."""
 
     def entries(self, path: str) -> list[Entry]:
-        """What is in a folder, sorted by name; empty if there is no such folder.
+        """The entries of a folder, sorted by name; empty if there is no such folder.
 
         Raises:
             StorageError: It can't be read.
@@ -92,7 +92,7 @@ def _kind(item: os.DirEntry[str]) -> Kind:
 
 
 class StorageTree:
-    """Folders and files of a storage that is not on disk: a name that is no file is a folder."""
+    """Folders and files of a `Storage` that is not on disk: an entry that is not a file is a folder."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -107,7 +107,7 @@ class StorageTree:
 
 
 def below(path: str, name: str) -> str:
-    """The path of a name in a folder."""
+    """Join a folder's path and a name."""
     return f"{path}/{name}" if path else name
 
 
@@ -123,7 +123,7 @@ def journal_files(tree: Tree, folder: str) -> dict[int, str]:
 
 
 def policy_files(tree: Tree, folder: str) -> dict[str, int]:
-    """The signed policies that a device keeps beside its evidence: the version that each path names.
+    """The signed policies in a device's folder: versions, from the file names, by path.
 
     Raises:
         StorageError: The folder can't be read.
@@ -147,7 +147,7 @@ def annotation_files(tree: Tree, recording: str) -> dict[int, str]:
 
 @dataclass(frozen=True, slots=True)
 class DevicePlace:
-    """A device's evidence folder. `only` is the one recording that was asked for; empty for all of them."""
+    """A device's evidence folder. `only` is the id of the one recording to check; empty for all."""
 
     path: str
     only: str = ""
@@ -155,7 +155,7 @@ class DevicePlace:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What evidence lies in a tree: devices' folders, and recordings' folders that lie in none of these."""
+    """The evidence in a tree: devices' folders, and recordings' folders outside these."""
 
     tree: Tree
     devices: list[DevicePlace]
@@ -163,7 +163,7 @@ class Found:
 
 
 def find(root: Path | Storage) -> Found:
-    """The evidence in a folder; if the folder is itself a part of a device's folder, that device's.
+    """Find the evidence in a folder; if the folder is part of a device's folder, that device's.
 
     Raises:
         EvidenceError: There is no such folder, it can't be read, or it is too deep or too large to be searched.
@@ -180,7 +180,7 @@ def find(root: Path | Storage) -> Found:
 
 
 def _enclosing(folder: Path) -> Found | None:
-    """If this is `recordings`, `journal` or one recording of a device: the device."""
+    """The device, if the folder is its `recordings`, its `journal` or one of its recordings."""
     parent = folder.parent
     if folder.name in (layout.RECORDINGS, layout.JOURNAL) and _is_device(DiskTree(parent), ""):
         return Found(DiskTree(parent), [DevicePlace("")], [])

@@ -1,13 +1,13 @@
-"""Checks all evidence in a folder without any private key, and says what is intact, missing, cut or altered.
+"""Checks all evidence in a folder without any private key, and reports what is intact, missing, cut or altered.
 
-The order: what lies where (`tree`), the certificate chain (`authority`), the journals (`journals`), each recording
+The order: finding the evidence (`tree`), the certificate chain (`authority`), the journals (`journals`), each recording
 against itself and against the journal (`recordings`, `statements`, `segments`), and the policies that decided
-(`policies`). Each of these modules states its rules. Every sealed byte is read once; memory grows with what is recorded
-only by what `journal_index` keeps.
+(`policies`). Each of these modules states its rules. Every sealed byte is read once. Memory grows with the evidence
+only by the journal index.
 
-What this can't see: whether the newest boots' journals are missing together with everything they name, or the last
-lines of one that has no shutdown at its end (compare the newest line with the newest checkpoint that a dock has seen);
-and whether sealed bytes open (that takes a key).
+Limits: a check can't detect that the newest boots' journals are missing together with everything they name, or the last
+lines of a journal without a shutdown at its end (compare the newest line with the newest checkpoint that a dock has
+seen); nor whether sealed bytes open, which takes a key.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -31,21 +31,21 @@ from agent.verify.statements import Scope
 from agent.verify.tree import DevicePlace, Kind, Tree, below, find
 
 Progress = Callable[[int, int], None]
-"""Called now and then with the number of bytes read so far, and of all."""
+"""Called from time to time with the bytes read so far and the total."""
 
 
 def verify(root: Path | Storage, trust: TrustDocument | None = None, *, progress: Progress | None = None) -> Report:
-    """Checks all evidence in a folder.
+    """Check all evidence in a folder.
 
     Args:
         root: Any folder that holds evidence: a device's, one recording's, or one with such folders below it.
-        trust: The caller's own trust document. Without one, the copy beside the evidence is used, which shows that all
-            of it is consistent, not where it comes from.
-        progress: Called with the number of bytes read so far, and of all.
+        trust: The caller's own trust document. Without one, the copy beside the evidence is used, which shows that the
+            evidence is consistent, not where it comes from.
+        progress: See `Progress`.
 
     Raises:
-        EvidenceError: Nothing could be checked: there is no evidence, or no trust document for any of it. Everything
-            that is wrong with evidence is a finding, never an error.
+        EvidenceError: Nothing could be checked: there is no evidence, or no trust document for any of it. Faults of
+            the evidence are findings, never errors.
     """
     found = find(root)
     if not found.devices and not found.recordings:
@@ -58,7 +58,7 @@ def verify(root: Path | Storage, trust: TrustDocument | None = None, *, progress
     for place in found.devices:
         checker.guarded(place.path, partial(checker.device, place))
     for folder in found.recordings:
-        checker.guarded(folder, partial(checker.alone, folder))
+        checker.guarded(folder, partial(checker.lone_recording, folder))
     report = checker.report()
     if not report.anchors and all(finding.code is Code.TRUST_MISSING for finding in report.bad):
         raise EvidenceError("expected a trust document: there is none beside the evidence, so name your own copy of it")
@@ -78,7 +78,7 @@ def _sizes(tree: Tree, devices: Iterable[DevicePlace], recordings: Iterable[str]
 
 
 class _Counted:
-    """A tree that reports how much was read."""
+    """A tree that reports how many bytes were read."""
 
     def __init__(self, tree: Tree, progress: Progress | None) -> None:
         self._tree = tree
@@ -116,12 +116,12 @@ class _Checker:
         self._devices = self._recordings = self._segments = self._lines = self._bytes = 0
 
     def report(self) -> Report:
-        """All findings."""
+        """The report on everything checked so far."""
         counts = Counts(self._devices, self._recordings, self._segments, self._lines, self._bytes)
         return Report(self._findings.finish(), tuple(self._anchors), counts)
 
     def guarded(self, path: str, check: Callable[[], None]) -> None:
-        """Storage that refuses is a finding, and ends only the check of this folder."""
+        """Run a check; an unreadable file becomes a finding and ends only this check."""
         try:
             check()
         except StorageError as error:
@@ -130,7 +130,7 @@ class _Checker:
     # -- a device's folder --------------------------------------------------------------------------------------------
 
     def device(self, place: DevicePlace) -> None:
-        """A device's folder, or one recording in it."""
+        """Check a device's folder, or one recording in it."""
         tree, findings = self.tree, self._findings
         self._devices += 1
         trust = self._anchor(place.path, whole=not place.only)
@@ -160,11 +160,11 @@ class _Checker:
                 folder = below(recordings, name)
                 self._recording(Scope(tree, folder, name, authority, journal, findings), lag)
         for boot in sorted(lag.missing):
-            said = f"the journal of boot {boot}, which signed segments, is missing"
-            findings.add(Code.JOURNAL_MISSING, below(place.path, layout.journal(boot)), said)
+            sentence = f"the journal of boot {boot}, which signed segments, is missing"
+            findings.add(Code.JOURNAL_MISSING, below(place.path, layout.journal(boot)), sentence)
         if journal is not None:
-            self._missing(place, journal, folders)
-            self._open_end(place, journal)
+            self._check_missing(place, journal, folders)
+            self._check_newest_boot(place, journal)
         if not place.only:
             verify_policies(tree, place.path, trust, journal, findings)
         check_validity(authority, place.path, findings)
@@ -175,12 +175,12 @@ class _Checker:
         if anchor is not None:
             self._anchors.append(anchor)
         elif self._findings.bad == bad:
-            said = "not checked: there is no trust document beside it; name your own copy"
-            self._findings.add(Code.TRUST_MISSING, below(folder, layout.TRUST), said)
+            sentence = "not checked: there is no trust document beside it; name your own copy"
+            self._findings.add(Code.TRUST_MISSING, below(folder, layout.TRUST), sentence)
         return trust
 
     def _folders(self, place: DevicePlace) -> list[str]:
-        """The recordings' folders; anything else there is reported."""
+        """Names of the recordings' folders; reports entries that do not belong into the device's folder."""
         folders = []
         path = below(place.path, layout.RECORDINGS)
         for entry in self.tree.entries(path):
@@ -193,25 +193,29 @@ class _Checker:
             if entry.name not in known and not place.only:
                 leftover = entry.name.endswith(".unfinished")
                 code = Code.LEFTOVER if leftover else Code.OTHER_FILE
-                said = "the rest of a cut write; nothing counts on it" if leftover else "is no evidence; not checked"
-                self._findings.add(code, below(place.path, entry.name), said)
+                sentence = (
+                    "the rest of a cut write; nothing counts on it" if leftover else "is no evidence; not checked"
+                )
+                self._findings.add(code, below(place.path, entry.name), sentence)
         return folders
 
     def _not_certified(self, path: str) -> None:
-        said = "nothing here was checked further: no device certificate is there that the trust document's root signed"
-        self._findings.add(Code.CERTIFICATE_REFUSED, path, said)
+        sentence = (
+            "nothing here was checked further: no device certificate is there that the trust document's root signed"
+        )
+        self._findings.add(Code.CERTIFICATE_REFUSED, path, sentence)
 
     def _certified(self, authority: TrustChain, path: str) -> None:
         device = authority.device
-        said = f"{device.device} of {device.agency}, certified by the root key: identity key {device.kid}"
-        self._findings.add(Code.DEVICE_CERTIFIED, path, said)
+        sentence = f"{device.device} of {device.agency}, certified by the root key: identity key {device.kid}"
+        self._findings.add(Code.DEVICE_CERTIFIED, path, sentence)
 
     def _journal(self, place: DevicePlace, authority: TrustChain) -> JournalIndex | None:
         path = below(place.path, layout.JOURNAL)
         entries = self.tree.entries(path)
         if not any(layout.journal_boot(entry.name) and entry.kind is Kind.FILE for entry in entries):
             if place.only:
-                self._findings.add(Code.JOURNAL_UNAVAILABLE, path, _WITHOUT)
+                self._findings.add(Code.JOURNAL_UNAVAILABLE, path, _WITHOUT_JOURNAL)
             else:
                 self._findings.add(Code.JOURNAL_MISSING, path, "the journal is missing, all of it")
             return None
@@ -219,22 +223,22 @@ class _Checker:
         self._lines += sum(boot.lines for boot in index.boots.values())
         return index
 
-    def _missing(self, place: DevicePlace, journal: JournalIndex, folders: list[str]) -> None:
-        """Recordings that the journal names and the folder lacks."""
+    def _check_missing(self, place: DevicePlace, journal: JournalIndex, folders: list[str]) -> None:
+        """Report recordings that the journal names and the folder lacks."""
         present = set(folders)
         for recording, index in journal.recordings.items():
             if recording in present or place.only:
                 continue
             path = f"{below(place.path, layout.RECORDINGS)}/{recording}"
             if index.segments:
-                said = f"missing: the journal names {number(len(index.segments), 'segment')} of it"
-                self._findings.add(Code.RECORDING_MISSING, path, said, recording=recording)
+                sentence = f"missing: the journal names {number(len(index.segments), 'segment')} of it"
+                self._findings.add(Code.RECORDING_MISSING, path, sentence, recording=recording)
             else:
-                said = "begun, but nothing of it reached storage"
-                self._findings.add(Code.RECORDING_EMPTY, path, said, recording=recording)
+                sentence = "begun, but nothing of it reached storage"
+                self._findings.add(Code.RECORDING_EMPTY, path, sentence, recording=recording)
 
-    def _open_end(self, place: DevicePlace, journal: JournalIndex) -> None:
-        """The newest boot did not end in order: what it did last may be missing, and nobody can tell."""
+    def _check_newest_boot(self, place: DevicePlace, journal: JournalIndex) -> None:
+        """Report a newest boot without an orderly shutdown: a cut of its last lines can't be detected."""
         newest = journal.boots[max(journal.boots)]
         ended = place.only and journal.recordings.get(place.only)
         if newest.shut_down and not newest.unsigned:
@@ -255,14 +259,14 @@ class _Checker:
         try:
             size = verify_recording(scope, lag)
         except StorageError as error:
-            scope.say(Code.UNREADABLE, scope.folder, f"can't be read: {error.strerror}")
+            scope.add(Code.UNREADABLE, scope.folder, f"can't be read: {error.strerror}")
             return
         self._recordings += 1
         self._segments += size.segments
         self._bytes += size.bytes
 
-    def alone(self, folder: str) -> None:
-        """A recording's folder without its device's."""
+    def lone_recording(self, folder: str) -> None:
+        """Check a recording's folder that is not in a device's folder."""
         tree, findings = self.tree, self._findings
         trust = self._anchor(folder, whole=False)
         if trust is None:
@@ -279,12 +283,12 @@ class _Checker:
 
         authority = TrustChain(trust, *found, copies)
         self._certified(authority, folder)
-        findings.add(Code.JOURNAL_UNAVAILABLE, folder, _WITHOUT)
+        findings.add(Code.JOURNAL_UNAVAILABLE, folder, _WITHOUT_JOURNAL)
         self._recording(Scope(tree, folder, self._name_of(folder), authority, None, findings), Lag())
         check_validity(authority, folder, findings)
 
     def _name_of(self, folder: str) -> str:
-        """The id of a recording whose folder may have been renamed: what its first readable opening statement says."""
+        """The id of a recording whose folder may have been renamed, from its first readable opening statement."""
         for entry in self.tree.entries(folder):
             part = layout.segment_part(entry.name)
             if part is not None and part[1] == "opening.jws" and entry.kind is Kind.FILE:
@@ -296,7 +300,7 @@ class _Checker:
         return folder.rpartition("/")[2]
 
 
-_WITHOUT = (
+_WITHOUT_JOURNAL = (
     "there is no journal here. Without it there is no telling whether a segment was cut below what was attested, what "
     "follows its last attestation, whether whole recordings are missing, or what the camera did before and after"
 )

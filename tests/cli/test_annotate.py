@@ -46,17 +46,17 @@ def test_a_recordings_folder_is_annotated_and_the_evidence_stays_intact(evidence
     assert "juvenile" not in checked.out
 
 
-def test_what_was_said_is_for_the_recipients(evidence: Path) -> None:
+def test_annotation_content_is_sealed_to_the_recipients(evidence: Path) -> None:
     ran = annotate(evidence, "--recording", SAMPLE.c, "--name", "Sgt. A. Doe", "--json", classification="medical")
-    said = json.loads(ran.out)
-    assert (said["number"], said["recording"], said["ended"]) == (1, SAMPLE.c, True)
-    token = read_token(Path(said["path"]))
-    annotation = check_annotation(token, trust(), device="cam-1", recording=SAMPLE.c, manifests={said["manifest"]})
+    printed = json.loads(ran.out)
+    assert (printed["number"], printed["recording"], printed["ended"]) == (1, SAMPLE.c, True)
+    token = read_token(Path(printed["path"]))
+    annotation = check_annotation(token, trust(), device="cam-1", recording=SAMPLE.c, manifests={printed["manifest"]})
     content = annotation.content([load_recipient_key(agency().offline)])
     assert content == Content("medical", "Sgt. A. Doe", "")
 
 
-def test_a_second_annotation_leaves_the_first_one(evidence: Path) -> None:
+def test_second_annotation_does_not_replace_the_first(evidence: Path) -> None:
     folder = evidence / layout.recording(SAMPLE.b)
     assert annotate(folder).code == 0
     before = tree(evidence)
@@ -75,7 +75,7 @@ def test_a_recordings_folder_alone_needs_a_trust_document(evidence: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
         ({}, "choose with --recording"),
         ({"recording": "nowhere"}, "there is no recording nowhere"),
@@ -85,16 +85,16 @@ def test_a_recordings_folder_alone_needs_a_trust_document(evidence: Path, tmp_pa
     ],
     ids=str,
 )
-def test_a_refusal_stores_nothing(evidence: Path, args: dict[str, str], said: str) -> None:
+def test_refused_annotation_stores_nothing(evidence: Path, args: dict[str, str], expected: str) -> None:
     options = {"recording": SAMPLE.a, "classification": "juvenile"} | args if args else {}
     given = [part for name, value in options.items() if name != "classification" for part in (f"--{name}", value)]
     ran = annotate(evidence, *given, classification=options.get("classification", "juvenile"))
-    assert said in ran.refusal
+    assert expected in ran.refusal
     assert tree(evidence) == SAMPLE.files
 
 
 @pytest.mark.parametrize("office", ["policy", "station", "root", "device_key"])
-def test_a_key_of_another_office_annotates_nothing(evidence: Path, office: str) -> None:
+def test_key_of_another_role_is_refused(evidence: Path, office: str) -> None:
     ran = annotate(evidence / layout.recording(SAMPLE.a), key=getattr(agency(), office))
     assert "expected a supervisor or custodian key" in ran.refusal
     assert tree(evidence) == SAMPLE.files

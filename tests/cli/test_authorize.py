@@ -93,7 +93,7 @@ def for_this(pilot: Provisioned, *args: str | Path, action: str = "StopRecording
     return authorize(pilot, "--device", "cam-1", "--recording", RECORDING, *args, action=action, key=key)
 
 
-def test_what_is_printed_is_taken_by_the_camera(pilot: Provisioned) -> None:
+def test_printed_token_is_accepted_by_the_camera(pilot: Provisioned) -> None:
     ran = for_this(pilot, "--name", "Lt. C. Poe", "--valid-s", "120")
     assert (ran.code, ran.err) == (0, "")
     taken = Camera(pilot).take(ran.out.strip())
@@ -108,16 +108,16 @@ def test_type_rank_and_action_are_those_that_were_asked_for(pilot: Provisioned) 
     assert (taken.action, taken.type, taken.rank) == ("ReleaseCriticalIncident", "supervisor_onscene", "sergeant")
 
 
-def test_who_gives_leave_is_the_login_name_unless_said(pilot: Provisioned, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_authoriser_defaults_to_the_login_name(pilot: Provisioned, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "cpoe")
     assert Camera(pilot).take(for_this(pilot).out.strip()).authoriser == "cpoe"
 
 
 def test_json_says_what_was_signed(pilot: Provisioned) -> None:
     ran = for_this(pilot, "--json", "--valid-s", "60")
-    said = json.loads(ran.out)
-    token = said.pop("token")
-    assert said == {
+    printed = json.loads(ran.out)
+    token = printed.pop("token")
+    assert printed == {
         "device": "cam-1",
         "recording": RECORDING,
         "action": "StopRecording",
@@ -128,7 +128,7 @@ def test_json_says_what_was_signed(pilot: Provisioned) -> None:
     assert Camera(pilot).take(token)
 
 
-def test_a_file_is_its_owners_alone_and_never_overwritten(pilot: Provisioned, tmp_path: Path) -> None:
+def test_token_file_is_private_and_never_overwritten(pilot: Provisioned, tmp_path: Path) -> None:
     out = tmp_path / "leave.jws"
     ran = for_this(pilot, "--out", out)
     assert ran.code == 0
@@ -144,52 +144,50 @@ def test_a_file_is_its_owners_alone_and_never_overwritten(pilot: Provisioned, tm
 # -- handed to the recorder -------------------------------------------------------------------------------------------
 
 
-def test_sent_it_is_taken_by_the_recorder_that_runs(pilot: Provisioned, camera: Camera) -> None:
+def test_sent_token_is_accepted_by_the_running_recorder(pilot: Provisioned, camera: Camera) -> None:
     ran = authorize(pilot, "--send", "--config", pilot.device / "config.toml")
     assert ran.code == 0, ran.err
     assert "accepted by the recorder" in ran.out
     assert [(taken.device, taken.recording) for taken in camera.taken] == [("cam-1", RECORDING)]
 
 
-def test_sent_for_another_camera_it_is_refused_and_the_recorders_reason_is_told(
-    pilot: Provisioned, camera: Camera
-) -> None:
+def test_token_for_another_camera_is_refused_with_the_recorders_reason(pilot: Provisioned, camera: Camera) -> None:
     ran = authorize(pilot, "--device", "cam-2", "--send", "--config", pilot.device / "config.toml")
     assert "expected an authorisation for the device cam-1, got one for cam-2" in ran.refusal
     assert camera.taken == []
 
 
-def test_in_standby_there_is_nothing_to_authorise(pilot: Provisioned, camera: Camera) -> None:
+def test_authorisation_without_a_recording_is_refused(pilot: Provisioned, camera: Camera) -> None:
     camera.recording = ""
     ran = authorize(pilot, "--send", "--config", pilot.device / "config.toml")
     assert ran.code == 2
     assert "--recording" in ran.err
 
 
-def test_without_a_recorder_it_says_where_it_looked(pilot: Provisioned) -> None:
+def test_sending_without_a_running_recorder_is_refused(pilot: Provisioned) -> None:
     ran = for_this(pilot, "--send", "--config", pilot.device / "config.toml")
     assert "no recorder answers" in ran.refusal
 
 
-def test_what_was_sent_is_told_as_json(pilot: Provisioned, camera: Camera) -> None:
+def test_sent_token_as_json(pilot: Provisioned, camera: Camera) -> None:
     ran = authorize(pilot, "--send", "--config", pilot.device / "config.toml", "--json")
-    said = json.loads(ran.out)
-    assert said["answer"] == {"action": "StopRecording"}
+    printed = json.loads(ran.out)
+    assert printed["answer"] == {"action": "StopRecording"}
     with pytest.raises(EvidenceError, match="used before"):
-        camera.take(said["token"])
+        camera.take(printed["token"])
 
 
 # -- what is not signed -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("office", ["policy", "station", "root"])
-def test_a_key_of_another_office_signs_nothing(pilot: Provisioned, office: str) -> None:
+def test_key_of_another_role_is_refused(pilot: Provisioned, office: str) -> None:
     assert (
         "expected a supervisor or investigator or prosecutor key" in for_this(pilot, key=getattr(pilot, office)).refusal
     )
 
 
-def test_what_is_not_the_keys_to_give_is_not_signed(pilot: Provisioned) -> None:
+def test_authority_of_another_role_is_refused(pilot: Provisioned) -> None:
     assert "by a prosecutor key, got one by the supervisor key" in for_this(pilot, "--type", "prosecutor").refusal
 
 

@@ -62,7 +62,7 @@ STATUS: dict[str, Any] = {
 
 
 class Recorder:
-    """What answers at the socket: a running recorder's part, said by the test."""
+    """Stands in for a running recorder at the socket, with the answers that a test sets."""
 
     def __init__(self) -> None:
         self.asked: list[Mapping[str, Any]] = []
@@ -131,11 +131,11 @@ def test_mark_says_whether_there_was_anything_to_mark(
     assert json.loads(capsys.readouterr().out) == {"recording": ""}
 
 
-def test_status_is_told_in_words_and_as_json(
+def test_status_is_printed_as_text_and_as_json(
     folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(folder, monkeypatch, "ctl", "status") == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for words in (
         "cam-1 of city, boot 2",
         "recording abc-0001, 12 s",
@@ -144,15 +144,15 @@ def test_status_is_told_in_words_and_as_json(
         "32.0 GB free, 17.8 h",
         "power     battery 42 %, discharging, 48 °C, undervoltage, bit rate lowered",
     ):
-        assert words in said
-    assert "ntp, within 12 ms" in said
-    assert "requests  3, refused 1" in said
+        assert words in printed
+    assert "ntp, within 12 ms" in printed
+    assert "requests  3, refused 1" in printed
     assert run(folder, monkeypatch, "ctl", "status", "--json") == 0
     assert json.loads(capsys.readouterr().out) == recorder.status
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"source_delivering": False}, "DOWN"),
         ({"storage_failing": True}, "FAILS"),
@@ -160,20 +160,20 @@ def test_status_is_told_in_words_and_as_json(
     ],
 )
 @pytest.mark.usefixtures("recorder")
-def test_status_of_a_recorder_that_is_not_well_ends_with_exit_code_one(
+def test_status_of_a_faulty_recorder_ends_with_exit_code_one(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     change: dict[str, Any],
-    said: str,
+    expected: str,
 ) -> None:
     for name, value in change.items():
         monkeypatch.setitem(STATUS, name, value)
     assert run(folder, monkeypatch, "ctl", "status") == 1
-    assert said in capsys.readouterr().out
+    assert expected in capsys.readouterr().out
 
 
-def test_status_of_a_recorder_that_knows_little_says_so(
+def test_unknown_values_in_a_status_are_named(
     folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorder.status = STATUS | {
@@ -186,13 +186,13 @@ def test_status_of_a_recorder_that_knows_little_says_so(
         "clock_within_ms": None,
     }
     assert run(folder, monkeypatch, "ctl", "status") == 0
-    said = capsys.readouterr().out
-    assert "no track yet" in said
-    assert "unsynchronised, accuracy unknown" in said
-    assert "GB free" not in said
+    printed = capsys.readouterr().out
+    assert "no track yet" in printed
+    assert "unsynchronised, accuracy unknown" in printed
+    assert "GB free" not in printed
 
 
-def test_time_left_of_zero_is_said(
+def test_time_left_of_zero_is_printed(
     folder: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorder.status = STATUS | {"storage_free_bytes": 0, "time_left_s": 0}
@@ -214,23 +214,23 @@ def test_recorders_refusal_is_one_line_and_exit_code_two(
 
 
 @pytest.mark.parametrize("command", [["ctl", "start"], ["ctl", "mark"], ["ctl", "status"], ["press", "record"]])
-def test_recorder_that_does_not_run_is_said_not_to(
+def test_recorder_that_does_not_run_is_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     assert run(folder, monkeypatch, *command) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("\n") == 1
-    assert "start it with: bwc-agent run" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert "start it with: bwc-agent run" in printed.err
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "expected"),
     [
         ({}, "dock      not docked"),
         ({"dock_contact": True}, "dock      contact closed, but no station attests it"),
         ({"dock_contact": True, "docked": True, "station": "north"}, "dock      docked, attested by north"),
     ],
 )
-def test_dock_is_told_as_the_recorder_sees_it(changed: dict[str, Any], said: str) -> None:
-    assert said in _lines({**STATUS, **changed})
+def test_dock_state_is_printed(changed: dict[str, Any], expected: str) -> None:
+    assert expected in _lines({**STATUS, **changed})

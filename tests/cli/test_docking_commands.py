@@ -38,9 +38,9 @@ def office(tmp_path: Path) -> Path:
 
 def kept(office: Path, *, alarm: bool = False, policy: str = "us-il, version 3", battery: int | None = 87) -> None:
     store = Store(office.parent / "station.sqlite")
-    told = replace(status(), policy=Policy(name=policy, version=3, digest="0" * 64), battery_pct=battery)
+    reported = replace(status(), policy=Policy(name=policy, version=3, digest="0" * 64), battery_pct=battery)
     with store.transaction():
-        store.put_status("cam-1", "0" * 16, encode(told).decode(), TIME, live=True)
+        store.put_status("cam-1", "0" * 16, encode(reported).decode(), TIME, live=True)
         store.put_state("cam-1", "docked", "0" * 16, TIME)
         store.put_state("cam-2", "lost", "1" * 16, TIME)
         for number in (1, 2, 3):
@@ -100,7 +100,7 @@ def test_watch_without_alarms_is_exit_code_0_and_json_names_everything(office: P
     assert (one["battery_pct"], one["events"], one["alarms"], two["state"]) == (None, 3, 0, "lost")
 
 
-def test_what_a_device_says_works_no_terminal(office: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_commands_from_a_device_are_escaped(office: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     kept(office, policy="evil\x1b[31m\u202e[bold]x")
     store = Store(office.parent / "station.sqlite")
@@ -115,7 +115,7 @@ def test_what_a_device_says_works_no_terminal(office: Path, monkeypatch: pytest.
         assert "[bold]" in ran.out or command == "events"
 
 
-def test_events_are_told_in_order_and_counted(office: Path) -> None:
+def test_events_are_printed_in_order_and_counted(office: Path) -> None:
     kept(office)
     ran = bwc_agent("fleet", "events", "--config", office, "--most", "2")
     assert ran.code == 0
@@ -126,7 +126,7 @@ def test_events_are_told_in_order_and_counted(office: Path) -> None:
     assert [event["data"]["line"] for event in json.loads(whole.out)] == [1, 2, 3]
 
 
-def test_empty_lists_of_events_and_alarms_are_said_to_be_empty(office: Path) -> None:
+def test_empty_lists_of_events_and_alarms_are_reported(office: Path) -> None:
     kept(office)
     for arguments, code, text in (
         (("events", "--device", "cam-2"), 1, "no events of cam-2\n"),
@@ -192,8 +192,8 @@ def test_refusal_is_one_line_and_leaves_nothing(
     ids=str,
 )
 def test_help_names_the_exit_codes(arguments: list[str], codes: tuple[str, ...]) -> None:
-    said = " ".join(bwc_agent(*arguments, "--help").out.split())
-    listed = said.partition("Exit codes")[2].partition("Example")[0]
+    printed = " ".join(bwc_agent(*arguments, "--help").out.split())
+    listed = printed.partition("Exit codes")[2].partition("Example")[0]
     for code in codes:
         assert code in listed
 
@@ -241,15 +241,15 @@ def test_configuration_of_another_command_is_refused_by_its_file_and_the_keys_th
 ) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[device]\nkey = "file:k"\n')
-    said = bwc_agent(*command, "--config", file).refusal
+    printed = bwc_agent(*command, "--config", file).refusal
     known = "broker, dock" if command == ("dock",) else "broker, quota, station"
-    assert f"{file}: the file: unknown key 'device'; known here: {known}" in said
+    assert f"{file}: the file: unknown key 'device'; known here: {known}" in printed
 
 
 def test_misspelt_key_is_named_with_its_table_and_the_one_that_was_meant(office: Path) -> None:
     office.write_text(office.read_text().replace("host =", "hots ="))
-    said = bwc_agent("station", "--config", office).refusal
-    assert f"{office}: [broker]: unknown key 'hots'; did you mean 'host'?" in said
+    printed = bwc_agent("station", "--config", office).refusal
+    assert f"{office}: [broker]: unknown key 'hots'; did you mean 'host'?" in printed
 
 
 @pytest.mark.parametrize("name", ["simulated-1234", "a-camera-with-a-name-of-more-than-thirty"])

@@ -45,14 +45,14 @@ def test_fit_device_is_one_line_a_check_and_exit_code_zero(
     assert "fit for a shift" in lines[2]
 
 
-def test_device_that_is_not_well_is_told_the_remedy_and_exit_code_one(
+def test_failed_check_is_printed_with_its_remedy_and_exit_code_one(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(config, monkeypatch, BAD) == 1
-    said = capsys.readouterr().out
-    assert "BAD  key file" in said
-    assert "remedy: chmod 600 device.pem" in said
-    assert "3 checks, 1 failed" in said
+    printed = capsys.readouterr().out
+    assert "BAD  key file" in printed
+    assert "remedy: chmod 600 device.pem" in printed
+    assert "3 checks, 1 failed" in printed
 
 
 @pytest.mark.parametrize(("findings", "code"), [(GOOD, 0), (BAD, 1)])
@@ -64,10 +64,10 @@ def test_findings_as_json(
     code: int,
 ) -> None:
     assert run(config, monkeypatch, findings, "--json") == code
-    said = json.loads(capsys.readouterr().out)
-    assert said["fit"] is (code == 0)
-    assert [finding["check"] for finding in said["findings"]] == [finding.check for finding in findings]
-    assert [finding["good"] for finding in said["findings"]] == [finding.good for finding in findings]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["fit"] is (code == 0)
+    assert [finding["check"] for finding in printed["findings"]] == [finding.check for finding in findings]
+    assert [finding["good"] for finding in printed["findings"]] == [finding.good for finding in findings]
 
 
 def test_configuration_that_can_not_be_read_is_exit_code_two(
@@ -75,12 +75,12 @@ def test_configuration_that_can_not_be_read_is_exit_code_two(
 ) -> None:
     config.write_text(config.read_text() + "[buffer]\npre_event = 3\n")
     assert run(config, monkeypatch, None) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "line 9: buffer.pre_event: unknown key" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "line 9: buffer.pre_event: unknown key" in printed.err
 
 
-def test_doctor_of_an_empty_device_names_all_that_is_missing_and_makes_nothing(
+def test_doctor_of_an_empty_device_names_what_is_missing_and_creates_nothing(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(checks, "harden", lambda: Hardening(not_dumpable=True, no_core=True, locked=True))
@@ -115,7 +115,7 @@ def test_hardware_of_another_users_camera_is_not_tested(
     assert "run with sudo" in capsys.readouterr().err
 
 
-def test_hardware_without_a_terminal_asks_nobody_and_hides_no_finding(config: Path) -> None:
+def test_hardware_test_without_a_terminal_asks_nothing_and_hides_no_finding(config: Path) -> None:
     with config.open("a") as file:
         file.write('[run]\ndirectory = "run"\n[controls]\npin_factory = "mock"\n')
     (config.parent / "evidence").mkdir()
@@ -127,7 +127,7 @@ def test_hardware_without_a_terminal_asks_nobody_and_hides_no_finding(config: Pa
     assert "ok   storage sync" in ran.out
 
 
-def test_wrong_file_is_named_with_what_a_recorder_starts_with_instead(tmp_path: Path) -> None:
+def test_invalid_file_is_named_with_its_replacement(tmp_path: Path) -> None:
     file = provision(tmp_path / "pilot")
     change(file, "[buffer]", "[buffer")
     ran = bwc_agent("doctor", "--json", "--config", file)

@@ -42,7 +42,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
 @pytest.mark.parametrize("command", ["start", "mark", "status"])
-def test_answer_of_a_recorder_acts_on_nothing(
+def test_terminal_commands_in_a_recorders_answer_are_escaped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, more: list[str]
 ) -> None:
     answer = evil(STATUS) | {"docked": True, "configuration": evil({"origin": "", "problem": "", "pending": []})}
@@ -72,7 +72,7 @@ PACK = '@id("own.{evil}")\npermit(principal, action == Action::"StopRecording", 
         ("trust.jws", "{evil}", ("verify", "{}", "--trust", "{}")),
     ],
 )
-def test_what_stands_in_a_file_acts_on_nothing(
+def test_terminal_commands_in_a_file_are_escaped(
     tmp_path: Path, name: str, text: str, arguments: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "\x1b[31m\u202e"
@@ -92,7 +92,7 @@ def test_what_stands_in_a_file_acts_on_nothing(
     assert not acts(ran.stdout + ran.stderr), repr(ran.stdout + ran.stderr)
 
 
-def test_request_on_standard_input_acts_on_nothing() -> None:
+def test_terminal_commands_on_standard_input_are_escaped() -> None:
     for command in ("decide", "explain"):
         ran = subprocess.run(
             [sys.executable, "-m", "agent", "policy", command, "--pack", "us-nj"],
@@ -106,7 +106,7 @@ def test_request_on_standard_input_acts_on_nothing() -> None:
         assert not acts(ran.stdout + ran.stderr), repr(ran.stdout + ran.stderr)
 
 
-def test_progress_bar_of_a_hostile_name_acts_on_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_commands_in_a_progress_bar_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
     from rich.progress import Progress, TextColumn

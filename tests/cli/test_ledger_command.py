@@ -27,7 +27,7 @@ def run(*args: str | Path) -> Result:
     return CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200"})
 
 
-def test_shift_is_told_in_tables_and_says_that_nobody_verified_it(tmp_path: Path) -> None:
+def test_shift_is_printed_in_tables_and_called_unverified(tmp_path: Path) -> None:
     result = run(write(_acted_out(), tmp_path))
     assert result.exit_code == 0
     assert "not verified; run bwc-agent verify" in result.stdout
@@ -36,7 +36,7 @@ def test_shift_is_told_in_tables_and_says_that_nobody_verified_it(tmp_path: Path
     assert "base.unknown-situation" not in result.stdout
 
 
-def test_with_the_key_the_rules_are_told_and_the_replay_is_the_same(tmp_path: Path) -> None:
+def test_key_shows_the_rules_and_the_replay_agrees(tmp_path: Path) -> None:
     result = run(write(_acted_out(), tmp_path), "--key", agency().custodian, "--replay")
     assert result.exit_code == 0
     assert "base.unknown-situation" in result.stdout
@@ -92,7 +92,7 @@ def test_decision_altered_on_the_card_ends_with_one_and_is_shown(tmp_path: Path)
     assert "REPLAY DIFFERS" in result.stdout
 
 
-def test_terminal_commands_in_a_journal_reach_no_terminal(tmp_path: Path) -> None:
+def test_terminal_commands_in_a_journal_are_escaped(tmp_path: Path) -> None:
     raw = [line.replace(b'"name":"siren"', b'"name":"\\u001b[2J[bold]siren"') for line in journal(1)]
     result = run(write(with_journal(1, raw), tmp_path), "--all")
     assert "\x1b" not in result.stdout
@@ -104,14 +104,14 @@ def test_folder_without_a_journal_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / layout.JOURNAL).exists()
 
 
-def test_pipe_gets_each_row_on_one_line_whatever_is_in_it(tmp_path: Path) -> None:
+def test_each_row_is_one_line_in_a_pipe(tmp_path: Path) -> None:
     raw = [line.replace(b'"name":"siren"', b'"name":"' + b"x" * 400 + b'"') for line in journal(1)]
     result = run(write(with_journal(1, raw), tmp_path), "--all")
     assert any("x" * 400 in line for line in result.stdout.splitlines())
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120, 200])
-def test_table_fits_the_terminal_and_loses_nothing(columns: int) -> None:
+def test_table_fits_the_terminal_without_losing_text(columns: int) -> None:
     device = Device()
     device.press("record", times=2)
     device.run(2)
@@ -128,7 +128,7 @@ def test_table_fits_the_terminal_and_loses_nothing(columns: int) -> None:
     assert "isstillrunning,orendedwithoutclosingitsjournal" in together
 
 
-def test_running_camera_is_not_said_to_have_failed_and_an_older_boot_is(tmp_path: Path) -> None:
+def test_running_boot_is_not_reported_as_failed_but_an_older_one_is(tmp_path: Path) -> None:
     device = Device()
     device.run(1)
     device.boot()

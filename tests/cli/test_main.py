@@ -52,17 +52,17 @@ def test_help_of_every_command_shows_what_it_does_and_an_example(
     assert {("run",), ("ctl", "start"), ("ctl", "mark"), ("ctl", "status"), ("verify",), ("open",)} <= set(every)
     for command in every:
         assert run(monkeypatch, *command, "--help") == 0
-        said = capsys.readouterr().out
-        example = " ".join(said.split()).partition("Example: ")[2]
+        printed = capsys.readouterr().out
+        example = " ".join(printed.split()).partition("Example: ")[2]
         assert f"bwc-agent {' '.join(command)}" in example, f"{command} shows no example"
-        assert "--help" in said
+        assert "--help" in printed
 
 
-def test_help_of_all_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--help") == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name in COMMANDS:
-        assert f"\n  {name}" in said
+        assert f"\n  {name}" in printed
 
 
 def test_no_summary_of_a_command_is_cut_off_at_80_columns(
@@ -102,7 +102,7 @@ def test_help_says_where_the_logs_are(monkeypatch: pytest.MonkeyPatch, capsys: p
         ),
     ],
 )
-def test_command_that_a_camera_lacks_is_said_not_to_be_installed(
+def test_missing_command_on_a_camera_is_reported_as_not_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], module: str
 ) -> None:
     real = importlib.util.find_spec
@@ -111,9 +111,7 @@ def test_command_that_a_camera_lacks_is_said_not_to_be_installed(
     assert "is not installed here: the package for cameras leaves it out" in capsys.readouterr().err
 
 
-def test_nothing_can_be_asked_for_that_stops_a_recording(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_command_stops_a_recording(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     words = {word for command in groups(monkeypatch, capsys) for word in command}
     assert not words & {"stop", "pause", "mute", "off", "poweroff", "power-off", "privacy", "kill", "end", "delete"}
 
@@ -142,9 +140,9 @@ def test_unknown_command_or_option_is_refused_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert run(monkeypatch, *arguments) == 2
-    said = capsys.readouterr()
-    assert "Error" in said.err or "expected" in said.err
-    assert "Traceback" not in said.err
+    printed = capsys.readouterr()
+    assert "Error" in printed.err or "expected" in printed.err
+    assert "Traceback" not in printed.err
 
 
 def test_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +156,7 @@ def test_no_argument_shows_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "expected"),
     [
         (EvidenceError("expected this,\n  got that"), "bwc-agent: expected this, got that\n"),
         (StorageError(28, "storage is full"), "bwc-agent: storage is full\n"),
@@ -167,14 +165,14 @@ def test_no_argument_shows_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     ],
 )
 def test_refusal_is_one_line_and_exit_code_two(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, expected: str
 ) -> None:
     def refuse(_asked: str) -> None:
         raise error
 
     monkeypatch.setattr(cli, "application", refuse)
     assert run(monkeypatch, "verify", "x") == 2
-    assert capsys.readouterr() == ("", said)
+    assert capsys.readouterr() == ("", expected)
 
 
 def test_interrupted_tool_ends_with_the_shells_code(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +205,7 @@ def test_recorder_starts_without_loading_what_only_other_commands_need() -> None
     assert "agent.demo" not in modules
 
 
-def test_recorder_loads_nothing_that_speaks_to_a_network() -> None:
+def test_recorder_loads_no_network_module() -> None:
     modules = loaded_by("import agent.recorder.service")
     assert not modules & {"ssl", "http.client", "urllib.request", "socketserver", "ftplib", "smtplib", "paho"}
 
@@ -226,11 +224,11 @@ def test_recorder_loads_nothing_that_speaks_to_a_network() -> None:
         ([], ""),
     ],
 )
-def test_only_a_plain_run_goes_past_what_reads_command_lines(arguments: list[str], file: str) -> None:
+def test_only_a_plain_run_skips_the_command_line_parser(arguments: list[str], file: str) -> None:
     assert cli.recorder_asked_for(arguments) == file
 
 
-def test_run_by_either_way_refuses_a_missing_configuration_alike(
+def test_both_ways_to_run_refuse_a_missing_configuration_alike(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     missing = str(tmp_path / "none.toml")

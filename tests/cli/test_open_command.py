@@ -33,9 +33,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr("sys.argv", ["bwc-agent", "open", *map(str, args)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return Ran(int(ended.value.code or 0), said.out, said.err)
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return Ran(int(ended.value.code or 0), printed.out, printed.err)
 
     return called
 
@@ -50,7 +50,7 @@ def key() -> list[str | Path]:
     return ["--key", agency().custodian, "--trust", agency().trust]
 
 
-def test_recording_opens_with_zero_and_is_described(run: Run, evidence: Path, tmp_path: Path) -> None:
+def test_opened_recording_ends_with_exit_code_zero_and_a_summary(run: Run, evidence: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.mp4"
     ran = run(evidence / "recordings" / whole().a, *key(), "--out", out)
     assert (ran.code, ran.err) == (0, "")
@@ -63,7 +63,7 @@ def test_recording_opens_with_zero_and_is_described(run: Run, evidence: Path, tm
     assert not any("NOT VERIFIED" in text for _, _, text in texts(out))
 
 
-def test_recording_that_was_cut_opens_with_one_and_says_what_is_missing(
+def test_truncated_recording_ends_with_exit_code_one_and_names_the_loss(
     run: Run, evidence: Path, tmp_path: Path
 ) -> None:
     ran = run(evidence, "--recording", whole().b, *key(), "--out", tmp_path / "b.mp4")
@@ -75,7 +75,7 @@ def test_recording_that_was_cut_opens_with_one_and_says_what_is_missing(
     assert not any("altered" in line for line in missing)
 
 
-def test_recording_that_nobody_closed_yet_opens_with_one_and_says_so(run: Run, tmp_path: Path) -> None:
+def test_unclosed_recording_ends_with_exit_code_one_and_is_named(run: Run, tmp_path: Path) -> None:
     folder = write(crashed(), tmp_path / "evidence")
     recording = whole().b
     ran = run(folder, "--recording", recording, *key(), "--out", tmp_path / "b.mp4")
@@ -121,7 +121,7 @@ def test_altered_evidence_is_refused_and_leaves_no_file(run: Run, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["evidence"]
 
 
-def test_altered_evidence_opens_unverified_and_the_film_says_so(run: Run, tmp_path: Path) -> None:
+def test_altered_evidence_opened_unverified_is_marked_in_the_film(run: Run, tmp_path: Path) -> None:
     sample = whole()
     victim = segments(sample.files, sample.a)[0]
     folder = write(altered(sample.files, victim), tmp_path / "evidence")
@@ -132,14 +132,14 @@ def test_altered_evidence_opens_unverified_and_the_film_says_so(run: Run, tmp_pa
     assert all(text.startswith("NOT VERIFIED") for _, _, text in texts(tmp_path / "a.mp4"))
 
 
-def test_alteration_of_another_recording_does_not_keep_this_one_closed(run: Run, tmp_path: Path) -> None:
+def test_alteration_of_another_recording_does_not_prevent_opening(run: Run, tmp_path: Path) -> None:
     sample = whole()
     victim = segments(sample.files, sample.c)[0]
     folder = write(altered(sample.files, victim), tmp_path / "evidence")
     assert run(folder, "--recording", sample.a, *key(), "--out", tmp_path / "a.mp4").code == 0
 
 
-def test_key_of_another_is_refused_with_the_names_of_those_who_may(run: Run, evidence: Path, tmp_path: Path) -> None:
+def test_wrong_key_is_refused_with_the_recipients_names(run: Run, evidence: Path, tmp_path: Path) -> None:
     from agent.seal.recipients import HpkeRecipientKey
 
     files.save_recipient_key(tmp_path / "other.pem", HpkeRecipientKey.generate(), None, os.urandom)
@@ -177,19 +177,19 @@ def test_existing_file_is_refused_before_anything_is_checked(run: Run, evidence:
 def test_json_holds_everything(run: Run, evidence: Path, tmp_path: Path) -> None:
     ran = run(evidence, "--recording", whole().b, *key(), "--out", tmp_path / "b.mp4", "--json")
     assert ran.code == 1
-    told = json.loads(ran.out)
-    assert told["verified"] is True
-    assert told["complete"] is False
-    assert told["closed"] is True
-    assert told["recording"] == whole().b
-    assert told["files"][0]["path"] == str(tmp_path / "b.mp4")
-    assert {gap["cause"] for gap in told["files"][0]["gaps"]} == {"power loss"}
-    assert [segment["number"] for segment in told["segments"]] == list(range(1, len(told["segments"]) + 1))
-    assert any(event["details"] for event in told["events"])
-    assert told["missing"]
+    reported = json.loads(ran.out)
+    assert reported["verified"] is True
+    assert reported["complete"] is False
+    assert reported["closed"] is True
+    assert reported["recording"] == whole().b
+    assert reported["files"][0]["path"] == str(tmp_path / "b.mp4")
+    assert {gap["cause"] for gap in reported["files"][0]["gaps"]} == {"power loss"}
+    assert [segment["number"] for segment in reported["segments"]] == list(range(1, len(reported["segments"]) + 1))
+    assert any(event["details"] for event in reported["events"])
+    assert reported["missing"]
 
 
-def test_segments_are_kept_apart_if_asked(run: Run, evidence: Path, tmp_path: Path) -> None:
+def test_segments_are_written_separately_on_request(run: Run, evidence: Path, tmp_path: Path) -> None:
     ran = run(evidence, "--recording", whole().a, *key(), "--out", tmp_path / "a.mp4", "--segments")
     assert ran.code == 0
     assert sorted(path.name for path in tmp_path.glob("*.mp4")) == [
@@ -197,7 +197,7 @@ def test_segments_are_kept_apart_if_asked(run: Run, evidence: Path, tmp_path: Pa
     ]
 
 
-def test_recordings_folder_alone_opens_without_marks_and_says_so(run: Run, tmp_path: Path) -> None:
+def test_recording_folder_without_a_journal_opens_without_marks(run: Run, tmp_path: Path) -> None:
     sample = whole()
     prefix = f"{layout.recording(sample.a)}/"
     alone = {path.removeprefix(prefix): data for path, data in sample.files.items() if path.startswith(prefix)}
@@ -212,7 +212,7 @@ def test_help_names_the_exit_codes(run: Run) -> None:
     assert "Exit code 0" in ran.out
 
 
-def test_events_are_told_in_sentences_and_not_as_json(run: Run, evidence: Path, tmp_path: Path) -> None:
+def test_events_are_printed_as_sentences(run: Run, evidence: Path, tmp_path: Path) -> None:
     ran = run(evidence / "recordings" / whole().a, *key(), "--out", tmp_path / "a.mp4")
     events = [line for line in ran.out.splitlines() if line.startswith("event: ")]
     assert any(" requested: wearer" in line for line in events)

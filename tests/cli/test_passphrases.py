@@ -68,7 +68,7 @@ def test_init_protects_the_agencys_keys_with_a_passphrase_from_a_file(pilot: Pat
 
 
 @pytest.mark.parametrize("command", [sign, revoke, rabbitmq, simulate])
-def test_command_without_terminal_names_both_ways_to_hand_a_passphrase_over(
+def test_command_without_terminal_names_both_ways_to_pass_a_passphrase(
     pilot: Path, tmp_path: Path, command: Command
 ) -> None:
     refusal = command(pilot, tmp_path / "out").refusal
@@ -108,7 +108,7 @@ def test_passphrase_comes_from_a_systemd_credential(
     assert sign(pilot, tmp_path / "bundle.jws").code == 0
 
 
-def test_file_that_is_named_counts_before_a_credential(
+def test_passphrase_file_takes_precedence_over_a_credential(
     pilot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret(tmp_path / "passphrase", PASSPHRASE)
@@ -117,7 +117,7 @@ def test_file_that_is_named_counts_before_a_credential(
     assert "passphrase is wrong" in sign(pilot, tmp_path / "bundle.jws", "--passphrase-file", wrong).refusal
 
 
-def test_credentials_of_a_service_without_a_passphrase_are_no_passphrase(
+def test_credentials_without_a_passphrase_are_ignored(
     pilot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))

@@ -23,7 +23,7 @@ def press(recorder: Running, *arguments: str) -> Ran:
     return bwc_agent("press", *arguments, "--config", recorder.config)
 
 
-def test_shift_of_presses_says_each_outcome(recorder: Running) -> None:
+def test_outcome_of_each_press_is_printed(recorder: Running) -> None:
     asked = press(recorder, "record", "--hold", "3.2")
     assert asked.code == 1
     assert "StopRecording: not decided, because no recording is running" in asked.out
@@ -39,10 +39,10 @@ def test_shift_of_presses_says_each_outcome(recorder: Running) -> None:
     assert "enforcement_mode" in refused.out
     pause = press(recorder, "mark", "--hold", "3.2", "--json")
     assert pause.code == 1
-    told = json.loads(pause.out)
-    assert told["refused"] is True
-    assert [entry["kind"] for entry in told["entries"]][:2] == ["requested", "decided"]
-    assert told["entries"][1]["details"]["rules"] == ["base.unknown-situation"]
+    reported = json.loads(pause.out)
+    assert reported["refused"] is True
+    assert [entry["kind"] for entry in reported["entries"]][:2] == ["requested", "decided"]
+    assert reported["entries"][1]["details"]["rules"] == ["base.unknown-situation"]
     marked = press(recorder, "mark")
     assert (marked.code, "marked in recording" in marked.out) == (0, True)
     declared = press(recorder, "mark", "--times", "2")
@@ -54,7 +54,7 @@ def test_shift_of_presses_says_each_outcome(recorder: Running) -> None:
     assert "the recording ends in 5 s; a start cancels that" in granted.out
 
 
-def test_without_waiting_only_the_press_is_said(recorder: Running) -> None:
+def test_without_waiting_only_the_press_is_printed(recorder: Running) -> None:
     ran = press(recorder, "mark", "--wait", "0")
     assert (ran.code, ran.out) == (0, "mark pressed once\n")
 
@@ -87,7 +87,7 @@ def test_refusal_says_each_thing_that_is_missing_and_how_to_give_it() -> None:
     ]
 
 
-def test_grant_counts_once_it_is_carried_out() -> None:
+def test_grant_is_an_outcome_once_carried_out() -> None:
     granted = [REQUESTED, decided(allowed=True, rules=["base.concluded"], obligations=["log_reason_code"])]
     assert not outcome(granted).settled
     carried_out = outcome([*granted, entry("withheld", kinds=["video", "audio"], from_us=0, until_us=60_000_000)])
@@ -98,7 +98,7 @@ def test_grant_counts_once_it_is_carried_out() -> None:
     assert voided.lines[-1] == "not carried out: the situation changed meanwhile"
 
 
-def test_what_others_cause_meanwhile_is_no_outcome() -> None:
+def test_unrelated_entries_are_not_an_outcome() -> None:
     assert outcome([entry("measured"), entry("speech")]).lines == []
 
 
@@ -126,7 +126,7 @@ def test_waiting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 6.0 <= asked.now < 6.2
 
 
-def test_recorder_that_ends_meanwhile_is_said_to_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorder_that_ends_while_waiting_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [[REQUESTED, decided(allowed=True)]]
 
     def ask(*_: object) -> dict[str, Any]:

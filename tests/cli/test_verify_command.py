@@ -67,12 +67,14 @@ def test_nothing_to_check_ends_with_two(tmp_path: Path) -> None:
     assert result.exit_code == 2
 
 
-def test_exit_codes_are_told_in_the_help() -> None:
+def test_help_names_the_exit_codes() -> None:
     help_text = run("--help").stdout
     assert "Exit code 0: all is well" in help_text
 
 
-def test_bar_is_drawn_on_a_terminal_s_error_stream_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_bar_is_drawn_only_on_a_terminals_error_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

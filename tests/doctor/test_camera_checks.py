@@ -57,7 +57,7 @@ def pi(tmp_path: Path) -> Pi:
     return Pi(tmp_path)
 
 
-def test_device_with_all_of_it_is_fit(pi: Pi) -> None:
+def test_device_with_all_hardware_passes(pi: Pi) -> None:
     found = pi.findings()
     assert list(found) == ["libcamera", "encoder", "picture memory", "sound card"]
     assert all(finding.good for finding in found.values()), found
@@ -65,7 +65,7 @@ def test_device_with_all_of_it_is_fit(pi: Pi) -> None:
     assert "USB PnP" in found["sound card"].said
 
 
-def test_camera_that_libcamera_does_not_list_is_said_with_those_it_does(pi: Pi) -> None:
+def test_missing_camera_is_reported_with_the_listed_ones(pi: Pi) -> None:
     assert "lists none" in pi.findings([])["libcamera"].said
     change(pi.config, "number = 0", "number = 1")
     finding = pi.findings()["libcamera"]
@@ -85,7 +85,7 @@ def test_missing_library_is_a_finding(pi: Pi) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "bcm2835-isp-output0"])
-def test_board_without_encoder_is_told_of_the_other_one(pi: Pi, name: str) -> None:
+def test_board_without_hardware_encoder_gets_libav_as_remedy(pi: Pi, name: str) -> None:
     (pi.root / ENCODER_NAME).unlink()
     if name:
         pi.put(ENCODER_NAME, name)
@@ -122,6 +122,6 @@ def test_missing_sound_system_is_a_finding(pi: Pi, gone: str) -> None:
     assert not pi.findings()["sound card"].good
 
 
-def test_bench_without_camera_and_microphone_is_not_asked_for_them(tmp_path: Path) -> None:
+def test_checks_skip_hardware_that_is_not_configured(tmp_path: Path) -> None:
     config = load(provision(tmp_path / "pilot"))
     assert list(check_camera(config, root=tmp_path)) == []

@@ -99,7 +99,7 @@ def checks_hardening(*, no_core: bool) -> Hardening:
     return Hardening(not_dumpable=no_core, no_core=no_core, locked=True)
 
 
-def test_fit_device_passes_every_check_and_nothing_is_left_behind(bench: Bench) -> None:
+def test_fit_device_passes_every_check_and_no_file_is_left_behind(bench: Bench) -> None:
     before = sorted(path.name for path in bench.device.rglob("*"))
     findings = bench.findings()
     assert [name for name, finding in findings.items() if not finding.good] == []
@@ -117,7 +117,7 @@ def only(bench: Bench, name: str) -> Finding:
     return bad[name]
 
 
-def test_another_user_is_told_once_to_use_sudo_and_given_no_wrong_remedy(bench: Bench) -> None:
+def test_another_user_gets_one_sudo_finding_and_no_wrong_remedy(bench: Bench) -> None:
     owner = bench.device.stat().st_uid
     found = list(check_all(bench.config(), bench.file, bench.clocks, bench.folder, user=owner + 1))
     (user,) = [finding for finding in found if not finding.good]
@@ -129,7 +129,7 @@ def test_another_user_is_told_once_to_use_sudo_and_given_no_wrong_remedy(bench: 
         assert skipped in user.said
 
 
-def test_root_and_the_owner_may_judge_everything(bench: Bench) -> None:
+def test_root_and_the_owner_run_all_checks(bench: Bench) -> None:
     assert other_owner(bench.config(), bench.file, 0) == ""
     assert other_owner(bench.config(), bench.file, bench.device.stat().st_uid) == ""
 
@@ -155,7 +155,7 @@ def test_evidence_folder_that_others_may_read(bench: Bench) -> None:
     assert "chmod 700" in finding.remedy
 
 
-def test_evidence_folder_that_is_not_there_is_not_made_by_looking_for_it(bench: Bench) -> None:
+def test_missing_evidence_folder_is_reported_and_not_created(bench: Bench) -> None:
     shutil.rmtree(bench.device / "evidence")
     bad = bench.bad()
     assert list(bad) == ["evidence folder", "storage room", "storage speed"]
@@ -176,7 +176,7 @@ def test_storage_that_is_slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
     assert "card" in finding.remedy
 
 
-def test_storage_that_takes_no_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storage_that_refuses_files(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.pwrite
 
     def full(handle: int, data: bytes, offset: int) -> int:
@@ -189,7 +189,7 @@ def test_storage_that_takes_no_file(bench: Bench, monkeypatch: pytest.MonkeyPatc
     assert not [path for path in (bench.device / "evidence").iterdir() if "doctor" in path.name]
 
 
-def test_film_that_is_not_there(bench: Bench) -> None:
+def test_missing_film_of_a_simulated_camera(bench: Bench) -> None:
     bench.change('camera = "pattern:64x64"', 'camera = "replay:missing.mp4"')
     finding = only(bench, "camera")
     assert "missing.mp4" in finding.said
@@ -197,11 +197,11 @@ def test_film_that_is_not_there(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("camera", "said"), [("webcam", "expected a source"), ("pattern:9999x1", "expected width and height")]
+    ("camera", "expected"), [("webcam", "expected a source"), ("pattern:9999x1", "expected width and height")]
 )
-def test_camera_that_does_not_exist_is_refused_with_its_line(bench: Bench, camera: str, said: str) -> None:
+def test_camera_that_does_not_exist_is_refused_with_its_line(bench: Bench, camera: str, expected: str) -> None:
     bench.change('camera = "pattern:64x64"', f'camera = "{camera}"')
-    with pytest.raises(ConfigError, match=rf"line \d+: source: {said}"):
+    with pytest.raises(ConfigError, match=rf"line \d+: source: {expected}"):
         bench.config()
 
 
@@ -242,16 +242,16 @@ class Broken:
 
 
 @pytest.mark.parametrize(
-    ("camera", "said"),
+    ("camera", "expected"),
     [
         (Broken(SourceError("no cable")), "no cable"),
         (Broken(RuntimeError("libcamera")), "RuntimeError: libcamera"),
         (Broken(None), "delivers nothing"),
     ],
 )
-def test_camera_that_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, camera: Broken, said: str) -> None:
+def test_camera_that_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch, camera: Broken, expected: str) -> None:
     monkeypatch.setattr(sources, "parse_spec", lambda *_: camera)
-    assert said in only(bench, "camera").said
+    assert expected in only(bench, "camera").said
 
 
 def test_camera_that_hangs_does_not_hang_the_doctor(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +272,7 @@ def test_identity_key_that_others_may_read(bench: Bench) -> None:
     assert "chmod 600" in bad["key file"].remedy
 
 
-def test_identity_key_that_is_not_the_certificates(bench: Bench) -> None:
+def test_identity_key_that_does_not_match_the_certificate(bench: Bench) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     (bench.device / "device.pem").unlink()
     save_signing_key(bench.device / "device.pem", key, None, os.urandom)
@@ -289,7 +289,7 @@ def test_root_that_is_not_the_pinned_one(bench: Bench) -> None:
     assert "another agency's" in bench.bad()["keys"].said
 
 
-def test_certificate_that_has_run_out(bench: Bench) -> None:
+def test_expired_certificate(bench: Bench) -> None:
     bench.clocks.utc_offset_ns = NOW + 30 * 365 * DAY
     assert "valid from" in bench.bad()["keys"].said
 
@@ -303,9 +303,9 @@ def test_policy_for_development_is_not_fit_for_a_shift(bench: Bench) -> None:
 
 def test_policy_that_has_expired_or_was_altered(bench: Bench) -> None:
     bench.clocks.utc_offset_ns += 366 * 86_400 * NS
-    said = bench.bad()["policy"].said
-    assert "policy_refused 1" in said
-    assert "expired" in said
+    printed = bench.bad()["policy"].said
+    assert "policy_refused 1" in printed
+    assert "expired" in printed
     bench.clocks = FakeClocks()
     bundle = next((bench.device / "evidence/policy").iterdir())
     bundle.write_text(bundle.read_text()[:-9] + "AAAAAAAAA")
@@ -321,7 +321,7 @@ def test_run_directory_that_is_too_long_or_no_folder(bench: Bench) -> None:
     assert "107 bytes" in only(bench, "run directory").said
 
 
-def test_pins_that_are_not_there(bench: Bench) -> None:
+def test_missing_pins(bench: Bench) -> None:
     bench.change('pin_factory = "mock"', 'pin_factory = "lgpio"')
     assert only(bench, "controls").remedy == "correct [controls]"
 
@@ -331,7 +331,7 @@ def test_buffer_that_does_not_fit_into_memory(bench: Bench) -> None:
     assert "max_mb" in only(bench, "memory").remedy
 
 
-def test_swap_in_clear_and_swap_that_can_not_be_seen(bench: Bench) -> None:
+def test_unencrypted_swap_and_unreadable_swap_list(bench: Bench) -> None:
     with (bench.proc / "swaps").open("a") as swaps:
         swaps.write("/swapfile file 1 1 1\n")
     finding = only(bench, "swap")
@@ -381,7 +381,7 @@ def test_running_recorder_is_asked_instead_of_opening_its_camera_and_pins_a_seco
 # -- device state -----------------------------------------------------------------------------------------------------
 
 
-def test_state_says_which_build_this_is(bench: Bench) -> None:
+def test_device_state_names_the_build(bench: Bench) -> None:
     finding = bench.findings()["device state"]
     assert finding.good
     assert "build: one card for everything, so that card and state can be put back together" in finding.said
@@ -402,7 +402,7 @@ def test_state_that_lies_on_the_card(bench: Bench) -> None:
     assert "internal storage" in bench.bad()["device state"].remedy
 
 
-def test_state_that_somebody_altered(bench: Bench) -> None:
+def test_altered_device_state(bench: Bench) -> None:
     (bench.device / STATE / "state.jws").write_bytes(b"a.b.c")
     assert "who had access to the internal storage" in bench.bad()["device state"].remedy
 
@@ -422,7 +422,7 @@ def test_anchor_is_probed(bench: Bench, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said", "remedy"),
+    ("changes", "expected", "remedy"),
     [
         ({"origin": "last_good", "problem": "line 3: wrong"}, "last good one: line 3: wrong", "bwc-agent reload"),
         ({"digest": "0" * 64}, "has changed since", "bwc-agent reload"),
@@ -430,12 +430,12 @@ def test_anchor_is_probed(bench: Bench, size: int) -> None:
         ({}, "as it is", ""),
     ],
 )
-def test_running_recorder_that_does_not_work_with_the_file_is_found(
-    bench: Bench, changes: dict[str, object], said: str, remedy: str
+def test_running_recorder_with_another_configuration_is_found(
+    bench: Bench, changes: dict[str, object], expected: str, remedy: str
 ) -> None:
     digest = sha256_hex(bench.file.read_bytes())
-    told = {"origin": "file", "digest": digest, "problem": "", "pending": [], **changes}
-    found = checks._configuration(bench.file, "", {"configuration": told})
-    assert said in found[0]
+    reported = {"origin": "file", "digest": digest, "problem": "", "pending": [], **changes}
+    found = checks._configuration(bench.file, "", {"configuration": reported})
+    assert expected in found[0]
     assert remedy in found[1]
     assert bool(found[1]) is bool(remedy)

@@ -1,4 +1,4 @@
-"""The pilot's test of a device: what is wired is named, one broken part hides no other, nobody's eyes are assumed."""
+"""The hardware test: wired parts are named, a broken one hides no other finding, and it works without an operator."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -58,7 +58,7 @@ def bench(
     tmp_path: Path,
     factory: Any = None,
     *,
-    pilot: Any = None,
+    operator: Any = None,
     power: PowerConfig | None = None,
     source: SourceSection | None = None,
 ) -> Bench:
@@ -72,7 +72,7 @@ def bench(
         power=power or PowerConfig(temperature=f"{tmp_path}/temp", throttled=f"{tmp_path}/throttled"),
     )
     clocks = FakeClocks(monotonic_ns=1000)
-    return Bench(config, tmp_path / "config.toml", clocks, pilot, tmp_path, factory, clocks.advance)
+    return Bench(config, tmp_path / "config.toml", clocks, operator, tmp_path, factory, clocks.advance)
 
 
 def only(check: Any, bench: Bench) -> dict[str, Finding]:
@@ -85,9 +85,9 @@ def put(path: Path, **values: str) -> None:
         (path / name).write_text(value + "\n")
 
 
-def test_pilot_presses_each_button_and_sees_each_light(tmp_path: Path, factory: ShyFactory) -> None:
+def test_operator_presses_each_button_and_confirms_each_light(tmp_path: Path, factory: ShyFactory) -> None:
     person = Person(factory)
-    found = only(hardware_checks.lines, bench(tmp_path, factory, pilot=person))
+    found = only(hardware_checks.lines, bench(tmp_path, factory, operator=person))
     assert [check for check, finding in found.items() if finding.good] == [
         "line record",
         "line mark",
@@ -99,37 +99,33 @@ def test_pilot_presses_each_button_and_sees_each_light(tmp_path: Path, factory: 
     assert len(person.heard) == 6
 
 
-def test_without_a_pilot_nothing_is_asked_only_lines_are_read_and_that_is_said(
-    tmp_path: Path, factory: ShyFactory
-) -> None:
+def test_without_an_operator_only_lines_are_read_and_that_is_reported(tmp_path: Path, factory: ShyFactory) -> None:
     found = only(hardware_checks.lines, bench(tmp_path, factory))
     assert set(found) == {"line record", "line mark", "pilot"}
     assert "left out" in found["pilot"].said
 
 
-def test_pilot_who_leaves_hides_no_finding(tmp_path: Path, factory: ShyFactory) -> None:
+def test_operator_who_leaves_hides_no_finding(tmp_path: Path, factory: ShyFactory) -> None:
     class Leaves(Person):
         def confirms(self, question: str) -> bool:
             raise EOFError(question)
 
-    found = only(hardware_checks.lines, bench(tmp_path, factory, pilot=Leaves(factory)))
+    found = only(hardware_checks.lines, bench(tmp_path, factory, operator=Leaves(factory)))
     assert list(found) == ["line record", "line mark", "button record", "button mark", "pilot"]
     assert all(finding.good for finding in found.values())
     assert "left out" in found["pilot"].said
 
 
-def test_simulated_pins_are_called_so_and_nothing_is_asked_or_claimed_of_them(
-    tmp_path: Path, factory: ShyFactory
-) -> None:
+def test_simulated_pins_are_reported_as_untested(tmp_path: Path, factory: ShyFactory) -> None:
     person = Person(factory)
-    found = only(hardware_checks.lines, bench(tmp_path, pilot=person))
+    found = only(hardware_checks.lines, bench(tmp_path, operator=person))
     assert list(found) == ["pins"]
     assert "simulated" in found["pins"].said
     assert found["pins"].remedy == 'pin_factory = "lgpio" in [controls]'
     assert person.heard == []
 
 
-def test_camera_that_is_configured_is_looked_at_first(tmp_path: Path, factory: ShyFactory) -> None:
+def test_configured_camera_is_checked_first(tmp_path: Path, factory: ShyFactory) -> None:
     here = replace(bench(tmp_path, factory, source=SourceSection(camera="picamera2")), listed=list)
     found = list(check_hardware(here))
     assert [finding.check for finding in found[:3]] == ["libcamera", "encoder", "picture memory"]
@@ -137,13 +133,13 @@ def test_camera_that_is_configured_is_looked_at_first(tmp_path: Path, factory: S
     assert [finding.check for finding in found].count("encoder") == 1
 
 
-def test_what_stands_in_for_a_camera_is_called_so(tmp_path: Path) -> None:
+def test_simulated_camera_is_reported(tmp_path: Path) -> None:
     found = only(hardware_checks.camera, bench(tmp_path))["camera"]
     assert "simulated: 'pattern'" in found.said
     assert not found.good
 
 
-def test_microphone_that_is_not_configured_or_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_missing_microphone_is_reported(tmp_path: Path) -> None:
     none = only(hardware_checks.microphone, bench(tmp_path))["microphone"]
     assert none.said.startswith("none is configured, and no sound card")
     source = SourceSection(camera="picamera2", microphone=MicrophoneConfig(device="alsa:hw:1"))
@@ -151,15 +147,15 @@ def test_microphone_that_is_not_configured_or_not_there_is_told_in_a_sentence(tm
     assert (absent.said, absent.good) == ("no sound card that records", False)
 
 
-def test_light_that_was_not_seen_is_bad(tmp_path: Path, factory: ShyFactory) -> None:
-    found = only(hardware_checks.lines, bench(tmp_path, factory, pilot=Person(factory, blind=True)))
+def test_light_that_was_not_seen_fails(tmp_path: Path, factory: ShyFactory) -> None:
+    found = only(hardware_checks.lines, bench(tmp_path, factory, operator=Person(factory, blind=True)))
     assert "not seen on" in found["output red"].said
     assert found["output red"].remedy
 
 
-def test_buttons_that_are_swapped_are_named(tmp_path: Path, factory: ShyFactory) -> None:
+def test_swapped_buttons_are_named(tmp_path: Path, factory: ShyFactory) -> None:
     person = Person(factory)
-    here = bench(tmp_path, factory, pilot=person)
+    here = bench(tmp_path, factory, operator=person)
 
     def wrong(text: str) -> None:
         pin = factory.pin(27 if "record" in text else 17)
@@ -172,7 +168,7 @@ def test_buttons_that_are_swapped_are_named(tmp_path: Path, factory: ShyFactory)
     assert found["button record"].remedy
 
 
-def test_busy_and_pressed_lines_are_bad(tmp_path: Path, factory: ShyFactory) -> None:
+def test_busy_and_pressed_lines_fail(tmp_path: Path, factory: ShyFactory) -> None:
     factory.busy = {17}
     here = bench(tmp_path, factory)
     found = only(hardware_checks.lines, here)
@@ -181,7 +177,7 @@ def test_busy_and_pressed_lines_are_bad(tmp_path: Path, factory: ShyFactory) -> 
     assert found["line mark"].good
 
 
-def test_one_broken_part_hides_no_other(tmp_path: Path) -> None:
+def test_broken_part_does_not_hide_other_findings(tmp_path: Path) -> None:
     def broken(bench: Bench) -> Iterator[Finding]:
         raise OSError(f"nothing works at {bench.root}")
 
@@ -190,7 +186,7 @@ def test_one_broken_part_hides_no_other(tmp_path: Path) -> None:
     assert "nothing works" in found[0].said
 
 
-def test_all_parts_are_looked_at_on_a_bare_machine(tmp_path: Path, factory: ShyFactory) -> None:
+def test_all_parts_are_checked_on_a_machine_without_hardware(tmp_path: Path, factory: ShyFactory) -> None:
     found = {finding.check: finding for finding in check_hardware(bench(tmp_path, factory))}
     assert set(found) == {
         *(
@@ -243,13 +239,13 @@ def test_battery_backed_clock_must_show_the_time_and_set_the_machine(
     assert "rtc-ds1307" in found.said
 
 
-def test_device_without_a_battery_backed_clock_is_told_what_that_means(tmp_path: Path) -> None:
+def test_missing_battery_backed_clock_is_explained(tmp_path: Path) -> None:
     found = only(hardware_checks.battery_backed_clock, bench(tmp_path))["battery-backed clock"]
     assert "recordings say so" in found.said
 
 
 @pytest.mark.parametrize(("state", "good"), [("active", True), ("inactive", False)])
-def test_watchdog_must_be_fed_by_somebody(tmp_path: Path, state: str, good: bool) -> None:
+def test_watchdog_that_no_process_feeds_fails(tmp_path: Path, state: str, good: bool) -> None:
     here = bench(tmp_path)
     put(tmp_path / "sys/class/watchdog/watchdog0", identity="Broadcom BCM2835 Watchdog timer", state=state)
     found = only(hardware_checks.watchdog, here)["watchdog"]
@@ -258,14 +254,15 @@ def test_watchdog_must_be_fed_by_somebody(tmp_path: Path, state: str, good: bool
 
 
 @pytest.mark.parametrize(
-    ("throttled", "said", "good"), [("0", "well", True), ("50000", "since boot", False), ("1", "strained now", False)]
+    ("throttled", "expected", "good"),
+    [("0", "well", True), ("50000", "since boot", False), ("1", "strained now", False)],
 )
-def test_supply_that_was_too_low_since_boot_is_bad(tmp_path: Path, throttled: str, said: str, good: bool) -> None:
+def test_undervoltage_since_boot_fails(tmp_path: Path, throttled: str, expected: str, good: bool) -> None:
     here = bench(tmp_path)
     (tmp_path / "throttled").write_text(throttled)
     (tmp_path / "temp").write_text("41000")
     found = only(hardware_checks.power, here)
-    assert said in found["supply"].said
+    assert expected in found["supply"].said
     assert found["supply"].good is good
     assert found["temperature"].said == "41 °C, limit 75 °C"
 

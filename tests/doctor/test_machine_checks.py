@@ -47,7 +47,7 @@ def keyboard(machine: Path, name: str = "1-1:1.0", *, kind: str = "03", authoriz
     (interface / "authorized").write_text(f"{authorized}\n")
 
 
-def test_machine_as_the_package_leaves_it_is_closed(machine: Path) -> None:
+def test_machine_as_installed_passes(machine: Path) -> None:
     assert bad(machine) == {}
 
 
@@ -75,13 +75,13 @@ def test_mask_that_an_administrator_s_own_unit_overrides_does_not_count(machine:
         ("etc/systemd/system.conf.d/50-bwc.conf", "[Manager]\n# CtrlAltDelBurstAction=none\n"),
     ],
 )
-def test_burst_of_ctrl_alt_del_that_reboots_is_found(machine: Path, place: str, text: str) -> None:
+def test_reboot_by_repeated_ctrl_alt_del_is_found(machine: Path, place: str, text: str) -> None:
     (machine / place).parent.mkdir(parents=True)
     (machine / place).write_text(text)
     assert "seven times" in bad(machine)["ctrl-alt-del"]
 
 
-def test_setting_of_the_main_file_counts_less_than_the_package_s(machine: Path) -> None:
+def test_drop_in_of_the_package_overrides_the_main_file(machine: Path) -> None:
     (machine / "etc/systemd/system.conf").write_text("[Manager]\nCtrlAltDelBurstAction=reboot-force\n")
     assert bad(machine) == {}
 
@@ -102,12 +102,12 @@ def test_usb_keyboard_that_has_a_driver_is_found(machine: Path) -> None:
     assert bad(machine) == {"usb input": "USB input devices are active: 1-1:1.0"}
 
 
-def test_reader_that_a_rule_lets_in_is_named_and_no_fault(machine: Path) -> None:
+def test_usb_reader_allowed_by_a_rule_is_named_and_passes(machine: Path) -> None:
     keyboard(machine)
     (machine / "run/udev/data/+usb:1-1:1.0").write_text("I:1\nE:BWC_USB_INPUT=allow\n")
     assert bad(machine) == {}
-    said = {check.name: check.finding().said for check in machine_checks(machine, Path(CARD))}
-    assert "1-1:1.0, which a udev rule allows" in said["usb input"]
+    printed = {check.name: check.finding().said for check in machine_checks(machine, Path(CARD))}
+    assert "1-1:1.0, which a udev rule allows" in printed["usb input"]
 
 
 def test_rules_that_are_masked_are_found(machine: Path) -> None:
@@ -117,7 +117,7 @@ def test_rules_that_are_masked_are_found(machine: Path) -> None:
 
 
 @pytest.mark.parametrize("lacking", ["nosuid", "nodev", "noexec"])
-def test_card_from_which_programs_or_devices_would_count_is_found(machine: Path, lacking: str) -> None:
+def test_card_mounted_without_a_restriction_is_found(machine: Path, lacking: str) -> None:
     (machine / "proc/self/mountinfo").write_text(MOUNTS.format(SAFE.replace(f"{lacking},", "")))
     assert bad(machine) == {"card options": f"{CARD} is mounted without {lacking}"}
 
@@ -133,10 +133,10 @@ def test_mount_with_a_blank_in_its_name_is_read(machine: Path) -> None:
     assert "/media/my card" in bad(machine, "/media/my card/evidence")["card options"]
 
 
-def test_evidence_on_the_system_s_own_card_is_said_and_no_fault(machine: Path) -> None:
+def test_evidence_on_the_system_file_system_passes(machine: Path) -> None:
     assert bad(machine, "/srv/evidence") == {}
 
 
-def test_machine_is_adopted_by_its_configuration_s_place_alone(tmp_path: Path) -> None:
+def test_only_the_configuration_path_marks_a_machine_as_adopted(tmp_path: Path) -> None:
     assert is_adopted(tmp_path / "etc/bwc/recorder.toml", tmp_path)
     assert not is_adopted(tmp_path / "pilot/device/config.toml", tmp_path)

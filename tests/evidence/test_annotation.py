@@ -85,7 +85,7 @@ def sealed_for(context: Mapping[str, str]) -> str:
     return b64(seal_bytes(TRUST.recipients("default", NOW), context, b"{}", os.urandom))
 
 
-def test_an_annotation_comes_back_with_who_signed_it_and_to_the_recipients_with_what_it_says() -> None:
+def test_annotation_round_trip_gives_signer_and_sealed_content() -> None:
     annotation = read(TOKEN)
     assert annotation == Annotation(
         subject=SUBJECT,
@@ -101,14 +101,14 @@ def test_an_annotation_comes_back_with_who_signed_it_and_to_the_recipients_with_
         assert annotation.content([recipient_key(label)]) == CONTENT
 
 
-def test_a_supervisor_may_annotate_too() -> None:
+def test_supervisor_may_annotate() -> None:
     assert read(made(AGENCY.supervisor)).office == "supervisor"
 
 
 # -- what lies on the card in clear -----------------------------------------------------------------------------------
 
 
-def test_neither_classification_nor_note_nor_author_can_be_read_without_a_key() -> None:
+def test_content_can_not_be_read_without_a_key() -> None:
     clear = b"".join(unb64(part) for part in TOKEN.split(".")) + read(TOKEN).sealed
     for secret in (b"juvenile", b"Cpl. B. Roe", b"caller"):
         assert secret not in clear
@@ -116,7 +116,7 @@ def test_neither_classification_nor_note_nor_author_can_be_read_without_a_key() 
         read(TOKEN).content([recipient_key("a stranger, who is not listed")])
 
 
-def test_neither_length_nor_recipients_tell_what_was_said() -> None:
+def test_length_and_recipients_do_not_reveal_the_content() -> None:
     seen = set()
     for classification in (*CLASSIFICATIONS, "restricted", "default"):
         for note in ("", "x" * 3000):
@@ -136,12 +136,12 @@ def test_annotation_by_a_key_of_another_role_is_refused(signer: KeySigner) -> No
         made(signer)
 
 
-def test_annotation_by_a_key_that_nobody_lists_is_refused() -> None:
+def test_annotation_by_an_unlisted_key_is_refused() -> None:
     refused(resigned(KeySigner.generate()), "that the trust document lists")
     refused(resigned(AGENCY.root), "that the trust document lists")
 
 
-def test_annotation_by_another_key_under_a_custodians_kid_is_refused() -> None:
+def test_annotation_forged_under_a_custodians_kid_is_refused() -> None:
     class Impostor(KeySigner):
         @property
         def kid(self) -> str:
@@ -150,18 +150,18 @@ def test_annotation_by_another_key_under_a_custodians_kid_is_refused() -> None:
     refused(resigned(Impostor.generate()), "does not fit the key")
 
 
-def test_annotation_made_after_its_key_was_revoked_is_refused() -> None:
+def test_annotation_signed_after_revocation_is_refused() -> None:
     later = trusting(replace(VALID, revoked_ns=NOW + US))
     assert read(TOKEN, later), "it was made before"
     refused(TOKEN, "revoked since", trusting(replace(VALID, revoked_ns=NOW)))
 
 
-def test_annotation_by_a_key_outside_of_its_validity_is_refused() -> None:
+def test_annotation_signed_outside_the_keys_validity_is_refused() -> None:
     refused(TOKEN, "valid from", trusting(Validity(NOW + US, NOW + DAY)))
     refused(TOKEN, "valid from", trusting(Validity(NOW - DAY, NOW)))
 
 
-def test_annotation_by_a_revoked_key_at_a_time_that_nobody_vouches_for_is_refused() -> None:
+def test_annotation_by_a_revoked_key_with_an_unsynchronised_time_is_refused() -> None:
     vague = made(time=WallReading(NOW - DAY // 2, "unsynchronised", None))
     assert read(vague).time.trusted is False
     refused(vague, "revoked since", trusting(replace(VALID, revoked_ns=NOW)))
@@ -187,11 +187,11 @@ def test_annotation_of_another_manifest_is_refused() -> None:
 @pytest.mark.parametrize(
     "moved", [{"recording": "0a1b-0002"}, {"device": "cam-2"}, {"manifest": "00" * 32}, {"annotation": "2"}], ids=str
 )
-def test_sealed_content_of_another_annotation_is_refused(moved: dict[str, str]) -> None:
+def test_sealed_content_moved_from_another_annotation_is_refused(moved: dict[str, str]) -> None:
     refused(resigned(sealed=sealed_for(context_of(**moved))), "it was moved here")
 
 
-def test_sealed_content_that_is_cut_or_longer_or_none_is_refused() -> None:
+def test_truncated_extended_or_missing_sealed_content_is_refused() -> None:
     sealed = read(TOKEN).sealed
     refused(resigned(sealed=b64(sealed[:-1])), "what it says is cut")
     refused(resigned(sealed=b64(sealed[:100])), "ends within its header")
@@ -199,7 +199,7 @@ def test_sealed_content_that_is_cut_or_longer_or_none_is_refused() -> None:
     refused(resigned(sealed=""), "ends within its header")
 
 
-def test_sealed_content_that_was_altered_does_not_open() -> None:
+def test_altered_sealed_content_does_not_open() -> None:
     annotation = read(TOKEN)
     sealed = annotation.sealed[:-1] + bytes([annotation.sealed[-1] ^ 1])
     with pytest.raises(EvidenceError, match="altered"):
@@ -224,7 +224,7 @@ def test_annotation_of_another_type_is_refused() -> None:
         refused(jws.sign(CUSTODIAN, typ, payload), "another purpose")
 
 
-def test_annotation_whose_payload_was_altered_is_refused() -> None:
+def test_altered_payload_is_refused() -> None:
     head, _, signature = TOKEN.split(".")
     for changes in (
         {"number": 2},
@@ -236,7 +236,7 @@ def test_annotation_whose_payload_was_altered_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(jws.unverified_payload(TOKEN, TYP)))
-def test_annotation_without_one_of_its_fields_is_refused(name: str) -> None:
+def test_annotation_with_a_missing_field_is_refused(name: str) -> None:
     refused(resigned(without=name), name)
 
 
@@ -264,7 +264,7 @@ def test_malformed_annotation_is_refused(change: dict[str, Any]) -> None:
 
 @given(st.data())
 @settings(max_examples=100, deadline=None)
-def test_whatever_a_custodian_signs_raises_nothing_but_an_evidence_error(data: st.DataObject) -> None:
+def test_any_signed_payload_raises_only_evidence_errors(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(jws.unverified_payload(TOKEN, TYP))))
     value: Any = data.draw(
         st.none() | st.integers(-5, 1 << 60) | st.text(max_size=20) | st.binary(max_size=40).map(b64)
@@ -279,7 +279,7 @@ def test_whatever_a_custodian_signs_raises_nothing_but_an_evidence_error(data: s
 
 
 @given(st.text(max_size=60))
-def test_arbitrary_text_raises_nothing_but_an_evidence_error(text: str) -> None:
+def test_arbitrary_text_raises_only_evidence_errors(text: str) -> None:
     with pytest.raises(EvidenceError):
         read(text)
 
@@ -287,29 +287,29 @@ def test_arbitrary_text_raises_nothing_but_an_evidence_error(text: str) -> None:
 # -- making one -------------------------------------------------------------------------------------------------------
 
 
-def test_a_classification_that_nobody_knows_is_not_signed() -> None:
+def test_unknown_classification_is_not_signed() -> None:
     for wrong in ("juvenil", "", "Juvenile", "sexual assault", "../x"):
         with pytest.raises(EvidenceError, match=r"expected a classification out of .*juvenile, medical.*restricted"):
             made(content=Content(wrong, "A", ""))
 
 
-def test_an_agencys_own_classifications_are_its_recipient_sets() -> None:
+def test_recipient_sets_are_accepted_as_classifications() -> None:
     assert read(made(content=Content("restricted", "A", ""))).content([recipient_key("offline")])
 
 
-def test_a_note_that_does_not_fit_is_not_cut_but_refused() -> None:
+def test_too_long_note_is_refused_and_not_truncated() -> None:
     with pytest.raises(EvidenceError, match="shorten the note"):
         made(content=Content("juvenile", "A", "x" * 4096))
     note = "é" * 1900
     assert read(made(content=Content("juvenile", "A", note))).content([recipient_key("offline")]).note == note
 
 
-def test_an_author_of_more_than_a_line_is_refused() -> None:
+def test_malformed_author_is_refused() -> None:
     for wrong in ("", "A\nB", "\x1b[2J", "x" * 65):
         with pytest.raises(EvidenceError, match="author"):
             made(content=Content("juvenile", wrong, ""))
 
 
-def test_an_annotation_for_nobody_that_could_open_it_is_not_made() -> None:
+def test_annotation_without_a_valid_recipient_is_refused() -> None:
     with pytest.raises(EvidenceError, match="nobody in the recipient set default is valid"):
         made(time=WallReading(VALID.until_ns + NS, "ntp", 0.01))

@@ -27,26 +27,26 @@ def test_statements_of_the_first_version_are_read() -> None:
         del payload["interrupted"]
     del closed["unread_bytes"]
     assert not opening(opened).interrupted
-    said = manifest(closed)
-    assert (said.interrupted, said.unread_bytes) == (False, 0)
+    printed = manifest(closed)
+    assert (printed.interrupted, printed.unread_bytes) == (False, 0)
 
 
 @pytest.mark.parametrize(("name", "value"), [("interrupted", True), ("unread_bytes", 1)])
-def test_first_version_that_speaks_the_second_one_is_refused(name: str, value: object) -> None:
+def test_first_version_with_fields_of_the_second_is_refused(name: str, value: object) -> None:
     _, closed = payloads()
     with pytest.raises(EvidenceError, match="bwc-segment/2"):
         manifest(closed | {"format": FIRST, name: value})
 
 
 @pytest.mark.parametrize("unknown", ["bwc-segment/3", "x" * 500])
-def test_version_that_nobody_knows_is_refused_by_name(unknown: str) -> None:
+def test_unknown_version_is_refused_by_name(unknown: str) -> None:
     opened, _ = payloads()
     with pytest.raises(EvidenceError, match="newer") as refused:
         opening(opened | {"format": unknown})
     assert len(str(refused.value)) < 200
 
 
-def test_negative_rest_is_refused() -> None:
+def test_negative_unread_bytes_are_refused() -> None:
     _, closed = payloads()
     with pytest.raises(EvidenceError):
         manifest(closed | {"unread_bytes": -1})

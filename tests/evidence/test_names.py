@@ -13,33 +13,33 @@ BAD = ("..", ".", "../x", "a/b", "/a", "n" * 65, "a\n", "\n", "a\0", " a", "-a",
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_ids_that_a_recorder_makes_are_taken(name: str) -> None:
+def test_recorder_ids_are_accepted(name: str) -> None:
     assert msgspec.convert(name, RecordingId) == msgspec.convert(name, NoRecording) == name
     assert is_recording_id(name)
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_id_is_refused(name: str) -> None:
+def test_malformed_id_is_refused(name: str) -> None:
     for kind in (RecordingId, NoRecording):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert(name, kind)
     assert not is_recording_id(name)
 
 
-def test_nothing_is_no_id_and_may_stand_where_there_is_none() -> None:
+def test_empty_id_is_accepted_only_where_a_recording_is_optional() -> None:
     assert msgspec.convert("", NoRecording) == ""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert("", RecordingId)
 
 
 @pytest.mark.parametrize("segment", [0, -1, 1_000_000, 1 << 60])
-def test_segment_whose_number_has_no_file_name_is_refused(segment: int) -> None:
+def test_segment_number_out_of_range_is_refused(segment: int) -> None:
     entry: dict[str, object] = {"kind": "segment_opened", "recording": "r", "segment": segment, "opening": ""}
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(entry, SegmentOpened)
 
 
-def test_every_field_that_names_a_recording_is_bounded() -> None:
+def test_every_recording_id_field_is_bounded() -> None:
     """Also of kinds that are added later: a field of this name takes no path."""
     kinds = [kind for kind in Entry.__subclasses__() if "recording" in kind.__struct_fields__]
     assert Marked in kinds

@@ -16,7 +16,7 @@ class Looks:
 
 
 @given(last=st.integers(0, 5000), planted=st.sets(st.integers(1, 99_999_999), max_size=300), known=st.integers(0, 6000))
-def test_ours_is_found_among_any_number_of_planted_ones(last: int, planted: set[int], known: int) -> None:
+def test_highest_own_number_is_found_among_planted_files(last: int, planted: set[int], known: int) -> None:
     looks = Looks(last)
     found = planted | set(range(1, last + 1))
     assert highest(found, looks, known=known) == last
@@ -24,13 +24,13 @@ def test_ours_is_found_among_any_number_of_planted_ones(last: int, planted: set[
 
 
 @given(last=st.integers(1, 5000), listed=st.sets(st.integers(1, 5000), max_size=50))
-def test_ours_is_found_although_the_listing_lacks_most_of_it(last: int, listed: set[int]) -> None:
+def test_highest_own_number_is_found_in_an_incomplete_listing(last: int, listed: set[int]) -> None:
     looks = Looks(last)
     assert highest(listed, looks) == last
     assert looks.count <= MOST_LOOKS + 64
 
 
-def test_more_planted_ones_than_are_looked_at_hide_nothing() -> None:
+def test_flood_of_planted_files_does_not_hide_the_highest_own_number() -> None:
     looks = Looks(700)
     assert highest(range(1, 20_000), looks) == 700
     assert looks.count < 100

@@ -111,8 +111,12 @@ def test_same_kernel_goes_on_on_the_same_clock() -> None:
     line.place(opening(5 * NS, own), None)
     placement = line.place(opening(50 * NS, own, boot=2), 10 * NS)
     assert placement.start_ns == 50 * NS
-    assert placement.dark is not None
-    assert (placement.dark.ns, placement.dark.basis, placement.dark.within_ms) == (40 * NS, "same_kernel", 0)
+    assert placement.downtime is not None
+    assert (placement.downtime.ns, placement.downtime.basis, placement.downtime.within_ms) == (
+        40 * NS,
+        "same_kernel",
+        0,
+    )
 
 
 def test_other_kernel_is_placed_by_trusted_clocks_within_the_sum_of_their_errors() -> None:
@@ -126,8 +130,12 @@ def test_other_kernel_is_placed_by_trusted_clocks_within_the_sum_of_their_errors
     line.place(opening(5 * NS, own), None)
     placement = line.place(opening(2 * NS, own, boot=2), 10 * NS)
     assert placement.start_ns == 32 * NS
-    assert placement.dark is not None
-    assert (placement.dark.ns, placement.dark.basis, placement.dark.within_ms) == (22 * NS, "trusted_clock", 42)
+    assert placement.downtime is not None
+    assert (placement.downtime.ns, placement.downtime.basis, placement.downtime.within_ms) == (
+        22 * NS,
+        "trusted_clock",
+        42,
+    )
 
 
 @pytest.mark.parametrize("untrusted", [1, 2])
@@ -139,8 +147,8 @@ def test_dark_time_is_unknown_if_either_clock_is_not_trusted(untrusted: int) -> 
     line.place(opening(5 * NS, own), None)
     placement = line.place(opening(2 * NS, own, boot=2), 10 * NS)
     assert placement.start_ns == 10 * NS + UNKNOWN_NS
-    assert placement.dark is not None
-    assert (placement.dark.basis, placement.dark.within_ms) == ("unknown", None)
+    assert placement.downtime is not None
+    assert (placement.downtime.basis, placement.downtime.within_ms) == ("unknown", None)
 
 
 def test_boot_never_lies_before_the_end_of_what_was_recorded() -> None:
@@ -149,8 +157,8 @@ def test_boot_never_lies_before_the_end_of_what_was_recorded() -> None:
     line.place(opening(5 * NS, own), None)
     placement = line.place(opening(2 * NS, own, boot=2), 10 * NS)
     assert placement.start_ns == 10 * NS
-    assert placement.dark is not None
-    assert placement.dark.ns == 0
+    assert placement.downtime is not None
+    assert placement.downtime.ns == 0
 
 
 def test_later_segments_of_a_boot_stay_with_it() -> None:
@@ -160,7 +168,7 @@ def test_later_segments_of_a_boot_stay_with_it() -> None:
     line.place(opening(2 * NS, own, boot=2), 10 * NS)
     placement = line.place(opening(7 * NS, own, boot=2), 37 * NS)
     assert placement.start_ns == 37 * NS
-    assert placement.dark is None
+    assert placement.downtime is None
     assert line.line_ns(2, 7_000_000) == 37 * NS
     assert line.line_ns(1, 7_000_000) == 7 * NS
     assert line.line_ns(3, 7_000_000) is None

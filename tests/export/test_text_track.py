@@ -56,10 +56,10 @@ def test_note_is_shown_from_its_moment_to_its_end() -> None:
 
 def test_no_clock_runs_in_the_dark() -> None:
     text, cues = track()
-    text.note(Note(NS, 100 * NS, "power loss", dark=True))
+    text.note(Note(NS, 100 * NS, "power loss", downtime=True))
     text.finish(101 * NS)
-    dark = next(said for _, said in cues if "power loss" in said)
-    assert dark == "city/cam-1 r1 | not recording\npower loss"
+    shown = next(text for _, text in cues if "power loss" in text)
+    assert shown == "city/cam-1 r1 | not recording\npower loss"
     assert len(cues) == 5
 
 

@@ -51,7 +51,7 @@ def test_the_sdk_opens_our_messages_with_a_hybrid_key(rsa: RsaRecipientKey, hybr
 
 
 @pytest.mark.parametrize("torn", [b"", b"\0" * 3, b"\xff" * 700], ids=["within a frame", "zeros", "rubbish"])
-def test_the_sdk_gives_back_all_whole_frames_of_a_cut_message_read_frame_by_frame(
+def test_the_sdk_reads_all_whole_frames_of_a_truncated_message(
     rsa: RsaRecipientKey, hybrid: HpkeRecipientKey, torn: bytes
 ) -> None:
     """As docs/evidence-format.md tells others to open what lost power."""
@@ -94,7 +94,7 @@ def test_our_reader_opens_what_the_sdk_wrote_for_several_recipients(
     assert parse_header(opened.header.serialize()) == opened.header
 
 
-def test_a_message_of_the_sdk_in_another_suite_is_refused(rsa: RsaRecipientKey) -> None:
+def test_sdk_message_in_another_suite_is_refused(rsa: RsaRecipientKey) -> None:
     message, _ = CLIENT.encrypt(source=PLAINTEXT, key_provider=rsa_provider(rsa), frame_length=512)
     with pytest.raises(EvidenceError, match="algorithm suite 0x0478"):
         open_bytes(message, [rsa])

@@ -26,7 +26,7 @@ def header(**changes: Any) -> Header:
     return Header(**(fields | changes))
 
 
-def test_a_header_has_the_bytes_that_the_specification_says() -> None:
+def test_header_bytes_match_the_specification() -> None:
     expected = (
         b"\x02\x04\x78" + bytes(32)
         + b"\x00\x0e" + b"\x00\x02" + b"\x00\x01a\x00\x011" + b"\x00\x01b\x00\x012"
@@ -52,16 +52,14 @@ def test_an_empty_encryption_context_has_no_count() -> None:
     ),
     frame_length=st.integers(1, 1 << 20),
 )
-def test_any_header_comes_back_as_it_was(
-    context: dict[str, str], recipients: list[EncryptedDataKey], frame_length: int
-) -> None:
+def test_header_round_trip(context: dict[str, str], recipients: list[EncryptedDataKey], frame_length: int) -> None:
     made = header(context=context, recipients=tuple(recipients), frame_length=frame_length)
     assert parse_header(made.serialize()) == made
 
 
 @given(st.data())
 @settings(max_examples=300)
-def test_a_header_has_only_one_form(data: st.DataObject) -> None:
+def test_header_encoding_is_canonical(data: st.DataObject) -> None:
     """Whatever is accepted as a header is exactly what its fields are written as."""
     original = bytearray(header().serialize())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -75,7 +73,7 @@ def test_a_header_has_only_one_form(data: st.DataObject) -> None:
 
 @given(st.binary(max_size=300), st.booleans())
 @settings(max_examples=300)
-def test_arbitrary_bytes_raise_nothing_but_an_evidence_error(data: bytes, prefixed: bool) -> None:
+def test_arbitrary_bytes_raise_only_evidence_errors(data: bytes, prefixed: bool) -> None:
     stream = io.BytesIO(b"\x02\x04\x78" + bytes(32) + data if prefixed else data)
     with pytest.raises(EvidenceError):
         scan(stream)
@@ -118,7 +116,7 @@ def test_the_context_in_use_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "replacement", "told"),
+    ("at", "replacement", "expected"),
     [
         (0, b"\x01", "version 1"),
         (1, b"\x05\x78", "0x0578"),
@@ -130,14 +128,14 @@ def test_the_context_in_use_is_accepted() -> None:
         (71, b"\x00\x10\x00\x01", "got 1048577"),
     ],
 )
-def test_what_is_not_ours_is_refused(at: int, replacement: bytes, told: str) -> None:
+def test_unsupported_header_is_refused(at: int, replacement: bytes, expected: str) -> None:
     data = bytearray(header().serialize())
     data[at : at + len(replacement)] = replacement
-    with pytest.raises(EvidenceError, match=told):
+    with pytest.raises(EvidenceError, match=expected):
         parse_header(bytes(data))
 
 
-def test_a_header_that_ends_early_is_refused_wherever_it_ends() -> None:
+def test_truncated_header_is_refused() -> None:
     whole = header().serialize()
     for length in range(len(whole)):
         with pytest.raises(EvidenceError, match="within its header"):
@@ -172,7 +170,7 @@ def test_a_scan_finds_every_frame_without_a_key(whole: Sealed) -> None:
     assert found.header.serialize() == whole.data[: whole.header_length]
 
 
-def test_a_scan_finds_the_last_whole_frame_of_a_message_cut_anywhere(whole: Sealed) -> None:
+def test_scan_finds_the_last_whole_frame_of_a_truncated_message(whole: Sealed) -> None:
     for length in range(whole.header_length, len(whole.data)):
         found = scan(io.BytesIO(whole.data[:length]))
         frames = min((length - whole.header_length) // whole.step, 5)
@@ -222,7 +220,7 @@ class CountingStream(io.BytesIO):
         return data
 
 
-def test_a_scan_passes_over_the_ciphertext() -> None:
+def test_scan_does_not_read_the_ciphertext() -> None:
     large = sealed(frame_length=8192, plaintext=bytes(8192 * 100))
     stream = CountingStream(large.data)
     assert scan(stream).whole_frames == 101

@@ -28,7 +28,7 @@ def whole() -> Sealed:
 
 
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 33, 64, 170])
-def test_a_whole_message_opens_whole(length: int) -> None:
+def test_whole_message_opens(length: int) -> None:
     made = sealed(plaintext=os.urandom(length))
     frames = length // 32 + 1
     assert opened(made.data) == (made.plaintext, Report(frames, length, len(made.data), "whole", 0))
@@ -54,7 +54,7 @@ def test_a_full_final_frame_at_the_end_of_a_block_is_read() -> None:
         assert opened(data)[0] == plaintext
 
 
-def test_a_message_cut_anywhere_gives_back_all_its_whole_frames(whole: Sealed) -> None:
+def test_truncated_message_opens_up_to_its_last_whole_frame(whole: Sealed) -> None:
     for length in range(whole.header_length, len(whole.data)):
         frames = min((length - whole.header_length) // whole.step, 5)
         end = whole.header_length + frames * whole.step
@@ -64,13 +64,13 @@ def test_a_message_cut_anywhere_gives_back_all_its_whole_frames(whole: Sealed) -
         )
 
 
-def test_a_message_cut_within_its_header_is_refused(whole: Sealed) -> None:
+def test_message_truncated_within_its_header_is_refused(whole: Sealed) -> None:
     for length in range(whole.header_length):
         with pytest.raises(EvidenceError, match="within its header"):
             opened(whole.data[:length])
 
 
-def test_a_flipped_bit_anywhere_is_noticed_and_never_taken_for_a_cut(whole: Sealed) -> None:
+def test_flipped_bit_is_refused_and_not_reported_as_truncation(whole: Sealed) -> None:
     data = bytearray(whole.data)
     for bit in range(len(data) * 8):
         data[bit // 8] ^= 1 << bit % 8
@@ -79,7 +79,7 @@ def test_a_flipped_bit_anywhere_is_noticed_and_never_taken_for_a_cut(whole: Seal
         data[bit // 8] ^= 1 << bit % 8
 
 
-def test_a_flipped_bit_in_what_a_cut_left_whole_is_noticed(whole: Sealed) -> None:
+def test_flipped_bit_in_a_truncated_message_is_refused(whole: Sealed) -> None:
     data = bytearray(whole.data[: whole.header_length + 3 * whole.step + 20])
     for bit in range((len(data) - 20) * 8):
         data[bit // 8] ^= 1 << bit % 8
@@ -88,7 +88,7 @@ def test_a_flipped_bit_in_what_a_cut_left_whole_is_noticed(whole: Sealed) -> Non
         data[bit // 8] ^= 1 << bit % 8
 
 
-def test_a_flipped_bit_in_a_torn_frame_gives_nothing_of_it_back(whole: Sealed) -> None:
+def test_torn_frame_with_a_flipped_bit_is_not_returned(whole: Sealed) -> None:
     data = bytearray(whole.data[: whole.header_length + 3 * whole.step + 40])
     for bit in range((len(data) - 40) * 8, len(data) * 8):
         data[bit // 8] ^= 1 << bit % 8
@@ -102,7 +102,7 @@ def test_a_flipped_bit_in_a_torn_frame_gives_nothing_of_it_back(whole: Sealed) -
 
 
 @pytest.mark.parametrize("kept", range(0, 60, 7))
-def test_a_tail_of_zeros_as_ext4_leaves_one_is_torn_and_not_altered(whole: Sealed, kept: int) -> None:
+def test_tail_of_zeros_after_a_power_loss_counts_as_torn(whole: Sealed, kept: int) -> None:
     synced = whole.header_length + 3 * whole.step
     data = whole.data[: synced + kept] + bytes(5 * whole.step)
     plaintext, report = opened(data, torn_from=synced)
@@ -113,7 +113,7 @@ def test_a_tail_of_zeros_as_ext4_leaves_one_is_torn_and_not_altered(whole: Seale
         opened(data)
 
 
-def test_what_was_synced_before_the_power_went_is_still_refused_if_it_was_altered(whole: Sealed) -> None:
+def test_alteration_of_synced_frames_is_refused_after_a_power_loss(whole: Sealed) -> None:
     synced = whole.header_length + 3 * whole.step
     data = bytearray(whole.data[: synced + whole.step])
     for at in range(whole.header_length, synced):
@@ -124,7 +124,7 @@ def test_what_was_synced_before_the_power_went_is_still_refused_if_it_was_altere
     assert opened(data, torn_from=synced)[1].fault == ""
 
 
-def test_a_final_frame_whose_length_was_raised_is_not_taken_for_a_cut(whole: Sealed) -> None:
+def test_raised_length_of_the_final_frame_is_refused(whole: Sealed) -> None:
     length_at = whole.header_length + 5 * whole.step + 20
     for claimed in range(11, 33):
         data = bytearray(whole.data)
@@ -161,13 +161,13 @@ def test_dropped_and_repeated_frames_are_refused(chosen: list[int]) -> None:
             opened(data)
 
 
-def test_a_frame_of_another_message_is_refused(whole: Sealed) -> None:
+def test_frame_of_another_message_is_refused(whole: Sealed) -> None:
     mine, other = whole.frames(), sealed().frames()
     with pytest.raises(EvidenceError, match="frame 2"):
         opened(whole.with_frames([mine[0], other[1], *mine[2:]]))
 
 
-def test_a_final_frame_moved_forward_is_refused(whole: Sealed) -> None:
+def test_final_frame_moved_forward_is_refused(whole: Sealed) -> None:
     frames = whole.frames()
     with pytest.raises(EvidenceError):
         opened(whole.with_frames([*frames[:2], frames[-1]]))
@@ -179,7 +179,7 @@ def test_bytes_after_the_final_frame_are_refused(whole: Sealed, tail: bytes) -> 
         opened(whole.data + tail)
 
 
-def test_garbage_in_place_of_the_next_frame_is_not_taken_for_a_cut(whole: Sealed) -> None:
+def test_garbage_in_place_of_the_next_frame_is_refused(whole: Sealed) -> None:
     good = whole.data[: whole.header_length + 2 * whole.step]
     for garbage in (b"\1", bytes(4), bytes(1000)):
         with pytest.raises(EvidenceError):
@@ -188,7 +188,7 @@ def test_garbage_in_place_of_the_next_frame_is_not_taken_for_a_cut(whole: Sealed
 
 @given(st.data())
 @settings(max_examples=200)
-def test_arbitrary_changes_raise_nothing_but_an_evidence_error(data: st.DataObject) -> None:
+def test_arbitrary_changes_raise_only_evidence_errors(data: st.DataObject) -> None:
     original = sealed()
     changed = bytearray(original.data)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -203,12 +203,12 @@ def test_arbitrary_changes_raise_nothing_but_an_evidence_error(data: st.DataObje
 
 
 @given(st.binary(max_size=400))
-def test_arbitrary_bytes_raise_nothing_but_an_evidence_error(data: bytes) -> None:
+def test_arbitrary_bytes_raise_only_evidence_errors(data: bytes) -> None:
     with pytest.raises(EvidenceError):
         opened(data)
 
 
-def test_what_precedes_an_altered_frame_is_given_back_first(whole: Sealed) -> None:
+def test_frames_before_an_altered_one_are_returned_first(whole: Sealed) -> None:
     data = bytearray(whole.data)
     data[whole.header_length + 3 * whole.step + 20] ^= 1
     message = open_message(io.BytesIO(data), [KEY])
@@ -220,7 +220,7 @@ def test_what_precedes_an_altered_frame_is_given_back_first(whole: Sealed) -> No
         _ = message.report
 
 
-def test_another_key_opens_nothing() -> None:
+def test_wrong_key_is_refused() -> None:
     key, other, rsa = HpkeRecipientKey.generate(), HpkeRecipientKey.generate(), RsaRecipientKey.generate()
     message = sealed([key.recipient]).data
     refused: list[list[AnyRecipientKey]] = [[], [other], [rsa], [other, rsa]]
@@ -230,7 +230,7 @@ def test_another_key_opens_nothing() -> None:
     assert b"".join(open_message(io.BytesIO(message), [other, rsa, key])) == bytes(range(170))
 
 
-def test_one_file_cannot_open_to_two_pictures_under_two_keys() -> None:
+def test_key_commitment_prevents_two_plaintexts_under_two_keys() -> None:
     """A header that gives two recipients different data keys: the commitment fits only one of them."""
     ada, bob = ClearRecipient("ada"), ClearRecipient("bob")
     wrapped = (ada.wrap(b"a" * 32, b""), bob.wrap(b"b" * 32, b""))
@@ -242,7 +242,7 @@ def test_one_file_cannot_open_to_two_pictures_under_two_keys() -> None:
         open_message(io.BytesIO(data), [bob])
 
 
-def test_a_context_exchanged_in_the_header_is_refused() -> None:
+def test_exchanged_context_in_the_header_is_refused() -> None:
     key = RsaRecipientKey.generate()
     data = seal_bytes([key.recipient], {"segment": "1"}, b"picture", os.urandom)
     header = parse_header(data[: len(data) - 24 - 7 - 16])
@@ -260,7 +260,7 @@ def test_a_wrapped_key_moved_to_another_context_does_not_open() -> None:
         open_message(io.BytesIO(body + cipher.encrypt(bytes(12), b"", body)), [key])
 
 
-def test_a_small_message_that_was_cut_is_refused() -> None:
+def test_truncated_small_message_is_refused() -> None:
     data = seal_bytes([KEY], CONTEXT, b"k" * 32, os.urandom)
     assert open_bytes(data, [KEY])[1] == b"k" * 32
     with pytest.raises(EvidenceError, match="cut"):

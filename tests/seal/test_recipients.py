@@ -53,11 +53,11 @@ def vector_key() -> HpkeRecipientKey:
     return HpkeRecipientKey(kem_key, ec.derive_private_key(int.from_bytes(seeds[64:], "big"), ec.SECP384R1()))
 
 
-def test_the_drafts_public_key_is_ours_byte_by_byte() -> None:
+def test_public_key_matches_the_drafts_test_vector() -> None:
     assert vector_key().recipient.public_bytes.hex() == VECTOR["pkRm"]
 
 
-def test_the_drafts_known_answer_opens() -> None:
+def test_data_key_of_the_drafts_test_vector_opens() -> None:
     """Its encapsulation and `info` lead to its key and nonce: what is sealed with those opens.
 
     The vector's own ciphertexts carry associated data, for which the library has no public interface.
@@ -73,7 +73,7 @@ def test_the_drafts_known_answer_opens() -> None:
     assert suite.decrypt(enc + AESGCM(key).encrypt(nonce, plaintext, None), private, info) == plaintext
 
 
-def test_a_data_key_comes_back(key: AnyRecipientKey) -> None:
+def test_data_key_round_trip(key: AnyRecipientKey) -> None:
     wrapped = key.recipient.wrap(DATA_KEY, b"context")
     assert wrapped.provider_info == key.recipient.kid.encode()
     assert wrapped.provider_id in (HPKE_PROVIDER, RSA_PROVIDER)
@@ -93,7 +93,7 @@ def test_a_hybrid_data_key_moved_to_another_context_does_not_open(hybrid: HpkeRe
     assert hybrid.unwrap(hybrid.recipient.wrap(DATA_KEY, b"one"), b"two") is None
 
 
-def test_a_data_key_for_another_does_not_open(key: AnyRecipientKey) -> None:
+def test_data_key_for_another_recipient_does_not_open(key: AnyRecipientKey) -> None:
     other = HpkeRecipientKey.generate().recipient.wrap(DATA_KEY, b"")
     assert key.unwrap(other, b"") is None
     relabelled = EncryptedDataKey(other.provider_id, key.recipient.kid.encode(), other.ciphertext)
@@ -102,7 +102,7 @@ def test_a_data_key_for_another_does_not_open(key: AnyRecipientKey) -> None:
 
 @given(st.data())
 @settings(max_examples=60)
-def test_an_altered_data_key_is_none_and_no_other_error(data: st.DataObject) -> None:
+def test_altered_data_key_gives_none_and_raises_nothing(data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(_KEYS))
     wrapped = key.recipient.wrap(DATA_KEY, b"")
     altered = bytearray(wrapped.ciphertext)
@@ -125,7 +125,7 @@ def test_a_data_key_of_another_length_does_not_open(key: AnyRecipientKey, length
     assert key.unwrap(key.recipient.wrap(bytes(length), b""), b"") is None
 
 
-def test_half_a_hybrid_key_opens_nothing(hybrid: HpkeRecipientKey) -> None:
+def test_half_of_a_hybrid_key_does_not_open(hybrid: HpkeRecipientKey) -> None:
     wrapped = hybrid.recipient.wrap(DATA_KEY, b"")
     other = HpkeRecipientKey.generate()
     for half in (HpkeRecipientKey(hybrid.kem_key, other.ec_key), HpkeRecipientKey(other.kem_key, hybrid.ec_key)):
@@ -134,7 +134,7 @@ def test_half_a_hybrid_key_opens_nothing(hybrid: HpkeRecipientKey) -> None:
         assert half.unwrap(renamed, b"") is None
 
 
-def test_a_public_recipient_comes_back(key: AnyRecipientKey) -> None:
+def test_public_recipient_round_trip(key: AnyRecipientKey) -> None:
     public = key.recipient.public()
     assert set(public) == {"alg", "kid", "pub"}
     assert json.loads(json.dumps(public)) == public
@@ -184,7 +184,7 @@ def test_a_public_key_in_another_encoding_is_refused(hybrid: HpkeRecipientKey, r
         parse_recipient(described("RSA-OAEP-384", rsa_key.recipient.public_bytes + b"\0"))
 
 
-def test_one_rsa_key_is_not_two_recipients(rsa_key: RsaRecipientKey) -> None:
+def test_second_encoding_of_an_rsa_key_is_refused(rsa_key: RsaRecipientKey) -> None:
     """Its algorithm without the NULL parameters is read all the same, and would have another kid."""
     public = rsa_key.recipient.public_bytes
     content = public[4:].replace(
@@ -215,7 +215,7 @@ def test_a_malformed_recipient_is_refused(key: AnyRecipientKey, change: dict[str
 
 
 @pytest.mark.parametrize("value", [None, [], "x", {}, {"alg": "x", "kid": "x"}])
-def test_what_is_no_recipient_is_refused(value: Any) -> None:
+def test_value_that_is_not_a_recipient_is_refused(value: Any) -> None:
     with pytest.raises(EvidenceError):
         parse_recipient(value)
 
@@ -227,6 +227,6 @@ def test_an_rsa_name_over_a_hybrid_key_is_refused(hybrid: HpkeRecipientKey, rsa_
             parse_recipient(described(other.recipient.public()["alg"], pub))
 
 
-def test_kids_tell_kinds_and_keys_apart(hybrid: HpkeRecipientKey, rsa_key: RsaRecipientKey) -> None:
+def test_kids_differ_by_kind_and_key(hybrid: HpkeRecipientKey, rsa_key: RsaRecipientKey) -> None:
     other = HpkeRecipient(hybrid.recipient.kem_key, HpkeRecipientKey.generate().recipient.ec_key)
     assert len({hybrid.recipient.kid, rsa_key.recipient.kid, other.kid}) == 3

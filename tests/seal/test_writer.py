@@ -75,7 +75,7 @@ def test_key_and_commitment_are_derived_as_the_specification_says() -> None:
     assert cipher.encrypt(bytes(12), b"same key", None) == sealed_by_hand
 
 
-def test_a_message_that_never_got_its_final_frame_is_seen_as_unfinished() -> None:
+def test_message_without_its_final_frame_is_reported_as_unfinished() -> None:
     made = sealer()
     assert not scan(io.BytesIO(made.header + bytes(made.seal(bytes(64))))).final
 
@@ -119,7 +119,7 @@ def test_a_final_frame_longer_than_a_frame_is_refused_and_the_message_stays_open
 
 
 @pytest.mark.parametrize(("recipients", "frame_length"), [(0, 64), (17, 64), (1, 0), (1, (1 << 20) + 1)])
-def test_a_message_outside_of_the_limits_is_not_begun(recipients: int, frame_length: int) -> None:
+def test_message_outside_of_the_limits_is_refused(recipients: int, frame_length: int) -> None:
     with pytest.raises(ValueError, match="expected"):
         Sealer([KEY] * recipients, CONTEXT, frame_length, os.urandom)
 
@@ -129,7 +129,7 @@ def test_a_reserved_context_key_is_not_written() -> None:
         Sealer([KEY], {"aws-crypto-public-key": "x"}, 64, os.urandom)
 
 
-def test_the_data_key_stays_nowhere_in_the_sealer() -> None:
+def test_sealer_does_not_keep_the_data_key() -> None:
     drawn: list[bytes] = []
 
     def random_bytes(count: int) -> bytes:
@@ -148,12 +148,12 @@ def test_wiping_overwrites_in_place() -> None:
     assert secret == bytes(6)
 
 
-def test_two_messages_over_the_same_bytes_share_nothing() -> None:
+def test_equal_plaintexts_give_different_messages() -> None:
     one, two = (seal_bytes([KEY], {}, b"x" * 1000, os.urandom) for _ in range(2))
     assert hashlib.sha256(one[-900:]).digest() != hashlib.sha256(two[-900:]).digest()
     assert open_bytes(one, [KEY])[1] == open_bytes(two, [KEY])[1] == b"x" * 1000
 
 
-def test_a_small_message_has_a_limit() -> None:
+def test_small_message_over_the_limit_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 4096"):
         seal_bytes([KEY], {}, bytes(4097), os.urandom)

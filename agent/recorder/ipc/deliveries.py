@@ -3,8 +3,9 @@
 The rules, in order:
 1. A message is a compact JWS whose `typ` is that of an attestation or of a policy bundle. Anything else is a refusal.
 2. An attestation must be over a nonce that this recorder made since the dock contact last moved
-   (`agent.trust.attestation`): nobody can undock, bridge the contact and use the attestation of the station that was
-   left. The core checks the contact again when it applies one: it may have moved while the attestation was queued.
+   (`agent.trust.attestation`): a camera that is undocked and has its contact bridged can't use the attestation of the
+   station it left. The core checks the contact again when it applies one: it may have moved while the attestation was
+   queued.
 3. A bundle is handled as every bundle (`agent.policy.store`).
 4. An attestation that does not extend the present one is ignored; a renewal is passed to the core with its end.
 5. Each refusal is journalled, but at most `MAX_REFUSALS` in `REFUSALS_NS`; further ones are counted, and the count is

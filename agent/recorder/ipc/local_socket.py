@@ -24,7 +24,7 @@ MAX_REQUEST = 1 << 16
 MAX_ANSWER = 1 << 20
 TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 16
-"""Connections that are served at once: a silent one takes one of these places, and delays nobody."""
+"""The most connections that are served at once; a silent one occupies one of them and does not delay the others."""
 MAX_PATH = 107
 """Bytes of a socket's path (unix(7), sun_path)."""
 RETRY_S = 0.2

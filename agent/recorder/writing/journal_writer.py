@@ -5,7 +5,7 @@ The rules, in order:
    line before a permissive act is called back once it and a signed checkpoint over it are on storage, never sooner.
 2. A line that permits something is followed at once by the checkpoint that signs it, and both are stored in one write,
    the boot line too: the next boot does not believe such a line without a signature (see `agent.journal.line_trust`).
-3. While storage refuses, lines wait in memory and nobody is called back; nothing is dropped. They are signed when they
+3. While storage refuses, lines wait in memory and no callback is made; nothing is dropped. They are signed when they
    are stored. The file is reopened for that: after a card was pulled and put back the old handle is useless.
 4. An entry that can't be written costs that entry, and an error in reading the old journal costs another attempt;
    journalling continues.

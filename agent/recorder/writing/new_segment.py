@@ -64,7 +64,7 @@ class SegmentFactory:
     def _skip_taken(self, task: RecordingTask, number: int) -> None:
         """A segment's file name is taken: what is there stays, and the next free number is used.
 
-        It is found at once, because somebody may have put many files there, and each failed attempt takes time.
+        It is found by a search, because an attacker may have planted many files, and each failed attempt takes time.
         """
         parts = map(layout.segment_part, self._storage.names(layout.recording(task.recording)))
         listed = {part[0] for part in parts if part is not None}
