@@ -27,8 +27,8 @@ demo: $(STAMP) ## a whole shift in 40 seconds, from provisioning to opened evide
 	$(BIN)/bwc-agent demo $(ARGS)
 
 test-tools:
-	@tools/need mosquitto=mosquitto mosquitto-clients=mosquitto_sub iproute2=ip strace=strace 'libfaketime=/usr/lib/*/faketime/libfaketime.so.1' \
-	  espeak-ng=espeak-ng libasound2-data=/usr/share/alsa/alsa.conf
+	@tools/need mosquitto=mosquitto mosquitto-clients=mosquitto_sub iproute2=ip strace=strace man-db=man \
+	  'libfaketime=/usr/lib/*/faketime/libfaketime.so.1' espeak-ng=espeak-ng libasound2-data=/usr/share/alsa/alsa.conf
 
 # As many tests side by side as there are processors; a file's tests stay together.
 JOBS ?= $(shell nproc)
