@@ -217,8 +217,8 @@ def read_ledger(tree: Tree, folder: str, key: RecipientKey | None = None) -> Led
     try:
         unseen = _without_picture(tree, folder)
     except StorageError as error:  # the account itself rests on the journal alone
-        said = f"which recordings are without a picture is not known: {error.strerror}"
-        builder.take(ChainBroken("recordings_unreadable", 0, said))
+        text = f"which recordings are without a picture is not known: {error.strerror}"
+        builder.take(ChainBroken("recordings_unreadable", 0, text))
     return builder.finish(*_names(tree, folder), unseen)
 
 

@@ -57,7 +57,7 @@ class Outcome:
     test_s: float = 0.0
 
     def row(self) -> str:
-        """A line of the README's table."""
+        """A line of the table in docs/figures.md."""
         passed = next((word.split()[0] for word in self.counts.split(", ") if word.endswith("passed")), "?")
         number = sum(count for count, _ in self.skipped)
         return f"| {self.suite} | {self.python} | {self.user} | {passed} | {number} | {self.test_s / 60:.1f} |"
